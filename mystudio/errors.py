@@ -1,0 +1,41 @@
+"""Everything the studio refuses, each with what to do about it."""
+
+
+class StudioError(Exception):
+    """Root of mystudio's errors. The message says what was expected, what came and what to do."""
+
+
+class UnsafeCheckpoint(StudioError):
+    """A checkpoint asks for code to be run; nothing in it was executed."""
+
+
+class BadCheckpoint(StudioError):
+    """A checkpoint is damaged or not a StyleGAN2 generator."""
+
+
+class BadArtifact(StudioError):
+    """An artifact folder is missing, damaged, of another type or of another version."""
+
+
+class ArtifactBusy(StudioError):
+    """Another process is writing this artifact."""
+
+
+class BadRecipe(StudioError):
+    """A recipe or option is unknown or out of range."""
+
+
+class ConsentRequired(StudioError):
+    """An avatar may only be made from a scan with a consent record."""
+
+
+class BadEdit(StudioError):
+    """An edit names a direction that the avatar does not offer, or a strength that is not a number."""
+
+
+class TrainingDiverged(StudioError):
+    """Steps kept giving non-finite values after rolling back."""
+
+
+class OutputFailed(StudioError):
+    """A result could not be written (disk full, no permission); what existed before is whole."""

@@ -1,0 +1,115 @@
+"""What passes between the stages. Artifact types are frozen; shapes are checked when made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Callable, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from selfscan.types import NUM_LANDMARKS, Consent, Observation, check_shape
+
+#: outcomes of a frame, in the order of their stored codes
+OUTCOMES = ("converged", "max_steps", "no_face", "held")
+
+Progress = Callable[[str, int, int], None]  # (stage, done, total)
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """The default progress: says nothing."""
+
+
+@dataclass(frozen=True)
+class Performance:
+    """A driving clip as measured; knows no avatar, so it is reusable."""
+
+    observation: Observation
+    mouth: np.ndarray  # [T, h, w, 3] uint8 RGB: mouth patch of the driver in its own mouth frame
+    irises: np.ndarray  # [T, 2, h, w, 3] uint8 RGB: right and left eye patches
+
+    def __len__(self) -> int:
+        return len(self.observation)
+
+
+@dataclass(frozen=True)
+class Motion:
+    """What the avatar must show, frame by frame, in the avatar's own proportions."""
+
+    keypoints: Tensor  # [T, K, 3] in crops, each part of zero mean (see retarget.KEYPOINT_PARTS)
+    weights: Tensor  # [K] importance of each keypoint
+    mouth: Tensor  # [T, 3, h, w] in [-1, 1]
+    mouth_mask: Tensor  # [T, 1, h, w] 1 inside the driver's inner lips
+    irises: Tensor  # [T, 2, 3, h, w] in [-1, 1]
+    iris_mask: Tensor  # [T, 2, 1, h, w] 1 on the driver's visible iris
+    valid: Tensor  # [T] bool
+    times: Tensor  # [T] float64 s
+
+    def __len__(self) -> int:
+        return len(self.keypoints)
+
+
+@dataclass(frozen=True)
+class Styles:
+    """What ``synthesize`` eats: one W vector per layer (official affine layers turn it into StyleSpace)."""
+
+    ws: Tensor  # [B, L, D]
+
+
+@dataclass(frozen=True)
+class Avatar:
+    """A personal generator with the anchors it was tuned on."""
+
+    generator: torch.nn.Module  # stylegan2.Generator, tuned
+    anchors: Tensor  # [N, D] float32 in W
+    anchor_ids: np.ndarray  # [N] int64 frame indices of the scan
+    anchor_keypoints: Tensor  # [N, 478, 3] landmarks of the scan images, in crops (0..1)
+    neutral: Tensor  # [478, 3] the person's neutral face, in crops
+    directions: dict[str, Tensor]  # name -> [D] W direction; strength 1 = one visible unit
+    regressor: dict[str, Tensor]  # state of keypoints -> code (engines/personal/regress.py)
+    engine: str
+    base_digest: str
+    consent: Consent
+    info: dict = field(default_factory=dict)  # numbers for the report: losses, seconds, LPIPS metric name
+
+    def __post_init__(self):
+        n = len(self.anchors)
+        check_shape("anchor_ids", self.anchor_ids, (n,))
+        check_shape("anchor_keypoints", self.anchor_keypoints, (n, NUM_LANDMARKS, 3))
+
+
+@dataclass(frozen=True)
+class Take:
+    """Codes over time of one performance by one avatar: no pixels, no weights."""
+
+    codes: Tensor  # [T, L, K] float32 coordinates in the avatar's anchor space (latents.AnchorSpace)
+    outcome: np.ndarray  # [T] uint8 index into OUTCOMES
+    times: np.ndarray  # [T] float64 s
+    losses: dict[str, np.ndarray]  # name -> [T] final value of each loss term
+    edits: tuple["Edit", ...] = ()  # applied, in order, for the record
+
+    def __post_init__(self):
+        check_shape("outcome", self.outcome, (len(self.codes),))
+        check_shape("times", self.times, (len(self.codes),))
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A semantic edit: move along a named direction by a strength that may change over time."""
+
+    name: str
+    strength: float = 1.0
+    keys: tuple[tuple[float, float], ...] = ()  # (seconds, strength) keyframes, linear between; empty = constant
+    edge: str = "project"  # stop | continue | project: what happens at the border of the hull
+
+
+class Engine(Protocol):
+    """All that an engine is. One contract suite (tests/mystudio/test_engines.py) runs over every engine."""
+
+    def personalize(self, scan, base, settings, progress: Progress) -> Avatar: ...
+    def reenact(self, avatar: Avatar, performance: Performance, settings, progress: Progress) -> Take: ...
+    def decode(self, avatar: Avatar, take: Take, frames: slice) -> Styles: ...

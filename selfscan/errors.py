@@ -1,0 +1,33 @@
+"""Everything that can go wrong with a clip, each with what to do about it."""
+
+
+class SelfscanError(Exception):
+    """Root of selfscan's errors. The message says what was expected, what came and what to do."""
+
+
+class UnreadableVideo(SelfscanError):
+    """The file is not a video that can be decoded."""
+
+
+class VideoTooLarge(SelfscanError):
+    """The video exceeds the limits that are checked before decoding."""
+
+
+class NoFaceFound(SelfscanError):
+    """No face was found in (enough of) the clip."""
+
+
+class SecondFace(SelfscanError):
+    """A scan shows a second stable face."""
+
+
+class TooFewFrames(SelfscanError):
+    """Too few usable frames are left after quality checks."""
+
+
+class ConsentMissing(SelfscanError):
+    """A scan needs the name of the person who is shown or has consented."""
+
+
+class ModelMissing(SelfscanError):
+    """A landmark or perceptual network is not where it should be."""

@@ -1,0 +1,124 @@
+"""What selfscan measures: frozen carriers, shapes and units checked when made.
+
+Conventions: first axis T (frames) or N (chosen images); pixels x right, y down; seconds; radians;
+transforms are named ``b_from_a``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+NUM_LANDMARKS = 478
+
+
+def check_shape(name: str, array: np.ndarray, shape: tuple[int | None, ...]) -> None:
+    """Raise ValueError unless ``array`` has ``shape`` (None matches any length)."""
+    got = np.shape(array)
+    if len(got) != len(shape) or any(s is not None and s != g for s, g in zip(shape, got)):
+        raise ValueError(f"{name}: expected shape {shape}, got {got}")
+
+
+@dataclass(frozen=True)
+class FaceTrack:
+    """One face followed through a clip."""
+
+    landmarks: np.ndarray  # [T, 478, 3] float32 px of the source frame (z in the scale of x); gaps are filled
+    pose: np.ndarray  # [T, 4, 4] float32 frame_from_head: a similarity (rotation x scale, translation px)
+    score: np.ndarray  # [T] float32 face confidence in 0..1 (0 where nothing was found)
+    valid: np.ndarray  # [T] bool: measured in this frame; False = filled from neighbours
+    times: np.ndarray  # [T] float64 s, the source's own time stamps
+    frame_size: tuple[int, int]  # (width, height) px after rotation
+    second_face: np.ndarray  # [T] bool: another face of at least half this one's width was visible
+
+    def __post_init__(self):
+        t = len(self.landmarks)
+        check_shape("landmarks", self.landmarks, (t, NUM_LANDMARKS, 3))
+        check_shape("pose", self.pose, (t, 4, 4))
+        for name in ("score", "valid", "times", "second_face"):
+            check_shape(name, getattr(self, name), (t,))
+
+    def __len__(self) -> int:
+        return len(self.landmarks)
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """FFHQ-style square crop of every frame, smoothed over time."""
+
+    crop_from_frame: np.ndarray  # [T, 2, 3] float64 px to px, a similarity
+    size: int  # px, side of the crop
+
+    def __post_init__(self):
+        check_shape("crop_from_frame", self.crop_from_frame, (None, 2, 3))
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A clip as seen by the studio: where the face is, its crop, and the landmarks *measured in the crop*.
+
+    Landmarks in the crop come from the same network with the same fixed region that looks at generated
+    images, so both sides of a comparison share the network's bias.
+    """
+
+    track: FaceTrack
+    alignment: Alignment
+    landmarks: np.ndarray  # [T, 478, 3] float32, in crops (0..1 spans the crop; z in the scale of x)
+    presence: np.ndarray  # [T] float32 the landmark network's face probability in the crop, 0..1
+    video: str  # path of the clip
+    video_sha256: str
+
+    def __post_init__(self):
+        t = len(self.track)
+        check_shape("landmarks", self.landmarks, (t, NUM_LANDMARKS, 3))
+        check_shape("presence", self.presence, (t,))
+        check_shape("crop_from_frame", self.alignment.crop_from_frame, (t, 2, 3))
+
+    def __len__(self) -> int:
+        return len(self.track)
+
+
+@dataclass(frozen=True)
+class Consent:
+    """Who is shown, who says so, when, and for which clip."""
+
+    name: str
+    statement: str
+    when: str  # ISO 8601, UTC
+    video_sha256: str
+    fictional: bool = False  # True: the person does not exist
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Which poses, expressions and gazes a clip holds."""
+
+    measures: dict[str, np.ndarray]  # name -> [T] (yaw, pitch, roll rad; mouth, eyes, brows, gaze_x, gaze_y ratios)
+    share: dict[str, float]  # name of a bin ("yaw left", "mouth open", ...) -> share of the valid frames
+    missing: tuple[str, ...] = ()  # what to record again, in words: "turn further left"
+
+
+@dataclass(frozen=True)
+class Scan:
+    """The chosen, aligned images of one person."""
+
+    images: np.ndarray  # [N, H, W, 3] uint8 RGB
+    landmarks: np.ndarray  # [N, 478, 3] float32, in crops (0..1 spans the crop)
+    frame_index: np.ndarray  # [N] int64 index into the clip: also the id of the image
+    quality: np.ndarray  # [N] float32 0..1
+    rejects: dict[str, int]  # reason -> number of frames
+    coverage: Coverage
+    consent: Consent
+    perceptual: str  # name of the metric that chose the frames
+    held_out: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))  # [M, 2] s: spans kept away from the scan
+
+    def __post_init__(self):
+        n = len(self.images)
+        check_shape("images", self.images, (n, None, None, 3))
+        check_shape("landmarks", self.landmarks, (n, NUM_LANDMARKS, 3))
+        check_shape("frame_index", self.frame_index, (n,))
+        check_shape("quality", self.quality, (n,))
+
+    def __len__(self) -> int:
+        return len(self.images)
