@@ -52,9 +52,9 @@ class Motion:
 
 @dataclass(frozen=True)
 class Styles:
-    """What ``synthesize`` eats: one W vector per layer (official affine layers turn it into StyleSpace)."""
+    """What ``Generator.synthesize`` eats: a StyleSpace vector for every modulated layer, in order."""
 
-    ws: Tensor  # [B, L, D]
+    vectors: tuple[Tensor, ...]  # each [B, C of the layer]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""StyleGAN2 in plain torch, with the official parameter names."""

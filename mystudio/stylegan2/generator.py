@@ -1,0 +1,133 @@
+"""The StyleGAN2 generator (skip architecture), any resolution and width, official parameter names.
+
+Three steps, each usable alone: ``mapping`` Z -> W, ``styles`` W+ -> S (StyleSpace, one vector a layer),
+``synthesize`` S -> image.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from mystudio.stylegan2.layers import FullyConnected, SynthesisLayer, ToRGB, fir_kernel, upsample_image
+from mystudio.types import Styles
+
+
+class Mapping(nn.Module):
+    """Z -> W: second-moment normalisation and ``layers`` fully connected layers at learning rate 0.01."""
+
+    def __init__(self, z_dim: int, w_dim: int, layers: int = 8):
+        super().__init__()
+        for i in range(layers):
+            fc = FullyConnected(z_dim if i == 0 else w_dim, w_dim, lr_multiplier=0.01, activation=True)
+            self.add_module(f"fc{i}", fc)
+        self.layers = layers
+        self.register_buffer("w_avg", torch.zeros(w_dim))
+
+    def forward(self, z: Tensor, truncation: float = 1.0) -> Tensor:
+        """z [N, z_dim] -> w [N, w_dim]; ``truncation`` < 1 pulls towards the mean."""
+        x = z * torch.rsqrt(z.square().mean(1, keepdim=True) + 1e-8)
+        for i in range(self.layers):
+            x = getattr(self, f"fc{i}")(x)
+        return x if truncation == 1.0 else self.w_avg.lerp(x, truncation)
+
+
+class Block(nn.Module):
+    """One resolution: conv0 (doubles the size; absent at 4 px), conv1, toRGB added to the upsampled skip image."""
+
+    def __init__(self, in_channels: int, out_channels: int, w_dim: int, resolution: int):
+        super().__init__()
+        self.first = in_channels == 0
+        if self.first:
+            self.const = nn.Parameter(torch.randn(out_channels, resolution, resolution))
+        else:
+            self.conv0 = SynthesisLayer(in_channels, out_channels, w_dim, resolution, up=True)
+        self.conv1 = SynthesisLayer(out_channels, out_channels, w_dim, resolution)
+        self.torgb = ToRGB(out_channels, w_dim)
+        self.register_buffer("resample_filter", fir_kernel())
+
+    def layers(self) -> list[nn.Module]:
+        """The modulated layers in the order of their styles."""
+        return [self.conv1, self.torgb] if self.first else [self.conv0, self.conv1, self.torgb]
+
+    def forward(self, x: Tensor | None, image: Tensor | None, styles: tuple[Tensor, ...],
+                noise_mode: str, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        if self.first:
+            x = self.const.to(styles[0].dtype).expand(len(styles[0]), -1, -1, -1)
+            x = x.contiguous(memory_format=torch.channels_last)
+        else:
+            x = self.conv0(x, styles[0], noise_mode, generator)
+        x = self.conv1(x, styles[-2], noise_mode, generator)
+        rgb = self.torgb(x, styles[-1])
+        return x, rgb if image is None else rgb + upsample_image(image, self.resample_filter)
+
+
+class Synthesis(nn.Module):
+    """All blocks from 4 px to ``resolution``."""
+
+    def __init__(self, resolution: int, w_dim: int, channel_base: int, channel_max: int):
+        super().__init__()
+        self.resolutions = [2**i for i in range(2, int(math.log2(resolution)) + 1)]
+        width = {r: min(channel_base // r, channel_max) for r in self.resolutions}
+        for r in self.resolutions:
+            self.add_module(f"b{r}", Block(width[r // 2] if r > 4 else 0, width[r], w_dim, r))
+
+    def blocks(self) -> list[Block]:
+        return [getattr(self, f"b{r}") for r in self.resolutions]
+
+
+class Generator(nn.Module):
+    """StyleGAN2 generator.
+
+    Args:
+        resolution: px, a power of two from 4 up.
+        z_dim, w_dim: sizes of Z and W.
+        mapping_layers: number of fully connected layers of the mapping network.
+        channel_base, channel_max: a block of resolution r has min(channel_base // r, channel_max) channels.
+    """
+
+    def __init__(self, resolution: int, z_dim: int = 512, w_dim: int = 512, mapping_layers: int = 8,
+                 channel_base: int = 32768, channel_max: int = 512):
+        super().__init__()
+        if resolution < 4 or resolution & (resolution - 1):
+            raise ValueError(f"expected a resolution that is a power of two from 4 up, got {resolution}")
+        self.resolution, self.z_dim, self.w_dim = resolution, z_dim, w_dim
+        self.config = dict(resolution=resolution, z_dim=z_dim, w_dim=w_dim, mapping_layers=mapping_layers,
+                           channel_base=channel_base, channel_max=channel_max)
+        self.mapping = Mapping(z_dim, w_dim, mapping_layers)
+        self.synthesis = Synthesis(resolution, w_dim, channel_base, channel_max)
+        self.num_ws = 2 * len(self.synthesis.resolutions)
+        self.to(memory_format=torch.channels_last)
+
+    def broadcast(self, w: Tensor) -> Tensor:
+        """One w for all layers: [N, D] -> [N, L, D]."""
+        return w[:, None].expand(-1, self.num_ws, -1)
+
+    def styles(self, ws: Tensor) -> Styles:
+        """W+ [N, L, D] -> StyleSpace (Wu et al., arXiv 2011.12799): one vector [N, C] for every modulated layer."""
+        vectors, k = [], 0
+        for block in self.synthesis.blocks():
+            layers = block.layers()
+            vectors += [layer.affine(ws[:, k + i]) for i, layer in enumerate(layers)]
+            k += len(layers) - 1  # toRGB shares its w with the next block's first layer
+        return Styles(tuple(vectors))
+
+    def synthesize(self, styles: Styles, noise_mode: str = "const", generator: torch.Generator | None = None,
+                   resolution: int | None = None) -> Tensor:
+        """StyleSpace -> image [N, 3, H, W] in about [-1, 1]; ``resolution`` stops early at a smaller skip image."""
+        x = image = None
+        k = 0
+        for block in self.synthesis.blocks():
+            count = len(block.layers())
+            x, image = block(x, image, styles.vectors[k:k + count], noise_mode, generator)
+            k += count
+            if image.shape[-1] == resolution:
+                break
+        return image
+
+    def forward(self, ws: Tensor, noise_mode: str = "const", generator: torch.Generator | None = None,
+                resolution: int | None = None) -> Tensor:
+        """W+ [N, L, D] -> image [N, 3, H, W]."""
+        return self.synthesize(self.styles(ws), noise_mode, generator, resolution)

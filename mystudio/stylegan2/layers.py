@@ -1,0 +1,104 @@
+"""Building blocks of StyleGAN2 (Karras et al., arXiv 1912.04958), without grouped convolutions or compiled code.
+
+Modulation scales activations instead of weights: conv(W s, x) = conv(W, s x), so one convolution serves the batch.
+Parameter names and shapes are those of the official generator, so that its weights load as they are.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def fir_kernel(taps: tuple[float, ...] = (1, 3, 3, 1)) -> Tensor:
+    """Normalised separable low-pass filter, [4, 4], as the official ``resample_filter`` buffers hold it."""
+    f = torch.tensor(taps, dtype=torch.float32)
+    f = torch.outer(f, f)
+    return f / f.sum()
+
+
+def blur(x: Tensor, kernel: Tensor, padding: tuple[int, int], gain: float = 1.0) -> Tensor:
+    """Filter each channel of ``x`` [N, C, H, W] with a separable ``kernel`` [k, k], zero padded (before, after)."""
+    c = x.shape[1]
+    taps = (kernel.sum(0) * math.sqrt(gain)).to(x.dtype)  # the kernel is an outer product that sums to 1
+    pad = padding[0]
+    if padding[0] != padding[1]:
+        x, pad = F.pad(x, (padding[0], padding[1]) * 2), 0
+    x = F.conv2d(x, taps.flip(0).reshape(1, 1, 1, -1).expand(c, 1, 1, -1), padding=(0, pad), groups=c)
+    return F.conv2d(x, taps.flip(0).reshape(1, 1, -1, 1).expand(c, 1, -1, 1), padding=(pad, 0), groups=c)
+
+
+def upsample_image(x: Tensor, kernel: Tensor) -> Tensor:
+    """Double the size of ``x`` [N, C, H, W]: zero insertion and low-pass, as the skip connection of toRGB."""
+    n, c, h, w = x.shape
+    taps = kernel * 4
+    weight = taps.flip((0, 1)).to(x.dtype).expand(c, 1, -1, -1)
+    return F.conv_transpose2d(x, weight, stride=2, padding=1, groups=c)
+
+
+class FullyConnected(nn.Module):
+    """Linear layer with equalised learning rate; names ``weight`` and ``bias`` as in the official code."""
+
+    def __init__(self, in_features: int, out_features: int, lr_multiplier: float = 1.0, bias_init: float = 0.0,
+                 activation: bool = False):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_multiplier)
+        self.bias = nn.Parameter(torch.full((out_features,), float(bias_init)))
+        self.weight_gain = lr_multiplier / math.sqrt(in_features)
+        self.bias_gain = lr_multiplier
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.linear(x, self.weight * self.weight_gain, self.bias * self.bias_gain)
+        return F.leaky_relu(y, 0.2) * math.sqrt(2) if self.activation else y
+
+
+class SynthesisLayer(nn.Module):
+    """Modulated 3x3 convolution, demodulated, with noise, bias and leaky ReLU; optionally doubles the size."""
+
+    def __init__(self, in_channels: int, out_channels: int, w_dim: int, resolution: int, up: bool = False):
+        super().__init__()
+        self.resolution, self.up = resolution, up
+        self.affine = FullyConnected(w_dim, in_channels, bias_init=1.0)
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 3, 3))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        self.noise_strength = nn.Parameter(torch.zeros([]))
+        self.register_buffer("noise_const", torch.randn(resolution, resolution))
+        self.register_buffer("resample_filter", fir_kernel())
+
+    def forward(self, x: Tensor, style: Tensor, noise_mode: str = "const",
+                generator: torch.Generator | None = None) -> Tensor:
+        """x [N, C, h, w], style [N, C] -> [N, C', H, W]."""
+        demod = torch.rsqrt(style.square() @ self.weight.square().sum((2, 3)).t() + 1e-8)
+        x = x * style[:, :, None, None].to(x.dtype)
+        if self.up:
+            x = F.conv_transpose2d(x, self.weight.transpose(0, 1).to(x.dtype), stride=2)
+            x = blur(x, self.resample_filter, (1, 1), gain=4.0)
+        else:
+            x = F.conv2d(x, self.weight.to(x.dtype), padding=1)
+        x = x * demod[:, :, None, None].to(x.dtype)
+        if noise_mode == "const":
+            x = x + (self.noise_const * self.noise_strength).to(x.dtype)
+        elif noise_mode == "random":
+            shape = (len(x), 1, self.resolution, self.resolution)
+            x = x + torch.randn(shape, generator=generator, device=x.device, dtype=x.dtype) * self.noise_strength
+        x = F.leaky_relu(x + self.bias[:, None, None].to(x.dtype), 0.2)
+        return x * math.sqrt(2)
+
+
+class ToRGB(nn.Module):
+    """Modulated 1x1 convolution to three channels, not demodulated."""
+
+    def __init__(self, in_channels: int, w_dim: int):
+        super().__init__()
+        self.affine = FullyConnected(w_dim, in_channels, bias_init=1.0)
+        self.weight = nn.Parameter(torch.randn(3, in_channels, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(3))
+        self.weight_gain = 1 / math.sqrt(in_channels)
+
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        x = x * (style * self.weight_gain)[:, :, None, None].to(x.dtype)
+        return F.conv2d(x, self.weight.to(x.dtype), self.bias.to(x.dtype))
