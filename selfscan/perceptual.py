@@ -1,0 +1,355 @@
+"""How different two images look, as a squared Euclidean distance between fixed embeddings.
+
+LPIPS (Zhang et al. 2018, arXiv 1801.03924) sums ``w_c (f_c(x) - f_c(y))^2`` over channels, averages over pixels
+and sums over layers, with features f of unit length at each pixel. It therefore equals
+``|e(x) - e(y)|^2`` with ``e = sqrt(w_c / (H W)) f_c`` of all layers side by side: N images need N network passes,
+and all their pairs are one matrix product. Without backbone weights the labelled offline metric
+(``perceptual_offline``) takes its place. Nothing here ever downloads.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .errors import ModelMissing
+
+BACKBONE_VARIABLE = "MYSTUDIO_LPIPS_BACKBONE"
+SMALLEST_SIDE = 32  # px; below it the deepest layers have no pixels left
+TAPS = {"squeeze": (1, 4, 7, 9, 10, 11, 12), "alex": (1, 4, 7, 9, 11), "vgg": (3, 8, 15, 22, 29)}
+HUB_FILES = {
+    "squeeze": "squeezenet1_1-b8a52dc0.pth",
+    "alex": "alexnet-owt-7be5be79.pth",
+    "vgg": "vgg16-397923af.pth",
+}
+
+
+class Perceptual(nn.Module):
+    """A perceptual distance that is also an embedding.
+
+    Args:
+        name: what reports call the metric, such as "lpips-squeeze".
+        layers: images [N, 3, H, W] in [-1, 1] -> parts of the embedding, each [N, h, w, c]; two images differ by
+            the squared Euclidean distance summed over all parts.
+    """
+
+    def __init__(self, name: str, layers: nn.Module):
+        super().__init__()
+        self.name = name
+        self.layers = layers
+        self._sketches: dict[tuple[int, int, torch.device], tuple[Tensor, Tensor]] = {}
+        self.requires_grad_(False).eval().to(memory_format=torch.channels_last)
+
+    def parts(self, x: Tensor) -> list[Tensor]:
+        """Embed images layer by layer.
+
+        Args:
+            x: [N, 3, H, W] in [-1, 1], sides of at least 32 px.
+
+        Returns:
+            One [N, h, w, c] tensor a layer, differentiable in x.
+        """
+        if x.ndim != 4 or x.shape[1] != 3 or min(x.shape[2:]) < SMALLEST_SIDE:
+            raise ValueError(f"images: expected [N, 3, H, W] with sides >= {SMALLEST_SIDE} px, got {tuple(x.shape)}")
+        x = x if x.dtype in (torch.float32, torch.float64) else x.float()
+        anchor = next(self.buffers())
+        if anchor.device != x.device or anchor.dtype != x.dtype:
+            self.to(device=x.device, dtype=x.dtype)
+        return self.layers(x.contiguous(memory_format=torch.channels_last))
+
+    def embed(self, x: Tensor, dims: int | None = None) -> Tensor:
+        """Embed images so that the squared Euclidean distance of two rows is their perceptual distance.
+
+        Args:
+            x: [N, 3, H, W] in [-1, 1].
+            dims: None for the exact embedding; else a fixed random projection (count sketch, Charikar et al. 2002)
+                to that many numbers, whose distances are unbiased with a relative standard error of at most
+                ``sqrt(2 / dims)`` (2.2 % at 4096).
+
+        Returns:
+            [N, E], or [N, dims].
+        """
+        flat = torch.cat([p.flatten(1) for p in self.parts(x)], 1)
+        return flat if dims is None else self._sketch(flat, dims)
+
+    def distance(self, x: Tensor, y: Tensor) -> Tensor:
+        """Perceptual distance of image pairs.
+
+        Args:
+            x: [N, 3, H, W] in [-1, 1].
+            y: [N, 3, H, W] in [-1, 1].
+
+        Returns:
+            [N], differentiable in both.
+        """
+        if x.shape[2:] != y.shape[2:]:
+            raise ValueError(f"distance: expected images of one size, got {tuple(x.shape)} and {tuple(y.shape)}")
+        return sum(_gap(a, b) for a, b in zip(self.parts(x), self.parts(y)))
+
+    def distance_to(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """Perceptual distance to targets that were embedded once: half the work of ``distance``.
+
+        Args:
+            x: [N, 3, H, W] in [-1, 1].
+            embedding: [N, E] (or [1, E]) from ``embed`` of images of the same size, any float type.
+
+        Returns:
+            [N], differentiable in x.
+        """
+        parts = self.parts(x)
+        sizes = [p[0].numel() for p in parts]
+        if embedding.shape[-1] != sum(sizes):
+            raise ValueError(
+                f"embedding: expected [N, {sum(sizes)}] (exact, of {tuple(x.shape[2:])} px images), "
+                f"got {tuple(embedding.shape)}; embed targets of the same size without dims"
+            )
+        targets = embedding.to(x.device).split(sizes, -1)
+        return sum(_gap(p, t.view(-1, *p.shape[1:]).to(p.dtype)) for p, t in zip(parts, targets))
+
+    @torch.no_grad()
+    def embed_images(
+        self, images: np.ndarray, batch: int = 8, dims: int | None = None, tick: Callable[[int], None] | None = None
+    ) -> np.ndarray:
+        """Embed many 8-bit images in batches.
+
+        Args:
+            images: [N, H, W, 3] uint8 RGB.
+            batch: images a network pass.
+            dims: as in ``embed``.
+            tick: called with the number of images done.
+
+        Returns:
+            [N, E] float32.
+        """
+        rows = None
+        for start in range(0, len(images), batch):
+            part = self.embed(_to_input(images[start : start + batch]), dims).numpy()
+            rows = np.empty((len(images), part.shape[1]), np.float32) if rows is None else rows
+            rows[start : start + len(part)] = part
+            if tick:
+                tick(start + len(part))
+        return rows if rows is not None else np.zeros((0, 0), np.float32)
+
+    def distances(self, images: np.ndarray, memory: int = 2 << 30, batch: int = 8) -> np.ndarray:
+        """Exact distances of all pairs of images within bounded memory.
+
+        Images are embedded in blocks that fit; later images are embedded again for each earlier block, so B blocks
+        cost (B + 1) / 2 network passes an image. Still no pass is spent on a pair.
+
+        Args:
+            images: [N, H, W, 3] uint8 RGB.
+            memory: bytes for the embeddings that are held at once.
+            batch: images a network pass.
+
+        Returns:
+            [N, N] float32, symmetric, zero diagonal.
+        """
+        n = len(images)
+        out = np.zeros((n, n), np.float32)
+        if n == 0:
+            return out
+        width = self.embed_images(images[:1]).shape[1]
+        rows = max(batch, int(memory // (4 * width)))
+        for i in range(0, n, rows):
+            block = self.embed_images(images[i : i + rows], batch)
+            out[i : i + rows, i : i + rows] = pairwise(block)
+            for j in range(i + rows, n, batch):
+                cross = _cross(block, self.embed_images(images[j : j + batch], batch))
+                out[i : i + rows, j : j + batch], out[j : j + batch, i : i + rows] = cross, cross.T
+        return out
+
+    def _sketch(self, flat: Tensor, dims: int) -> Tensor:
+        key = (flat.shape[1], dims, flat.device)
+        if key not in self._sketches:
+            seeded = torch.Generator().manual_seed(0)
+            bucket = torch.randint(dims, (flat.shape[1],), generator=seeded)
+            sign = torch.randint(2, (flat.shape[1],), generator=seeded, dtype=torch.int8) * 2 - 1
+            self._sketches[key] = bucket.to(flat.device), sign.to(flat.device)
+        bucket, sign = self._sketches[key]
+        return flat.new_zeros(len(flat), dims).index_add(1, bucket, flat * sign)
+
+
+def pairwise(embeddings: np.ndarray, block: int = 1 << 16) -> np.ndarray:
+    """Squared Euclidean distances of all pairs of rows: one blocked matrix product.
+
+    Args:
+        embeddings: [N, E], float32 or float16.
+        block: columns taken at a time, which bounds the working memory to 4 N block bytes.
+
+    Returns:
+        [N, N] float32, symmetric, zero diagonal, never negative.
+    """
+    n = len(embeddings)
+    gram = np.zeros((n, n), np.float64)
+    for start in range(0, embeddings.shape[1], block):
+        part = embeddings[:, start : start + block].astype(np.float32)
+        part -= part.mean(0)  # distances do not change, rounding shrinks
+        gram += part @ part.T
+    norm = np.diag(gram)
+    out = np.maximum(norm[:, None] + norm[None] - 2 * gram, 0)
+    np.fill_diagonal(out, 0)
+    return ((out + out.T) / 2).astype(np.float32)
+
+
+def load_perceptual(net: str = "auto", weights: str | Path | None = None) -> Perceptual:
+    """Load a perceptual metric from what is on this machine; never downloads.
+
+    Args:
+        net: "auto" (LPIPS squeeze, or the offline metric where its backbone is missing), "squeeze", "alex", "vgg"
+            (LPIPS v0.1) or "offline".
+        weights: backbone in torchvision's state-dict names, .pth or .safetensors; None looks at the environment
+            variable MYSTUDIO_LPIPS_BACKBONE (for squeeze) and then in the torch hub cache.
+
+    Returns:
+        The metric; its ``name`` says which one it is.
+
+    Raises:
+        ModelMissing: a named file or net is not there or does not fit.
+    """
+    if net not in ("auto", "offline", *TAPS):
+        raise ModelMissing(f"perceptual net: expected auto, offline or one of {', '.join(TAPS)}, got {net!r}")
+    if net == "offline":
+        return _offline()
+    kind = "squeeze" if net == "auto" else net
+    path, heads = _find_backbone(kind, weights), _find_heads(kind)
+    if path and heads:
+        return Perceptual(f"lpips-{kind}", _LpipsLayers(kind, path, heads))
+    if net == "auto" and weights is None:
+        return _offline()
+    missing = f"backbone {HUB_FILES[kind]} in {_hub_folder()}" if heads else "package lpips, which carries the heads"
+    raise ModelMissing(f"LPIPS {kind} needs the {missing}; pass weights=, set {BACKBONE_VARIABLE} or use net='offline'")
+
+
+class _Fire(nn.Module):
+    def __init__(self, inputs: int, squeeze: int, expand: int):
+        super().__init__()
+        self.squeeze = nn.Conv2d(inputs, squeeze, 1)
+        self.expand1x1 = nn.Conv2d(squeeze, expand, 1)
+        self.expand3x3 = nn.Conv2d(squeeze, expand, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.squeeze(x))
+        return F.relu(torch.cat([self.expand1x1(x), self.expand3x3(x)], 1))
+
+
+def _backbone(kind: str) -> nn.Sequential:
+    """The convolutions in torchvision's order, so that module i carries the weights ``features.i``."""
+
+    def conv(inputs, outputs, kernel, stride=1, padding=0):
+        return [nn.Conv2d(inputs, outputs, kernel, stride, padding), nn.ReLU()]
+
+    if kind == "squeeze":  # SqueezeNet 1.1
+        pool = [nn.MaxPool2d(3, 2, ceil_mode=True)]
+        return nn.Sequential(
+            *conv(3, 64, 3, 2), *pool, _Fire(64, 16, 64), _Fire(128, 16, 64), *pool, _Fire(128, 32, 128),
+            _Fire(256, 32, 128), *pool, _Fire(256, 48, 192), _Fire(384, 48, 192), _Fire(384, 64, 256),
+            _Fire(512, 64, 256),
+        )  # fmt: skip
+    if kind == "alex":
+        pool = [nn.MaxPool2d(3, 2)]
+        return nn.Sequential(
+            *conv(3, 64, 11, 4, 2), *pool, *conv(64, 192, 5, 1, 2), *pool, *conv(192, 384, 3, 1, 1),
+            *conv(384, 256, 3, 1, 1), *conv(256, 256, 3, 1, 1),
+        )  # fmt: skip
+    modules, width = [], 3
+    for outputs in (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512):  # VGG16, 0 = pool
+        modules += conv(width, outputs, 3, 1, 1) if outputs else [nn.MaxPool2d(2, 2)]
+        width = outputs or width
+    return nn.Sequential(*modules)
+
+
+class _LpipsLayers(nn.Module):
+    """Backbone features, unit length at each pixel, times sqrt(w_c / (H W))."""
+
+    def __init__(self, kind: str, backbone: Path, heads: Path):
+        super().__init__()
+        self.taps = set(TAPS[kind])
+        self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188]).view(1, 3, 1, 1))  # as LPIPS scales
+        self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450]).view(1, 3, 1, 1))
+        self.features = _backbone(kind)
+        self.features.load_state_dict(_read_backbone(backbone, self.features, kind))
+        linear = torch.load(heads, map_location="cpu", weights_only=True)
+        for k in range(len(self.taps)):
+            self.register_buffer(f"root{k}", linear[f"lin{k}.model.1.weight"].flatten().clamp(min=0).sqrt())
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        x = (x - self.shift) / self.scale
+        parts = []
+        for index, module in enumerate(self.features):
+            x = module(x)
+            if index in self.taps:
+                parts.append(_weighted_unit(x.permute(0, 2, 3, 1), getattr(self, f"root{len(parts)}")))
+        return parts
+
+
+def _weighted_unit(f: Tensor, root: Tensor) -> Tensor:
+    """f [N, h, w, c] of unit length at each pixel, times sqrt(w_c / (h w))."""
+    f = f.to(root.dtype)
+    length = torch.linalg.vector_norm(f, dim=-1, keepdim=True)
+    return f / (length + 1e-10) * (root * (f.shape[1] * f.shape[2]) ** -0.5)
+
+
+def _gap(a: Tensor, b: Tensor) -> Tensor:
+    return (a - b).square().sum((1, 2, 3))
+
+
+def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    centre = b.mean(0)
+    a, b = a - centre, b - centre
+    return np.maximum((a * a).sum(1)[:, None] + (b * b).sum(1)[None] - 2 * a @ b.T, 0)
+
+
+def _to_input(images: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def _hub_folder() -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def _find_backbone(kind: str, weights: str | Path | None) -> Path | None:
+    named = weights or (os.environ.get(BACKBONE_VARIABLE) if kind == "squeeze" else None)
+    if named:
+        if not Path(named).is_file():
+            raise ModelMissing(f"LPIPS {kind} backbone: expected a file at {named}, found none; correct the path")
+        return Path(named)
+    cached = _hub_folder() / HUB_FILES[kind]
+    return cached if cached.is_file() else None
+
+
+def _find_heads(kind: str) -> Path | None:
+    package = importlib.util.find_spec("lpips")  # finds the folder without importing (it would import torchvision)
+    path = Path(package.origin).parent / "weights" / "v0.1" / f"{kind}.pth" if package and package.origin else None
+    return path if path and path.is_file() else None
+
+
+def _read_backbone(path: Path, features: nn.Sequential, kind: str) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        state = {k.removeprefix("features."): v.float() for k, v in state.items() if k.startswith("features.")}
+    except Exception as error:  # each reader has its own kinds; all mean the same to the user
+        raise ModelMissing(f"LPIPS {kind} backbone {path} cannot be read ({error}); copy it anew") from error
+    expected = {k: v.shape for k, v in features.state_dict().items()}
+    if {k: v.shape for k, v in state.items()} != expected:
+        raise ModelMissing(f"{path}: expected torchvision's {kind} weights ({len(expected)} tensors 'features.*')")
+    if not all(v.isfinite().all() for v in state.values()):
+        raise ModelMissing(f"{path} holds NaN or infinite weights: the file is damaged; copy it anew")
+    return state
+
+
+def _offline() -> Perceptual:
+    from .perceptual_offline import OfflineLayers
+
+    return Perceptual("offline-facemesh", OfflineLayers())
