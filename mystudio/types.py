@@ -68,6 +68,7 @@ class Avatar:
     neutral: Tensor  # [478, 3] the person's neutral face, in crops
     directions: dict[str, Tensor]  # name -> [D] W direction; strength 1 = one visible unit
     regressor: dict[str, Tensor]  # state of keypoints -> code (engines/personal/regress.py)
+    statistics: dict[str, Tensor]  # mean and spread of mouth and iris pixels over the scan (retarget.py)
     engine: str
     base_digest: str
     consent: Consent

@@ -1,0 +1,132 @@
+"""Driver -> Motion: what the avatar must show, in the avatar's own proportions.
+
+PGR (arXiv 2307.06307): 66 of MediaPipe's 478 points, in 3D, every facial part shifted to zero mean. The paper does
+not publish its list; ours is the table below.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mystudio.types import Motion, Performance
+from selfscan import patches
+
+#: 66 keypoints by part (MediaPipe indices). An iris centre belongs to its eye: alone, with zero mean, it would
+#: carry no gaze. Lips are two parts so that an open mouth is more than one moving contour.
+KEYPOINT_PARTS: dict[str, tuple[int, ...]] = {
+    "oval": (10, 338, 389, 454, 361, 397, 152, 172, 132, 234, 162),
+    "right_brow": (46, 53, 52, 65, 55),
+    "left_brow": (276, 283, 282, 295, 285),
+    "right_eye": (33, 160, 159, 158, 133, 153, 145, 144, 468),
+    "left_eye": (263, 387, 386, 385, 362, 380, 374, 373, 473),
+    "nose": (168, 6, 4, 2, 98, 327, 5),
+    "outer_lips": (61, 40, 37, 0, 267, 270, 291, 321, 314, 17, 84, 91),
+    "inner_lips": (78, 81, 13, 311, 308, 402, 14, 178),
+}
+KEYPOINTS = tuple(i for part in KEYPOINT_PARTS.values() for i in part)
+PART_OF = torch.tensor([k for k, part in enumerate(KEYPOINT_PARTS.values()) for _ in part])
+
+
+@dataclass(frozen=True)
+class RetargetSettings:
+    """How the driver's motion becomes the avatar's."""
+
+    motion: Literal["relative", "absolute"] = "relative"  # relative: change from the driver's neutral face is added
+    #   to the avatar's own; absolute: the driver's face shape itself is the aim (the paper's, for self-reenactment)
+    part_offsets: float = 0.5  # 0..1: how much of where a part sits (brow height) counts; 0 is the paper's rule
+    depth: float = 0.5  # weight of z against x and y: the network's z is less exact
+    keypoints: Literal["all", "half"] = "all"  # "half" keeps every second point: for ablation
+    smooth: float = 0.7  # frames: sigma of the Gaussian on the driver's keypoints; 0 = none
+
+
+def keypoints_of(landmarks: Tensor) -> Tensor:
+    """The 66 keypoints [..., 66, 3] of landmarks [..., 478, 3]."""
+    return landmarks[..., list(KEYPOINTS), :]
+
+
+def part_means(keypoints: Tensor) -> Tensor:
+    """Mean of its part for each keypoint, [..., 66, 3]."""
+    one_hot = torch.nn.functional.one_hot(PART_OF.to(keypoints.device)).to(keypoints.dtype)
+    average = one_hot / one_hot.sum(0)
+    return (one_hot @ (average.t() @ keypoints))
+
+
+def normalise(landmarks: Tensor, part_offsets: float = 0.0, depth: float = 1.0) -> Tensor:
+    """Keypoints with each part at zero mean (PGR), except for the share ``part_offsets`` of its place.
+
+    Args:
+        landmarks: [..., 478, 3] in crops. part_offsets: 0 = the paper. depth: scale of z.
+    Returns: [..., 66, 3]; places of parts are relative to the mean of the stable points 168, 6 and 2.
+    """
+    points = keypoints_of(landmarks)
+    means = part_means(points)
+    anchor = landmarks[..., [168, 6, 2], :].mean(-2, keepdim=True)
+    shifted = points - means + part_offsets * (means - anchor)
+    return shifted * torch.tensor([1.0, 1.0, depth], device=points.device, dtype=points.dtype)
+
+
+def part_scale(keypoints: Tensor) -> Tensor:
+    """Root mean square size of each point's part, [66]; keypoints [66, 3] in crops."""
+    size = (keypoints - part_means(keypoints)).square().sum(-1, keepdim=True)
+    return part_means(size)[..., 0].sqrt()
+
+
+def find_neutral(landmarks: np.ndarray, usable: np.ndarray) -> int:
+    """Index of the most neutral frame: mouth shut, eyes open, brows and pose at the clip's median.
+
+    A frame is scored by its distance to the median normalised keypoints, plus its mouth opening; the first frame
+    has no special right. (Users of such tools complain that frame 0 must be neutral.)
+
+    Args:
+        landmarks: [T, 478, 3] in crops. usable: [T] bool.
+    """
+    points = normalise(torch.as_tensor(landmarks, dtype=torch.float32), part_offsets=0.5).numpy()
+    eye = np.linalg.norm(landmarks[:, 33, :2] - landmarks[:, 263, :2], axis=1)
+    gap = np.linalg.norm(landmarks[:, 13, :2] - landmarks[:, 14, :2], axis=1) / eye
+    lids = (np.linalg.norm(landmarks[:, 159, :2] - landmarks[:, 145, :2], axis=1)
+            + np.linalg.norm(landmarks[:, 386, :2] - landmarks[:, 374, :2], axis=1)) / eye
+    turn = np.abs(landmarks[:, 33, 2] - landmarks[:, 263, 2]) / eye
+    usable = usable if usable.any() else np.ones(len(usable), bool)
+    middle = np.median(points[usable], axis=0)
+    away = np.sqrt(np.square(points - middle).sum(-1)).mean(1) / eye
+    shut = np.maximum(0, 0.8 * np.median(lids[usable]) - lids)
+    score = away + 0.5 * gap + 1.0 * shut + 0.3 * turn + np.where(usable, 0, 1e6)
+    return int(score.argmin())
+
+
+def retarget(performance: Performance, neutral: Tensor, statistics: dict[str, Tensor],
+             settings: RetargetSettings = RetargetSettings(), driver_neutral: Tensor | None = None) -> Motion:
+    """Turn a driving clip into what the avatar must show.
+
+    Relative: k_t = n_avatar + s (d_t - n_driver), with s the ratio of the two neutral faces' part sizes.
+    Absolute: k_t = s d_t, the driver's own shape at the avatar's part sizes.
+
+    Args:
+        performance: the driver. neutral: [478, 3] the avatar's neutral landmarks, in crops.
+        statistics: the avatar's mouth and iris pixel statistics (``patches.statistics``).
+        driver_neutral: [478, 3]; found automatically when None.
+    """
+    seen = performance.observation
+    usable = seen.track.valid & (seen.presence > 0.5)
+    marks = torch.as_tensor(seen.landmarks, dtype=torch.float32)
+    if driver_neutral is None:
+        driver_neutral = marks[find_neutral(seen.landmarks, usable)]
+    from mystudio.latents import smooth_over_time
+
+    shape = dict(part_offsets=settings.part_offsets, depth=settings.depth)
+    driver = normalise(marks, **shape)
+    driver = torch.as_tensor(smooth_over_time(driver.numpy(), settings.smooth, usable))
+    mine, theirs = normalise(neutral, **shape), normalise(driver_neutral, **shape)
+    ratio = (part_scale(keypoints_of(neutral)) / part_scale(keypoints_of(driver_neutral)))[:, None]
+    target = mine + ratio * (driver - theirs) if settings.motion == "relative" else ratio * driver
+    weights = torch.ones(len(KEYPOINTS))
+    if settings.keypoints == "half":
+        weights[1::2] = 0
+    mouth, mouth_mask, irises, iris_mask = patches.targets(performance.mouth, performance.irises, marks, statistics)
+    return Motion(target, weights, mouth, mouth_mask, irises, iris_mask,
+                  torch.as_tensor(usable), torch.as_tensor(seen.track.times))

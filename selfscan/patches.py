@@ -1,0 +1,148 @@
+"""Mouth and eye patches: small images in a frame that moves with the face, so that two people can be compared.
+
+PGR (arXiv 2307.06307) compares mouth-cavity and iris pixels. A patch is cut in a similarity frame spanned by the
+corners of the mouth or eye; a mask keeps what is inside the lips, or on the visible iris.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+MOUTH_SIZE = (24, 32)  # px (height, width) of a mouth patch
+IRIS_SIZE = (16, 32)  # px (height, width) of an eye patch
+MOUTH_CORNERS, EYE_CORNERS = (61, 291), ((33, 133), (362, 263))
+INNER_LIPS = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95)
+RIGHT_LIDS = (33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7)
+LEFT_LIDS = (362, 398, 384, 385, 386, 387, 388, 466, 263, 249, 390, 373, 374, 380, 381, 382)
+IRISES = ((468, 469, 470, 471, 472), (473, 474, 475, 476, 477))
+MARGIN = 1.2  # patch width in distances between the corners
+
+
+def frames(landmarks: Tensor) -> Tensor:
+    """crop_from_patch of the mouth, right eye and left eye.
+
+    Patch coordinates run -1..1 over the width, with the same unit over the height.
+
+    Args:
+        landmarks: [N, 478, 3] in crops (0..1).
+    Returns: [N, 3, 2, 3].
+    """
+    xy = landmarks[..., :2]
+    pairs = torch.tensor([MOUTH_CORNERS, *EYE_CORNERS], device=xy.device)
+    a, b = xy[:, pairs[:, 0]], xy[:, pairs[:, 1]]
+    middle = (a + b) / 2
+    mouth = (xy[:, list(INNER_LIPS)].mean(1) + middle[:, 0]) / 2  # lips open downwards: keep them centred
+    middle = torch.cat([mouth[:, None], middle[:, 1:]], 1)
+    x = (b - a) * (MARGIN / 2)
+    y = torch.stack([-x[..., 1], x[..., 0]], -1)
+    return torch.stack([x, y, middle], -1)
+
+
+def cut(images: Tensor, crop_from_patch: Tensor, size: tuple[int, int]) -> Tensor:
+    """Sample patches; differentiable in the images.
+
+    Args:
+        images: [N, 3, H, W]. crop_from_patch: [N, 2, 3] in crops (0..1). size: (height, width) px.
+    Returns: [N, 3, height, width].
+    """
+    height, width = size
+    theta = crop_from_patch.clone() * 2
+    theta[..., 2] -= 1  # crops 0..1 to grid_sample's -1..1
+    ys = torch.linspace(-1 + 1 / height, 1 - 1 / height, height, device=images.device) * (height / width)
+    xs = torch.linspace(-1 + 1 / width, 1 - 1 / width, width, device=images.device)
+    grid = torch.stack([xs.expand(height, width), ys[:, None].expand(height, width), torch.ones(height, width)], -1)
+    grid = torch.einsum("nij,hwj->nhwi", theta.to(images.dtype), grid.to(images))
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def mouth_and_irises(images: Tensor, landmarks: Tensor) -> tuple[Tensor, Tensor]:
+    """Mouth [N, 3, 24, 32] and iris [N, 2, 3, 16, 32] patches of images [N, 3, H, W] with landmarks in crops."""
+    f = frames(landmarks)
+    eyes = [cut(images, f[:, k], IRIS_SIZE) for k in (1, 2)]
+    return cut(images, f[:, 0], MOUTH_SIZE), torch.stack(eyes, 1)
+
+
+def masks(landmarks: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the mouth cavity and the visible irises are.
+
+    Args:
+        landmarks: [N, 478, 3] in crops.
+    Returns: mouth [N, 1, 24, 32] and irises [N, 2, 1, 16, 32], values 0..1.
+    """
+    f, xy = frames(landmarks).double(), landmarks[..., :2].double()
+    local = torch.linalg.solve(f[..., :2], (xy[:, None] - f[:, :, None, :, 2]).transpose(-1, -2)).transpose(-1, -2)
+    local = local.cpu().numpy()
+    mouth = np.stack([_filled(p[0, list(INNER_LIPS)], MOUTH_SIZE) for p in local])
+    eyes = np.stack([[_filled(p[1, list(RIGHT_LIDS)], IRIS_SIZE) * _disc(p[1, list(IRISES[0])], IRIS_SIZE),
+                      _filled(p[2, list(LEFT_LIDS)], IRIS_SIZE) * _disc(p[2, list(IRISES[1])], IRIS_SIZE)]
+                     for p in local])
+    return torch.as_tensor(mouth)[:, None].to(landmarks), torch.as_tensor(eyes)[:, :, None].to(landmarks)
+
+
+def statistics(images: Tensor, landmarks: Tensor) -> dict[str, Tensor]:
+    """Mean and spread of a person's mouth-cavity and iris colours over many images.
+
+    Args:
+        images: [N, 3, H, W] in [-1, 1]. landmarks: [N, 478, 3] in crops.
+    Returns: mouth [2, 3], iris [2, 3] (mean, standard deviation per channel).
+    """
+    mouth, irises = mouth_and_irises(images, landmarks)
+    mouth_mask, iris_mask = masks(landmarks)
+    return {"mouth": _moments(mouth, mouth_mask),
+            "iris": _moments(irises.flatten(0, 1), iris_mask.flatten(0, 1))}
+
+
+def targets(mouth: np.ndarray, irises: np.ndarray, landmarks: Tensor, wanted: dict[str, Tensor]
+            ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The driver's patches in the avatar's colours, and their masks.
+
+    Colours are matched by mean and spread over the whole clip: light and skin differ between two recordings,
+    and pixels are only comparable after that.
+
+    Args:
+        mouth: [T, 24, 32, 3] uint8. irises: [T, 2, 16, 32, 3] uint8. landmarks: [T, 478, 3] of the driver, in crops.
+        wanted: ``statistics`` of the avatar.
+    Returns: mouth [T, 3, 24, 32], mouth mask, irises [T, 2, 3, 16, 32], iris mask.
+    """
+    mouth_mask, iris_mask = masks(landmarks)
+    m = torch.as_tensor(mouth).permute(0, 3, 1, 2).float() / 127.5 - 1
+    e = torch.as_tensor(irises).permute(0, 1, 4, 2, 3).float() / 127.5 - 1
+    m = _match(m, _moments(m, mouth_mask), wanted["mouth"])
+    e = _match(e, _moments(e.flatten(0, 1), iris_mask.flatten(0, 1)), wanted["iris"])
+    return m, mouth_mask, e, iris_mask
+
+
+def _moments(x: Tensor, mask: Tensor) -> Tensor:
+    weight = mask.sum().clamp_min(1e-6)
+    mean = (x * mask).sum((0, 2, 3)) / weight
+    var = ((x - mean[:, None, None]).square() * mask).sum((0, 2, 3)) / weight
+    if mask.sum() < 50:  # the mouth never opens in this clip: nothing to match
+        return torch.stack([torch.zeros(3), torch.ones(3)]).to(x)
+    return torch.stack([mean, var.sqrt().clamp_min(0.02)])
+
+
+def _match(x: Tensor, have: Tensor, want: Tensor) -> Tensor:
+    have, want = have.to(x), want.to(x)
+    gain = (want[1] / have[1]).clamp(0.5, 2.0)[:, None, None]
+    return ((x - have[0][:, None, None]) * gain + want[0][:, None, None]).clamp(-1, 1)
+
+
+def _filled(polygon: np.ndarray, size: tuple[int, int], fine: int = 4) -> np.ndarray:
+    height, width = size
+    xy = (polygon * [1, width / height] + 1) / 2 * [width, height] * fine - 0.5
+    canvas = np.zeros((height * fine, width * fine), np.uint8)
+    cv2.fillPoly(canvas, [np.round(xy * 16).astype(np.int32)], 255, shift=4)
+    return cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+
+
+def _disc(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    height, width = size
+    radius = np.linalg.norm(points[1:] - points[0], axis=1).mean()
+    x = (np.arange(width) + 0.5) / width * 2 - 1
+    y = ((np.arange(height) + 0.5) / height * 2 - 1) * height / width
+    away = np.hypot(x[None] - points[0, 0], y[:, None] - points[0, 1])
+    return np.clip((radius - away) / 0.05 + 0.5, 0, 1).astype(np.float32)
