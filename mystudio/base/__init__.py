@@ -1,0 +1,1 @@
+"""Making bases: training of a base's inversion encoder on the base's own samples."""

@@ -1,0 +1,137 @@
+"""Images of a person -> anchors in W: a small encoder trained on the base's own samples, then optimisation.
+
+The encoder sees two things: what the person looks like (an image network, averaged over the whole scan, so that all
+anchors share one identity) and what the face does in this frame (normalised keypoints relative to the person's
+neutral face). Landmarks mean the same on generated and on real images; pixels do not. This keeps the anchors a
+smooth function of motion, which is what makes codes between the anchors look right.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mystudio import losses
+from mystudio.retarget import KEYPOINTS, keypoints_of, normalise, part_scale
+from mystudio.types import Progress, silent
+
+INPUT = 64  # px: the appearance branch looks at a small image; detail is the tuning's task
+
+
+@dataclass(frozen=True)
+class InvertSettings:
+    """How scan images become anchors."""
+
+    steps: int = 60  # optimisation steps on top of the encoder (0 = encoder alone)
+    rate: float = 0.02  # Adam step, in standard deviations of W
+    stay: float = 0.02  # weight of the squared distance to the encoder's anchor, in the same unit
+    batch: int = 16  # images at a time
+
+
+class Encoder(nn.Module):
+    """(appearance, motion) -> w.
+
+    Args:
+        w_dim: D of the base. mean, spread: [D] statistics of the base's W.
+    """
+
+    def __init__(self, w_dim: int, width: int = 256):
+        super().__init__()
+        channels = [3, 32, 64, 128, 192, width]
+        self.trunk = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(channels, channels[1:]))
+        self.look = nn.Linear(width * (INPUT // 32) ** 2, width)
+        self.motion = nn.Sequential(nn.Linear(3 * len(KEYPOINTS), width), nn.LeakyReLU(0.2), nn.Linear(width, width))
+        self.head = nn.Sequential(nn.LeakyReLU(0.2), nn.Linear(2 * width, 2 * width), nn.LeakyReLU(0.2),
+                                  nn.Linear(2 * width, 2 * width), nn.LeakyReLU(0.2), nn.Linear(2 * width, w_dim))
+        self.register_buffer("mean", torch.zeros(w_dim))
+        self.register_buffer("spread", torch.ones(w_dim))
+        self.to(memory_format=torch.channels_last)
+
+    def appearance(self, images: Tensor) -> Tensor:
+        """images [N, 3, H, W] in [-1, 1] -> [N, width]; average it over a person's images."""
+        x = F.interpolate(images, (INPUT, INPUT), mode="bilinear", antialias=True, align_corners=False)
+        x = x.contiguous(memory_format=torch.channels_last)
+        for conv in self.trunk:
+            x = F.leaky_relu(conv(x), 0.2)
+        return self.look(x.flatten(1))
+
+    def forward(self, appearance: Tensor, motion: Tensor) -> Tensor:
+        """appearance [N, width], motion [N, 66, 3] (``relative_motion``) -> w [N, D]."""
+        both = torch.cat([appearance, self.motion(20 * motion.flatten(1))], 1)
+        return self.mean + self.spread * self.head(both)
+
+
+def relative_motion(landmarks: Tensor, neutral: Tensor) -> Tensor:
+    """Keypoints' change from the neutral face, in units of the neutral face's part sizes, [N, 66, 3]."""
+    size = part_scale(keypoints_of(neutral))[:, None]
+    reference = 0.05  # about the size of an eye in crops: keeps the numbers near those of plain coordinates
+    return (normalise(landmarks, 1.0) - normalise(neutral, 1.0)) * (reference / size)
+
+
+def load_encoder(path: Path) -> Encoder:
+    """Read an encoder that ``base train-encoder`` wrote (safetensors)."""
+    from safetensors.torch import load_file
+
+    state = {k: v.float() for k, v in load_file(path).items()}
+    encoder = Encoder(len(state["mean"]), len(state["look.bias"]))
+    encoder.load_state_dict(state)
+    return encoder.eval().requires_grad_(False)
+
+
+def encode(encoder: Encoder, images: Tensor, landmarks: Tensor, neutral: Tensor) -> Tensor:
+    """Anchors by the encoder alone: one identity for all, motion per image.
+
+    Args:
+        images: [N, 3, H, W] in [-1, 1]. landmarks: [N, 478, 3]; neutral: [478, 3], in crops.
+    Returns: [N, D].
+    """
+    looks = torch.cat([encoder.appearance(part) for part in images.split(32)])
+    return encoder(looks.mean(0, keepdim=True).expand(len(images), -1), relative_motion(landmarks, neutral))
+
+
+def invert(generator, encoder: Encoder | None, perceptual, images: Tensor, landmarks: Tensor, neutral: Tensor,
+           settings: InvertSettings = InvertSettings(), progress: Progress = silent) -> Tensor:
+    """Anchors in W for the scan images: encoder, then optimisation of each anchor near the encoder's.
+
+    Without an encoder the search starts at the base's mean w, with the same penalty around it relaxed.
+
+    Args:
+        generator: the base. images: [N, 3, H, W] at the base's resolution, in [-1, 1].
+        landmarks: [N, 478, 3]; neutral: [478, 3], in crops. perceptual: ``selfscan.perceptual.Perceptual``.
+    Returns: [N, D] float32.
+    """
+    if encoder is not None:
+        start, spread = encode(encoder, images, landmarks, neutral), encoder.spread
+        stay = settings.stay
+    else:
+        seeds = torch.randn(512, generator.z_dim, generator=torch.Generator().manual_seed(0)).to(images)
+        samples = generator.mapping(seeds)
+        start, spread, stay = samples.mean(0).expand(len(images), -1), samples.std(0), settings.stay / 10
+    start = start.detach()
+    if not settings.steps:
+        return start
+    parts, total = [], settings.steps * -(-len(images) // settings.batch)
+    for first in range(0, len(images), settings.batch):
+        rows = slice(first, first + settings.batch)
+        parts.append(_refine(generator, perceptual, images[rows], start[rows], spread, stay, settings,
+                             lambda step, done=len(parts) * settings.steps: progress("invert", done + step, total)))
+    return torch.cat(parts)
+
+
+def _refine(generator, perceptual, images, start, spread, stay, settings, tick) -> Tensor:
+    offset = torch.zeros_like(start, requires_grad=True)
+    adam = torch.optim.Adam([offset], lr=settings.rate, betas=(0.9, 0.99))
+    with torch.no_grad():
+        aim = perceptual.embed(images)
+    for step in range(settings.steps):
+        made = generator(generator.broadcast(start + spread * offset))
+        loss = perceptual.distance_to(made, aim) + losses.pixel(made, images) + stay * offset.square().mean(1)
+        adam.zero_grad()
+        loss.sum().backward()
+        adam.step()
+        tick(step + 1)
+    return (start + spread * offset).detach()

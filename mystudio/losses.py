@@ -1,0 +1,62 @@
+"""Loss terms of PGR and MyStyle. Each returns one value per sample [N]; the caller weighs and reduces."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def keypoint(points: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+    """Mean squared distance of normalised keypoints (PGR's L_key), in units of (1 % of the crop)^2.
+
+    Args:
+        points, target: [N, K, 3] in crops (``retarget.normalise``). weights: [K].
+    """
+    square = (points - target).square().sum(-1)
+    return 1e4 * (square * weights).sum(-1) / weights.sum()
+
+
+def masked_pixels(patch: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Mean squared difference inside a mask (PGR's mouth-cavity and iris terms).
+
+    The mean runs over the whole patch, so that a shut mouth weighs nothing and a wide one much.
+
+    Args:
+        patch, target: [N, ..., 3, h, w] in [-1, 1]. mask: [N, ..., 1, h, w].
+    """
+    return ((patch - target).square() * mask).flatten(1).mean(1)
+
+
+def pixel(image: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error of images [N, 3, H, W] in [-1, 1]."""
+    return (image - target).square().flatten(1).mean(1)
+
+
+def delta(offsets: Tensor) -> Tensor:
+    """Per-layer offsets small, un-squared norm (MyStyle's delta regularisation).
+
+    Args:
+        offsets: [N, L, K] codes relative to the first layer's or to their mean.
+    """
+    return (offsets.square().sum((1, 2)) + 1e-12).sqrt()
+
+
+def weight_sum(alpha: Tensor) -> Tensor:
+    """sum(alpha) = 1 on every layer (MyStyle's sum regularisation).
+
+    Args:
+        alpha: [N, L, A].
+    """
+    return (alpha.sum(-1) - 1).square().mean(1)
+
+
+def temporal(codes: Tensor, linked: Tensor) -> Tensor:
+    """Squared change to the neighbouring frames' codes, over frames that follow each other.
+
+    Args:
+        codes: [T, ...]. linked: [T - 1] 1 where frame t and t + 1 belong together.
+    Returns: [T]; each frame carries half of the change to each neighbour.
+    """
+    change = (codes[1:] - codes[:-1]).square().flatten(1).mean(1) * linked
+    zero = change.new_zeros(1)
+    return 0.5 * (torch.cat([change, zero]) + torch.cat([zero, change]))
