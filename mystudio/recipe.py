@@ -1,0 +1,215 @@
+"""Recipes: strict TOML -> the stages' settings; an unknown key is an error that names the nearest valid one.
+
+The settings live beside their stages as frozen dataclasses; this module only finds them, so a stage may change its
+settings without a change here. Nothing heavy is imported before a recipe is resolved.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+import importlib
+import inspect
+import json
+import math
+import re
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from mystudio.errors import BadRecipe
+
+if TYPE_CHECKING:
+    from selfscan.scan import ScanSettings
+
+    from mystudio.engines.personal.solve import SolveSettings
+    from mystudio.engines.personal.tune import TuneSettings
+    from mystudio.invert import InvertSettings
+    from mystudio.render import RenderSettings
+
+#: table of a recipe -> where its settings live
+STAGES = {
+    "scan": "selfscan.scan:ScanSettings",
+    "invert": "mystudio.invert:InvertSettings",
+    "personalize": "mystudio.engines.personal.tune:TuneSettings",
+    "reenact": "mystudio.engines.personal.solve:SolveSettings",
+    "render": "mystudio.render:RenderSettings",
+}
+FOLDER = Path(__file__).parent / "recipes"
+DEFAULT = "default"
+MAX_BYTES = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """The resolved settings of every stage."""
+
+    name: str
+    scan: ScanSettings
+    invert: InvertSettings
+    personalize: TuneSettings
+    reenact: SolveSettings
+    render: RenderSettings
+
+    def show(self) -> str:
+        """Return the recipe as TOML, every key with its meaning as a comment."""
+        tables = (f"[{stage}]\n" + "\n".join(_toml_lines(getattr(self, stage))) for stage in STAGES)
+        return f"# {self.name}: the resolved recipe\n\n" + "\n\n".join(tables) + "\n"
+
+
+def names() -> list[str]:
+    """Return the recipes that come with mystudio."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def describe(name: str) -> str:
+    """Return the first comment line of a recipe that comes with mystudio."""
+    first = (FOLDER / f"{name}.toml").read_text(encoding="utf-8").splitlines()[0]
+    return first.lstrip("# ")
+
+
+def resolve(source: str | Path = DEFAULT, options: Iterable[str] = ()) -> Recipe:
+    """Read a recipe, apply options and check everything.
+
+    Args:
+        source: name of a recipe that comes with mystudio, or a TOML file.
+        options: "stage.key=value" each, applied in order.
+    Raises: BadRecipe: not there, not TOML, an unknown table or key, a wrong type, out of range.
+    """
+    tables = _read(source)
+    for option in options:
+        _apply(tables, option)
+    for table in tables:
+        if table not in STAGES:
+            raise BadRecipe(f"{source}: there is no table [{table}]; {_nearest(table, STAGES)}")
+    settings = {stage: _validate(stage, tables.get(stage, {}), str(source)) for stage in STAGES}
+    return Recipe(Path(source).stem, **settings)
+
+
+def settings_class(stage: str) -> type:
+    """Return the settings dataclass of a stage."""
+    module, name = STAGES[stage].split(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def field_docs(cls: type) -> dict[str, str]:
+    """Return field -> what its comment in the source says (same line, or the lines above)."""
+    lines = textwrap.dedent(inspect.getsource(cls)).splitlines()
+    docs = {}
+    for node in ast.parse("\n".join(lines)).body[0].body:
+        if not isinstance(node, ast.AnnAssign):
+            continue
+        above = node.lineno - 1
+        while lines[above - 1].lstrip().startswith("#"):
+            above -= 1
+        tail = lines[node.end_lineno - 1].encode()[node.end_col_offset:].decode()
+        comments = [*lines[above:node.lineno - 1], tail]
+        docs[node.target.id] = " ".join(c.strip().lstrip("#: ").strip() for c in comments if "#" in c)
+    return docs
+
+
+def _read(source: str | Path) -> dict[str, Any]:
+    try:
+        import tomllib
+    except ModuleNotFoundError:  # Python 3.10
+        import tomli as tomllib
+
+    path = FOLDER / f"{source}.toml" if str(source) in names() else Path(source)
+    if not path.is_file():
+        raise BadRecipe(f"there is no recipe {str(source)!r}; {_nearest(str(source), names())}, or give a TOML file")
+    if path.stat().st_size > MAX_BYTES:
+        raise BadRecipe(f"{path} has more than {MAX_BYTES} bytes, which no recipe has; give a TOML file")
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRecipe(f"{path} is not valid TOML ({error}); correct that line") from None
+
+
+def _apply(tables: dict[str, Any], option: str) -> None:
+    key, equals, text = option.partition("=")
+    stage, dot, name = key.strip().partition(".")
+    if not (equals and dot and name and isinstance(tables.setdefault(stage, {}), dict)):
+        raise BadRecipe(f"option {option!r}: expected stage.key=value, for example reenact.steps=30")
+    target = tables[stage]
+    *groups, last = name.split(".")
+    for group in groups:
+        target = target.setdefault(group, {})
+        if not isinstance(target, dict):
+            raise BadRecipe(f"option {option!r}: {group} holds a value, not keys; try `mystudio recipe show`")
+    target[last] = _value_of(text.strip())
+
+
+def _value_of(text: str) -> Any:
+    try:
+        import tomllib
+    except ModuleNotFoundError:  # Python 3.10
+        import tomli as tomllib
+
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+        return parsed["value"] if len(parsed) == 1 else text
+    except tomllib.TOMLDecodeError:
+        return text  # a bare word: lpips, auto, project
+
+
+def _validate(stage: str, table: Any, source: str) -> Any:
+    from pydantic import TypeAdapter, ValidationError
+
+    cls = settings_class(stage)
+    for where, value in _check_keys(cls, table, f"{source}: [{stage}]"):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise BadRecipe(f"{where}: expected a finite number, got {value}; try `mystudio recipe show`")
+    try:
+        return TypeAdapter(cls).validate_json(json.dumps(table), strict=True)
+    except TypeError as error:  # TOML dates and times have no place in a recipe
+        raise BadRecipe(f"{source}: [{stage}] {error}; expected numbers, words, true or false") from None
+    except ValidationError as errors:
+        first = errors.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        got = f", got {first['input']!r}" if first["loc"] else ""
+        reason = re.sub(r"^Value error, ", "", first["msg"])
+        raise BadRecipe(f"{source}: [{stage}] {key}: {reason}{got}; try `mystudio recipe show`") from None
+
+
+def _check_keys(cls: type, table: Any, where: str) -> Iterator[tuple[str, Any]]:
+    if not isinstance(table, Mapping):
+        raise BadRecipe(f"{where}: expected a table of keys, got {table!r}; try `mystudio recipe show`")
+    hints = get_type_hints(cls)
+    known = [field.name for field in dataclasses.fields(cls) if field.init]
+    for key, value in table.items():
+        if key not in known:
+            raise BadRecipe(f"{where}: there is no key {key!r}; {_nearest(key, known)}")
+        if dataclasses.is_dataclass(hints[key]):
+            yield from _check_keys(hints[key], value, f"{where} {key}")
+        else:
+            yield f"{where} {key}", value
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    known = sorted(known)
+    close = difflib.get_close_matches(word, known, 1, 0.5)
+    return f"did you mean {close[0]!r}?" if close else "known are " + ", ".join(known)
+
+
+def _toml_lines(settings: Any, prefix: str = "") -> Iterator[str]:
+    docs = field_docs(type(settings))
+    for field in dataclasses.fields(settings):
+        value, doc = getattr(settings, field.name), docs.get(field.name, "")
+        if dataclasses.is_dataclass(value):
+            yield from _toml_lines(value, f"{prefix}{field.name}.")
+            continue
+        comment = f"  # {doc}" if doc else ""
+        if value is None:
+            yield f"# {prefix}{field.name} is not set{comment}"
+        else:
+            yield f"{prefix}{field.name} = {_toml(value)}{comment}"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_toml(v) for v in value) + "]"
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{json.dumps(str(k))} = {_toml(v)}" for k, v in value.items()) + " }"
+    return json.dumps(value if isinstance(value, (bool, int, float)) else str(value), ensure_ascii=False)

@@ -1,0 +1,229 @@
+"""Artifact folders: a manifest beside the data, replaced as a whole, locked while written, verified when read.
+
+``NAME/`` is the artifact, ``NAME.partial/`` the journal of a stage that can resume, ``.NAME.lock``, ``.NAME.new``
+and ``.NAME.old`` exist only while a process works on it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from mystudio import __version__
+from mystudio.errors import ArtifactBusy, BadArtifact, OutputFailed
+from mystudio.manifest import (
+    MANIFEST,
+    SCHEMA,
+    Entry,
+    Manifest,
+    Source,
+    beside,
+    digest,
+    digest_of,
+    open_folder,
+    versions,
+    where,
+)
+
+
+def plain(settings: Any) -> dict[str, Any]:
+    """Return settings (a dataclass or a mapping of them) as JSON values."""
+
+    def value_of(value):
+        if dataclasses.is_dataclass(value):
+            return {f.name: value_of(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        if isinstance(value, Mapping):
+            return {str(k): value_of(v) for k, v in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [value_of(v) for v in value]
+        return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+    return value_of(settings)
+
+
+def up_to_date(path: Path, kind: str, inputs: Mapping[str, Source], settings: Mapping[str, Any], seed: int = 0) -> bool:
+    """Return whether ``path`` already holds what this stage would make from equal inputs and settings."""
+    try:
+        folder = open_folder(path, kind)
+    except BadArtifact:
+        return False
+    made = folder.manifest
+    same = {n: s.digest for n, s in made.inputs.items()} == {n: s.digest for n, s in inputs.items()}
+    if not same or made.settings != settings or made.seed != seed or made.versions.get("mystudio") != __version__:
+        return False
+    sizes = {name: folder.path / name for name in made.files}
+    return all(p.is_file() and p.stat().st_size == made.files[n].bytes for n, p in sizes.items())
+
+
+@dataclasses.dataclass
+class Job:
+    """One run of a stage on one artifact, holding its lock."""
+
+    path: Path
+    kind: str
+    inputs: dict[str, Source]
+    settings: dict[str, Any]
+    seed: int
+    done: bool  # equal inputs and settings were computed before: there is nothing to do
+
+    def journal(self) -> Path:
+        """Return the folder where the stage keeps what it needs to resume; a stale one is emptied."""
+        inputs = {name: source.digest for name, source in self.inputs.items()}
+        return journal(self.path, digest_of([self.kind, inputs, self.settings, self.seed]))
+
+    @contextmanager
+    def writing(self) -> Iterator[Path]:
+        """Give an empty folder to write into; on success it becomes the artifact at once, on failure nothing changes.
+
+        Raises: OutputFailed: the disk is full or the place cannot be written.
+        """
+        new = beside(self.path, "new")
+        try:
+            shutil.rmtree(new, ignore_errors=True)
+            new.mkdir(parents=True)
+            yield new
+            _finish(new, self)
+            _replace(self.path, new)
+            shutil.rmtree(_journal_of(self.path), ignore_errors=True)
+        except OSError as error:
+            raise OutputFailed(f"{self.path} could not be written ({error.strerror or error}); free space or choose "
+                               f"another place; what was there before is whole") from error
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
+
+
+@contextmanager
+def stage(path: Path, kind: str, inputs: Mapping[str, Path], settings: Any, seed: int = 0) -> Iterator[Job]:
+    """Lock an artifact for one run of a stage and say whether there is anything to do.
+
+    Args:
+        path: the artifact to make.
+        kind: its type.
+        inputs: name -> file or artifact that the stage reads.
+        settings: dataclass or mapping; stored in the manifest.
+        seed: of everything random in the stage.
+    Raises: ArtifactBusy, BadArtifact: ``path`` is in use, is something else, or is one of the inputs.
+    """
+    path = where(path)
+    for name, source in inputs.items():
+        if where(source) == path:
+            raise BadArtifact(f"{path} is the {name} itself; choose another name for the result")
+    with lock(path):
+        if not path.exists() and beside(path, "old").exists():  # a writer died between its two renames
+            os.rename(beside(path, "old"), path)
+        _refuse_foreign(path, kind)
+        sources = {name: Source(os.path.relpath(where(p), path.parent), digest(p)) for name, p in inputs.items()}
+        values = plain(settings)
+        yield Job(path, kind, sources, values, seed, up_to_date(path, kind, sources, values, seed))
+
+
+@contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Hold the only right to write ``path``; the operating system releases it if the process dies.
+
+    Raises: ArtifactBusy: another process holds it.
+    """
+    name = beside(where(path), "lock")
+    name.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        handle = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            message = f"{path} is being written by another process; wait for it or choose another name"
+            raise ArtifactBusy(message) from None
+        if name.exists() and os.stat(name).st_ino == os.fstat(handle).st_ino:
+            break
+        os.close(handle)  # the holder removed the file between our open and our lock
+    try:
+        yield
+    finally:
+        name.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def journal(path: Path, key: str) -> Path:
+    """Return ``path``.partial, bound to ``key``: kept when it was made for the same key, otherwise emptied."""
+    folder = _journal_of(where(path))
+    stamp = folder / "journal.key"
+    if stamp.is_file() and stamp.read_text(errors="replace") == key:
+        return folder
+    if folder.exists() and not stamp.is_file() and any(folder.iterdir()):
+        raise BadArtifact(f"{folder} is in the way and is no journal of mystudio; move it or choose another name")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    write_bytes(stamp, key.encode())
+    return folder
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file so that it is old or new after a crash, never half."""
+    temporary = path.with_name(f".{path.name}.new")
+    with open(temporary, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _journal_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.partial")
+
+
+def _refuse_foreign(path: Path, kind: str) -> None:
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise BadArtifact(f"{path} is a file, expected a free name or a {kind} folder; choose another name")
+    if not any(path.iterdir()):
+        return
+    try:
+        manifest = json.loads((path / MANIFEST).read_bytes())
+        found = manifest["type"] if "schema" in manifest else None
+    except (OSError, ValueError, TypeError, KeyError):
+        found = None
+    if found is None:  # never replace what may not be ours
+        raise BadArtifact(f"{path} holds other files or a damaged {kind}; remove it or choose another name")
+    if found != kind:
+        raise BadArtifact(f"{path} is a {found}, expected a free name or a {kind}; choose another name")
+
+
+def _finish(folder: Path, job: Job) -> None:
+    files = {}
+    for file in sorted(p for p in folder.rglob("*") if p.is_file()):
+        files[file.relative_to(folder).as_posix()] = Entry(file.stat().st_size, digest(file))
+        _sync(file)
+    made = Manifest(job.kind, SCHEMA, job.inputs, job.settings, job.seed, versions(),
+                    datetime.now(timezone.utc).isoformat(timespec="seconds"), files, "")
+    made = dataclasses.replace(made, digest=made.content_digest())
+    (folder / MANIFEST).write_text(json.dumps(dataclasses.asdict(made), indent=1, allow_nan=False) + "\n")
+    _sync(folder / MANIFEST)
+    for sub in [p for p in folder.rglob("*") if p.is_dir()] + [folder]:
+        _sync(sub)
+
+
+def _replace(path: Path, new: Path) -> None:
+    old = beside(path, "old")
+    if path.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        os.rename(path, old)
+    os.rename(new, path)
+    _sync(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
