@@ -1,9 +1,9 @@
-"""Residual blocks of MediaPipe's mesh networks, found in the graph and rebuilt as few torch operations."""
+"""Residual blocks of MediaPipe's mesh networks, found in the graph and rebuilt with few torch operations."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,117 +12,134 @@ from torch import Tensor, nn
 
 from selfscan.tflite_graph import Graph, Operator
 
+_WEIGHTS = ("depthwise", "depthwise_bias", "weight", "bias", "slope")
+
 
 @dataclass(frozen=True)
 class BlockWeights:
-    """prelu(conv(x) + shortcut(x)), the shortcut (identity, pooled) folded or kept, between two graph tensors."""
+    """Weights of prelu(conv(x) + shortcut(x)) between two tensors of the graph; C channels in, D out."""
 
     source: int
     target: int
-    depthwise: Tensor | None  # [C, 1, 3, 3]
-    depthwise_bias: Tensor | None  # [C]
-    weight: Tensor  # [C_out, C_in, k, k]
-    bias: Tensor  # [C_out]
-    slope: Tensor  # [C_out]
+    weight: Tensor  # [D, C / groups, k, k]
+    bias: Tensor  # [D]
+    slope: Tensor  # [D]
     stride: int
     shortcut: bool
+    depthwise: Tensor | None = None  # [C, 1, k, k], before the convolution above (then k = 1 there)
+    depthwise_bias: Tensor | None = None  # [C]
     groups: int = 1
 
 
 def find_blocks(graph: Graph) -> dict[int, BlockWeights]:
     """Return every block of the graph (each ends in a PRELU) by its target tensor."""
-    producers = {t: o for o in graph.operators for t in o.outputs}
-    return {o.outputs[0]: _block(graph, producers, o) for o in graph.operators if o.kind == "PRELU"}
+    return {o.outputs[0]: _block(graph, o) for o in graph.of_kind("PRELU")}
 
 
-def _block(graph: Graph, producers: dict[int, Operator], prelu: Operator) -> BlockWeights:
-    slope = torch.from_numpy(graph.constants[prelu.inputs[1]]).reshape(-1)
-    last = producers[prelu.inputs[0]]
+def _block(graph: Graph, prelu: Operator) -> BlockWeights:
+    last = graph.producer(prelu.inputs[0])
     shortcut = last.kind == "ADD"
     if shortcut:
-        last = next(producers[t] for t in last.inputs if producers[t].kind == "CONV_2D")
-    weight, bias = _conv_weights(graph, last)
-    first = producers.get(last.inputs[0])
+        last = next(p for p in map(graph.producer, last.inputs) if p is not None and p.kind == "CONV_2D")
+    weight, bias = conv_weights(graph, last)
+    slope = torch.from_numpy(graph.constants[prelu.inputs[1]]).reshape(-1)
+    block = BlockWeights(
+        last.inputs[0], prelu.outputs[0], weight, bias, slope, stride=last.options["stride"], shortcut=shortcut
+    )
+    first = graph.producer(last.inputs[0])
     if first is None or first.kind != "DEPTHWISE_CONV_2D":
-        return BlockWeights(
-            last.inputs[0], prelu.outputs[0], None, None, weight, bias, slope, last.options["stride"], shortcut
-        )
-    depthwise = np.ascontiguousarray(graph.constants[first.inputs[1]].transpose(3, 0, 1, 2))
-    depthwise_bias = torch.from_numpy(graph.constants[first.inputs[2]])
-    stride = first.options["stride"]
-    source, target = first.inputs[0], prelu.outputs[0]
-    return BlockWeights(
-        source, target, torch.from_numpy(depthwise), depthwise_bias, weight, bias, slope, stride, shortcut
+        return block
+    kernel = np.ascontiguousarray(graph.constants[first.inputs[1]].transpose(3, 0, 1, 2))
+    return replace(
+        block,
+        source=first.inputs[0],
+        stride=first.options["stride"],
+        depthwise=torch.from_numpy(kernel),
+        depthwise_bias=torch.from_numpy(graph.constants[first.inputs[2]]),
     )
 
 
-def _conv_weights(graph: Graph, conv: Operator) -> tuple[Tensor, Tensor]:
+def conv_weights(graph: Graph, conv: Operator) -> tuple[Tensor, Tensor]:
+    """Return a CONV_2D's weight [D, C, k, k] and bias [D]."""
     weight = np.ascontiguousarray(graph.constants[conv.inputs[1]].transpose(0, 3, 1, 2))
     return torch.from_numpy(weight), torch.from_numpy(graph.constants[conv.inputs[2]])
-
-
-def head_weights(graph: Graph, convs: Sequence[Operator]) -> tuple[Tensor, Tensor]:
-    """Return the stacked weights and biases of convolutions that read the same kind of map."""
-    weights, biases = zip(*(_conv_weights(graph, c) for c in convs))
-    return torch.cat(weights), torch.cat(biases)
 
 
 def chain(blocks: dict[int, BlockWeights], target: int, source: int) -> list[BlockWeights]:
     """Return the blocks that lead from tensor ``source`` to tensor ``target``, in order."""
     found: list[BlockWeights] = []
     while target != source:
-        found.insert(0, blocks[target])
+        found.append(blocks[target])
         target = blocks[target].source
-    return found
+    return found[::-1]
 
 
 def merge(blocks: Sequence[BlockWeights]) -> BlockWeights:
-    """Stack equal-shaped parallel blocks into one grouped block over concatenated channels."""
-    first = blocks[0]
-
-    def stack(name: str) -> Tensor | None:
-        return None if getattr(first, name) is None else torch.cat([getattr(b, name) for b in blocks])
-
-    names = ("depthwise", "depthwise_bias", "weight", "bias", "slope")
-    stacked = (stack(n) for n in names)
-    return BlockWeights(first.source, first.target, *stacked, first.stride, first.shortcut, len(blocks))
+    """Stack equal-shaped parallel blocks into one grouped block over their concatenated channels."""
+    present = [name for name in _WEIGHTS if getattr(blocks[0], name) is not None]
+    stacked = {name: torch.cat([getattr(b, name) for b in blocks]) for name in present}
+    return replace(blocks[0], groups=len(blocks), **stacked)
 
 
 class Block(nn.Module):
-    """prelu(conv(x) + shortcut(x)); see BlockWeights."""
+    """prelu(conv(x) + shortcut(x)) with frozen weights; the shortcut is x, max-pooled when the block halves the map.
 
-    def __init__(self, w: BlockWeights):
+    Args:
+        weights: what the graph holds.
+    """
+
+    def __init__(self, weights: BlockWeights):
         super().__init__()
-        self.target, self.stride, self.shortcut, self.groups = w.target, w.stride, w.shortcut, w.groups
-        for name in ("depthwise", "depthwise_bias", "weight", "bias", "slope"):
-            self.register_buffer(name, getattr(w, name))
-        self.widen = w.weight.shape[0] // w.groups - w.weight.shape[1]
+        self.stride, self.shortcut, self.groups = weights.stride, weights.shortcut, weights.groups
+        for name in _WEIGHTS:
+            self.register_buffer(name, getattr(weights, name), persistent=False)
+        if self.depthwise is not None:
+            self.depthwise = _same_kernel(self.depthwise, self.stride)
+        elif self.weight.shape[-1] > 1:
+            self.weight = _same_kernel(self.weight, self.stride)
+        self.register_buffer("widen", self._widening_kernel(), persistent=False)
+
+    def _widening_kernel(self) -> Tensor | None:
+        # the pooled shortcut has fewer channels than the block's output: zeros are appended within each group
+        wide, narrow = self.weight.shape[0] // self.groups, self.weight.shape[1]
+        if not self.shortcut or wide == narrow:
+            return None
+        return torch.eye(wide, narrow).repeat(self.groups, 1)[..., None, None]
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x
-        if self.depthwise is not None:
-            y = F.conv2d(_pad(x, self.stride, 3), self.depthwise, self.depthwise_bias, self.stride, groups=x.shape[1])
-            y = F.conv2d(y, self.weight, self.bias, groups=self.groups)
+        """Map [N, C, H, W] to [N, D, H / stride, W / stride]."""
+        if self.depthwise is None:
+            padding = 1 if self.weight.shape[-1] > 1 else 0
+            y = F.conv2d(x, self.weight, self.bias, self.stride, padding, groups=self.groups)
         else:
-            k = self.weight.shape[-1]
-            y = F.conv2d(_pad(x, self.stride, k), self.weight, self.bias, self.stride, groups=self.groups)
+            y = F.conv2d(x, self.depthwise, self.depthwise_bias, self.stride, 1, groups=x.shape[1])
+            y = F.conv2d(y, self.weight, self.bias, groups=self.groups)
         if self.shortcut:
-            y = y + self._shortcut(x)
-        return F.prelu(y, self.slope)
+            y = y.add_(self._shortcut(x))
+        return _FrozenPReLU.apply(y, self.slope)
 
     def _shortcut(self, x: Tensor) -> Tensor:
-        if self.stride == 1:
-            return x
-        x = F.max_pool2d(x, 2)
-        if self.widen == 0:
-            return x
-        n, c, h, w = x.shape
-        return F.pad(x.reshape(n, self.groups, -1, h, w), (0, 0, 0, 0, 0, self.widen)).reshape(n, -1, h, w)
+        if self.stride > 1:
+            x = F.max_pool2d(x, 2, ceil_mode=True)
+        return x if self.widen is None else F.conv2d(x, self.widen, groups=self.groups)
 
 
-def _pad(x: Tensor, stride: int, k: int) -> Tensor:
-    # TensorFlow's SAME: the odd pixel of padding goes to the right and bottom
-    total = [max((-(-s // stride) - 1) * stride + k - s, 0) for s in (x.shape[-1], x.shape[-2])]
-    if not any(total):
-        return x
-    return F.pad(x, (total[0] // 2, total[0] - total[0] // 2, total[1] // 2, total[1] - total[1] // 2))
+def _same_kernel(kernel: Tensor, stride: int) -> Tensor:
+    # TensorFlow's SAME at stride 2 pads an even map on the right and bottom only; a zero row and column in front
+    # of the kernel give that with torch's symmetric padding of 1
+    return F.pad(kernel, (1, 0, 1, 0)) if stride == 2 else kernel
+
+
+class _FrozenPReLU(torch.autograd.Function):
+    # torch's own PReLU also computes the gradient of the slope, which takes 50 times longer than this
+
+    @staticmethod
+    def forward(ctx, x: Tensor, slope: Tensor) -> Tensor:
+        ctx.save_for_backward(x, slope)
+        return F.prelu(x, slope)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        x, slope = ctx.saved_tensors
+        positive = torch.ops.aten.threshold_backward(gradient, x, 0)
+        return torch.lerp(positive, gradient, slope.reshape(-1, 1, 1)), None

@@ -31,11 +31,14 @@ class Graph:
     constants: dict[int, np.ndarray]
     inputs: tuple[int, ...]
     outputs: dict[str, int]
-    shapes: dict[int, tuple[int, ...]]
 
     def producer(self, tensor: int) -> Operator | None:
         """Return the operator that writes ``tensor``, or None for an input or a constant."""
         return next((o for o in self.operators if tensor in o.outputs), None)
+
+    def of_kind(self, kind: str) -> list[Operator]:
+        """Return the operators of one kind, in file order."""
+        return [o for o in self.operators if o.kind == kind]
 
 
 def read_graph(path: str | Path) -> Graph:
@@ -54,7 +57,7 @@ def read_graph(path: str | Path) -> Graph:
 
     path = Path(path)
     if not path.is_file():
-        raise ModelMissing(f"expected a .tflite network at {path}, found no file; reinstall mediapipe>=0.10.14,<0.10.22")
+        raise ModelMissing(f"expected a .tflite network at {path}, found none; reinstall mediapipe>=0.10.14,<0.10.22")
     data = path.read_bytes()
     if data[4:8] != b"TFL3":
         raise ModelMissing(f"expected a .tflite network in {path.name}, got something else; reinstall mediapipe")
@@ -74,7 +77,6 @@ def read_graph(path: str | Path) -> Graph:
         constants=constants,
         inputs=tuple(int(i) for i in subgraph.InputsAsNumpy()),
         outputs={tensors[i].Name().decode(): int(i) for i in subgraph.OutputsAsNumpy()},
-        shapes={i: _shape(t) for i, t in enumerate(tensors)},
     )
 
 
