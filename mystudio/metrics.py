@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from selfscan.align import crop
+
 EYE_CORNERS = (33, 133, 362, 263)  # right outer, right inner, left inner, left outer
 MOUTH_CORNERS = (61, 291)
 LIPS = (61, 291, 0, 17, 13, 14, 37, 267, 84, 314)
@@ -172,19 +174,14 @@ def sharpness(images: np.ndarray, landmarks: np.ndarray, size: int = 64) -> np.n
 
     values = []
     for image, points in zip(images, landmarks):
-        xy = points[:, :2] * (image.shape[1], image.shape[0])
-        side = eye_distance(points) * image.shape[1]
-        centre = xy[list(LIPS)].mean(0)
-        scale = size / max(side, 1e-6)
-        transform = np.array([[scale, 0, size / 2 - scale * centre[0]], [0, scale, size / 2 - scale * centre[1]]])
-        if scale < 1:  # a Gaussian first, or warping down would alias detail into false sharpness
-            image = cv2.GaussianBlur(image, (0, 0), 0.5 * math.sqrt(1 / scale**2 - 1) + 1e-3)
-        patch = cv2.warpAffine(image, transform, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        scale = size / max(eye_distance(points) * image.shape[1], 1e-6)
+        centre = points[list(LIPS), :2].mean(0) * image.shape[1]
+        patch = crop(image, np.column_stack([scale * np.eye(2), size / 2 - scale * centre]), size)
         values.append(cv2.Laplacian(cv2.cvtColor(patch, cv2.COLOR_RGB2GRAY), cv2.CV_32F).var())
     return np.asarray(values, dtype=np.float64)
 
 
-def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+def fit_similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Rotation, scale and shift that bring points closest to others (Umeyama 1991, eqs. 40-42).
 
     Args: source, target: [P, 2]. Returns: target_from_source [2, 3].
@@ -219,12 +216,10 @@ class IdentityNet:
 
 
 def _arcface_crop(image: np.ndarray, points: np.ndarray) -> np.ndarray:
-    import cv2
-
     xy = points[:, :2] * (image.shape[1], image.shape[0])
     right, left = xy[list(EYE_CORNERS[:2])].mean(0), xy[list(EYE_CORNERS[2:])].mean(0)
-    transform = similarity(np.stack([right, left, xy[NOSE_TIP], *xy[list(MOUTH_CORNERS)]]), ARCFACE_POINTS)
-    return cv2.warpAffine(image, transform, (ARCFACE_SIZE, ARCFACE_SIZE), flags=cv2.INTER_LINEAR)
+    found = np.stack([right, left, xy[NOSE_TIP], *xy[list(MOUTH_CORNERS)]])
+    return crop(image, fit_similarity(found, ARCFACE_POINTS), ARCFACE_SIZE)
 
 
 class Blendshapes:

@@ -129,9 +129,9 @@ def test_similarity_recovers_a_known_transform(rng):
     points = rng.standard_normal((5, 2))
     c, s = 2 * math.cos(0.4), 2 * math.sin(0.4)
     true = np.array([[c, -s, 3], [s, c, -1]])
-    np.testing.assert_allclose(metrics.similarity(points, points @ true[:, :2].T + true[:, 2]), true, atol=1e-9)
+    np.testing.assert_allclose(metrics.fit_similarity(points, points @ true[:, :2].T + true[:, 2]), true, atol=1e-9)
     mirrored = points * (-1, 1)  # a similarity never mirrors
-    assert np.linalg.det(metrics.similarity(points, mirrored)[:, :2]) > 0
+    assert np.linalg.det(metrics.fit_similarity(points, mirrored)[:, :2]) > 0
 
 
 def test_own_spread_is_the_mean_of_all_pairs(rng):

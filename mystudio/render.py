@@ -1,0 +1,212 @@
+"""STAGE render: a take becomes video frames, aligned, beside the driver, or pasted back into the driving frame.
+
+Frames stream in small batches, so memory does not grow with the length of the clip, and their number is always the
+driving clip's.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mystudio import engines
+from mystudio.blend import Blend
+from mystudio.errors import OutputFailed, StudioError
+from mystudio.types import OUTCOMES, Avatar, Performance, Progress, Take, silent
+from selfscan import video
+from selfscan.align import crop, rescale
+
+NO_FACE = OUTCOMES.index("no_face")
+SMALLEST = 256  # px: aligned pictures of smaller generators are enlarged to this
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RenderSettings:
+    """What the finished clip looks like."""
+
+    view: Literal["aligned", "side-by-side", "paste"] = "aligned"
+    size: int | None = None  # px, side of the avatar's picture; None = the generator's, at least 256
+    crf: int = 18  # x264 quality: 18 is visually lossless, more is smaller
+    feather: float = 0.1  # paste: width of the soft rim as a share of the face's width
+    colour: float = 1.0  # paste: how far the rim's colours follow the driving frame; 0 = not at all
+    batch: int = 8  # images a pass of the generator; halved when memory runs out
+
+
+def synthesize(avatar: Avatar, take: Take, batch: int = 8) -> Iterator[Tensor]:
+    """Decode a take into images, batch by batch; when memory runs out, go on with half the batch.
+
+    Args:
+        avatar: whose generator draws.
+        take: codes of T frames.
+        batch: images a pass.
+    Returns: batches [B, 3, H, W] in [-1, 1], T images in all.
+    """
+    start = 0
+    while start < len(take):
+        images = _draw(avatar, take, slice(start, start + batch), may_fail=batch > 1)
+        if images is None:
+            batch //= 2
+            log.warning("memory ran out: going on with %d images a pass", batch)
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            continue
+        yield images
+        start += len(images)
+
+
+def _draw(avatar: Avatar, take: Take, span: slice, may_fail: bool) -> Tensor | None:
+    try:
+        with torch.inference_mode():
+            styles = engines.named(avatar.engine).decode(avatar, take, span)
+            return avatar.generator.synthesize(styles).float().clamp(-1, 1)
+    except (RuntimeError, MemoryError) as error:
+        if not may_fail or not _out_of_memory(error):
+            raise
+        return None
+
+
+def to_uint8(images: Tensor) -> np.ndarray:
+    """Images [N, 3, H, W] in [-1, 1] -> [N, H, W, 3] uint8 RGB."""
+    return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+
+
+def enlarge(image: np.ndarray, size: int) -> np.ndarray:
+    """A square image [H, H, 3] uint8 at ``size`` px: Lanczos upwards, area means downwards."""
+    import cv2
+
+    if image.shape[0] == size:
+        return image
+    how = cv2.INTER_LANCZOS4 if size > image.shape[0] else cv2.INTER_AREA
+    return cv2.resize(image, (size, size), interpolation=how)
+
+
+def frames(
+    avatar: Avatar, take: Take, performance: Performance, settings: RenderSettings | None = None
+) -> Iterator[np.ndarray]:
+    """Stream the finished frames.
+
+    A frame without a face shows the held code (aligned, side-by-side) or the untouched driving frame (paste).
+
+    Args:
+        avatar, take: who plays what.
+        performance: the driving clip; its file is read again for side-by-side and paste.
+        settings: view, sizes, blending.
+    Returns: T images [H, W, 3] uint8 RGB, all of one size.
+    Raises:
+        StudioError: take and performance do not belong together, or the driving clip changed.
+    """
+    settings = settings or RenderSettings()
+    if len(take) != len(performance):
+        raise StudioError(
+            f"expected a take as long as its driving clip, got {len(take)} and {len(performance)} frames; "
+            "render with the performance that the take was made from"
+        )
+    size = settings.size or max(SMALLEST, avatar.generator.resolution)
+    if settings.view == "aligned":
+        return (enlarge(image, size) for batch in synthesize(avatar, take, settings.batch) for image in to_uint8(batch))
+    if settings.view == "side-by-side":
+        return _beside(avatar, take, performance, settings.batch, size)
+    if settings.view == "paste":
+        return _pasted(avatar, take, performance, settings, size)
+    raise StudioError(f"expected the view aligned, side-by-side or paste, got {settings.view!r}")
+
+
+def render(
+    avatar: Avatar,
+    take: Take,
+    performance: Performance,
+    out_path: str | Path,
+    settings: RenderSettings | None = None,
+    progress: Progress = silent,
+) -> Path:
+    """Write a take as an mp4 with the driving clip's time stamps and sound.
+
+    Args:
+        avatar, take, performance, settings: see ``frames``.
+        out_path: target .mp4; replaced only when everything is written.
+        progress: told after every frame.
+    Returns: the target's path.
+    Raises:
+        StudioError: see ``frames``.
+        OutputFailed: disk full, no permission; an existing target is untouched.
+    """
+    settings = settings or RenderSettings()
+    stream = _counted(frames(avatar, take, performance, settings), len(take), progress)
+    try:
+        video.write(out_path, stream, take.times, audio_from=performance.observation.video, crf=settings.crf)
+    except OSError as error:
+        raise OutputFailed(str(error)) from error
+    return Path(out_path)
+
+
+def driver_frames(performance: Performance) -> Iterator[np.ndarray]:
+    """Frames [H, W, 3] uint8 of the driving clip, exactly as many as were measured.
+
+    Raises:
+        StudioError: the file holds fewer frames than it did.
+    """
+    seen, count = performance.observation, 0
+    for _, frame in video.read(seen.video):
+        if count == len(seen):
+            return
+        yield frame
+        count += 1
+    if count < len(seen):
+        raise StudioError(
+            f"{seen.video}: expected {len(seen)} frames as when it was measured, got {count}; measure the clip again"
+        )
+
+
+def _transforms(performance: Performance, size: int) -> np.ndarray:
+    alignment = performance.observation.alignment
+    return rescale(alignment.crop_from_frame, size / alignment.size)
+
+
+def _beside(avatar: Avatar, take: Take, performance: Performance, batch: int, size: int) -> Iterator[np.ndarray]:
+    transforms = _transforms(performance, size)
+    drivers = driver_frames(performance)
+    index = 0
+    for images in synthesize(avatar, take, batch):
+        for image in to_uint8(images):
+            left = crop(next(drivers), transforms[index], size)
+            yield np.concatenate([left, enlarge(image, size)], axis=1)
+            index += 1
+
+
+def _pasted(
+    avatar: Avatar, take: Take, performance: Performance, settings: RenderSettings, size: int
+) -> Iterator[np.ndarray]:
+    seen = performance.observation
+    transforms = _transforms(performance, size)
+    blend = Blend(seen.landmarks, seen.track.valid, size, settings.feather, settings.colour)
+    drivers = driver_frames(performance)
+    index = 0
+    for images in synthesize(avatar, take, settings.batch):
+        shapes = blend.measure(images)
+        for image, shape in zip(to_uint8(images), shapes):
+            frame = next(drivers)
+            untouched = take.outcome[index] == NO_FACE or not seen.track.valid[index]
+            yield frame if untouched else blend(frame, enlarge(image, size), shape, transforms[index], index)
+            index += 1
+
+
+def _counted(stream: Iterator[np.ndarray], total: int, progress: Progress) -> Iterator[np.ndarray]:
+    progress("render", 0, total)
+    for done, frame in enumerate(stream, start=1):
+        yield frame
+        progress("render", done, total)
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    text = str(error).lower()
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
+        words in text for words in ("out of memory", "can't allocate memory", "not enough memory")
+    )
