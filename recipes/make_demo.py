@@ -19,8 +19,9 @@ import numpy as np
 from selfscan import video
 
 SELF, DRIVER = 36, 30  # seeds of the two people
+TALK = 9  # seed of what the driver does: smiles, opens the mouth wide, looks to both sides, blinks
 SCAN_SECONDS, DRIVER_SECONDS = 20, 4
-FPS, SIZE, CRF = 25, 448, 20
+FPS, SIZE, CRF = 25, 512, 18
 
 
 def load_actors(path: Path):
@@ -54,7 +55,7 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     self_, driver = person(actors, SELF), person(actors, DRIVER)
     scan = actors.perform("selfscan", SCAN_SECONDS, FPS, SELF + 1)
-    talk = actors.perform("talk", DRIVER_SECONDS, FPS, DRIVER + 1)
+    talk = actors.perform("talk", DRIVER_SECONDS, FPS, TALK)
     truth = {"expression_names": np.array(actors.SHAPES), "fps": np.array(FPS)}
     for name, actor, (expressions, poses) in (("scan", self_, scan), ("driver", driver, talk),
                                               ("true_cross", self_, talk)):

@@ -1,0 +1,72 @@
+"""Options that several commands share, each defined once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mystudio.commands.terminal import DEBUG, JSON
+
+
+def _remember(key: str):
+    def callback(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+        if value:
+            ctx.find_root().meta[key] = True
+
+    return callback
+
+
+def common(command):
+    """--json and --debug."""
+    for names, key, words in (("--debug", DEBUG, "Show the traceback of a failure."),
+                              ("--json", JSON, "Put one JSON object on the last line of stdout.")):
+        command = click.option(names, is_flag=True, expose_value=False, is_eager=True, callback=_remember(key),
+                               help=words)(command)
+    return command
+
+
+def recipe_options(command):
+    """--recipe and --option."""
+    command = click.option("--option", "options", multiple=True, metavar="STAGE.KEY=VALUE",
+                           help="Change one setting of the recipe, e.g. reenact.steps=30; may be repeated.")(command)
+    return click.option("--recipe", "recipe", default="default", show_default=True, metavar="NAME|FILE",
+                        help="Settings of the stages; see `mystudio recipe list`.")(command)
+
+
+def device_option(command):
+    """--device."""
+    return click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
+                        help="Processor that does the work; auto takes a GPU where there is one.")(command)
+
+
+def force_option(command):
+    """--force."""
+    return click.option("--force", is_flag=True,
+                        help="Compute again even if the result for equal inputs and settings exists.")(command)
+
+
+def output(metavar: str, words: str):
+    """-o, required."""
+    return click.option("-o", "--out", "out", required=True, type=click.Path(path_type=Path), metavar=metavar,
+                        help=words)
+
+
+def existing(name: str):
+    """A positional path; whether it exists is checked by the stage, whose sentence is clearer."""
+    return click.argument(name.lower(), type=click.Path(path_type=Path), metavar=name)
+
+
+class Command(click.Command):
+    """A command whose help keeps its example lines as they are written."""
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the help; a paragraph that starts with a dollar sign is an example."""
+        for paragraph in (self.help or "").split("\n\n"):
+            formatter.write_paragraph()
+            with formatter.indentation():
+                if paragraph.lstrip().startswith("$"):
+                    for line in paragraph.strip().splitlines():
+                        formatter.write(f"{'':>{formatter.current_indent}}{line.strip()}\n")
+                else:
+                    formatter.write_text(" ".join(paragraph.split()))

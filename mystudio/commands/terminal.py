@@ -1,0 +1,130 @@
+"""How the studio talks: progress, answers, and failures as one clear sentence."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import traceback
+from typing import Any
+
+import click
+
+from mystudio.errors import StudioError
+from selfscan.errors import SelfscanError
+
+JSON, DEBUG, RESUME = "mystudio.json", "mystudio.debug", "mystudio.resume"  # keys of the root context's memory
+PLAIN_SECONDS = 10.0  # between two lines of one stage when nobody watches a terminal
+
+
+class Failure(click.ClickException):
+    """A failure told in one sentence; exit code 1."""
+
+    exit_code = 1
+
+    def show(self, file=None) -> None:
+        """Write the sentence to stderr, and the JSON object to stdout if it was asked for."""
+        click.echo(f"error: {self.message}", err=True)
+        context = click.get_current_context(silent=True) or getattr(self, "context", None)
+        if context is not None and context.find_root().meta.get(JSON):
+            click.echo(json.dumps({"ok": False, "error": self.message}))
+
+
+class StudioGroup(click.Group):
+    """The root: turns what the studio refuses into a Failure."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except KeyboardInterrupt:
+            failure = Failure(f"stopped; {ctx.meta.get(RESUME) or 'nothing was changed, run the same command again'}")
+        except BrokenPipeError:
+            raise
+        except Exception as error:  # the last line of defence: a user never sees a traceback unasked
+            if ctx.meta.get(DEBUG):
+                traceback.print_exc()
+            failure = Failure(sentence(error))
+        failure.context = ctx
+        raise failure
+
+
+def sentence(error: BaseException) -> str:
+    """Return one clear sentence for any error."""
+    text = " ".join(str(error).split())
+    if isinstance(error, (SelfscanError, StudioError)):
+        return text
+    if isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename else ""
+        return f"{place}{error.strerror or text}; check the path, the permissions and the free space"
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "allocate memory" in text:
+        return "memory ran out; close other programs, or use smaller batches (see `mystudio recipe show`)"
+    return f"this should not happen ({type(error).__name__}: {text[:300]}); run again with --debug and report it"
+
+
+def answer(sentences: str, **values: Any) -> None:
+    """Say what was made: sentences for people, or with --json one JSON object on the last line of stdout."""
+    if click.get_current_context().find_root().meta.get(JSON):
+        click.echo(json.dumps({"ok": True, **values}, default=str))
+    else:
+        click.echo(sentences)
+
+
+def can_resume(text: str) -> None:
+    """Remember what Ctrl-C should say."""
+    click.get_current_context().find_root().meta[RESUME] = text
+
+
+def progress():
+    """Return the progress callable for this terminal: bars with the time left, or plain lines when piped."""
+    return _Bars() if sys.stderr.isatty() else _Lines()
+
+
+class _Bars:
+    """One tqdm bar per stage."""
+
+    def __init__(self):
+        self.stage, self.bar = None, None
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        from tqdm import tqdm
+
+        if stage != self.stage:
+            self._close()
+            self.stage, self.bar = stage, tqdm(desc=stage, total=total or None, initial=done, leave=False)
+        self.bar.total = total or None
+        self.bar.update(done - self.bar.n)
+        if total and done >= total:
+            self._close()
+
+    def _close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+        self.stage, self.bar = None, None
+
+
+class _Lines:
+    """A line now and then, with the time left."""
+
+    def __init__(self):
+        self.stage = None
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if stage != self.stage:
+            self.stage, self.start, self.first, self.last = stage, now, done, now
+        elif done < total and now - self.last < PLAIN_SECONDS:
+            return
+        self.last = now
+        rate = (done - self.first) / max(now - self.start, 1e-6)
+        left = f", {_clock((total - done) / rate)} left" if rate > 0 and done < total else ""
+        took = f", took {_clock(now - self.start)}" if done >= total else ""
+        click.echo(f"{stage} {done}/{total}{left}{took}", err=True)
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds + 0.5), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
