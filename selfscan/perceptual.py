@@ -9,26 +9,17 @@ and all their pairs are one matrix product. Without backbone weights the labelle
 
 from __future__ import annotations
 
-import importlib.util
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .errors import ModelMissing
+from .lpips_layers import BACKBONE_VARIABLE, HUB_FILES, TAPS, LpipsLayers, find_backbone, find_heads, hub_folder
 
-BACKBONE_VARIABLE = "MYSTUDIO_LPIPS_BACKBONE"
 SMALLEST_SIDE = 32  # px; below it the deepest layers have no pixels left
-TAPS = {"squeeze": (1, 4, 7, 9, 10, 11, 12), "alex": (1, 4, 7, 9, 11), "vgg": (3, 8, 15, 22, 29)}
-HUB_FILES = {
-    "squeeze": "squeezenet1_1-b8a52dc0.pth",
-    "alex": "alexnet-owt-7be5be79.pth",
-    "vgg": "vgg16-397923af.pth",
-}
 
 
 class Perceptual(nn.Module):
@@ -218,82 +209,13 @@ def load_perceptual(net: str = "auto", weights: str | Path | None = None) -> Per
     if net == "offline":
         return _offline()
     kind = "squeeze" if net == "auto" else net
-    path, heads = _find_backbone(kind, weights), _find_heads(kind)
+    path, heads = find_backbone(kind, weights), find_heads(kind)
     if path and heads:
-        return Perceptual(f"lpips-{kind}", _LpipsLayers(kind, path, heads))
+        return Perceptual(f"lpips-{kind}", LpipsLayers(kind, path, heads))
     if net == "auto" and weights is None:
         return _offline()
-    missing = f"backbone {HUB_FILES[kind]} in {_hub_folder()}" if heads else "package lpips, which carries the heads"
+    missing = f"backbone {HUB_FILES[kind]} in {hub_folder()}" if heads else "package lpips, which carries the heads"
     raise ModelMissing(f"LPIPS {kind} needs the {missing}; pass weights=, set {BACKBONE_VARIABLE} or use net='offline'")
-
-
-class _Fire(nn.Module):
-    def __init__(self, inputs: int, squeeze: int, expand: int):
-        super().__init__()
-        self.squeeze = nn.Conv2d(inputs, squeeze, 1)
-        self.expand1x1 = nn.Conv2d(squeeze, expand, 1)
-        self.expand3x3 = nn.Conv2d(squeeze, expand, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.squeeze(x))
-        return F.relu(torch.cat([self.expand1x1(x), self.expand3x3(x)], 1))
-
-
-def _backbone(kind: str) -> nn.Sequential:
-    """The convolutions in torchvision's order, so that module i carries the weights ``features.i``."""
-
-    def conv(inputs, outputs, kernel, stride=1, padding=0):
-        return [nn.Conv2d(inputs, outputs, kernel, stride, padding), nn.ReLU()]
-
-    if kind == "squeeze":  # SqueezeNet 1.1
-        pool = [nn.MaxPool2d(3, 2, ceil_mode=True)]
-        return nn.Sequential(
-            *conv(3, 64, 3, 2), *pool, _Fire(64, 16, 64), _Fire(128, 16, 64), *pool, _Fire(128, 32, 128),
-            _Fire(256, 32, 128), *pool, _Fire(256, 48, 192), _Fire(384, 48, 192), _Fire(384, 64, 256),
-            _Fire(512, 64, 256),
-        )  # fmt: skip
-    if kind == "alex":
-        pool = [nn.MaxPool2d(3, 2)]
-        return nn.Sequential(
-            *conv(3, 64, 11, 4, 2), *pool, *conv(64, 192, 5, 1, 2), *pool, *conv(192, 384, 3, 1, 1),
-            *conv(384, 256, 3, 1, 1), *conv(256, 256, 3, 1, 1),
-        )  # fmt: skip
-    modules, width = [], 3
-    for outputs in (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512):  # VGG16, 0 = pool
-        modules += conv(width, outputs, 3, 1, 1) if outputs else [nn.MaxPool2d(2, 2)]
-        width = outputs or width
-    return nn.Sequential(*modules)
-
-
-class _LpipsLayers(nn.Module):
-    """Backbone features, unit length at each pixel, times sqrt(w_c / (H W))."""
-
-    def __init__(self, kind: str, backbone: Path, heads: Path):
-        super().__init__()
-        self.taps = set(TAPS[kind])
-        self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188]).view(1, 3, 1, 1))  # as LPIPS scales
-        self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450]).view(1, 3, 1, 1))
-        self.features = _backbone(kind)
-        self.features.load_state_dict(_read_backbone(backbone, self.features, kind))
-        linear = torch.load(heads, map_location="cpu", weights_only=True)
-        for k in range(len(self.taps)):
-            self.register_buffer(f"root{k}", linear[f"lin{k}.model.1.weight"].flatten().clamp(min=0).sqrt())
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        x = (x - self.shift) / self.scale
-        parts = []
-        for index, module in enumerate(self.features):
-            x = module(x)
-            if index in self.taps:
-                parts.append(_weighted_unit(x.permute(0, 2, 3, 1), getattr(self, f"root{len(parts)}")))
-        return parts
-
-
-def _weighted_unit(f: Tensor, root: Tensor) -> Tensor:
-    """f [N, h, w, c] of unit length at each pixel, times sqrt(w_c / (h w))."""
-    f = f.to(root.dtype)
-    length = torch.linalg.vector_norm(f, dim=-1, keepdim=True)
-    return f / (length + 1e-10) * (root * (f.shape[1] * f.shape[2]) ** -0.5)
 
 
 def _gap(a: Tensor, b: Tensor) -> Tensor:
@@ -308,45 +230,6 @@ def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _to_input(images: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
-def _hub_folder() -> Path:
-    return Path(torch.hub.get_dir()) / "checkpoints"
-
-
-def _find_backbone(kind: str, weights: str | Path | None) -> Path | None:
-    named = weights or (os.environ.get(BACKBONE_VARIABLE) if kind == "squeeze" else None)
-    if named:
-        if not Path(named).is_file():
-            raise ModelMissing(f"LPIPS {kind} backbone: expected a file at {named}, found none; correct the path")
-        return Path(named)
-    cached = _hub_folder() / HUB_FILES[kind]
-    return cached if cached.is_file() else None
-
-
-def _find_heads(kind: str) -> Path | None:
-    package = importlib.util.find_spec("lpips")  # finds the folder without importing (it would import torchvision)
-    path = Path(package.origin).parent / "weights" / "v0.1" / f"{kind}.pth" if package and package.origin else None
-    return path if path and path.is_file() else None
-
-
-def _read_backbone(path: Path, features: nn.Sequential, kind: str) -> dict[str, Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        state = {k.removeprefix("features."): v.float() for k, v in state.items() if k.startswith("features.")}
-    except Exception as error:  # each reader has its own kinds; all mean the same to the user
-        raise ModelMissing(f"LPIPS {kind} backbone {path} cannot be read ({error}); copy it anew") from error
-    expected = {k: v.shape for k, v in features.state_dict().items()}
-    if {k: v.shape for k, v in state.items()} != expected:
-        raise ModelMissing(f"{path}: expected torchvision's {kind} weights ({len(expected)} tensors 'features.*')")
-    if not all(v.isfinite().all() for v in state.values()):
-        raise ModelMissing(f"{path} holds NaN or infinite weights: the file is damaged; copy it anew")
-    return state
 
 
 def _offline() -> Perceptual:
