@@ -1,0 +1,115 @@
+"""Base generators: what avatars are tuned from. Found by name in the user's folder and in the package."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from mystudio.errors import BadArtifact
+
+_SUFFIX = ".safetensors"
+_ENCODER = ".encoder.safetensors"
+_PACKAGED = Path(__file__).parent / "data" / "bases"
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base generator on disk; weights, digest and facts are read when first asked for, and kept."""
+
+    name: str
+    path: Path
+
+    @cached_property
+    def generator(self):
+        """The stylegan2.Generator, shared by all who ask: copy it before tuning. Raises BadCheckpoint."""
+        from mystudio.stylegan2.checkpoint import load_generator
+
+        return load_generator(self.path)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the file. Raises BadCheckpoint."""
+        from mystudio.stylegan2.checkpoint import digest
+
+        return digest(self.path)
+
+    @cached_property
+    def info(self) -> dict[str, str]:
+        """Header facts: shape, meaning of z, training, source. Raises BadCheckpoint."""
+        from mystudio.stylegan2.checkpoint import read_info
+
+        return read_info(self.path)
+
+    @property
+    def encoder_path(self) -> Path | None:
+        """The inversion encoder of this base (NAME.encoder.safetensors beside it), None where there is none."""
+        path = self.path.with_name(self.path.name.removesuffix(_SUFFIX) + _ENCODER)
+        return path if path.is_file() else None
+
+
+def user_folder() -> Path | None:
+    """Where imported bases live: ``$MYSTUDIO_HOME/bases`` or ``~/.local/share/mystudio/bases``; None without a home."""
+    if home := os.environ.get("MYSTUDIO_HOME"):
+        return Path(home) / "bases"
+    try:
+        return Path.home() / ".local/share/mystudio/bases"
+    except RuntimeError:
+        return None
+
+
+def list_bases() -> list[Base]:
+    """All bases by name, the user's before the package's where both have one of that name."""
+    found: dict[str, Base] = {}
+    for folder in (_PACKAGED, user_folder()):
+        for path in sorted(folder.glob(f"*{_SUFFIX}")) if folder else ():
+            if not path.name.endswith(_ENCODER) and not path.name.startswith("."):
+                name = path.name.removesuffix(_SUFFIX)
+                found[name] = Base(name, path)
+    return [found[name] for name in sorted(found)]
+
+
+def find_base(name_or_path: str | Path) -> Base:
+    """A base by its name, or by the path of its file.
+
+    Raises:
+        BadArtifact: there is none; the message lists the names that exist.
+    """
+    text = str(name_or_path)
+    for base in list_bases():
+        if base.name == text:
+            return base
+    path = Path(name_or_path)
+    if path.suffix == _SUFFIX and path.is_file():
+        return Base(path.name.removesuffix(_SUFFIX), path)
+    names = ", ".join(base.name for base in list_bases()) or "none"
+    raise BadArtifact(f"expected a base generator's name or file, got {text!r}; known bases: {names}; "
+                      "import a checkpoint to add one")
+
+
+def import_base(src: str | Path, name: str) -> Base:
+    """Convert a StyleGAN2 checkpoint and keep it as a base of the user; nothing in the file is executed.
+
+    Args:
+        src: official ``.pkl``, rosinality's ``.pt`` or our own ``.safetensors``.
+        name: letters, digits, ``-``, ``_`` and inner dots; new among all bases.
+
+    Raises:
+        BadArtifact: the name is unfit or taken, or there is no home folder.
+        UnsafeCheckpoint, BadCheckpoint: see ``import_checkpoint``.
+        OutputFailed: the user's folder cannot be written.
+    """
+    from mystudio.stylegan2.checkpoint import import_checkpoint
+
+    if not re.fullmatch(r"\w[\w.-]{0,99}", name) or name.endswith((".", ".encoder")):
+        raise BadArtifact(f"expected a name of letters, digits, '-', '_' and '.' for the base, got {name[:100]!r}")
+    if name in {base.name for base in list_bases()}:
+        raise BadArtifact(f"expected a new name for the base, {name!r} exists; choose another or remove that file")
+    folder = user_folder()
+    if folder is None:
+        raise BadArtifact("expected a folder for bases, this user has no home; set MYSTUDIO_HOME to a folder")
+    path = folder / f"{name}{_SUFFIX}"
+    import_checkpoint(src, path)
+    return Base(name, path)

@@ -1,0 +1,281 @@
+"""The tensors inside torch's own files (zip and legacy) and inside pickles of torch modules, read as plain data.
+
+Nothing is unpickled by torch or Python: ``unpickle.read_pickle`` interprets the pickles with the allow-list below, and
+tensors stay references into the file until ``TensorRef.load`` copies the numbers of one.
+"""
+
+from __future__ import annotations
+
+import io
+import mmap
+import struct
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mystudio.errors import BadCheckpoint
+from mystudio.stylegan2.unpickle import Budget, Buildable, Fields, Marker, Record, quoted, read_pickle
+
+MAX_FILE = 4 << 30  # bytes; the largest public StyleGAN2 checkpoint with optimiser states stays under 1 GB
+_MAX_ZIP_PICKLE = 64 << 20
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_STORAGE = {"DoubleStorage": "f8", "FloatStorage": "f4", "HalfStorage": "f2", "BFloat16Storage": "b2",
+            "LongStorage": "i8", "IntStorage": "i4", "ShortStorage": "i2", "CharStorage": "i1", "ByteStorage": "u1",
+            "BoolStorage": "?1"}
+_SCALAR = {"f8": "<d", "f4": "<f", "f2": "<e", "i8": "<q", "i4": "<i", "i2": "<h", "i1": "<b", "u8": "<Q", "u4": "<I",
+           "u2": "<H", "u1": "<B", "b1": "<?"}
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A run of numbers in a file, not read yet."""
+
+    code: str  # one of _STORAGE's values
+    numel: int
+    read: Callable[[], bytes | memoryview]
+
+
+@dataclass(frozen=True)
+class TensorRef:
+    """Where a tensor lies in a storage; ``load`` copies it out."""
+
+    storage: Storage
+    offset: int
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+
+    def drop(self, *axes: int) -> TensorRef:
+        """Without some axes of length one; an axis that is longer or absent stays as it is."""
+        kept = [i for i, n in enumerate(self.size) if not (i in axes and n == 1)]
+        return TensorRef(self.storage, self.offset, tuple(self.size[i] for i in kept),
+                         tuple(self.stride[i] for i in kept))
+
+    def load(self) -> Tensor:
+        """The numbers as a new contiguous float32 tensor."""
+        code, raw = self.storage.code, self.storage.read()
+        if code == "b2":
+            flat = torch.from_numpy(np.frombuffer(raw, "<i2").copy()).view(torch.bfloat16)
+        elif code[0] == "f":
+            flat = torch.from_numpy(np.frombuffer(raw, f"<{code}").copy())
+        else:
+            raise BadCheckpoint(f"expected weights as floating-point numbers in the checkpoint, got type {code}")
+        return flat.as_strided(self.size, self.stride, self.offset).to(torch.float32).clone().contiguous()
+
+
+def open_torch(path: Path) -> Any:
+    """Read the object of a checkpoint file: tensors become ``TensorRef``, foreign objects ``Record``.
+
+    Args:
+        path: a pickle with torch modules in it, or a file by ``torch.save`` (zip or legacy).
+
+    Raises:
+        UnsafeCheckpoint: the file asks for more than data.
+        BadCheckpoint: the file is missing, damaged, truncated or too large.
+    """
+    try:
+        size = path.stat().st_size
+        if not 0 < size <= MAX_FILE:
+            raise BadCheckpoint(f"expected a checkpoint of 1 byte to {MAX_FILE >> 30} GB, got {size} bytes: {path}")
+        with open(path, "rb") as file:
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError as error:
+        raise BadCheckpoint(f"expected a checkpoint at {path}, which cannot be read: {error.strerror}") from error
+    budget = Budget()
+    if data[:4] == b"PK\x03\x04":
+        return _read_zip(path, budget)
+    first = read_pickle(data, _allowed(budget), budget)
+    return _read_legacy(data, memoryview(data), _allowed(budget), budget) if first == _LEGACY_MAGIC else first
+
+
+def _read_zip(path: Path, budget: Budget) -> Any:
+    try:
+        archive = zipfile.ZipFile(path)
+        pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+        if len(pickles) != 1 or archive.getinfo(pickles[0]).file_size > _MAX_ZIP_PICKLE:
+            raise BadCheckpoint(f"expected one data.pkl in the zip file {path.name}, got {len(pickles)} or a huge one; "
+                                "give a file written by torch.save")
+        root = pickles[0][: -len("data.pkl")]
+        order = archive.read(f"{root}byteorder") if f"{root}byteorder" in archive.namelist() else b"little"
+        content = _entry(archive, pickles[0])
+    except (zipfile.BadZipFile, OSError, ValueError, KeyError, RuntimeError, NotImplementedError, EOFError) as error:
+        raise BadCheckpoint(f"expected a whole zip file by torch.save, got a damaged one: {path.name}; "
+                            "fetch it again") from error
+    if order != b"little":
+        raise BadCheckpoint(f"expected little-endian numbers in {path.name}, got another byte order")
+
+    def storage(identity: Any) -> Storage:
+        code, key, numel = _storage_id(identity, 5)
+        return Storage(code, numel, lambda: _sized(_entry(archive, f"{root}data/{key}"), code, numel))
+
+    return read_pickle(io.BytesIO(content), _allowed(budget), budget, storage)
+
+
+def _entry(archive: zipfile.ZipFile, name: str) -> bytes:
+    try:
+        entry = archive.getinfo(name)
+        if entry.compress_type != zipfile.ZIP_STORED:
+            raise BadCheckpoint("expected uncompressed entries as torch.save writes them, got a compressed one")
+        return archive.read(entry)
+    except (zipfile.BadZipFile, OSError, ValueError, KeyError, RuntimeError, EOFError) as error:
+        raise BadCheckpoint(f"expected the entry {quoted(name)} in the checkpoint, which is missing or damaged; "
+                            "fetch the file again") from error
+
+
+def _read_legacy(stream: Any, data: memoryview, allowed: dict, budget: Budget) -> Any:
+    """The rest of a legacy file, behind its magic number: protocol, system, object, keys, then the raw storages."""
+    sources: dict[str, tuple[int, memoryview]] = {}
+
+    def storage(identity: Any) -> Storage:
+        code, key, numel = _storage_id(identity, 6)
+
+        def read() -> memoryview:
+            if key not in sources:
+                raise BadCheckpoint("expected the numbers of every tensor in the checkpoint, some are missing; "
+                                    "fetch the file again")
+            stored, raw = sources[key]
+            return _sized(raw[: numel * int(code[1])] if stored == numel else raw[:0], code, numel)
+
+        return Storage(code, numel, read)
+
+    read_pickle(stream, {}, budget)
+    system = read_pickle(stream, {}, budget)
+    if not isinstance(system, dict) or system.get("little_endian") is not True:
+        raise BadCheckpoint("expected a little-endian torch file, got another one")
+    widths: dict[str, int] = {}
+
+    def noted(identity: Any) -> Storage:
+        found = storage(identity)
+        widths[identity[2]] = int(found.code[1])
+        return found
+
+    value = read_pickle(stream, allowed, budget, noted)
+    keys = read_pickle(stream, {}, budget)
+    if not isinstance(keys, list) or any(type(key) is not str or key not in widths for key in keys):
+        raise BadCheckpoint("expected the list of storages in the checkpoint, got a damaged one; fetch it again")
+    position = stream.tell()
+    for key in keys:
+        head = bytes(data[position:position + 8])
+        numel = struct.unpack("<q", head)[0] if len(head) == 8 else -1
+        end = position + 8 + numel * widths[key]
+        if numel < 0 or end > len(data):
+            raise BadCheckpoint("expected all numbers of the checkpoint, the file ends before; fetch it again")
+        sources[key] = (numel, data[position + 8:end])
+        position = end
+    return value
+
+
+def _storage_id(identity: Any, length: int) -> tuple[str, str, int]:
+    """Check the persistent id ("storage", type, key, location, numel[, view]) that torch writes for a storage."""
+    if not isinstance(identity, tuple) or len(identity) != length or identity[0] != "storage":
+        raise BadCheckpoint("expected only tensors as outside objects of the checkpoint, got something else")
+    code = _STORAGE.get(identity[1].name.removeprefix("torch ")) if isinstance(identity[1], Marker) else None
+    key, numel = identity[2], identity[4]
+    fits = code and type(key) is str and len(key) < 64 and type(numel) is int and 0 <= numel <= MAX_FILE
+    if not fits or identity[5:] not in ((), (None,)):
+        raise BadCheckpoint("expected a tensor's storage in the checkpoint, got one of an unknown type or form")
+    return code, key, numel
+
+
+def _sized(raw: Any, code: str, numel: int) -> Any:
+    if len(raw) != numel * int(code[1]):
+        raise BadCheckpoint(f"expected {numel} numbers in a storage of the checkpoint, got another count; "
+                            "fetch the file again")
+    return raw
+
+
+class _DType(Buildable):
+    """Stand-in for numpy.dtype: type and byte order of a scalar."""
+
+    __slots__ = ("code",)
+
+    def __init__(self, code: str, *_: Any):
+        self.code = code
+
+    def build(self, state: Any) -> None:
+        if not isinstance(state, tuple) or len(state) < 2 or state[1] not in ("<", "|", "="):
+            raise BadCheckpoint("expected little-endian numpy numbers in the checkpoint, got another kind")
+
+
+def _scalar(dtype: _DType, raw: bytes | str) -> float | int | bool:
+    if not isinstance(dtype, _DType) or dtype.code not in _SCALAR:
+        raise BadCheckpoint("expected plain numpy numbers in the checkpoint, got another kind")
+    return struct.unpack(_SCALAR[dtype.code], raw)[0]
+
+
+def _latin1(text: str, encoding: str = "latin1") -> bytes:
+    if type(text) is not str or len(text) > 4096 or encoding != "latin1":  # short: a copy is made with every call
+        raise BadCheckpoint("expected short latin-1 bytes in the checkpoint, got something else")
+    return text.encode("latin1")
+
+
+def _tensor(storage: Storage, offset: int, size: tuple, stride: tuple, *_: Any) -> TensorRef:
+    numbers = (offset, *size, *stride)
+    if not isinstance(storage, Storage) or len(size) != len(stride) or len(size) > 8 or any(
+            type(n) is not int or not 0 <= n <= MAX_FILE for n in numbers):
+        raise BadCheckpoint("expected a tensor's storage, offset, size and stride in the checkpoint, got a damaged one")
+    numel, last = 1, offset
+    for n, step in zip(size, stride):
+        numel, last = numel * n, last + max(n - 1, 0) * step
+    if numel > storage.numel or (numel and last >= storage.numel):
+        raise BadCheckpoint("expected tensors inside their storage in the checkpoint, got one that reaches outside")
+    return TensorRef(storage, offset, tuple(size), tuple(stride))
+
+
+def _parameter(data: TensorRef, *_: Any) -> TensorRef:
+    if not isinstance(data, TensorRef):
+        raise BadCheckpoint("expected a tensor inside a parameter of the checkpoint, got something else")
+    return data
+
+
+def _persistent_object(meta: dict) -> Record:
+    name, state = (meta.get("class_name"), meta.get("state")) if isinstance(meta, dict) else (None, None)
+    if type(name) is not str or not isinstance(state, dict):
+        raise BadCheckpoint("expected class name and state of a network in the checkpoint, got a damaged object")
+    return Record(name, state)
+
+
+def _allowed(budget: Budget) -> dict[str, Callable | None]:
+    """The allow-list: "module name" -> stand-in, None where the name may be mentioned but not called."""
+
+    def ordered(items: list = ()) -> Fields:
+        budget.spend(len(items))
+        return Fields((key, value) for key, value in items if isinstance(key, str))
+
+    def members(items: list = ()) -> set:
+        budget.spend(len(items))
+        return {item for item in items if isinstance(item, str | int)}
+
+    def storage_from_bytes(raw: bytes) -> Storage:
+        stream = io.BytesIO(raw)
+        if read_pickle(stream, {}, budget) != _LEGACY_MAGIC:
+            raise BadCheckpoint("expected a torch storage inside the checkpoint, got something else")
+        value = _read_legacy(stream, memoryview(raw), dict.fromkeys(mentioned), budget)
+        if not isinstance(value, Storage):
+            raise BadCheckpoint("expected a torch storage inside the checkpoint, got something else")
+        return value
+
+    mentioned = [f"torch {name}" for name in (*_STORAGE, "float16", "float32", "float64", "bfloat16", "int64", "uint8")]
+    return {
+        **dict.fromkeys(mentioned),
+        "collections OrderedDict": ordered,
+        "dnnlib.util EasyDict": ordered,
+        "dnnlib EasyDict": ordered,
+        "builtins set": members,
+        "__builtin__ set": members,
+        "_codecs encode": _latin1,
+        "argparse Namespace": lambda: Record("Namespace"),
+        "numpy dtype": _DType,
+        "numpy.core.multiarray scalar": _scalar,
+        "numpy._core.multiarray scalar": _scalar,
+        "torch._utils _rebuild_tensor": _tensor,
+        "torch._utils _rebuild_tensor_v2": _tensor,
+        "torch._utils _rebuild_parameter": _parameter,
+        "torch.storage _load_from_bytes": storage_from_bytes,
+        "torch_utils.persistence _reconstruct_persistent_obj": _persistent_object,
+    }
