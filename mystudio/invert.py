@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mystudio import losses
-from mystudio.retarget import KEYPOINTS, keypoints_of, normalise, part_scale
+from mystudio.retarget import KEYPOINTS, relative_motion
 from mystudio.types import Progress, silent
 
 INPUT = 64  # px: the appearance branch looks at a small image; detail is the tuning's task
@@ -63,13 +63,6 @@ class Encoder(nn.Module):
         """appearance [N, width], motion [N, 66, 3] (``relative_motion``) -> w [N, D]."""
         both = torch.cat([appearance, self.motion(20 * motion.flatten(1))], 1)
         return self.mean + self.spread * self.head(both)
-
-
-def relative_motion(landmarks: Tensor, neutral: Tensor) -> Tensor:
-    """Keypoints' change from the neutral face, in units of the neutral face's part sizes, [N, 66, 3]."""
-    size = part_scale(keypoints_of(neutral))[:, None]
-    reference = 0.05  # about the size of an eye in crops: keeps the numbers near those of plain coordinates
-    return (normalise(landmarks, 1.0) - normalise(neutral, 1.0)) * (reference / size)
 
 
 def load_encoder(path: Path) -> Encoder:

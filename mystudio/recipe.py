@@ -24,16 +24,20 @@ from mystudio.errors import BadRecipe
 if TYPE_CHECKING:
     from selfscan.scan import ScanSettings
 
+    from mystudio.engines.personal.regress import RegressSettings
     from mystudio.engines.personal.solve import SolveSettings
     from mystudio.engines.personal.tune import TuneSettings
     from mystudio.invert import InvertSettings
     from mystudio.render import RenderSettings
+    from mystudio.retarget import RetargetSettings
 
 #: table of a recipe -> where its settings live
 STAGES = {
     "scan": "selfscan.scan:ScanSettings",
     "invert": "mystudio.invert:InvertSettings",
     "personalize": "mystudio.engines.personal.tune:TuneSettings",
+    "regress": "mystudio.engines.personal.regress:RegressSettings",
+    "retarget": "mystudio.retarget:RetargetSettings",
     "reenact": "mystudio.engines.personal.solve:SolveSettings",
     "render": "mystudio.render:RenderSettings",
 }
@@ -50,6 +54,8 @@ class Recipe:
     scan: ScanSettings
     invert: InvertSettings
     personalize: TuneSettings
+    regress: RegressSettings
+    retarget: RetargetSettings
     reenact: SolveSettings
     render: RenderSettings
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mystudio.latents import smooth_over_time
 from mystudio.types import Motion, Performance
 from selfscan import patches
 
@@ -76,6 +77,17 @@ def part_scale(keypoints: Tensor) -> Tensor:
     return part_means(size)[..., 0].sqrt()
 
 
+def relative_motion(landmarks: Tensor, neutral: Tensor) -> Tensor:
+    """Keypoints' change from the neutral face, in units of the neutral face's part sizes.
+
+    Args:
+        landmarks: [..., 478, 3]; neutral: [478, 3], in crops.
+    Returns: [..., 66, 3]; scaled so that an eye-sized part (a twentieth of the crop) keeps its numbers.
+    """
+    size = part_scale(keypoints_of(neutral))[:, None]
+    return (normalise(landmarks, 1.0) - normalise(neutral, 1.0)) * (0.05 / size)
+
+
 def find_neutral(landmarks: np.ndarray, usable: np.ndarray) -> int:
     """Index of the most neutral frame: mouth shut, eyes open, brows and pose at the clip's median.
 
@@ -116,8 +128,6 @@ def retarget(performance: Performance, neutral: Tensor, statistics: dict[str, Te
     marks = torch.as_tensor(seen.landmarks, dtype=torch.float32)
     if driver_neutral is None:
         driver_neutral = marks[find_neutral(seen.landmarks, usable)]
-    from mystudio.latents import smooth_over_time
-
     shape = dict(part_offsets=settings.part_offsets, depth=settings.depth)
     driver = normalise(marks, **shape)
     driver = torch.as_tensor(smooth_over_time(driver.numpy(), settings.smooth, usable))
@@ -128,5 +138,7 @@ def retarget(performance: Performance, neutral: Tensor, statistics: dict[str, Te
     if settings.keypoints == "half":
         weights[1::2] = 0
     mouth, mouth_mask, irises, iris_mask = patches.targets(performance.mouth, performance.irises, marks, statistics)
-    return Motion(target, weights, mouth, mouth_mask, irises, iris_mask,
+    change = relative_motion(marks, driver_neutral)
+    change = torch.as_tensor(smooth_over_time(change.numpy(), settings.smooth, usable))
+    return Motion(target, weights, change, mouth, mouth_mask, irises, iris_mask,
                   torch.as_tensor(usable), torch.as_tensor(seen.track.times))

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mystudio.invert import INPUT, Encoder, relative_motion
+from mystudio.invert import INPUT, Encoder
+from mystudio.retarget import relative_motion
 from mystudio.types import Progress, silent
 from selfscan.facemesh import crop_landmarks, load_facemesh
 

@@ -1,0 +1,163 @@
+"""Semantic edits: move a take along named directions of the avatar's own space.
+
+Directions need no labels: attributes are measured on the avatar's own samples and codes are regressed on all of them
+at once, so that each direction changes one attribute while the others stay. Directions from elsewhere load from a
+file of W vectors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mystudio.engines.personal.regress import Samples
+from mystudio.engines.personal.solve import anchor_space
+from mystudio.errors import BadEdit
+from mystudio.latents import AnchorSpace
+from mystudio.types import Avatar, Edit, Take
+
+#: name of an edit -> the measured attribute (selfscan.coverage.measures)
+ATTRIBUTES = {"smile": "smile", "mouth_open": "mouth", "eyes_open": "eyes", "brows": "brows", "gaze_x": "gaze_x",
+              "gaze_y": "gaze_y", "yaw": "yaw", "pitch": "pitch", "roll": "roll"}
+LEAST_EXPLAINED = 0.05  # a direction is offered when it explains at least this share of its attribute's variance
+POLICIES = ("stop", "continue", "project")
+DILATION = 2.5  # of the hull at whose border the edge policies act
+
+
+def learn_directions(samples: Samples, space: AnchorSpace, ridge: float = 0.01) -> dict[str, Tensor]:
+    """W directions of every attribute that varies in the avatar's samples.
+
+    Strength 1 moves the attribute by one standard deviation over the samples.
+
+    Args:
+        samples: codes and landmarks of synthesized frames.
+    Returns: name -> [D].
+    """
+    from selfscan.coverage import measures
+    from selfscan.track import head_pose
+
+    marks = samples.landmarks.numpy()
+    found = measures(marks, head_pose(marks))
+    names = [n for n, m in ATTRIBUTES.items() if m in found and np.std(found[m]) > 1e-6]
+    values = torch.as_tensor(np.stack([found[ATTRIBUTES[n]] for n in names], 1), dtype=torch.float64)
+    values = ((values - values.mean(0)) / values.std(0)).clamp(-3, 3)
+    codes = (samples.codes - samples.codes.mean(0)).double()
+    gram = values.t() @ values / len(values) + ridge * torch.eye(len(names), dtype=torch.float64)
+    slopes = torch.linalg.solve(gram, values.t() @ codes / len(values))
+    return {n: (d.float() @ space.axes) for n, d, ok in zip(names, slopes, _explained(values, codes)) if ok}
+
+
+def load_directions(path: Path, w_dim: int) -> dict[str, Tensor]:
+    """Directions from a .safetensors or .npz file: name -> [D] in W.
+
+    Raises: BadEdit for another format, a wrong length or values that are not finite.
+    """
+    try:
+        if Path(path).suffix == ".npz":
+            with np.load(path, allow_pickle=False) as z:
+                found = {k: torch.as_tensor(z[k]).float() for k in z.files}
+        else:
+            from safetensors.torch import load_file
+
+            found = {k: v.float() for k, v in load_file(path).items()}
+    except Exception as error:  # both readers raise many kinds; for the user all mean the same
+        raise BadEdit(f"{path}: expected directions as .safetensors or .npz ({error})") from error
+    for name, d in found.items():
+        if d.shape != (w_dim,) or not bool(d.isfinite().all()):
+            raise BadEdit(f"{path}: direction {name!r}: expected {w_dim} finite numbers, got shape {tuple(d.shape)}")
+    return found
+
+
+def strength_at(edit: Edit, times: np.ndarray) -> np.ndarray:
+    """Strength of an edit at each time [T] s: constant, or linear between keyframes and held outside."""
+    if not edit.keys:
+        return np.full(len(times), float(edit.strength))
+    at, value = np.array(sorted(edit.keys), float).T
+    return np.interp(times, at, value)
+
+
+def apply(avatar: Avatar, take: Take, edits: list[Edit], directions: dict[str, Tensor] | None = None) -> Take:
+    """Take -> Take with edits applied one after the other. A zero-strength edit changes nothing.
+
+    Edge policies at the border of the hull dilated 2.5 times: "continue" ignores it; "project" returns to the
+    nearest point of the hull; "stop" goes as far along the direction as the hull reaches.
+
+    Raises: BadEdit for an unknown direction, policy or a strength that is not finite.
+    """
+    space, offered = anchor_space(avatar), {**avatar.directions, **(directions or {})}
+    codes = take.codes
+    for edit in edits:
+        theta = _checked(edit, offered, take.times)
+        if not theta.any():
+            continue
+        move = space.direction(offered[edit.name].to(codes))
+        codes = _move(space, codes, torch.as_tensor(theta, dtype=codes.dtype), move, edit.edge)
+    return replace(take, codes=codes, edits=(*take.edits, *edits))
+
+
+@torch.no_grad()
+def sheet(avatar: Avatar, take: Take | None = None, strengths: tuple[float, ...] = (-2, -1, 0, 1, 2)) -> np.ndarray:
+    """A picture of each direction: one row a direction, one column a strength, [H, W, 3] uint8."""
+    import cv2
+
+    space = anchor_space(avatar)
+    if take is not None:
+        start = take.codes[len(take) // 2].mean(0)
+    else:
+        away = (avatar.anchor_keypoints - avatar.neutral).square().sum((1, 2))
+        start = space.codes[int(away.argmin())]
+    rows = []
+    for name, d in avatar.directions.items():
+        codes = start + torch.tensor(strengths)[:, None] * space.direction(d)
+        images = avatar.generator(avatar.generator.broadcast(space.decode(codes))).clamp(-1, 1)
+        row = ((images + 1) * 127.5).byte().permute(0, 2, 3, 1).cpu().numpy()
+        strip = np.concatenate(list(row), 1)
+        label = np.full((strip.shape[0], 96, 3), 255, np.uint8)
+        cv2.putText(label, name, (4, strip.shape[0] // 2), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
+        rows.append(np.concatenate([label, strip], 1))
+    head = np.full((24, rows[0].shape[1], 3), 255, np.uint8)
+    for k, s in enumerate(strengths):
+        at = 96 + int((k + 0.4) * images.shape[-1])
+        cv2.putText(head, f"{s:+g}", (at, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
+    return np.concatenate([head, *rows], 0)
+
+
+def _checked(edit: Edit, offered: dict[str, Tensor], times: np.ndarray) -> np.ndarray:
+    if edit.name not in offered:
+        raise BadEdit(f"this avatar offers no direction {edit.name!r}; it has {', '.join(sorted(offered))}")
+    if edit.edge not in POLICIES:
+        raise BadEdit(f"edge policy {edit.edge!r}: expected one of {', '.join(POLICIES)}")
+    theta = strength_at(edit, times)
+    if not np.isfinite(theta).all():
+        raise BadEdit(f"edit {edit.name}: expected finite strengths, got {edit.strength} {edit.keys}")
+    return theta
+
+
+def _move(space: AnchorSpace, codes: Tensor, theta: Tensor, move: Tensor, edge: str) -> Tensor:
+    far = codes + theta[:, None, None] * move
+    if edge == "continue":
+        return far
+    moved = theta != 0
+    if edge == "project":
+        out = codes.clone()
+        out[moved] = space.project(far[moved], DILATION)
+        return out
+    share = torch.zeros_like(theta)  # bisection on the share of the way that stays inside
+    step = 1.0
+    limit = space.outside(codes, DILATION).amax(1) + 0.02  # a code that starts outside may stay where it is
+    for _ in range(8):
+        trial = share + step
+        inside = space.outside(codes + (trial * theta)[:, None, None] * move, DILATION).amax(1) <= limit
+        share = torch.where(inside & (trial <= 1), trial, share)
+        step /= 2
+    return codes + (share * theta)[:, None, None] * move
+
+
+def _explained(values: Tensor, codes: Tensor) -> list[bool]:
+    fit = codes @ torch.linalg.lstsq(codes, values).solution
+    share = 1 - (values - fit).square().sum(0) / values.square().sum(0)
+    return [bool(s > LEAST_EXPLAINED) for s in share]

@@ -1,0 +1,94 @@
+"""The personal engine: an avatar that *is* one person (PGR, arXiv 2307.06307, on MyStyle, arXiv 2203.17272)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mystudio.errors import ConsentRequired
+from mystudio.types import Avatar, Performance, Progress, Styles, Take, silent
+
+NAME = "personal"
+
+
+def personalize(scan, base, settings, progress: Progress = silent, journal: Path | None = None,
+                device: str = "cpu") -> Avatar:
+    """Make an avatar: anchors by inversion, MyStyle tuning, then its regressor and edit directions.
+
+    Args:
+        scan: ``selfscan.types.Scan`` with a consent record. base: ``mystudio.bases.Base``.
+        settings: anything with the parts ``invert``, ``personalize`` and ``regress`` (a resolved recipe).
+        journal: folder for checkpoints and previews.
+    Raises: ConsentRequired; TrainingDiverged.
+    """
+    from mystudio import edit, invert, retarget
+    from mystudio.engines.personal import regress, tune
+    from mystudio.latents import AnchorSpace
+    from selfscan import patches
+    from selfscan.facemesh import load_facemesh
+    from selfscan.perceptual import load_perceptual
+
+    if not scan.consent.name:
+        raise ConsentRequired("an avatar needs a scan with a consent record; scan again with "
+                              "--i-am-the-person-or-have-consent NAME")
+    generator, perceptual = base.load().to(device), load_perceptual()
+    encoder = invert.load_encoder(base.encoder_path).to(device) if base.encoder_path else None
+    images, marks = images_of(scan, generator.resolution).to(device), torch.as_tensor(scan.landmarks).to(device)
+    neutral = marks[retarget.find_neutral(scan.landmarks, np.ones(len(scan), bool))]
+    anchors = invert.invert(generator, encoder, perceptual, images, marks, neutral, settings.invert, progress)
+    show = _preview_writer(journal) if journal else None
+    tuned, info = tune.tune(generator, anchors, images, perceptual, settings.personalize, progress, journal, show)
+    space, mesh = AnchorSpace.of(anchors, settings.regress.rank), load_facemesh()
+    samples = regress.sample(tuned, mesh, space, settings.regress, progress)
+    net, figures = regress.train_regressor(samples, space, marks, neutral, settings.regress)
+    return Avatar(generator=tuned, anchors=anchors, anchor_ids=scan.frame_index, anchor_keypoints=marks,
+                  neutral=neutral, directions=edit.learn_directions(samples, space), regressor=net.state_dict(),
+                  statistics=patches.statistics(images, marks), engine=NAME, base_digest=base.digest,
+                  consent=scan.consent, info=info | figures | {"perceptual": perceptual.name, "base": base.name})
+
+
+def reenact(avatar: Avatar, performance: Performance, settings, progress: Progress = silent,
+            journal: Path | None = None, device: str = "cpu") -> Take:
+    """Drive an avatar with a clip.
+
+    Args:
+        settings: anything with the parts ``retarget`` and ``reenact`` (a resolved recipe).
+        journal: folder where finished windows are kept, so that a killed run goes on.
+    """
+    from mystudio.engines.personal.solve import solve
+    from mystudio.retarget import retarget
+
+    motion = retarget(performance, avatar.neutral, avatar.statistics, settings.retarget)
+    return solve(avatar, motion, settings.retarget, settings.reenact, progress, journal)
+
+
+@torch.no_grad()
+def decode(avatar: Avatar, take: Take, frames: slice = slice(None)) -> Styles:
+    """Styles of a take's frames."""
+    from mystudio.engines.personal.solve import anchor_space
+
+    return avatar.generator.styles(anchor_space(avatar).decode(take.codes[frames]))
+
+
+def images_of(scan, resolution: int) -> Tensor:
+    """Scan images at a generator's resolution, [N, 3, H, W] in [-1, 1]."""
+    images = torch.as_tensor(scan.images).permute(0, 3, 1, 2).float() / 127.5 - 1
+    if images.shape[-1] != resolution:
+        images = torch.cat([F.interpolate(part, (resolution, resolution), mode="bicubic", antialias=True,
+                                          align_corners=False) for part in images.split(16)])
+    return images.clamp(-1, 1).contiguous(memory_format=torch.channels_last)
+
+
+def _preview_writer(journal: Path):
+    import cv2
+
+    def write(step: int, pair: Tensor) -> None:
+        rows = [torch.cat(list(row), 2) for row in pair]
+        picture = ((torch.cat(rows, 1) + 1) * 127.5).clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()
+        cv2.imwrite(str(journal / "preview.png"), picture[..., ::-1])
+
+    return write

@@ -1,0 +1,132 @@
+"""The solver of the default recipe: damped Gauss-Newton with a learned Jacobian, corrected as it goes.
+
+A frame's residuals are short (keypoints and pooled patches), its unknowns few (principal axes of the anchors). The
+Jacobian comes from the avatar's forward regressor, at no cost, and Broyden's update corrects it with every true
+evaluation, so that a step costs one synthesis a frame instead of one for each axis. Frames of a window are coupled
+by the temporal term: the normal equations are block-tridiagonal and solved as one banded system.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from scipy.linalg import LinAlgError, solveh_banded
+from torch import Tensor
+
+from mystudio.engines.personal.measure import Residual, data_terms, measure, output_vector
+from mystudio.engines.personal.solve import CONVERGED, MAX_STEPS, Problem, Solved
+
+
+@torch.no_grad()
+def solve_window(problem: Problem, frames: range, last: Tensor | None, tick: Callable[[int], None]) -> Solved:
+    """Solve the frames of one window together.
+
+    Args:
+        last: [L, K] code of the frame before the window, or None; it is linked by the temporal term, not changed.
+    Returns: codes on all layers alike, outcomes, and each term of the objective at the solution.
+    """
+    s, rows = problem.settings, torch.arange(frames.start, frames.stop)
+    residual = Residual.of(_part(problem.motion, rows), problem.shape, s.weights)
+    codes = problem.start[rows]
+    linked = problem.motion.valid[rows].float()
+    fixed = last[0] if last is not None else None
+    jacobian = problem.regressor.jacobian(codes)
+    outputs, terms = _evaluate(problem, codes, rows)
+    damping = torch.full((len(rows),), 0.1)
+    best = _objective(problem, codes, terms, problem.start[rows])
+    settled = torch.zeros(len(rows), dtype=torch.bool)
+    for step in range(s.steps):
+        move = _step(problem, residual, outputs, jacobian, codes, rows, damping, linked, fixed)
+        move = move * (2.0 / move.norm(dim=1, keepdim=True).clamp_min(2.0))  # at most two deviations at once
+        trial = codes + move
+        new_outputs, new_terms = _evaluate(problem, trial, rows)
+        jacobian = _broyden(jacobian, move, new_outputs - outputs)
+        value = _objective(problem, trial, new_terms, problem.start[rows])
+        better = value < best
+        settled = better & (value > best * (1 - s.tolerance)) | (settled & ~better)
+        damping = torch.where(better, damping * 0.3, damping * 8).clamp(1e-3, 1e4)
+        codes = torch.where(better[:, None], trial, codes)
+        outputs = torch.where(better[:, None], new_outputs, outputs)
+        best = torch.where(better, value, best)
+        terms = {k: torch.where(better, new_terms[k], v) for k, v in terms.items()}
+        tick(int(len(rows) * (step + 1) / s.steps))
+        if bool(settled.all()):
+            break
+    terms["total"] = best
+    outcome = np.where(settled.numpy(), CONVERGED, MAX_STEPS)
+    layers = codes[:, None].expand(-1, problem.generator.num_ws, -1).clone()
+    return Solved(layers, outcome, {k: v.numpy() for k, v in terms.items()})
+
+
+def _evaluate(problem: Problem, codes: Tensor, rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    outputs, terms = [], []
+    for first in range(0, len(rows), problem.settings.batch):
+        part = slice(first, first + problem.settings.batch)
+        seen = measure(problem.mesh, problem.images(codes[part]), problem.shape)
+        outputs.append(output_vector(seen.landmarks, seen.mouth, seen.irises))
+        terms.append(data_terms(seen, problem.motion, rows[part]))
+    return torch.cat(outputs), {k: torch.cat([t[k] for t in terms]) for k in terms[0]}
+
+
+def _objective(problem: Problem, codes: Tensor, terms: dict[str, Tensor], start: Tensor) -> Tensor:
+    """Per frame, without the temporal term (a frame is judged on its own; neighbours move at the same time)."""
+    s = problem.settings
+    prior = (codes - start).square().mean(1)
+    hull = problem.space.outside(codes, s.dilation).square() / problem.space.rank if s.hull else 0.0
+    value = s.keypoint * terms["keypoint"] + s.mouth * terms["mouth"] + s.iris * terms["iris"]
+    return value + s.prior * prior + s.hull * hull
+
+
+def _step(problem, residual: Residual, outputs, jacobian, codes, rows, damping, linked, fixed) -> Tensor:
+    """One Gauss-Newton step of the coupled window: (J'J + D) x = -g, block-tridiagonal, [T, K]."""
+    s, rank = problem.settings, codes.shape[1]
+    at = rows - rows[0]
+    r, j = residual(outputs, at), residual.jacobian(jacobian, at)
+    blocks = torch.einsum("tmi,tmj->tij", j, j).double() * linked[:, None, None]
+    gradient = torch.einsum("tmi,tm->ti", j, r).double() * linked[:, None]
+    gradient += s.prior / rank * (codes - problem.start[rows])
+    diagonal = s.prior / rank + damping.double() * blocks.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-6)
+    if s.hull:
+        gradient += s.hull / rank * (codes - problem.space.project(codes, s.dilation))
+        diagonal = diagonal + s.hull / rank
+    t = s.temporal / rank
+    change = codes[1:] - codes[:-1]
+    gradient[1:] += t * change
+    gradient[:-1] -= t * change
+    links = torch.full((len(codes),), 2.0).double()
+    links[0], links[-1] = 1.0 + (fixed is not None), links[-1] - 1
+    if fixed is not None:
+        gradient[0] += t * (codes[0] - fixed)
+    diagonal = diagonal + t * links
+    blocks += torch.diag_embed(diagonal[:, None].expand(-1, rank))
+    return torch.as_tensor(_banded(blocks.numpy(), -gradient.numpy(), t), dtype=codes.dtype)
+
+
+def _banded(blocks: np.ndarray, right: np.ndarray, coupling: float) -> np.ndarray:
+    """Solve the symmetric block-tridiagonal system with diagonal blocks [T, K, K] and off-diagonal -coupling I."""
+    frames, rank = right.shape
+    band = np.zeros((rank + 1, frames * rank))  # upper form: band[rank + i - j, j] = A[i, j]
+    for j in range(rank):
+        for i in range(j + 1):
+            band[rank + i - j, j::rank] = blocks[:, i, j]
+    band[0, rank:] = -coupling
+    try:
+        return solveh_banded(band, right.ravel(), check_finite=True).reshape(frames, rank)
+    except (LinAlgError, ValueError):  # not positive definite or not finite: stay, and be damped more
+        return np.zeros_like(right)
+
+
+def _broyden(jacobian: Tensor, move: Tensor, change: Tensor) -> Tensor:
+    """Broyden's update: the least change of J that explains what was seen, J + (dy - J x) x' / x'x."""
+    error = change - torch.einsum("tmk,tk->tm", jacobian, move)
+    scale = move.square().sum(1, keepdim=True) + 1e-3
+    return jacobian + error[..., None] * (move / scale)[:, None]
+
+
+def _part(motion, rows: Tensor):
+    from dataclasses import replace
+
+    names = ("keypoints", "change", "mouth", "mouth_mask", "irises", "iris_mask", "valid", "times")
+    return replace(motion, **{n: getattr(motion, n)[rows] for n in names})

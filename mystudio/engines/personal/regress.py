@@ -1,0 +1,173 @@
+"""Two small networks per avatar, learned from its own samples: motion -> code, and code -> what will be seen.
+
+The avatar is its own teacher: draw codes near the anchors, synthesize, look (landmark network, patches). The first
+network starts every solve and is the live preview; the Jacobian of the second steers Gauss-Newton.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mystudio.engines.personal.measure import output_vector
+from mystudio.latents import AnchorSpace
+from mystudio.retarget import relative_motion
+from mystudio.types import Progress, silent
+from selfscan import patches
+from selfscan.facemesh import crop_landmarks
+
+
+@dataclass(frozen=True)
+class RegressSettings:
+    """How the avatar's two small networks are trained."""
+
+    samples: int = 600  # synthesized frames
+    rank: int = 32  # principal axes of the anchors that carry motion (0 = all)
+    reach: float = 1.3  # codes are drawn from the hull stretched by up to this factor
+    noise: float = 0.15  # spread added to drawn codes, in anchor standard deviations
+    steps: int = 1500  # training steps of each network
+    seed: int = 0
+
+
+class Regressor(nn.Module):
+    """Inverse: relative motion [B, 66, 3] -> code [B, K]. Forward: code [B, K] -> output vector [B, M]."""
+
+    def __init__(self, motion_dim: int, rank: int, output_dim: int, width: int = 256):
+        super().__init__()
+        self.inverse = _mlp(motion_dim, rank, width)
+        self.forward_net = _mlp(rank, output_dim, width)
+        self.linear = nn.Linear(rank, output_dim)
+        for name, size in (("motion", motion_dim), ("code", rank), ("output", output_dim)):
+            self.register_buffer(f"{name}_mean", torch.zeros(size))
+            self.register_buffer(f"{name}_scale", torch.ones(size))
+
+    def code(self, motion: Tensor) -> Tensor:
+        """Relative motion [B, 66, 3] -> code [B, K], kept within a little more than the range of its training."""
+        x = ((motion.flatten(1) - self.motion_mean) / self.motion_scale).clamp(-4, 4)
+        return self.code_mean + self.code_scale * self.inverse(x)
+
+    def predict(self, code: Tensor) -> Tensor:
+        """Code [B, K] -> output vector [B, M] (``measure.output_vector``)."""
+        x = (code - self.code_mean) / self.code_scale
+        return self.output_mean + self.output_scale * (self.linear(x) + self.forward_net(x))
+
+    def jacobian(self, code: Tensor) -> Tensor:
+        """d output / d code, [B, M, K]."""
+        from torch.func import jacfwd, vmap
+
+        return vmap(jacfwd(lambda c: self.predict(c[None])[0]))(code)
+
+    @classmethod
+    def load(cls, state: dict[str, Tensor]) -> Regressor:
+        """From ``Avatar.regressor``."""
+        net = cls(len(state["motion_mean"]), len(state["code_mean"]), len(state["output_mean"]))
+        net.load_state_dict(state)
+        return net.eval().requires_grad_(False)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Synthesized frames and what was seen in them."""
+
+    codes: Tensor  # [S, K]; the last N are the anchors themselves
+    landmarks: Tensor  # [S, 478, 3] in crops
+    outputs: Tensor  # [S, M] ``measure.output_vector``
+
+
+def sample(generator, mesh, space: AnchorSpace, settings: RegressSettings, progress: Progress = silent) -> Samples:
+    """Draw codes near the anchors, synthesize them and look; frames without a face are left out."""
+    codes = torch.cat([sample_codes(space, settings), space.codes])
+    marks, outputs, presence = look(generator, mesh, space, codes, progress)
+    keep = presence > 0.5
+    keep[-len(space.codes):] = True
+    return Samples(codes[keep], marks[keep], outputs[keep])
+
+
+def sample_codes(space: AnchorSpace, settings: RegressSettings) -> Tensor:
+    """Codes in and a little around the hull: mixtures of three anchors, half of them neighbours, [S, K]."""
+    draw = torch.Generator().manual_seed(settings.seed)
+    n, count = len(space.codes), settings.samples
+    first = torch.randint(n, (count,), generator=draw)
+    near = torch.cdist(space.codes[first], space.codes).topk(min(12, n), largest=False).indices
+    pick = torch.randint(near.shape[1], (count, 2), generator=draw)
+    others = near.gather(1, pick)
+    far = torch.rand(count, generator=draw) < 0.5
+    others[far] = torch.randint(n, (int(far.sum()), 2), generator=draw)
+    mix = torch.distributions.Dirichlet(torch.ones(3))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        alpha = mix.sample((count,))
+    codes = (alpha[..., None] * space.codes[torch.cat([first[:, None], others], 1)]).sum(1)
+    stretch = 1 + (settings.reach - 1) * torch.rand(count, 1, generator=draw)
+    return codes * stretch + settings.noise * torch.randn(codes.shape, generator=draw)
+
+
+@torch.no_grad()
+def look(generator, mesh, space: AnchorSpace, codes: Tensor, progress: Progress = silent, batch: int = 8
+         ) -> tuple[Tensor, Tensor, Tensor]:
+    """Synthesize codes [S, K]: landmarks [S, 478, 3], output vectors [S, M], face presence [S]."""
+    marks, outputs, presence = [], [], []
+    for first in range(0, len(codes), batch):
+        images = generator(generator.broadcast(space.decode(codes[first:first + batch]))).clamp(-1, 1)
+        m, p = crop_landmarks(mesh, images)
+        outputs.append(output_vector(m, *patches.mouth_and_irises(images, m)))
+        marks.append(m)
+        presence.append(p)
+        progress("look", min(first + batch, len(codes)), len(codes))
+    return torch.cat(marks), torch.cat(outputs), torch.cat(presence)
+
+
+def train_regressor(samples: Samples, space: AnchorSpace, scan_landmarks: Tensor, neutral: Tensor,
+                    settings: RegressSettings = RegressSettings()) -> tuple[Regressor, dict]:
+    """Fit both networks on synthesized samples and on the anchors (whose real landmarks are known too).
+
+    Args:
+        scan_landmarks: [N, 478, 3] of the scan images; neutral: [478, 3], in crops.
+    Returns: the networks, and their share of variance explained on held-out samples.
+    """
+    codes, marks, outputs = samples.codes, samples.landmarks, samples.outputs
+    motion = relative_motion(marks, neutral).flatten(1)
+    real = relative_motion(scan_landmarks, neutral).flatten(1)
+    net = Regressor(motion.shape[1], codes.shape[1], outputs.shape[1])
+    for name, values in (("motion", torch.cat([motion, real])), ("code", codes), ("output", outputs)):
+        getattr(net, f"{name}_mean").copy_(values.mean(0))
+        scale = values.std(0)
+        getattr(net, f"{name}_scale").copy_(scale.clamp_min(0.1 * float(scale.mean())))
+    held = torch.arange(len(codes)) % 12 == 0
+    held[-len(space.codes):] = False
+    x, c = torch.cat([motion[~held], real]), torch.cat([codes[~held], space.codes])
+    inverse = _fit(net, lambda m: net.code(m), x, c, net.code_scale, settings)
+    forward = _fit(net, lambda k: net.predict(k), codes[~held], outputs[~held], net.output_scale, settings)
+    net.eval().requires_grad_(False)
+    with torch.no_grad():
+        figures = {"code_explained": _explained(net.code(motion[held]), codes[held]),
+                   "output_explained": _explained(net.predict(codes[held])[:, :198], outputs[held][:, :198]),
+                   "code_loss": inverse, "output_loss": forward}
+    return net, figures
+
+
+def _fit(net, call, x: Tensor, y: Tensor, scale: Tensor, settings: RegressSettings) -> float:
+    draw = torch.Generator().manual_seed(settings.seed + 1)
+    adam = torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=1e-2)
+    plan = torch.optim.lr_scheduler.CosineAnnealingLR(adam, settings.steps)
+    spread = x.std(0)
+    for _ in range(settings.steps):
+        rows = torch.randint(len(x), (64,), generator=draw)
+        noisy = x[rows] + 0.05 * spread * torch.randn(64, x.shape[1], generator=draw)
+        loss = ((call(noisy) - y[rows]) / scale).square().mean()
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        plan.step()
+    return float(loss.detach())
+
+
+def _explained(made: Tensor, aim: Tensor) -> float:
+    return 1 - float((made - aim).square().sum() / (aim - aim.mean(0)).square().sum())
+
+
+def _mlp(inputs: int, outputs: int, width: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(),
+                         nn.Linear(width, outputs))

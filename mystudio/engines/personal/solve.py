@@ -1,0 +1,156 @@
+"""PGR's reenactment (arXiv 2307.06307): for every driving frame, the code whose image does what the driver does.
+
+    min_c  w_k |K(G(c)) - k|^2 + w_m |mouth - m|^2 + w_i |iris - i|^2 + priors(c) + w_t |c_t - c_t-1|^2
+
+Two solvers share the objective: ``gauss_newton`` (all frames of a window at once, few network passes) and ``adam``
+(the paper's way: through the pixels, frame after frame, each starting at the last one's solution).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mystudio.engines.personal.measure import Weights
+from mystudio.engines.personal.regress import Regressor
+from mystudio.latents import AnchorSpace
+from mystudio.retarget import RetargetSettings
+from mystudio.types import OUTCOMES, Avatar, Motion, Progress, Take, silent
+from selfscan.facemesh import load_facemesh
+
+CONVERGED, MAX_STEPS, NO_FACE, HELD = range(len(OUTCOMES))
+
+
+@dataclass(frozen=True)
+class SolveSettings:
+    """How codes are found for a driving clip."""
+
+    method: Literal["gauss-newton", "adam"] = "gauss-newton"
+    space: Literal["axes", "hull", "softplus"] = "axes"  # adam only: principal axes, exact hull, or MyStyle's alpha
+    start: Literal["regressor", "previous"] = "regressor"  # adam only; previous = the last frame's solution (PGR)
+    steps: int = 6  # optimisation steps a frame (MyStyle: up to 1000, Adam)
+    rate: float = 5e-3  # adam only: step (MyStyle: 5e-3)
+    keypoint: float = 1.0  # weight of the keypoints, in (1 % of the crop)^2
+    mouth: float = 20.0  # weight of the mouth-cavity pixels, images in [-1, 1]
+    iris: float = 20.0  # weight of the iris pixels
+    prior: float = 0.02  # weight of the squared distance to the regressor's code (in anchor deviations, mean of axes)
+    hull: float = 0.3  # weight of the squared distance to the dilated hull
+    dilation: float = 2.0  # of the convex hull of the anchors; 1 = the hull itself (MyStyle, N = 100: 4)
+    delta: float = 10.0  # adam only: weight of per-layer offsets (MyStyle: 10)
+    sum: float = 10.0  # softplus space only: weight of sum(alpha) = 1 (MyStyle: 10)
+    temporal: float = 0.5  # weight of the squared change between frames (mean of axes)
+    tolerance: float = 0.01  # converged when a step improves the objective by less than this share
+    window: int = 64  # frames solved together
+    batch: int = 8  # frames synthesized at once
+
+    @property
+    def weights(self) -> Weights:
+        return Weights(self.keypoint, self.mouth, self.iris)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Everything a solver needs about the avatar and the clip."""
+
+    generator: torch.nn.Module
+    mesh: torch.nn.Module
+    space: AnchorSpace
+    regressor: Regressor
+    motion: Motion
+    shape: RetargetSettings
+    settings: SolveSettings
+    start: Tensor  # [T, K] the regressor's codes
+
+    def images(self, codes: Tensor) -> Tensor:
+        """Codes [B, K] or [B, L, K] -> images [B, 3, H, W]."""
+        w = self.space.decode(codes)
+        return self.generator(w if codes.ndim == 3 else self.generator.broadcast(w))
+
+
+@dataclass
+class Solved:
+    """A window's solution."""
+
+    codes: Tensor  # [B, L, K]
+    outcome: np.ndarray  # [B]
+    losses: dict[str, np.ndarray]  # [B] each
+
+
+def solve(avatar: Avatar, motion: Motion, shape: RetargetSettings = RetargetSettings(),
+          settings: SolveSettings = SolveSettings(), progress: Progress = silent, journal: Path | None = None) -> Take:
+    """Find the codes of a whole clip, window by window; finished windows survive a crash in ``journal``.
+
+    Args:
+        avatar: whose generator is driven. motion: from ``retarget.retarget``.
+    Returns: a take with as many frames as the clip; frames without a face carry interpolated codes and say so.
+    """
+    from mystudio.engines.personal import adam, gauss_newton
+
+    run = {"adam": adam.solve_window, "gauss-newton": gauss_newton.solve_window}[settings.method]
+    regressor = Regressor.load(avatar.regressor)
+    space = anchor_space(avatar)
+    start = _fill(regressor.code(motion.change), motion.valid)
+    problem = Problem(avatar.generator, load_facemesh(), space, regressor, motion, shape, settings, start)
+    windows = [range(k, min(k + settings.window, len(motion))) for k in range(0, len(motion), settings.window)]
+    done: list[Solved] = []
+    for k, frames in enumerate(windows):
+        path = journal / f"window{k:05d}.npz" if journal else None
+        solved = _read(path) if path and path.exists() else None
+        if solved is None:
+            last = done[-1].codes[-1] if done else None
+            solved = run(problem, frames, last, lambda n, base=frames.start: progress("solve", base + n, len(motion)))
+            if path:
+                _write(path, solved)
+        done.append(solved)
+        progress("solve", frames.stop, len(motion))
+    codes = torch.cat([s.codes for s in done])
+    outcome = np.concatenate([s.outcome for s in done]).astype(np.uint8)
+    codes, outcome = _hold(codes, outcome, motion.valid)
+    terms = {name: np.concatenate([s.losses[name] for s in done]).astype(np.float32) for name in done[0].losses}
+    return Take(codes, outcome, motion.times.numpy(), terms)
+
+
+def anchor_space(avatar: Avatar) -> AnchorSpace:
+    """The avatar's code space: as many principal axes as its regressor has outputs."""
+    return AnchorSpace.of(avatar.anchors, len(avatar.regressor["code_mean"]))
+
+
+def _fill(codes: Tensor, valid: Tensor) -> Tensor:
+    """Codes of frames without a face: linear between neighbours, held at the ends."""
+    if bool(valid.all()) or not bool(valid.any()):
+        return codes
+    at, known = np.arange(len(codes)), np.flatnonzero(valid.numpy())
+    flat = codes.flatten(1).numpy()
+    filled = np.stack([np.interp(at, known, column[known]) for column in flat.T], 1)
+    return torch.as_tensor(filled, dtype=codes.dtype).view_as(codes)
+
+
+def _hold(codes: Tensor, outcome: np.ndarray, valid: Tensor) -> tuple[Tensor, np.ndarray]:
+    """Mark frames without a face or with non-finite codes, and give them their neighbours' codes."""
+    finite = codes.flatten(1).isfinite().all(1)
+    outcome = np.where(~finite.numpy(), HELD, outcome)
+    outcome = np.where(~valid.numpy(), NO_FACE, outcome).astype(np.uint8)
+    return _fill(torch.nan_to_num(codes), valid & finite), outcome
+
+
+def _write(path: Path, solved: Solved) -> None:
+    part = path.with_suffix(".part")
+    with open(part, "wb") as f:
+        np.savez(f, codes=solved.codes.numpy(), outcome=solved.outcome,
+                 **{f"loss.{k}": v for k, v in solved.losses.items()})
+    part.replace(path)
+
+
+def _read(path: Path) -> Solved | None:
+    """A finished window, or None when the file is damaged: then it is solved again."""
+    try:
+        with np.load(path, allow_pickle=False) as z:
+            terms = {k[5:]: z[k] for k in z.files if k.startswith("loss.")}
+            return Solved(torch.as_tensor(z["codes"]), z["outcome"], terms)
+    except (OSError, ValueError, KeyError):
+        return None

@@ -1,0 +1,180 @@
+"""MyStyle tuning (arXiv 2203.17272): make the generator show this person at the anchors.
+
+All synthesis weights are free, anchors and noise stay fixed: min_theta  LPIPS(G(w_i), x_i) + |G(w_i) - x_i|^2.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mystudio import losses
+from mystudio.errors import TrainingDiverged
+from mystudio.types import Progress, silent
+
+MAX_ROLLBACKS = 5
+
+
+@dataclass(frozen=True)
+class TuneSettings:
+    """How the generator is tuned."""
+
+    steps: int = 1500  # optimisation steps (MyStyle: 1000 passes over the images at batch 1)
+    batch: int = 8  # images a step (MyStyle: 1)
+    rate: float = 2e-3  # Adam step at the start (MyStyle: 3e-4, constant)
+    decay: bool = True  # cosine decay of the rate to a twentieth; False = constant, as MyStyle
+    perceptual: float = 1.0  # weight of the perceptual distance (MyStyle: 1)
+    pixel: float = 1.0  # weight of the mean squared error (MyStyle: 1)
+    held_out: int = 4  # scan images kept out of tuning to decide when to stop; they stay anchors
+    check_every: int = 100  # steps between checks, checkpoints and previews
+    patience: int = 5  # checks without a better held-out distance before stopping; 0 = never stop early
+    seed: int = 0  # order of the images
+
+
+@dataclass
+class _State:
+    step: int = 0
+    rate_scale: float = 1.0
+    rollbacks: int = 0
+    best: float = math.inf
+    stale: int = 0
+    history: list | None = None
+
+
+def tune(generator, anchors: Tensor, images: Tensor, perceptual, settings: TuneSettings = TuneSettings(),
+         progress: Progress = silent, journal: Path | None = None,
+         preview: Callable[[int, Tensor], None] | None = None):
+    """Tune a copy of ``generator`` so that G(anchor_i) is image_i.
+
+    Args:
+        generator: the base. anchors: [N, D] fixed. images: [N, 3, H, W] in [-1, 1] at the base's resolution.
+        perceptual: ``selfscan.perceptual.Perceptual``. journal: folder for checkpoints; a run that was killed
+            goes on from the last one and ends in the same weights on a CPU. preview: called with (step, images).
+    Returns: the tuned generator and {"history": [...], "steps": n, "held_out_distance": d}.
+    Raises: TrainingDiverged after five roll-backs.
+    """
+    tuned = copy.deepcopy(generator).train().requires_grad_(False)
+    tuned.synthesis.requires_grad_(True)
+    adam = torch.optim.Adam(tuned.synthesis.parameters(), lr=settings.rate, betas=(0.9, 0.99))
+    state = _State(history=[])
+    checkpoint = journal / "tune.safetensors" if journal else None
+    if checkpoint and checkpoint.exists():
+        _load(checkpoint, tuned, adam, state)
+    held, train = _split(len(images), settings.held_out)
+    with torch.no_grad():
+        aims = torch.cat([perceptual.embed(part) for part in images.split(8)])
+    good = _snapshot(tuned, adam)
+    while state.step < settings.steps:
+        loss = _step(tuned, adam, anchors, images, aims, perceptual, train, settings, state)
+        if not math.isfinite(loss):
+            _roll_back(tuned, adam, good, state)
+            continue
+        state.step += 1
+        progress("tune", state.step, settings.steps)
+        if state.step % settings.check_every and state.step < settings.steps:
+            continue
+        distance = _check(tuned, anchors, images, aims, perceptual, held)
+        state.history.append([state.step, loss, distance])
+        good = _snapshot(tuned, adam)
+        state.stale = 0 if distance < state.best * 0.995 else state.stale + 1
+        state.best = min(state.best, distance)
+        if checkpoint:
+            _save(checkpoint, tuned, adam, state)
+        if preview:
+            preview(state.step, _show(tuned, anchors, images))
+        if settings.patience and state.stale >= settings.patience:
+            break
+    return tuned.eval().requires_grad_(False), {"history": state.history, "steps": state.step,
+                                                "held_out_distance": state.best, "rollbacks": state.rollbacks}
+
+
+def _split(count: int, held_out: int) -> tuple[list[int], list[int]]:
+    """Held-out and training indices; the held-out ones are spread evenly, and never more than a tenth."""
+    keep = min(held_out, count // 10)
+    held = [int((k + 0.5) * count / keep) for k in range(keep)]
+    return held, [i for i in range(count) if i not in held]
+
+
+def _step(tuned, adam, anchors, images, aims, perceptual, train, settings, state) -> float:
+    draw = torch.Generator().manual_seed((settings.seed << 32) + state.step)  # stateless: resuming is exact
+    rows = torch.tensor(train)[torch.randperm(len(train), generator=draw)[:settings.batch]]
+    scale = state.rate_scale
+    if settings.decay:
+        scale *= 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * state.step / settings.steps))
+    for group in adam.param_groups:
+        group["lr"] = settings.rate * scale
+    made = tuned(tuned.broadcast(anchors[rows]))
+    loss = (settings.perceptual * perceptual.distance_to(made, aims[rows])
+            + settings.pixel * losses.pixel(made, images[rows])).mean()
+    adam.zero_grad()
+    loss.backward()
+    value = float(loss.detach())
+    if math.isfinite(value):
+        adam.step()
+    return value
+
+
+@torch.no_grad()
+def _check(tuned, anchors, images, aims, perceptual, held) -> float:
+    rows = held or list(range(min(4, len(images))))
+    if not all(bool(p.isfinite().all()) for p in tuned.synthesis.parameters()):
+        return math.inf
+    return float(perceptual.distance_to(tuned(tuned.broadcast(anchors[rows])), aims[rows]).mean())
+
+
+@torch.no_grad()
+def _show(tuned, anchors, images, count: int = 6) -> Tensor:
+    rows = [int(k * len(images) / count) for k in range(count)] if len(images) >= count else range(len(images))
+    rows = list(rows)
+    return torch.stack([images[rows], tuned(tuned.broadcast(anchors[rows])).clamp(-1, 1)])
+
+
+def _roll_back(tuned, adam, good, state: _State) -> None:
+    """Return to the last good weights at half the step size."""
+    state.rollbacks += 1
+    if state.rollbacks > MAX_ROLLBACKS:
+        raise TrainingDiverged(f"tuning gave non-finite values {state.rollbacks} times, even at 1/{2 ** MAX_ROLLBACKS} "
+                               "of the step; lower personalize.rate or check the scan's images")
+    tuned.load_state_dict(good[0])
+    adam.load_state_dict(copy.deepcopy(good[1]))
+    state.rate_scale *= 0.5
+
+
+def _snapshot(tuned, adam) -> tuple[dict, dict]:
+    return ({k: v.clone() for k, v in tuned.state_dict().items()}, copy.deepcopy(adam.state_dict()))
+
+
+def _save(path: Path, tuned, adam, state: _State) -> None:
+    from safetensors.torch import save_file
+
+    tensors = {f"g.{k}": v.contiguous() for k, v in tuned.state_dict().items()}
+    for i, slot in adam.state_dict()["state"].items():
+        tensors |= {f"adam.{i}.{k}": v.contiguous() for k, v in slot.items()}
+    part = path.with_suffix(".part")
+    save_file(tensors, part, {"state": json.dumps(vars(state))})
+    with open(part, "rb") as f:
+        os.fsync(f.fileno())
+    os.replace(part, path)
+
+
+def _load(path: Path, tuned, adam, state: _State) -> None:
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as f:
+        vars(state).update(json.loads(f.metadata()["state"]))
+        tuned.load_state_dict({k[2:]: f.get_tensor(k) for k in f.keys() if k.startswith("g.")})
+        slots: dict[int, dict] = {}
+        for k in f.keys():
+            if k.startswith("adam."):
+                _, i, name = k.split(".")
+                slots.setdefault(int(i), {})[name] = f.get_tensor(k)
+    if slots:
+        adam.load_state_dict({**adam.state_dict(), "state": slots})
