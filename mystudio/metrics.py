@@ -7,7 +7,7 @@ on real and generated crops alike; images are [N, 3, H, W] RGB in [-1, 1].
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +62,14 @@ def ssim(x: Tensor, y: Tensor) -> Tensor:
     luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
     contrast = (2 * covariance + c2) / (var_x + var_y + c2)
     return (luminance * contrast).view(len(x), -1).mean(1)
+
+
+def perceptual(metric: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
+    """Perceptual distance to the true image: weighted squared differences of a fixed network's features (LPIPS).
+
+    Args: metric: ``selfscan.perceptual.Perceptual.distance``; x, y: [N, 3, H, W] in [-1, 1]. Returns: [N].
+    """
+    return metric(x, y)
 
 
 def eye_distance(landmarks: np.ndarray) -> np.ndarray:
@@ -274,6 +282,11 @@ def own_spread(person: np.ndarray) -> float:
     n = len(person)
     gram = person @ person.T
     return float((gram.sum() - np.trace(gram)) / (n * (n - 1))) if n > 1 else float("nan")
+
+
+def identity_share(vectors: np.ndarray, person: np.ndarray) -> float:
+    """Identity relative to the person's own spread: mean cosine to the scan / mean cosine within the scan."""
+    return float(identity(vectors, person).mean()) / own_spread(person) if len(vectors) else float("nan")
 
 
 def nearest(embeddings: Tensor, others: Tensor) -> Tensor:
