@@ -14,12 +14,18 @@ import inspect
 import json
 import math
 import re
+import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from mystudio.errors import BadRecipe
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 if TYPE_CHECKING:
     from selfscan.scan import ScanSettings
@@ -117,11 +123,6 @@ def field_docs(cls: type) -> dict[str, str]:
 
 
 def _read(source: str | Path) -> dict[str, Any]:
-    try:
-        import tomllib
-    except ModuleNotFoundError:  # Python 3.10
-        import tomli as tomllib
-
     path = FOLDER / f"{source}.toml" if str(source) in names() else Path(source)
     if not path.is_file():
         raise BadRecipe(f"there is no recipe {str(source)!r}; {_nearest(str(source), names())}, or give a TOML file")
@@ -148,11 +149,6 @@ def _apply(tables: dict[str, Any], option: str) -> None:
 
 
 def _value_of(text: str) -> Any:
-    try:
-        import tomllib
-    except ModuleNotFoundError:  # Python 3.10
-        import tomli as tomllib
-
     try:
         parsed = tomllib.loads(f"value = {text}")
         return parsed["value"] if len(parsed) == 1 else text

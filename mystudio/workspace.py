@@ -101,7 +101,8 @@ class Job:
 
 
 @contextmanager
-def stage(path: Path, kind: str, inputs: Mapping[str, Path], settings: Any, seed: int = 0) -> Iterator[Job]:
+def stage(path: Path, kind: str, inputs: Mapping[str, Path], settings: Any, seed: int = 0,
+          force: bool = False) -> Iterator[Job]:
     """Lock an artifact for one run of a stage and say whether there is anything to do.
 
     Args:
@@ -110,19 +111,39 @@ def stage(path: Path, kind: str, inputs: Mapping[str, Path], settings: Any, seed
         inputs: name -> file or artifact that the stage reads.
         settings: dataclass or mapping; stored in the manifest.
         seed: of everything random in the stage.
+        force: compute even if the artifact is up to date.
     Raises: ArtifactBusy, BadArtifact: ``path`` is in use, is something else, or is one of the inputs.
     """
     path = where(path)
-    for name, source in inputs.items():
-        if where(source) == path:
-            raise BadArtifact(f"{path} is the {name} itself; choose another name for the result")
+    _refuse_inputs(path, inputs)
     with lock(path):
         if not path.exists() and beside(path, "old").exists():  # a writer died between its two renames
             os.rename(beside(path, "old"), path)
         _refuse_foreign(path, kind)
         sources = {name: Source(os.path.relpath(where(p), path.parent), digest(p)) for name, p in inputs.items()}
         values = plain(settings)
-        yield Job(path, kind, sources, values, seed, up_to_date(path, kind, sources, values, seed))
+        done = not force and up_to_date(path, kind, sources, values, seed)
+        yield Job(path, kind, sources, values, seed, done)
+
+
+@contextmanager
+def product(path: Path, inputs: Mapping[str, Path], settings: Any, force: bool = False) -> Iterator[bool]:
+    """Lock a file for people (a video) and say whether it is already what would be made; remember it on success.
+
+    The memory is a small hidden file beside it: a finished clip is not an artifact that later stages read.
+    """
+    path = where(path)
+    _refuse_inputs(path, inputs)
+    if path.is_dir():
+        raise BadArtifact(f"{path} is a folder, expected the name of a file; choose another name")
+    with lock(path):
+        memory = beside(path, "made")
+        key = digest_of([{name: digest(p) for name, p in inputs.items()}, plain(settings), __version__])
+        known = memory.read_text(errors="replace") if memory.is_file() else ""
+        done = not force and path.is_file() and known == f"{key} {digest(path)}"
+        yield done
+        if not done:
+            write_bytes(memory, f"{key} {digest(path)}".encode())
 
 
 @contextmanager
@@ -177,6 +198,12 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def _journal_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.partial")
+
+
+def _refuse_inputs(path: Path, inputs: Mapping[str, Path]) -> None:
+    for name, source in inputs.items():
+        if where(source) == path:
+            raise BadArtifact(f"{path} is the {name} itself; choose another name for the result")
 
 
 def _refuse_foreign(path: Path, kind: str) -> None:

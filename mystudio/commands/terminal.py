@@ -31,7 +31,11 @@ class Failure(click.ClickException):
 
 
 class StudioGroup(click.Group):
-    """The root: turns what the studio refuses into a Failure."""
+    """The root: commands in the order of the work; what the studio refuses becomes a Failure."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order in which they were added."""
+        return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""

@@ -1,0 +1,49 @@
+"""The command line: only names and help here; each command is in ``mystudio.commands``, all work in the stages."""
+
+from __future__ import annotations
+
+import os
+import warnings
+
+import click
+
+from mystudio import __version__
+from mystudio.commands import about, edit, stages
+from mystudio.commands.terminal import DEBUG, StudioGroup
+
+
+@click.group(cls=StudioGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="mystudio")
+@click.pass_context
+def cli(ctx: click.Context):
+    """The personalized-generator studio: scan yourself, make an avatar, drive it with any video, edit the result.
+
+    \b
+    $ mystudio demo                                          everything once, in minutes
+    $ mystudio scan me.mp4 -o me.scan --i-am-the-person-or-have-consent "Ada Example"
+    $ mystudio personalize me.scan -o me.avatar
+    $ mystudio reenact me.avatar driver.mp4 -o hello.take
+    $ mystudio edit hello.take -o smiling.take --set smile=1.0
+    $ mystudio render smiling.take -o hello.mp4
+    $ mystudio evaluate smiling.take -o hello.report
+
+    Everything stays on this machine. Each command explains itself with --help.
+    """
+    if not ctx.meta.get(DEBUG):
+        warnings.simplefilter("ignore")  # of libraries; ours are sentences
+        os.environ.setdefault("GLOG_minloglevel", "2")
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+for command in (stages.scan, stages.personalize, stages.reenact, edit.edit, stages.render, stages.evaluate,
+                about.demo, about.doctor, about.recipe, about.base):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    cli(prog_name="mystudio")
+
+
+if __name__ == "__main__":
+    main()

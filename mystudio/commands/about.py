@@ -1,0 +1,121 @@
+"""demo, doctor, recipe, base: what is there, and a first look at what it does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mystudio.commands.options import Command, common, device_option, existing, recipe_options
+from mystudio.commands.terminal import Failure, answer, can_resume, progress
+
+
+@click.command(cls=Command, short_help="Everything once, on a person who does not exist.")
+@click.option("-o", "--out", "out", type=click.Path(path_type=Path), default=Path("demo-out"), show_default=True,
+              metavar="DIR", help="Folder for everything that the demo makes.")
+@click.option("--recipe", "recipe", default="quick", show_default=True, metavar="NAME|FILE",
+              help="Settings of the stages; see `mystudio recipe list`.")
+@device_option
+@common
+def demo(out, recipe, device):
+    """Run everything once, on a person who does not exist: scan, avatar, reenactment, edit, clip, report.
+
+    Takes a few minutes on two cores. Run again, it only does what is not done yet.
+
+    $ mystudio demo -o demo-out
+    """
+    from mystudio.demo import run_demo
+    from mystudio.recipe import resolve
+
+    can_resume("what is done is kept: the same command goes on from there")
+    made = run_demo(out, resolve(recipe), progress(), device=device)
+    answer("The demo made:\n" + "\n".join(f"  {path}  {words}" for path, words in made.items()),
+           out=out, made={str(path): words for path, words in made.items()})
+
+
+@click.command(cls=Command, short_help="What is there, and what to do about what is not.")
+@common
+def doctor():
+    """Say what is there and what to do about what is not: torch, device, networks, bases, codecs, disk.
+
+    $ mystudio doctor
+    """
+    from mystudio.doctor import examine
+
+    findings = examine()
+    lines = [f"{'ok  ' if f.ok else 'MISS' if f.needed else 'note'} {f.name}: {f.found}"
+             + (f"\n     -> {f.advice}" if f.advice else "") for f in findings]
+    missing = [f.name for f in findings if f.needed and not f.ok]
+    answer("\n".join(lines), findings=[vars(f) for f in findings], missing=missing)
+    if missing:
+        raise Failure(f"missing: {', '.join(missing)}; the lines above say what to do")
+
+
+@click.group()
+def recipe():
+    """Settings of all stages, as data."""
+
+
+@recipe.command(cls=Command)
+@click.argument("name", required=False, metavar="[NAME|FILE]")
+@recipe_options
+@common
+def show(name, recipe, options):
+    """Print a recipe with every setting resolved and explained: the start of a recipe of your own.
+
+    $ mystudio recipe show quick > mine.toml
+    """
+    from mystudio.recipe import resolve
+
+    resolved = resolve(name or recipe, options)
+    answer(resolved.show().rstrip(), recipe=resolved.name, toml=resolved.show())
+
+
+@recipe.command("list", cls=Command)
+@common
+def list_recipes():
+    """List the recipes that come with mystudio.
+
+    $ mystudio recipe list
+    """
+    from mystudio.recipe import describe, names
+
+    found = {name: describe(name) for name in names()}
+    answer("\n".join(f"{name:10} {words}" for name, words in found.items()), recipes=found)
+
+
+@click.group()
+def base():
+    """Generators that avatars start from."""
+
+
+@base.command("list", cls=Command)
+@common
+def list_bases():
+    """List the bases that are there.
+
+    $ mystudio base list
+    """
+    from mystudio.bases import list_bases
+
+    found = [{"name": b.name, "resolution": int(b.info["resolution"]), "encoder": b.encoder_path is not None,
+              "path": str(b.path)} for b in list_bases()]
+    lines = [f"{b['name']:16} {b['resolution']:5} px  {'with encoder' if b['encoder'] else 'no encoder  '}  {b['path']}"
+             for b in found]
+    answer("\n".join(lines) or "There is no base; import one with `mystudio base import`.", bases=found)
+
+
+@base.command("import", cls=Command)
+@existing("FILE")
+@click.option("--name", metavar="NAME", help="Name of the base; the file's own without it.")
+@common
+def import_(file, name):
+    """Convert a StyleGAN2 checkpoint (.pkl, .pt) to a base. Nothing in the file is executed.
+
+    $ mystudio base import stylegan2-ffhq-256x256.pkl --name ffhq256
+    """
+    from mystudio.bases import import_base
+
+    made = import_base(file, name or file.stem)
+    answer(f"{made.name}: {made.info['resolution']} px, at {made.path}.", base=made.name, path=made.path,
+           info=made.info, digest=made.digest)

@@ -1,0 +1,135 @@
+"""edit TAKE, edit list AVATAR, edit sheet AVATAR."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import click
+
+from mystudio.commands.options import Command, common, existing, force_option, output
+from mystudio.commands.terminal import answer
+from mystudio.errors import BadEdit
+
+MAX_BYTES = 1 << 20  # of a file of keyframes
+
+
+class EditGroup(click.Group):
+    """``edit TAKE`` is ``edit apply TAKE``: a word that is no sub-command is a take."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Insert the default sub-command."""
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = ["apply", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=EditGroup, short_help="Take -> edited take.", options_metavar="",
+             subcommand_metavar="TAKE -o TAKE2 --set NAME=STRENGTH ...")
+def edit():
+    """Change a take along named directions: smile, mouth_open, gaze_x, yaw, ...
+
+    \b
+    $ mystudio edit hello.take -o smiling.take --set smile=1.0
+    $ mystudio edit list me.avatar
+    $ mystudio edit sheet me.avatar -o edits.png
+    """
+
+
+@edit.command(cls=Command, short_help="Edit a take; the word \"apply\" may be left out.")
+@existing("TAKE")
+@output("TAKE2", "Folder of the edited take.")
+@click.option("--set", "sets", multiple=True, metavar="NAME=STRENGTH",
+              help="A constant strength; 1 is a clearly visible change. May be repeated.")
+@click.option("--keys", type=click.Path(path_type=Path), metavar="FILE",
+              help="TOML file of strengths over time: smile = [[0.0, 0.0], [1.5, 1.0]] (seconds, strength).")
+@click.option("--edge", type=click.Choice(["project", "stop", "continue"]), default="project", show_default=True,
+              help="What happens where the avatar's knowledge ends: come back, stop there, or go on.")
+@click.option("--directions", type=click.Path(path_type=Path), metavar="FILE",
+              help="More directions: .safetensors or .npz, name -> W vector.")
+@force_option
+@common
+def apply(take, out, sets, keys, edge, directions, force):
+    """Edit a take (the word "apply" may be left out); the take itself stays as it is.
+
+    $ mystudio edit hello.take -o smiling.take --set smile=1.0 --set gaze_x=-0.5
+    """
+    from mystudio.pipeline import run_edit
+    from mystudio.types import Edit
+
+    edits = [Edit(name, strength, edge=edge) for name, strength in map(_split, sets)]
+    edits += [Edit(name, keys=pairs, edge=edge) for name, pairs in read_keys(keys).items()] if keys else []
+    if not edits:
+        raise click.UsageError("expected at least one --set NAME=STRENGTH or --keys FILE")
+    run_edit(take, out, edits, directions=directions, force=force)
+    answer(f"{out}: {take} with {', '.join(e.name for e in edits)}.", take=out, edits=[e.name for e in edits])
+
+
+@edit.command("list", cls=Command)
+@existing("AVATAR")
+@common
+def list_(avatar):
+    """Show which edits an avatar offers.
+
+    $ mystudio edit list me.avatar
+    """
+    from mystudio.artifacts import load
+    from mystudio.types import Avatar
+
+    names = list(load(avatar, Avatar).directions)
+    answer("\n".join(names) or f"{avatar} offers no edits.", avatar=avatar, edits=names)
+
+
+@edit.command(cls=Command)
+@existing("AVATAR")
+@output("PICTURE", "PNG file to write.")
+@click.option("--take", type=click.Path(path_type=Path), metavar="TAKE", help="Start from this take, not the neutral.")
+@common
+def sheet(avatar, out, take):
+    """Draw every edit of an avatar from -2 to 2.
+
+    $ mystudio edit sheet me.avatar -o edits.png
+    """
+    from mystudio.artifacts import load
+    from mystudio.pipeline import sheet_png
+    from mystudio.types import Avatar, Take
+    from mystudio.workspace import write_bytes
+
+    write_bytes(out, sheet_png(load(avatar, Avatar), load(take, Take) if take else None))
+    answer(f"{out}: written.", picture=out)
+
+
+def read_keys(path: Path) -> dict[str, tuple[tuple[float, float], ...]]:
+    """Read keyframes: direction -> ((seconds, strength), ...).
+
+    Raises: BadEdit: not TOML, or not pairs of finite numbers.
+    """
+    from mystudio.recipe import tomllib
+
+    hint = "expected lines like: smile = [[0.0, 0.0], [1.5, 1.0]] (seconds, strength)"
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise BadEdit(f"{path} has more than {MAX_BYTES} bytes; {hint}")
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadEdit(f"{path} is not valid TOML ({error}); {hint}") from None
+    for name, pairs in found.items():
+        if not (isinstance(pairs, list) and pairs and all(map(_is_pair, pairs))):
+            raise BadEdit(f"{path}: {name}: {hint}")
+    return {name: tuple((float(t), float(v)) for t, v in pairs) for name, pairs in found.items()}
+
+
+def _is_pair(value) -> bool:
+    return (isinstance(value, list) and len(value) == 2
+            and all(isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) for v in value))
+
+
+def _split(text: str) -> tuple[str, float]:
+    name, equals, value = text.partition("=")
+    try:
+        strength = float(value)
+    except ValueError:
+        strength = math.nan
+    if not (name.strip() and equals and math.isfinite(strength)):
+        raise BadEdit(f"--set {text}: expected NAME=STRENGTH with a number, for example smile=1.0")
+    return name.strip(), strength

@@ -1,0 +1,166 @@
+"""scan, personalize, reenact, render, evaluate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mystudio.commands.options import (
+    Command,
+    common,
+    device_option,
+    existing,
+    force_option,
+    output,
+    recipe_options,
+)
+from mystudio.commands.terminal import answer, can_resume, progress
+
+
+@click.command(cls=Command, short_help="Video of a person -> chosen, aligned images.")
+@existing("VIDEO")
+@output("SCAN", "Folder of the scan.")
+@click.option("--i-am-the-person-or-have-consent", "consent", required=True, metavar="NAME",
+              help="Your name: you are the person shown, or that person has agreed. It is recorded with the scan.")
+@click.option("--frames", type=click.IntRange(1), metavar="N", help="Images to choose (scan.frames).")
+@click.option("--size", type=click.IntRange(32), metavar="PX", help="Side of an image (scan.size).")
+@recipe_options
+@force_option
+@common
+def scan(video, out, consent, frames, size, recipe, options, force):
+    """Choose the sharp, diverse, aligned images of one person from a video of 20 to 30 seconds.
+
+    The picture coverage.png in SCAN shows which poses and expressions the video holds and what to record again.
+
+    $ mystudio scan me.mp4 -o me.scan --i-am-the-person-or-have-consent "Ada Example"
+    """
+    from mystudio.artifacts import load
+    from mystudio.pipeline import run_scan
+    from mystudio.recipe import resolve
+    from selfscan.types import Scan
+
+    short = [f"scan.{key}={value}" for key, value in (("frames", frames), ("size", size)) if value]
+    run_scan(video, out, consent, resolve(recipe, [*options, *short]), progress(), force=force)
+    made = load(out, Scan)
+    rejected = ", ".join(f"{reason} {count}" for reason, count in made.rejects.items() if count) or "none"
+    missing = "; ".join(made.coverage.missing)
+    answer(f"{out}: {len(made)} images of {made.images.shape[1]} px; frames rejected: {rejected}."
+           + (f"\nTo get a fuller scan, record again and: {missing}." if missing else ""),
+           scan=out, images=len(made), rejects=made.rejects, missing=made.coverage.missing, metric=made.perceptual)
+
+
+@click.command(cls=Command, short_help="Scan -> avatar: a generator that is this person.")
+@existing("SCAN")
+@output("AVATAR", "Folder of the avatar.")
+@click.option("--base", default="actors128", show_default=True, metavar="NAME|FILE",
+              help="Generator to start from; see `mystudio base list`.")
+@recipe_options
+@device_option
+@force_option
+@common
+def personalize(scan, out, base, recipe, options, device, force):
+    """Tune a generator until it draws the person of a scan and nobody else: the avatar.
+
+    This is the long stage. It can be stopped at any time: the same command goes on where it was. Previews appear in
+    AVATAR.partial while it runs.
+
+    $ mystudio personalize me.scan -o me.avatar
+    """
+    from mystudio.artifacts import load
+    from mystudio.pipeline import run_personalize
+    from mystudio.recipe import resolve
+    from mystudio.types import Avatar
+
+    can_resume(f"what is done is kept in {out}.partial: the same command goes on from there")
+    run_personalize(scan, out, base, resolve(recipe, options), progress(), device=device, force=force)
+    made = load(out, Avatar)
+    answer(f"{out}: an avatar of {made.consent.name}, {made.generator.resolution} px, {len(made.anchors)} anchors; "
+           f"edits: {', '.join(made.directions) or 'none'}.",
+           avatar=out, anchors=len(made.anchors), edits=list(made.directions), info=made.info)
+
+
+@click.command(cls=Command, short_help="Avatar + driving clip -> take: codes over time.")
+@existing("AVATAR")
+@existing("VIDEO")
+@output("TAKE", "Folder of the take.")
+@recipe_options
+@device_option
+@force_option
+@common
+def reenact(avatar, video, out, recipe, options, device, force):
+    """Let an avatar do what the person in a driving clip does: the take.
+
+    A take holds codes over time, no pixels: it can be edited and rendered in any view afterwards.
+
+    $ mystudio reenact me.avatar driver.mp4 -o hello.take
+    """
+    from mystudio.artifacts import load
+    from mystudio.pipeline import run_reenact
+    from mystudio.recipe import resolve
+    from mystudio.types import OUTCOMES, Take
+
+    can_resume(f"what is done is kept in {out}.partial: the same command goes on from there")
+    run_reenact(avatar, video, out, resolve(recipe, options), progress(), device=device, force=force)
+    made = load(out, Take)
+    counts = {name: int((made.outcome == code).sum()) for code, name in enumerate(OUTCOMES)}
+    words = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items() if count)
+    answer(f"{out}: {len(made)} frames ({words}).", take=out, frames=len(made), outcome=counts)
+
+
+@click.command(cls=Command, short_help="Take -> finished video.")
+@existing("TAKE")
+@output("OUT.mp4", "Video to write.")
+@click.option("--view", type=click.Choice(["aligned", "side-by-side", "paste"]),
+              help="The avatar alone, beside the driver, or pasted into the driving clip (render.view).")
+@recipe_options
+@device_option
+@force_option
+@common
+def render(take, out, view, recipe, options, device, force):
+    """Write a take as a video, with the driving clip's time stamps and sound.
+
+    $ mystudio render hello.take -o hello.mp4 --view side-by-side
+    """
+    from mystudio.pipeline import run_render
+    from mystudio.recipe import resolve
+
+    settings = resolve(recipe, [*options, *([f'render.view="{view}"'] if view else [])])
+    can_resume(f"{out} is as it was before; the same command writes it")
+    run_render(take, out, settings, progress(), device=device, force=force)
+    answer(f"{out}: written ({settings.render.view}).", video=out, view=settings.render.view)
+
+
+@click.command(cls=Command, short_help="Take -> metrics and a report.")
+@existing("TAKE")
+@output("DIR", "Folder of metrics.json and report.html.")
+@click.option("--truth", metavar="VIDEO|same",
+              help="The true result, frame by frame; 'same' if the driving clip shows the avatar's own person.")
+@click.option("--identity-net", type=click.Path(path_type=Path), metavar="FILE",
+              help="ONNX file of an independent face network, to measure identity.")
+@click.option("--blendshapes", type=click.Path(path_type=Path), metavar="FILE",
+              help="MediaPipe's face_landmarker.task, to measure expressions in 52 weights.")
+@device_option
+@force_option
+@common
+def evaluate(take, out, truth, identity_net, blendshapes, device, force):
+    """Measure a take: identity, pose, expression, gaze, jitter, and against the truth where there is one.
+
+    $ mystudio evaluate hello.take -o hello.report
+    """
+    import json
+
+    from mystudio.pipeline import run_evaluate
+
+    truth = truth if truth in (None, "same") else Path(truth)
+    run_evaluate(take, out, progress(), truth=truth, identity_net=identity_net, blendshapes=blendshapes,
+                 device=device, force=force)
+    numbers = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+    answer(f"{out / 'report.html'}: written.\n" + "\n".join(headlines(numbers)), report=out / "report.html",
+           metrics={row["name"]: row["value"] for row in numbers["metrics"]})
+
+
+def headlines(numbers: dict) -> list[str]:
+    """The main rows of metrics.json as lines of text."""
+    return [f"  {row['title']}: {row['value']:.3g} {row['unit']}".rstrip()
+            for row in numbers["metrics"] if row["headline"] and row["value"] is not None]

@@ -1,0 +1,49 @@
+"""Everything once, on people who do not exist: the main job from the embedded scan and driving clip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mystudio import pipeline
+from mystudio.artifacts import load
+from mystudio.recipe import Recipe
+from mystudio.types import Avatar, Edit, Progress, Take, silent
+from mystudio.workspace import write_bytes
+
+FOLDER = Path(__file__).parent / "data" / "demo"
+PERSON = "Demo Actor (synthetic)"
+BASE = "actors128"
+EDIT = Edit("smile", 1.5)
+
+
+def run_demo(out: Path, recipe: Recipe, progress: Progress = silent, device: str = "auto") -> dict[Path, str]:
+    """Run scan, personalize, reenact, edit, render and evaluate.
+
+    Args:
+        out: folder for all results; what is there and up to date is kept.
+    Returns: path -> what it is, in the order of making.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    scan, avatar, take, smiling = (out / name for name in ("me.scan", "me.avatar", "hello.take", "smiling.take"))
+    driver, report = FOLDER / "driver.mp4", out / "report"
+    pipeline.run_scan(FOLDER / "scan.mp4", scan, PERSON, recipe, progress, fictional=True)
+    pipeline.run_personalize(scan, avatar, BASE, recipe, progress, device=device)
+    pipeline.run_reenact(avatar, driver, take, recipe, progress, device=device)
+    person = load(avatar, Avatar)
+    write_bytes(out / "edits.png", pipeline.sheet_png(person, load(take, Take)))
+    made = {scan: "the scan; coverage.png in it shows what it holds",
+            avatar: "the avatar: a generator that is this person",
+            take: "the driver's performance, as codes of the avatar",
+            out / "edits.png": "every edit that the avatar offers"}
+    if EDIT.name in person.directions:
+        pipeline.run_edit(take, smiling, [EDIT])
+        made[smiling] = f"the same with {EDIT.name} {EDIT.strength:+g}"
+    for source in (take, smiling):
+        if source in made:
+            clip = out / f"{source.stem}.mp4"
+            view = dict(view="side-by-side")
+            pipeline.run_render(source, clip, recipe.with_options("render", **view), progress, device=device)
+            made[clip] = "driver and avatar side by side"
+    pipeline.run_evaluate(take, report, progress, truth=FOLDER / "true_cross.mp4", device=device)
+    made[report / "report.html"] = "how good it is: open it in a browser"
+    return made

@@ -1,0 +1,142 @@
+"""What is there, and what to do about what is not."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution, version
+from pathlib import Path
+
+from mystudio.errors import StudioError
+from selfscan.errors import SelfscanError
+
+FREE_GIB = 2.0  # an avatar of 1024 px with its journal
+DETECTOR = "modules/face_detection/face_detection_full_range_sparse.tflite"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    name: str
+    ok: bool
+    needed: bool  # False: everything runs without it
+    found: str
+    advice: str = ""  # what to do if it is not ok
+
+
+def examine(folder: Path = Path(".")) -> list[Finding]:
+    """Look at everything that the studio needs; nothing is changed and nothing is fetched.
+
+    Args:
+        folder: where artifacts would be written.
+    """
+    return [*_python(), *_torch(), *_cv2(), *_landmarks(), *_perceptual(), *_bases(), *_codecs(), *_disk(folder)]
+
+
+def _python() -> Iterator[Finding]:
+    good = (3, 10) <= sys.version_info[:2] <= (3, 12)
+    yield Finding("python", good, True, f"{platform.python_version()} on {platform.machine()}",
+                  "" if good else "use Python 3.10, 3.11 or 3.12: mediapipe has no wheel with networks for others")
+
+
+def _torch() -> Iterator[Finding]:
+    try:
+        import torch
+    except ImportError as error:
+        yield Finding("torch", False, True, f"cannot be imported ({error})", "pip install 'torch>=2.10'")
+        return
+    yield Finding("torch", True, True, f"{torch.__version__}, {torch.get_num_threads()} threads")
+    gpu = torch.cuda.is_available()
+    name = torch.cuda.get_device_name(0) if gpu else "CPU"
+    yield Finding("device", gpu, False, name, "" if gpu else "all commands run on the CPU; a CUDA GPU is much faster")
+
+
+def _cv2() -> Iterator[Finding]:
+    found = {}
+    for name in ("opencv-python", "opencv-contrib-python", "opencv-python-headless", "opencv-contrib-python-headless"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    import cv2
+
+    text = ", ".join(f"{name} {number}" for name, number in found.items())
+    agree = len(set(found.values())) == 1
+    advice = "two packages own the module cv2 and must agree: pip install " + " ".join(
+        f"{name}=={version('opencv-contrib-python') if 'opencv-contrib-python' in found else cv2.__version__}"
+        for name in found)
+    yield Finding("cv2", agree, True, f"{cv2.__version__} of {text}", "" if agree else advice)
+
+
+def _landmarks() -> Iterator[Finding]:
+    advice = "pip install 'mediapipe>=0.10.14,<0.10.22': later wheels carry no networks"
+    try:
+        from selfscan.facemesh import model_path
+
+        mesh = model_path()
+        yield Finding("landmark network", True, True, f"{mesh.name} of mediapipe {version('mediapipe')}")
+    except (SelfscanError, PackageNotFoundError) as error:
+        yield Finding("landmark network", False, True, str(error), advice)
+        return
+    there = Path(distribution("mediapipe").locate_file(f"mediapipe/{DETECTOR}")).is_file()
+    yield Finding("face detector", there, True, Path(DETECTOR).name if there else "not in the wheel",
+                  "" if there else advice)
+
+
+def _perceptual() -> Iterator[Finding]:
+    from selfscan.lpips_layers import BACKBONE_VARIABLE, HUB_FILES, find_backbone, hub_folder
+
+    advice = (f"the offline metric is used and named in every report; for LPIPS put {HUB_FILES['squeeze']} "
+              f"(torchvision's SqueezeNet) into {hub_folder()} or name its file in {BACKBONE_VARIABLE}")
+    if importlib.util.find_spec("lpips") is None:
+        yield Finding("perceptual metric", False, False, "no package lpips", f"pip install lpips; {advice}")
+        return
+    try:
+        kinds = [kind for kind in HUB_FILES if find_backbone(kind, None)]
+    except SelfscanError as error:
+        yield Finding("perceptual metric", False, True, str(error), f"correct or unset {BACKBONE_VARIABLE}")
+        return
+    found = f"LPIPS with {', '.join(kinds)}" if kinds else "no LPIPS backbone on this machine"
+    yield Finding("perceptual metric", bool(kinds), False, found, "" if kinds else advice)
+
+
+def _bases() -> Iterator[Finding]:
+    from mystudio.bases import list_bases
+
+    bases = list_bases()
+    if not bases:
+        yield Finding("base", False, True, "none", "`mystudio base import FILE` makes one of a StyleGAN2 checkpoint")
+    for base in bases:
+        try:
+            facts = f"{base.info['resolution']} px, {base.path}"
+        except StudioError as error:
+            yield Finding(f"base {base.name}", False, True, str(error), f"replace or remove {base.path}")
+            continue
+        coded = base.encoder_path is not None
+        yield Finding(f"base {base.name}", coded, False, f"{facts}, {'with' if coded else 'without'} encoder",
+                      "" if coded else "anchors start at the mean face: personalize takes longer")
+
+
+def _codecs() -> Iterator[Finding]:
+    import av
+
+    missing = []
+    for name, mode in (("h264", "r"), ("hevc", "r"), ("libx264", "w")):
+        try:
+            av.Codec(name, mode)
+        except Exception:  # PyAV's own errors differ between versions
+            missing.append(name)
+    yield Finding("video codecs", not missing, True, f"PyAV {av.__version__}" + (f" without {missing}" if missing else ""),
+                  "pip install --force-reinstall av" if missing else "")
+
+
+def _disk(folder: Path) -> Iterator[Finding]:
+    free = shutil.disk_usage(folder).free / 2**30
+    good = free >= FREE_GIB
+    yield Finding("free space", good, False, f"{free:.1f} GiB in {folder.resolve()}",
+                  "" if good else f"keep {FREE_GIB:.0f} GiB free for avatars and their journals")

@@ -1,0 +1,145 @@
+"""The stages in order. Read this file first.
+
+Each stage is a pure function in its own module; here it gets its inputs from artifact folders and its result becomes
+one. A stage whose inputs and settings are unchanged does nothing, and one that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from mystudio import bases, edit, engines, evaluate, perform, render
+from mystudio.artifacts import load, save
+from mystudio.device import choose
+from mystudio.manifest import Folder, digest, open_folder
+from mystudio.recipe import Recipe
+from mystudio.types import Avatar, Edit, Performance, Progress, Take, silent
+from mystudio.workspace import product, stage
+from selfscan import coverage
+from selfscan.scan import scan
+from selfscan.types import Scan
+
+
+def run_scan(video: Path, out: Path, consent: str, recipe: Recipe, progress: Progress = silent, *,
+             fictional: bool = False, force: bool = False) -> Path:
+    """A video of one person -> the scan: chosen, aligned images, coverage and consent."""
+    settings = {"scan": recipe.scan, "consent": consent, "fictional": fictional}
+    with stage(out, "scan", {"video": video}, settings, force=force) as job:
+        if not job.done:
+            made = scan(video, consent, recipe.scan, progress)
+            save(made, job, {"coverage.png": coverage.draw(made.coverage)})
+    return out
+
+
+def run_personalize(scan_path: Path, out: Path, base: str, recipe: Recipe, progress: Progress = silent, *,
+                    engine: str = "personal", device: str = "auto", force: bool = False) -> Path:
+    """A scan -> the avatar: a generator that draws this person and nobody else."""
+    found = bases.find_base(base)
+    settings = {"engine": engine} | {name: getattr(recipe, name) for name in ("invert", "personalize", "regress")}
+    with stage(out, "avatar", {"scan": scan_path, "base": found.path}, settings, force=force) as job:
+        if not job.done:
+            save(engines.named(engine).personalize(load(scan_path, Scan), found, recipe, progress, job.journal(),
+                                                   choose(device)), job)
+    return out
+
+
+def run_perform(video: Path, folder: Path, progress: Progress = silent, *, force: bool = False) -> Path:
+    """A driving clip -> the performance; kept in ``folder`` under a name of its own, for any avatar."""
+    out = folder / f"{video.stem}-{digest(video)[:8]}.performance"
+    with stage(out, "performance", {"video": video}, {}, force=force) as job:
+        if not job.done:
+            save(perform.perform(video, progress=progress), job)
+    return out
+
+
+def run_reenact(avatar_path: Path, video: Path, out: Path, recipe: Recipe, progress: Progress = silent, *,
+                device: str = "auto", force: bool = False) -> Path:
+    """An avatar and a driving clip -> the take: codes over time."""
+    performance_path = run_perform(video, out.parent, progress)
+    inputs = {"avatar": avatar_path, "performance": performance_path}
+    with stage(out, "take", inputs, {"retarget": recipe.retarget, "reenact": recipe.reenact},
+               force=force) as job:
+        if not job.done:
+            avatar = load(avatar_path, Avatar)
+            save(engines.named(avatar.engine).reenact(avatar, load(performance_path, Performance), recipe, progress,
+                                                      job.journal(), choose(device)), job)
+    return out
+
+
+def run_edit(take_path: Path, out: Path, edits: Sequence[Edit], *, directions: Path | None = None,
+             force: bool = False) -> Path:
+    """A take and edits -> another take; ``directions`` is a file of more directions than the avatar's own."""
+    folder = open_folder(take_path, "take")
+    inputs = {"take": take_path, "avatar": folder.source("avatar"), "performance": folder.source("performance")}
+    inputs |= {"directions": directions} if directions else {}
+    with stage(out, "take", inputs, {"edits": edits}, force=force) as job:
+        if not job.done:
+            avatar = load(inputs["avatar"], Avatar)
+            more = edit.load_directions(directions, avatar.anchors.shape[1]) if directions else None
+            save(edit.apply(avatar, load(take_path, Take), list(edits), more), job)
+    return out
+
+
+def run_render(take_path: Path, out: Path, recipe: Recipe, progress: Progress = silent, *,
+               device: str = "auto", force: bool = False) -> Path:
+    """A take -> the finished clip."""
+    folder = open_folder(take_path, "take")
+    inputs = {name: folder.source(name) for name in ("avatar", "performance")}
+    inputs |= {"take": take_path, "video": open_folder(inputs["performance"]).source("video")}
+    with product(out, inputs, recipe.render, force) as done:
+        if not done:
+            avatar = _on(load(inputs["avatar"], Avatar), device)
+            render.render(avatar, load(take_path, Take), load_performance(inputs["performance"]), out,
+                          recipe.render, progress)
+    return out
+
+
+def run_evaluate(take_path: Path, out: Path, progress: Progress = silent, *, truth: Path | str | None = None,
+                 identity_net: Path | None = None, blendshapes: Path | None = None,
+                 device: str = "auto", force: bool = False) -> Path:
+    """A take -> metrics.json and report.html."""
+    folder = open_folder(take_path, "take")
+    inputs = {"take": take_path, "avatar": folder.source("avatar"), "performance": folder.source("performance")}
+    inputs |= {"video": open_folder(inputs["performance"]).source("video")}
+    optional = {"truth": truth, "identity_net": identity_net, "blendshapes": blendshapes,
+                "scan": _if_there(open_folder(inputs["avatar"]), "scan"), "unedited": _if_there(folder, "take")}
+    inputs |= {name: path for name, path in optional.items() if isinstance(path, Path)}
+    with stage(out, "report", inputs, {"truth": "same" if truth == "same" else None}, force=force) as job:
+        if not job.done:
+            avatar, take = _on(load(inputs["avatar"], Avatar), device), load(take_path, Take)
+            with job.writing() as place:
+                evaluate.evaluate(
+                    avatar, take, load_performance(inputs["performance"]), place, progress=progress, truth=truth,
+                    scan=load(inputs["scan"], Scan) if "scan" in inputs else None,
+                    unedited=load(inputs["unedited"], Take) if "unedited" in inputs else None,
+                    edit_sheet=sheet_png(avatar, take), identity_net=identity_net, blendshapes=blendshapes,
+                    recipe=_recorded(inputs))
+    return out
+
+
+def load_performance(path: Path) -> Performance:
+    """Read a performance and find its clip again, wherever both were moved together."""
+    performance, clip = load(path, Performance), open_folder(path).source("video")
+    return replace(performance, observation=replace(performance.observation, video=str(clip)))
+
+
+def sheet_png(avatar: Avatar, take: Take | None = None) -> bytes:
+    """A picture of every direction that the avatar offers, as PNG."""
+    import cv2
+
+    return cv2.imencode(".png", edit.sheet(avatar, take)[..., ::-1])[1].tobytes()
+
+
+def _on(avatar: Avatar, device: str) -> Avatar:
+    return replace(avatar, generator=avatar.generator.to(choose(device)))
+
+
+def _if_there(folder: Folder, name: str) -> Path | None:
+    return folder.source(name) if name in folder.manifest.inputs else None
+
+
+def _recorded(inputs: dict[str, Path]) -> dict:
+    kinds = {"scan", "avatar", "take", "unedited"} & set(inputs)
+    return {kind: open_folder(inputs[kind]).manifest.settings for kind in sorted(kinds)}
