@@ -35,7 +35,7 @@ class RenderSettings:
     view: Literal["aligned", "side-by-side", "paste"] = "aligned"
     size: int | None = None  # px, side of the avatar's picture; None = the generator's, at least 256
     crf: int = 18  # x264 quality: 18 is visually lossless, more is smaller
-    feather: float = 0.1  # paste: width of the soft rim as a share of the face's width
+    feather: float = 0.15  # paste: width of the soft rim as a share of the face's width
     colour: float = 1.0  # paste: how far the rim's colours follow the driving frame; 0 = not at all
     batch: int = 8  # images a pass of the generator; halved when memory runs out
 

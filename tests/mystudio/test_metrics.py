@@ -155,3 +155,38 @@ def test_blendshape_error_is_nan_without_a_face():
     b[1] = np.nan
     error = metrics.blendshape_error(a, b)
     assert error[0] == pytest.approx(0.1) and math.isnan(error[1])
+
+
+def test_identity_network_tells_people_apart(shared):
+    """Real faces: strangers are near 0; the same picture darker, mirrored and smaller stays the same person."""
+    from selfscan.facemesh import crop_landmarks, load_facemesh
+
+    net = metrics.IdentityNet(shared / "weights" / "mobilefacenet_arcface_128d.onnx")
+    paths = sorted((shared / "faces256").glob("*.jpg"))[:8]
+    images = np.stack([cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB) for path in paths])
+    others = np.stack([cv2.resize(image[:, ::-1], (192, 192), interpolation=cv2.INTER_AREA) for image in images])
+    others = (others * 0.75).astype(np.uint8)
+
+    def vectors(batch):
+        x = torch.from_numpy(batch).permute(0, 3, 1, 2).float() / 127.5 - 1
+        with torch.no_grad():
+            marks = crop_landmarks(load_facemesh(), x)[0].numpy()
+        return net.embed(batch, marks)
+
+    a, b = vectors(images), vectors(others)
+    np.testing.assert_allclose(np.linalg.norm(a, axis=1), 1, rtol=1e-5)
+    gram = a @ b.T
+    assert np.diag(gram).min() > 0.7
+    assert np.abs(metrics.own_spread(a)) < 0.15
+    assert metrics.identity_share(b[:1], np.concatenate([a[:1], b[:1]])) > 1  # itself is among them
+
+
+def test_blendshapes_are_measured_where_there_is_a_face(shared):
+    """The landmarker's weights move when the picture does, and say nothing about a picture without a face."""
+    path = shared / "weights" / "face_landmarker.task"
+    image = cv2.cvtColor(cv2.imread(str(min((shared / "faces256").glob("*.jpg")))), cv2.COLOR_BGR2RGB)
+    shapes = metrics.Blendshapes(path)
+    weights = shapes.weights(np.stack([image, image[:, ::-1], np.zeros_like(image)]))
+    shapes.close()
+    assert weights.shape == (3, 52) and np.isfinite(weights[:2]).all() and np.isnan(weights[2]).all()
+    assert metrics.blendshape_error(weights[:1], weights[1:2])[0] > 0.001
