@@ -6,11 +6,17 @@ transforms are named ``b_from_a``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 NUM_LANDMARKS = 478
+Progress = Callable[[str, int, int], None]  # (stage, done, total)
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """The default progress: says nothing."""
 
 
 def check_shape(name: str, array: np.ndarray, shape: tuple[int | None, ...]) -> None:
