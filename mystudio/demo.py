@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from mystudio import pipeline
@@ -38,11 +39,11 @@ def run_demo(out: Path, recipe: Recipe, progress: Progress = silent, device: str
     if EDIT.name in person.directions:
         pipeline.run_edit(take, smiling, [EDIT])
         made[smiling] = f"the same with {EDIT.name} {EDIT.strength:+g}"
+    beside = replace(recipe, render=replace(recipe.render, view="side-by-side"))
     for source in (take, smiling):
         if source in made:
             clip = out / f"{source.stem}.mp4"
-            view = dict(view="side-by-side")
-            pipeline.run_render(source, clip, recipe.with_options("render", **view), progress, device=device)
+            pipeline.run_render(source, clip, beside, progress, device=device)
             made[clip] = "driver and avatar side by side"
     pipeline.run_evaluate(take, report, progress, truth=FOLDER / "true_cross.mp4", device=device)
     made[report / "report.html"] = "how good it is: open it in a browser"

@@ -131,8 +131,8 @@ def _codecs() -> Iterator[Finding]:
             av.Codec(name, mode)
         except Exception:  # PyAV's own errors differ between versions
             missing.append(name)
-    yield Finding("video codecs", not missing, True, f"PyAV {av.__version__}" + (f" without {missing}" if missing else ""),
-                  "pip install --force-reinstall av" if missing else "")
+    found = f"PyAV {av.__version__}" + (f" without {', '.join(missing)}" if missing else "")
+    yield Finding("video codecs", not missing, True, found, "pip install --force-reinstall av" if missing else "")
 
 
 def _disk(folder: Path) -> Iterator[Finding]:

@@ -18,7 +18,7 @@ import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from mystudio.errors import BadRecipe
 
@@ -196,9 +196,11 @@ def _nearest(word: str, known: Iterable[str]) -> str:
 
 
 def _toml_lines(settings: Any, prefix: str = "") -> Iterator[str]:
-    docs = field_docs(type(settings))
+    docs, hints = field_docs(type(settings)), get_type_hints(type(settings))
     for field in dataclasses.fields(settings):
         value, doc = getattr(settings, field.name), docs.get(field.name, "")
+        if get_origin(hints[field.name]) is Literal:
+            doc = f"{doc} ({' | '.join(map(str, get_args(hints[field.name])))})".strip()
         if dataclasses.is_dataclass(value):
             yield from _toml_lines(value, f"{prefix}{field.name}.")
             continue

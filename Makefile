@@ -1,0 +1,48 @@
+# make demo    the whole job once, on a person who does not exist: open demo-out/report/report.html
+# make test    the tests
+# make lint    ruff
+# make docs    docs/cli.md from the commands' own help
+# make clean   removes what these made (.venv, demo-out, caches)
+# Nothing but Python 3.10-3.12 and a package registry is needed; a second call installs nothing.
+
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := demo-out
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# wheels and tests may be larger than the system's temporary folder
+export TMPDIR := $(CURDIR)/$(VENV)/tmp
+
+.PHONY: demo test lint docs clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/installed
+	@mkdir -p $(TMPDIR)
+	$(BIN)/mystudio demo -o $(DEMO)
+
+test: $(VENV)/installed-test
+	@mkdir -p $(TMPDIR)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/installed-test
+	$(BIN)/ruff check .
+
+docs: $(VENV)/installed
+	$(BIN)/python docs/write_cli.py
+
+clean:
+	rm -rf $(VENV) $(DEMO) build *.egg-info .pytest_cache .ruff_cache .hypothesis
+
+$(VENV)/usable:
+	@.ci/make_venv $(VENV)
+	@touch $@
+
+$(VENV)/installed: pyproject.toml | $(VENV)/usable
+	@mkdir -p $(TMPDIR)
+	$(BIN)/python -m pip install --quiet -e .
+	@touch $@
+
+$(VENV)/installed-test: pyproject.toml | $(VENV)/usable
+	@mkdir -p $(TMPDIR)
+	$(BIN)/python -m pip install --quiet -e '.[test]'
+	@touch $@ $(VENV)/installed

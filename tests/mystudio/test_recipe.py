@@ -1,0 +1,182 @@
+"""Recipes: strict, resolved, explained; a mistake names the nearest valid key."""
+
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from mystudio import recipe
+from mystudio.errors import BadRecipe
+
+
+@dataclass(frozen=True)
+class Inner:
+    """Nested settings."""
+
+    rate: float = 1e-5  # step
+    layers: tuple[int, ...] = (1, 2)  # which
+
+
+@dataclass(frozen=True)
+class Outer:
+    """Settings of every kind."""
+
+    steps: int = 30  # optimisation steps (paper: 1000)
+    # how wide
+    # the net is
+    width: float = 0.5
+    name: Literal["lpips", "offline"] = "lpips"
+    on: bool = True
+    path: str | None = None  # a "file"
+    inner: Inner = field(default_factory=Inner)
+
+    def __post_init__(self):
+        if self.steps < 1:
+            raise ValueError("steps: expected at least 1")
+
+
+@pytest.fixture
+def one_stage(monkeypatch, tmp_path):
+    """Recipes with one table, [tune]."""
+    monkeypatch.setattr(recipe, "STAGES", {"tune": f"{__name__}:Outer"})
+    monkeypatch.setattr(recipe, "Recipe", dataclasses.make_dataclass(
+        "Recipe", ["name", "tune"], frozen=True, namespace={"show": recipe.Recipe.show}))
+    monkeypatch.setitem(sys.modules, __name__, sys.modules[Outer.__module__])
+
+    def resolve(text: str, *options: str) -> Outer:
+        (tmp_path / "mine.toml").write_text(text, encoding="utf-8")
+        return recipe.resolve(tmp_path / "mine.toml", options).tune
+
+    return resolve
+
+
+def test_values_arrive_with_their_types(one_stage):
+    made = one_stage('[tune]\nsteps = 3\nwidth = 1\nname = "offline"\non = false\ninner.layers = [4]\n')
+    assert made == Outer(3, 1.0, "offline", False, None, Inner(1e-5, (4,)))
+    assert isinstance(made.width, float)
+
+
+@pytest.mark.parametrize("options, expected", [
+    (["tune.steps=7"], Outer(steps=7)),
+    (["tune.steps=7", "tune.steps = 8"], Outer(steps=8)),
+    (["tune.name=offline"], Outer(name="offline")),
+    (['tune.name="offline"'], Outer(name="offline")),
+    (["tune.on=false", "tune.path=/a b/c=d"], Outer(on=False, path="/a b/c=d")),
+    (["tune.inner.layers=[3, 4]", "tune.inner.rate=1e-2"], Outer(inner=Inner(1e-2, (3, 4)))),
+])
+def test_options_override(one_stage, options, expected):
+    assert one_stage("[tune]\nsteps = 30\n", *options) == expected
+
+
+@pytest.mark.parametrize("text, options, words", [
+    ("[tnue]\n", [], r"no table \[tnue\]; did you mean 'tune'"),
+    ("[tune]\nstep = 3\n", [], "no key 'step'; did you mean 'steps'"),
+    ("[tune]\nzzzz = 3\n", [], "known are inner, name, on, path, steps, width"),
+    ("[tune.inner]\nrat = 3\n", [], "inner: there is no key 'rat'; did you mean 'rate'"),
+    ("", ["tune.widht=2"], "did you mean 'width'"),
+    ("", ["nonsense"], "stage.key=value"),
+    ("", ["tune=3"], "stage.key=value"),
+    ("", ["tune.steps"], "stage.key=value"),
+    ("", ["tune.steps.more=3"], "integer|no key"),
+    ("[tune]\nsteps = 3\n", ["tune.steps.more=3"], "holds a value"),
+    ("", ["tune.inner=3"], "expected a table"),
+    ("tune = 3\n", [], "expected a table"),
+    ("[[tune]]\n", [], "expected a table"),
+    ("[tune]\nsteps = 3.5\n", [], "steps.*integer"),
+    ("[tune]\nsteps = true\n", [], "steps.*integer"),
+    ('[tune]\nsteps = "3"\n', [], "steps.*integer"),
+    ('[tune]\non = 1\n', [], "on.*boolean"),
+    ('[tune]\nname = "alex"\n', [], "name.*'lpips' or 'offline'"),
+    ("[tune]\nsteps = 0\n", [], "expected at least 1"),
+    ("[tune]\nwidth = nan\n", [], "finite"),
+    ("[tune]\nwidth = inf\n", [], "finite"),
+    ("[tune]\nwidth = 2024-01-01\n", [], "date"),
+    ("[tune\n", [], "not valid TOML"),
+    ("[tune]\nsteps = 1\nsteps = 2\n", [], "not valid TOML"),
+    ("a = " + "[" * 50_000, [], "not valid TOML"),
+])
+def test_a_mistake_is_one_clear_sentence(one_stage, text, options, words):
+    with pytest.raises(BadRecipe, match=words) as error:
+        one_stage(text, *options)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_is_not_there_not_text_or_too_large(tmp_path):
+    with pytest.raises(BadRecipe, match="did you mean 'default'"):
+        recipe.resolve("defualt")
+    (tmp_path / "a.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(BadRecipe, match="not valid TOML"):
+        recipe.resolve(tmp_path / "a.toml")
+    (tmp_path / "a.toml").write_bytes(b"#" * (recipe.MAX_BYTES + 1))
+    with pytest.raises(BadRecipe, match="bytes"):
+        recipe.resolve(tmp_path / "a.toml")
+
+
+def test_comments_become_explanations():
+    docs = recipe.field_docs(Outer)
+    assert docs["steps"] == "optimisation steps (paper: 1000)"
+    assert docs["width"] == "how wide the net is"
+    assert docs["name"] == ""
+    assert docs["path"] == 'a "file"'
+
+
+def test_what_is_shown_resolves_to_the_same(one_stage, tmp_path):
+    options = ["tune.steps=7", 'tune.path="C:\\\\ü"', "tune.inner.layers=[]", "tune.width=1e-7"]
+    (tmp_path / "a.toml").write_text("", encoding="utf-8")
+    first = recipe.resolve(tmp_path / "a.toml", options)
+    assert one_stage(first.show()) == first.tune
+    assert "# optimisation steps (paper: 1000)" in first.show()
+    assert "# (lpips | offline)" in first.show()
+
+
+@pytest.mark.parametrize("name", recipe.names())
+def test_the_recipes_that_come_along_resolve_and_show_the_same(name, tmp_path):
+    made = recipe.resolve(name)
+    (tmp_path / f"{name}.toml").write_text(made.show(), encoding="utf-8")
+    assert recipe.resolve(tmp_path / f"{name}.toml") == made
+    assert recipe.describe(name)
+
+
+def test_default_quick_and_paper_come_along():
+    assert {"default", "quick", "paper"} <= set(recipe.names())
+
+
+@pytest.mark.parametrize("stage", recipe.STAGES)
+def test_settings_are_frozen_documented_and_have_defaults(stage):
+    cls = recipe.settings_class(stage)
+    assert cls.__dataclass_params__.frozen
+    cls()
+    lines = list(recipe._toml_lines(cls()))
+    assert [line for line in lines if "#" not in line and not line.startswith("seed =")] == []
+
+
+def test_a_wrong_key_in_a_real_recipe_names_the_right_one():
+    with pytest.raises(BadRecipe, match=r"\[reenact\].*did you mean 'steps'"):
+        recipe.resolve("default", ["reenact.stesp=30"])
+
+
+def test_the_top_folder_is_what_the_package_reads():
+    top = Path(__file__).parents[2] / "recipes"
+    assert sorted(p.stem for p in top.glob("*.toml")) == recipe.names()
+
+
+def test_a_wheel_carries_recipes_templates_and_the_demo(tmp_path):
+    root = Path(__file__).parents[2]
+    # what setuptools would put into a wheel, without building one
+    code = ("import json; from setuptools import Distribution; d = Distribution(); d.parse_config_files();"
+            "d.script_name = 'x'; c = d.get_command_obj('build_py'); c.ensure_finalized();"
+            "print(json.dumps([f'{s}/{n}' for _, s, _, names in c.data_files for n in names]))")
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=root)
+    if "No module named 'setuptools'" in run.stderr:
+        pytest.skip("setuptools is not installed here")
+    assert run.returncode == 0, run.stderr
+    found = " ".join(json.loads(run.stdout.splitlines()[-1]))
+    for name in ("recipes/default.toml", "data/demo/scan.mp4", "data/demo/truth.npz", "templates/report.html",
+                 "data/bases/actors128.safetensors"):
+        assert re.search(rf"mystudio/{name}", found), name
