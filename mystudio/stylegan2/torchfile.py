@@ -276,6 +276,7 @@ def _allowed(budget: Budget) -> dict[str, Callable | None]:
         "torch._utils _rebuild_tensor": _tensor,
         "torch._utils _rebuild_tensor_v2": _tensor,
         "torch._utils _rebuild_parameter": _parameter,
+        "torch._utils _rebuild_parameter_with_state": _parameter,
         "torch.storage _load_from_bytes": storage_from_bytes,
         "torch_utils.persistence _reconstruct_persistent_obj": _persistent_object,
     }
