@@ -210,10 +210,11 @@ def load_facemesh(dtype: torch.dtype = torch.float32) -> FaceMesh:
     """
     path = model_path()
     try:
-        mesh = FaceMesh(read_graph(path))
+        with torch.inference_mode(False):  # weights made in inference mode could not be used for gradients later
+            mesh = FaceMesh(read_graph(path)).to(dtype=dtype, memory_format=torch.channels_last)
     except (struct.error, LookupError, AttributeError, TypeError, ValueError, RuntimeError) as error:
         raise ModelMissing(f"expected the attention mesh in {path.name}, could not read it; {INSTALL}") from error
-    return mesh.to(dtype=dtype, memory_format=torch.channels_last).eval().requires_grad_(False)
+    return mesh.eval().requires_grad_(False)
 
 
 def crop_region(images: Tensor) -> tuple[Tensor, tuple[float, float, float]]:
