@@ -1,0 +1,225 @@
+"""Video to face track: find faces, follow them, choose one, fill its gaps, and say what was filled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from selfscan import align, video
+from selfscan.detect import Detection, Detector
+from selfscan.errors import NoFaceFound, SecondFace
+from selfscan.facemesh import INPUT_SIZE, FaceMesh, load_facemesh
+from selfscan.headpose import OUTER_EYE_CORNERS, euler, head_pose
+from selfscan.types import NUM_LANDMARKS, FaceTrack, Progress, silent
+
+__all__ = ["Follower", "euler", "head_pose", "track"]
+
+DETECT_EVERY = 10  # frames between looks for other faces
+MIN_PRESENCE = 0.5  # mediapipe's own threshold for a face in the region
+ROI_SCALE = 1.5  # side of the region in sides of the face's box: what the network was trained on
+FOLLOW_SHARE = 0.4  # of the widest face; narrower ones (insets, posters) are not followed
+SECOND_SHARE = 0.5  # of this face's width; a wider other face is a second face
+SECOND_SECONDS = 1.0  # a second face seen this long at a stretch is no accident
+MAX_FACES = 4  # followed at once
+MIN_FRAMES = 3  # shorter sightings are not joined to the chosen face
+MESH = slice(0, 468)  # all points but the irises
+
+_Sighting = tuple[np.ndarray, float]  # landmarks [478, 3] px, presence
+
+
+def track(path: str | Path, progress: Progress = silent, second_face_stops: bool = False) -> FaceTrack:
+    """Follow the largest and most central face of a clip.
+
+    Args:
+        path: the clip.
+        progress: called with ("track", frames done, frames in all).
+        second_face_stops: refuse a clip that shows a second face for a second or longer.
+    Returns:
+        The face in every frame; gaps are interpolated between neighbours, held at the ends, and marked invalid.
+    Raises:
+        UnreadableVideo, VideoTooLarge: see ``video.probe``.
+        NoFaceFound: no frame shows a face.
+        SecondFace: a second face is there and ``second_face_stops``.
+    """
+    total = video.probe(path).frames_estimate
+    times, size, follower = [], (0, 0), Follower()
+    try:
+        for time, frame in video.read(path):
+            follower.step(frame)
+            times.append(time)
+            size = (frame.shape[1], frame.shape[0])
+            progress("track", len(times), max(total, len(times)))
+    finally:
+        follower.close()
+    if not follower.faces:
+        raise NoFaceFound(
+            f"{path}: expected a face, found none in {len(times)} frames; use a clip in good light whose face is "
+            f"upright and at least 4 % of the picture's width"
+        )
+    result = _face_track(follower.faces, np.array(times), size)
+    if second_face_stops:
+        _refuse_second_face(path, result)
+    return result
+
+
+class Follower:
+    """Follows every large face of a stream of frames, from region to landmarks to the next region.
+
+    Grishchenko et al., Attention Mesh, 2020 (arXiv:2006.10962), figure 1.
+    """
+
+    def __init__(self, mesh: FaceMesh | None = None):
+        self.faces: list[dict[int, _Sighting]] = []  # one dict a face: frame -> sighting
+        self._live: list[dict[int, _Sighting]] = []
+        self._mesh, self._detector, self._index = mesh or load_facemesh(), Detector(), 0
+
+    def step(self, frame: np.ndarray) -> None:
+        """Take the next frame [H, W, 3] uint8 RGB."""
+        self._follow(frame)
+        if not self._live or self._index % DETECT_EVERY == 0:
+            self._look(frame)
+        self._index += 1
+
+    def close(self) -> None:
+        """Free the detector."""
+        self._detector.close()
+
+    def _follow(self, frame: np.ndarray) -> None:
+        if not self._live:
+            return
+        before = [face[self._index - 1][0] for face in self._live]
+        sightings = _measure(self._mesh, frame, [_region_of_landmarks(points) for points in before])
+        kept = []
+        for face, last, sighting in zip(self._live, before, sightings):
+            same_size = 0.5 < _width(sighting[0]) / _width(last) < 2
+            if sighting[1] >= MIN_PRESENCE and same_size and not self._taken(kept, sighting[0]):
+                face[self._index] = sighting
+                kept.append(face)
+        self._live = kept
+
+    def _look(self, frame: np.ndarray) -> None:
+        found = self._detector(frame)
+        widest = max([_width(face[self._index][0]) for face in self._live] + [d.width for d in found], default=0)
+        for detection in found:
+            if len(self._live) >= MAX_FACES or detection.width < FOLLOW_SHARE * widest:
+                return
+            if self._near(detection):
+                continue
+            points, _ = _measure(self._mesh, frame, [_region_of_detection(detection)])[0]
+            sighting = _measure(self._mesh, frame, [_region_of_landmarks(points)])[0]
+            if sighting[1] >= MIN_PRESENCE and not self._taken(self._live, sighting[0]):
+                self.faces.append({self._index: sighting})
+                self._live.append(self.faces[-1])
+
+    def _near(self, detection: Detection) -> bool:
+        return any(
+            np.linalg.norm(_centre(face[self._index][0]) - detection.centre) < 0.5 * detection.width
+            for face in self._live
+        )
+
+    def _taken(self, faces: list[dict[int, _Sighting]], points: np.ndarray) -> bool:
+        """Whether one of the faces already is where these points are."""
+        return any(
+            np.linalg.norm(_centre(face[self._index][0]) - _centre(points)) < 0.5 * _width(points) for face in faces
+        )
+
+
+def _face_track(faces: list[dict[int, _Sighting]], times: np.ndarray, size: tuple[int, int]) -> FaceTrack:
+    chosen = _chosen(faces, size)
+    count = len(times)
+    score, valid = np.zeros(count, np.float32), np.zeros(count, bool)
+    landmarks = np.zeros((count, NUM_LANDMARKS, 3), np.float32)
+    for index, (points, presence) in chosen.items():
+        landmarks[index], score[index], valid[index] = points, presence, True
+    fill_gaps(landmarks, valid)
+    second = np.zeros(count, bool)
+    for face in faces:
+        for index, (points, _) in face.items():
+            other = index not in chosen or chosen[index][0] is not points
+            second[index] |= other and _width(points) >= SECOND_SHARE * _width(landmarks[index])
+    return FaceTrack(landmarks, head_pose(landmarks), score, valid, times, size, second)
+
+
+def _chosen(faces: list[dict[int, _Sighting]], size: tuple[int, int]) -> dict[int, _Sighting]:
+    """The face that is widest and most central over the clip, with its sightings before and after gaps."""
+    ranked = sorted(faces, key=lambda face: -_weight(face, size))
+    chosen = dict(ranked[0])
+    width = np.median([_width(points) for points, _ in chosen.values()])
+    for face in ranked[1:]:
+        ratio = np.median([_width(points) for points, _ in face.values()]) / width
+        if len(face) >= MIN_FRAMES and 0.5 < ratio < 2 and not chosen.keys() & face.keys():
+            chosen |= face
+    return chosen
+
+
+def _weight(face: dict[int, _Sighting], size: tuple[int, int]) -> float:
+    middle = np.array(size) / 2
+    total = 0.0
+    for points, presence in face.values():
+        off = np.linalg.norm(_centre(points) - middle) / np.linalg.norm(middle)
+        total += presence * _width(points) * (1 - 0.5 * min(off, 1))
+    return total
+
+
+def fill_gaps(values: np.ndarray, valid: np.ndarray) -> None:
+    """Interpolate linearly, in place, where ``valid`` is False; hold the first and last valid value at the ends.
+
+    Args:
+        values: [T, ...] float.
+        valid: [T] bool, at least one True.
+    """
+    known = np.flatnonzero(valid)
+    for index in np.flatnonzero(~valid):
+        after = np.searchsorted(known, index)
+        a, b = known[max(after - 1, 0)], known[min(after, len(known) - 1)]
+        share = 0.0 if a == b else (index - a) / (b - a)
+        share = min(max(share, 0.0), 1.0)
+        values[index] = values[a] + share * (values[b] - values[a])
+
+
+def _refuse_second_face(path: str | Path, result: FaceTrack) -> None:
+    since = None
+    for time, second in zip(result.times, result.second_face):
+        since = (time if since is None else since) if second else None
+        if since is not None and time - since >= SECOND_SECONDS:
+            raise SecondFace(
+                f"{path}: expected one person, but a second face is there from {since:.1f} s on; record alone or cut it"
+            )
+
+
+def _measure(mesh: FaceMesh, frame: np.ndarray, regions: list[np.ndarray]) -> list[_Sighting]:
+    pixels = np.stack([align.crop(frame, region, INPUT_SIZE) for region in regions])
+    batch = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(next(mesh.buffers())).div(255)
+    with torch.no_grad():
+        landmarks, presence = mesh(batch.contiguous(memory_format=torch.channels_last))
+    points = align.apply(align.invert(np.stack(regions)), landmarks.double().cpu().numpy())
+    return list(zip(points.astype(np.float32), presence.tolist()))
+
+
+def _region_of_landmarks(points: np.ndarray) -> np.ndarray:
+    right, left = points[list(OUTER_EYE_CORNERS), :2].astype(np.float64)
+    angle = np.arctan2(*(left - right)[::-1])
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    level = points[MESH, :2] @ turn
+    low, high = level.min(0), level.max(0)
+    return _region(turn @ ((low + high) / 2), (high - low).max(), angle)
+
+
+def _region_of_detection(detection: Detection) -> np.ndarray:
+    return _region(detection.centre, detection.side, detection.angle)
+
+
+def _region(centre: np.ndarray, side: float, angle: float) -> np.ndarray:
+    scale = INPUT_SIZE / (ROI_SCALE * max(side, 1.0))
+    return align.similarity(np.array(scale), np.array(-angle), np.asarray(centre), INPUT_SIZE)
+
+
+def _width(points: np.ndarray) -> float:
+    x = points[MESH, 0]
+    return float(x.max() - x.min())
+
+
+def _centre(points: np.ndarray) -> np.ndarray:
+    return (points[MESH, :2].min(0) + points[MESH, :2].max(0)) / 2
