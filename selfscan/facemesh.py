@@ -79,7 +79,8 @@ class FaceMesh(nn.Module):
         ends = [[o["left_rotation_idx"], o["right_rotation_idx"]] for o in options]
         self.register_buffer("ends", torch.tensor(ends), persistent=False)
         rotations = [o.get("target_rotation_radians", 0.0) for o in options]
-        self._hold("target", torch.tensor(rotations, dtype=torch.float64), torch.zeros(()))
+        self.register_buffer("target", torch.tensor(rotations, dtype=torch.float32), persistent=False)
+        self.register_buffer("region_of_head", torch.tensor(_REGION_OF_HEAD), persistent=False)
         source = torch.arange(_MESH + 2 * _IRIS)  # where each of the 478 points comes from: mesh first, then heads
         for head, region in enumerate(_REGION_OF_HEAD):
             at = _MESH + head * most
@@ -134,11 +135,11 @@ class FaceMesh(nn.Module):
         scale = attended.shape[-1] / INPUT_SIZE
         linear, shift = self._region_transforms(mesh[..., :2] * scale)
         x = _run(self.regions, _sample(attended, linear, shift, self.crop_size))
-        x = x.unflatten(1, (_REGIONS, -1))[:, _REGION_OF_HEAD, ...].flatten(1, 2)
+        x = x.unflatten(1, (_REGIONS, -1)).index_select(1, self.region_of_head).flatten(1, 2)
         x = _run(self.heads, x)
         x = F.conv2d(x, self.points_weight, self.points_bias, groups=len(_HEADS)).reshape(n, len(_HEADS), -1, 2)
-        shift = shift[:, _REGION_OF_HEAD, None] / scale  # the heads count in px of the input, not of the feature map
-        x = (x @ linear[:, _REGION_OF_HEAD, ...].mT + shift).flatten(1, 2)
+        linear, shift = (t.index_select(1, self.region_of_head) for t in (linear, shift))
+        x = (x @ linear.mT + shift[:, :, None] / scale).flatten(1, 2)  # the heads count in px of the input
         xy = torch.cat([mesh[..., :2], x], dim=1).index_select(1, self.source)
         z = mesh[..., 2]
         contours = self.subsets[1:, :_EYE_CONTOUR]
@@ -148,7 +149,7 @@ class FaceMesh(nn.Module):
     def _region_transforms(self, xy: Tensor) -> tuple[Tensor, Tensor]:
         left, right = xy[:, self.ends[:, 0]], xy[:, self.ends[:, 1]]
         dx, dy = (right - left).unbind(-1)
-        angle = self.target_weight.to(xy) - torch.atan2(dy, dx)
+        angle = self.target - torch.atan2(dy, dx)
         cos, sin = torch.cos(angle), torch.sin(angle)
         upright = torch.stack([cos, -sin, sin, cos], -1).unflatten(-1, (2, 2))  # [N, 3, 2, 2]
         points = xy[:, self.subsets] @ upright.mT
@@ -167,14 +168,13 @@ def _run(blocks: nn.ModuleList, x: Tensor) -> Tensor:
 
 
 def _sample(features: Tensor, linear: Tensor, shift: Tensor, size: int) -> Tensor:
-    """Sample every region's crop of the map: [N, C, h, w] -> [N, 3 C, size, size]."""
-    n, c, h, w = features.shape
+    """Sample every region's crop of the map: [N, C, H, H] -> [N, 3 C, size, size]."""
+    n, c, _, side = features.shape
     steps = torch.arange(size, dtype=features.dtype, device=features.device) + 0.5
     pixels = torch.stack(torch.meshgrid(steps, steps, indexing="xy"), dim=-1).reshape(-1, 2)
     at = pixels @ linear.mT + shift[:, :, None]  # [N, 3, size^2, 2] feature px, the first pixel's centre at 0.5
-    extent = at.new_tensor([w, h])
-    inside = ((at >= 0.5) & (at <= extent - 0.5)).all(dim=-1).reshape(n, 1, _REGIONS * size, size)
-    grid = (at * (2 / extent) - 1).reshape(n, _REGIONS * size, size, 2)
+    inside = ((at >= 0.5) & (at <= side - 0.5)).all(dim=-1).reshape(n, 1, _REGIONS * size, size)
+    grid = (at * (2 / side) - 1).reshape(n, _REGIONS * size, size, 2)
     crops = F.grid_sample(features, grid, align_corners=False) * inside
     return crops.reshape(n, c, _REGIONS, size, size).transpose(1, 2).flatten(1, 2)
 
@@ -202,8 +202,15 @@ def model_path() -> Path:
 
 
 @lru_cache(maxsize=4)
-def load_facemesh(dtype: torch.dtype = torch.float32) -> FaceMesh:
-    """Load the frozen attention mesh of the installed mediapipe package (cached; copy it before moving it).
+def load_facemesh(dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu") -> FaceMesh:
+    """Load the frozen attention mesh of the installed mediapipe package (one cached copy per dtype and device).
+
+    Args:
+        dtype: of weights and images.
+        device: of weights and images; ask for it here, since moving the module would move the shared copy.
+
+    Returns:
+        The network in evaluation mode; it holds no parameters and adds nothing to a state_dict.
 
     Raises:
         ModelMissing: mediapipe or its network is missing, damaged or of an unknown kind.
@@ -211,7 +218,7 @@ def load_facemesh(dtype: torch.dtype = torch.float32) -> FaceMesh:
     path = model_path()
     try:
         with torch.inference_mode(False):  # weights made in inference mode could not be used for gradients later
-            mesh = FaceMesh(read_graph(path)).to(dtype=dtype, memory_format=torch.channels_last)
+            mesh = FaceMesh(read_graph(path)).to(device, dtype, memory_format=torch.channels_last)
     except (struct.error, LookupError, AttributeError, TypeError, ValueError, RuntimeError) as error:
         raise ModelMissing(f"expected the attention mesh in {path.name}, could not read it; {INSTALL}") from error
     return mesh.eval().requires_grad_(False)
