@@ -148,7 +148,10 @@ def rescale(crop_from_frame: np.ndarray, factor: float) -> np.ndarray:
 
 
 def crop(frame: np.ndarray, crop_from_frame: np.ndarray, size: int) -> np.ndarray:
-    """Cut an aligned square out of a frame; free of aliasing when it shrinks, mirrored beyond the frame.
+    """Cut an aligned square out of a frame; free of aliasing when it shrinks.
+
+    Beyond the frame its last row and column are repeated: mirroring would show a second crown above a head near the
+    edge, and the landmark network pads the same way.
 
     Args:
         frame: [H, W, 3] uint8 RGB.
@@ -159,7 +162,7 @@ def crop(frame: np.ndarray, crop_from_frame: np.ndarray, size: int) -> np.ndarra
     """
     import cv2
 
-    return _warp(frame, np.asarray(crop_from_frame, np.float64), (size, size), cv2.BORDER_REFLECT)
+    return _warp(frame, np.asarray(crop_from_frame, np.float64), (size, size), cv2.BORDER_REPLICATE)
 
 
 def paste(
@@ -227,7 +230,7 @@ def _warp(image: np.ndarray, b_from_a: np.ndarray, size: tuple[int, int], border
     source = image[top:bottom, left:right]
     if shrink > 1:
         sigma = PREFILTER * np.sqrt(shrink**2 - 1)
-        source = cv2.GaussianBlur(source, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
+        source = cv2.GaussianBlur(source, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
     matrix = b_from_a.copy()
     matrix[:, 2] += b_from_a[:, :2] @ (left + 0.5, top + 0.5) - 0.5  # OpenCV puts (0, 0) on a pixel's centre
     return cv2.warpAffine(source, matrix, size, flags=cv2.INTER_CUBIC, borderMode=border)

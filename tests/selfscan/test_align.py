@@ -218,14 +218,15 @@ def test_crop_draws_points_where_apply_says(scale, angle):
         assert np.hypot((near * x).sum() / near.sum() - px, (near * y).sum() / near.sum() - py) < 0.1
 
 
-def test_crop_beyond_the_frame_is_mirrored_and_whole():
+def test_crop_beyond_the_frame_repeats_its_edge():
     frame = picture()
-    for centre in ((0.0, 0.0), (400.0, 300.0), (-500.0, -500.0)):
-        transform = align.similarity(np.array(1.0), np.array(0.0), np.array(centre), SIZE)
-        assert align.crop(frame, transform, SIZE).shape == (SIZE, SIZE, 3)
     left = align.similarity(np.array(1.0), np.array(0.0), np.array([0.0, 150.0]), SIZE)
     image = align.crop(frame, left, SIZE)
-    assert np.array_equal(image[:, : SIZE // 2], image[:, SIZE // 2 :][:, ::-1])
+    assert np.array_equal(image[:, SIZE // 2 :], frame[150 - SIZE // 2 : 150 + SIZE // 2, : SIZE // 2])
+    assert (image[:, : SIZE // 2] == image[:, SIZE // 2 : SIZE // 2 + 1]).all()
+    for centre in ((400.0, 300.0), (-500.0, -500.0), (200.0, 900.0)):
+        away = align.similarity(np.array(0.5), np.array(0.3), np.array(centre), SIZE)
+        assert align.crop(frame, away, SIZE).shape == (SIZE, SIZE, 3)
 
 
 def test_rescale_spans_the_same_region():
