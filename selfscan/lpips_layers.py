@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .errors import ModelMissing
+from selfscan.errors import ModelMissing
 
 BACKBONE_VARIABLE = "MYSTUDIO_LPIPS_BACKBONE"
 TAPS = {"squeeze": (1, 4, 7, 9, 10, 11, 12), "alex": (1, 4, 7, 9, 11), "vgg": (3, 8, 15, 22, 29)}

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .errors import ModelMissing
-from .lpips_layers import BACKBONE_VARIABLE, HUB_FILES, TAPS, LpipsLayers, find_backbone, find_heads, hub_folder
+from selfscan.errors import ModelMissing
+from selfscan.lpips_layers import BACKBONE_VARIABLE, HUB_FILES, TAPS, LpipsLayers, find_backbone, find_heads, hub_folder
 
 SMALLEST_SIDE = 32  # px; below it the deepest layers have no pixels left
 
@@ -233,6 +233,6 @@ def _to_input(images: np.ndarray) -> Tensor:
 
 
 def _offline() -> Perceptual:
-    from .perceptual_offline import OfflineLayers
+    from selfscan.perceptual_offline import OfflineLayers
 
     return Perceptual("offline-facemesh", OfflineLayers())

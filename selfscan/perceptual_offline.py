@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .facemesh import load_facemesh
-from .lpips_layers import weighted_unit
+from selfscan.facemesh import load_facemesh
+from selfscan.lpips_layers import weighted_unit
 
 # Shares of the parts: two aligned faces are about as far apart as in LPIPS squeeze (0.5), and the finest parts weigh
 # most, so that blur costs more than a shift of the same look.
