@@ -132,8 +132,13 @@ def open_folder(path: Path, kind: str | None = None) -> Folder:
     if manifest.schema != SCHEMA:
         raise BadArtifact(f"{path} has schema {manifest.schema}, this version reads {SCHEMA}; make it again")
     if kind is not None and manifest.type != kind:
-        raise BadArtifact(f"{path} is a {manifest.type}, expected a {kind}; give the folder of a {kind}")
+        raise BadArtifact(f"{path} is {a(manifest.type)}, expected {a(kind)}; give the folder of {a(kind)}")
     return Folder(found, manifest)
+
+
+def a(kind: str) -> str:
+    """Return a kind of artifact with its article."""
+    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
 
 
 def where(path: Path) -> Path:

@@ -25,6 +25,7 @@ from mystudio.manifest import (
     Entry,
     Manifest,
     Source,
+    a,
     beside,
     digest,
     digest_of,
@@ -202,6 +203,8 @@ def _journal_of(path: Path) -> Path:
 
 def _refuse_inputs(path: Path, inputs: Mapping[str, Path]) -> None:
     for name, source in inputs.items():
+        if not Path(source).exists():
+            raise BadArtifact(f"{source} does not exist; give the path of the {name}")
         if where(source) == path:
             raise BadArtifact(f"{path} is the {name} itself; choose another name for the result")
 
@@ -210,7 +213,7 @@ def _refuse_foreign(path: Path, kind: str) -> None:
     if not path.exists():
         return
     if not path.is_dir():
-        raise BadArtifact(f"{path} is a file, expected a free name or a {kind} folder; choose another name")
+        raise BadArtifact(f"{path} is a file, expected a free name or {a(kind)}; choose another name")
     if not any(path.iterdir()):
         return
     try:
@@ -221,7 +224,7 @@ def _refuse_foreign(path: Path, kind: str) -> None:
     if found is None:  # never replace what may not be ours
         raise BadArtifact(f"{path} holds other files or a damaged {kind}; remove it or choose another name")
     if found != kind:
-        raise BadArtifact(f"{path} is a {found}, expected a free name or a {kind}; choose another name")
+        raise BadArtifact(f"{path} is {a(found)}, expected a free name or {a(kind)}; choose another name")
 
 
 def _finish(folder: Path, job: Job) -> None:

@@ -17,10 +17,12 @@ MAX_BYTES = 1 << 20  # of a file of keyframes
 class EditGroup(click.Group):
     """``edit TAKE`` is ``edit apply TAKE``: a word that is no sub-command is a take."""
 
+    default = "apply"
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Insert the default sub-command."""
         if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
-            args = ["apply", *args]
+            args = [self.default, *args]
         return super().parse_args(ctx, args)
 
 
@@ -54,13 +56,15 @@ def apply(take, out, sets, keys, edge, directions, force):
 
     $ mystudio edit hello.take -o smiling.take --set smile=1.0 --set gaze_x=-0.5
     """
+    constant = [_split(text) for text in sets]
+    over_time = read_keys(keys) if keys else {}
+    if not constant and not over_time:
+        raise click.UsageError("expected at least one --set NAME=STRENGTH or --keys FILE")
     from mystudio.pipeline import run_edit
     from mystudio.types import Edit
 
-    edits = [Edit(name, strength, edge=edge) for name, strength in map(_split, sets)]
-    edits += [Edit(name, keys=pairs, edge=edge) for name, pairs in read_keys(keys).items()] if keys else []
-    if not edits:
-        raise click.UsageError("expected at least one --set NAME=STRENGTH or --keys FILE")
+    edits = [Edit(name, strength, edge=edge) for name, strength in constant]
+    edits += [Edit(name, keys=pairs, edge=edge) for name, pairs in over_time.items()]
     run_edit(take, out, edits, directions=directions, force=force)
     answer(f"{out}: {take} with {', '.join(e.name for e in edits)}.", take=out, edits=[e.name for e in edits])
 
