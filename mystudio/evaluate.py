@@ -7,6 +7,7 @@ belongs to the driver's own face taken out where the metric says so.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from mystudio.errors import StudioError
 from mystudio.manifest import versions
 from mystudio.render import NO_FACE, enlarge, synthesize, to_uint8
 from mystudio.types import Avatar, Performance, Progress, Take, silent
-from selfscan import coverage
+from selfscan import coverage_figure
 from selfscan.observe import iter_crops, observe
 from selfscan.perceptual import load_perceptual
 from selfscan.types import Observation, Scan
@@ -86,8 +87,8 @@ def choose_columns(observation: Observation, take: Take, count: int = 8) -> list
     """Frames that show a take well: its extremes of mouth, eyes and yaw, the rest far from those; in order of time."""
     usable = np.flatnonzero(observation.track.valid & (take.outcome != NO_FACE))
     usable = usable if len(usable) else np.arange(len(take))
-    measures = coverage.measures(observation.landmarks)
-    picks = (("mouth", np.argmax), ("eyes", np.argmin), ("yaw", np.argmin), ("yaw", np.argmax))
+    measures = look.measures(observation.landmarks)
+    picks = (("mouth_open", np.argmax), ("eyes_open", np.argmin), ("yaw", np.argmin), ("yaw", np.argmax))
     chosen = [int(usable[pick(measures[name][usable])]) for name, pick in picks]
     while len(set(chosen)) < min(count, len(usable)):
         gaps = np.abs(usable[:, None] - np.array(chosen)[None]).min(1)
@@ -133,6 +134,8 @@ def _watch(case: tally.Case, looker: look.Looker, person: dict, columns: list[in
     seen = {name: look.join(parts) for name, parts in rows.items()}
     for name in clips:
         seen[name]["landmarks"] = observations[name].landmarks
+    for name in ("avatar", *clips):
+        seen[name]["measures"] = look.measures(seen[name]["landmarks"])
     if same:
         seen["truth"] = seen["driver"]
     seen["perceptual"] = compare.name
@@ -186,10 +189,16 @@ def _page(case: tally.Case, seen: dict, strip: dict, edit_sheet: bytes | None) -
         times=case.take.times,
         outcome=case.take.outcome,
         held_out=tally.held_out_spans(case),
-        coverage=coverage.draw(case.scan.coverage) if case.scan else None,
+        coverage=_coverage_png(case.scan) if case.scan else None,
         missing=case.scan.coverage.missing if case.scan else (),
         edit_sheet=edit_sheet,
     )
+
+
+def _coverage_png(scan: Scan) -> bytes:
+    buffer = io.BytesIO()
+    coverage_figure.figure(scan.coverage, scan.frame_index).savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()
 
 
 def _finite(value):

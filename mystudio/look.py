@@ -10,7 +10,9 @@ import torch
 
 from mystudio import metrics
 from mystudio.types import Progress
+from selfscan import coverage
 from selfscan.facemesh import crop_landmarks, load_facemesh
+from selfscan.headpose import head_pose
 
 SIZE = 256  # px: everything is compared at this size, so that avatars of any resolution compare
 SCAN_IMAGES = 100  # of a scan are enough to know a person's own spread
@@ -69,6 +71,11 @@ class Looker:
         """Free what holds memory outside Python."""
         if self.blendshapes:
             self.blendshapes.close()
+
+
+def measures(landmarks: np.ndarray) -> dict[str, np.ndarray]:
+    """Pose, expression and gaze of landmarks [T, 478, 3] in crops; name -> [T]."""
+    return coverage.measures(landmarks, head_pose(landmarks))
 
 
 def to_tensor(images: np.ndarray) -> torch.Tensor:

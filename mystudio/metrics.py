@@ -16,11 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from selfscan.align import crop
+from selfscan.headpose import procrustes
 
 EYE_CORNERS = (33, 133, 362, 263)  # right outer, right inner, left inner, left outer
 MOUTH_CORNERS = (61, 291)
 LIPS = (61, 291, 0, 17, 13, 14, 37, 267, 84, 314)
-EXPRESSION_MEASURES = ("mouth", "eyes", "brows")
+EXPRESSION_MEASURES = ("mouth_open", "mouth_width", "smile", "eyes_open", "brows")
 GAZE_MEASURES = ("gaze_x", "gaze_y")
 POSE_MEASURES = ("yaw", "pitch", "roll")
 
@@ -35,9 +36,9 @@ NOSE_TIP = 4
 def psnr(x: Tensor, y: Tensor) -> Tensor:
     """Peak signal-to-noise ratio: 10 log10(2^2 / mean squared difference), the peak being the range of [-1, 1].
 
-    Args: x, y: [N, 3, H, W] in [-1, 1]. Returns: [N] dB; infinite for equal images.
+    Args: x, y: [N, 3, H, W] in [-1, 1]. Returns: [N] dB; equal images have 100 dB, so that means stay finite.
     """
-    return 10 * torch.log10(4 / (x - y).square().flatten(1).mean(1))
+    return 10 * torch.log10(4 / (x - y).square().flatten(1).mean(1).clamp_min(4e-10))
 
 
 def ssim(x: Tensor, y: Tensor) -> Tensor:
@@ -124,8 +125,13 @@ def pose_error(angles: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return np.degrees(np.abs(difference).mean(-1))
 
 
-def measure_error(measures: Mapping[str, np.ndarray], truth: Mapping[str, np.ndarray], names: Sequence[str]):
-    """Mean absolute difference of the named measures (expression: AED with mouth, eyes, brows; gaze: gaze_x, gaze_y).
+def measure_error(
+    measures: Mapping[str, np.ndarray], truth: Mapping[str, np.ndarray], names: Sequence[str]
+) -> np.ndarray:
+    """Mean absolute difference of measures of the face (``selfscan.coverage.measures``).
+
+    Expression: opening, width and smile of the mouth, opening of the eyes, height of the brows, in inter-ocular
+    distances. Gaze: place of the irises, sideways and upwards, in widths of the eye.
 
     Args: measures, truth: name -> [T]. Returns: [T] in the measures' unit.
     """
@@ -189,20 +195,6 @@ def sharpness(images: np.ndarray, landmarks: np.ndarray, size: int = 64) -> np.n
     return np.asarray(values, dtype=np.float64)
 
 
-def fit_similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Rotation, scale and shift that bring points closest to others (Umeyama 1991, eqs. 40-42).
-
-    Args: source, target: [P, 2]. Returns: target_from_source [2, 3].
-    """
-    mean_s, mean_t = source.mean(0), target.mean(0)
-    a, b = source - mean_s, target - mean_t
-    u, stretch, vt = np.linalg.svd(b.T @ a)
-    flip = np.array([1.0, np.sign(np.linalg.det(u @ vt))])
-    rotation = (u * flip) @ vt
-    linear = (stretch * flip).sum() / np.square(a).sum() * rotation
-    return np.column_stack([linear, mean_t - linear @ mean_s])
-
-
 class IdentityNet:
     """An independent face network (ONNX, RGB 0..255 NCHW 112 x 112, ArcFace alignment) run on the CPU."""
 
@@ -227,7 +219,8 @@ def _arcface_crop(image: np.ndarray, points: np.ndarray) -> np.ndarray:
     xy = points[:, :2] * (image.shape[1], image.shape[0])
     right, left = xy[list(EYE_CORNERS[:2])].mean(0), xy[list(EYE_CORNERS[2:])].mean(0)
     found = np.stack([right, left, xy[NOSE_TIP], *xy[list(MOUTH_CORNERS)]])
-    return crop(image, fit_similarity(found, ARCFACE_POINTS), ARCFACE_SIZE)
+    scale, rotation, shift = procrustes(found, ARCFACE_POINTS)
+    return crop(image, np.column_stack([scale * rotation, shift]), ARCFACE_SIZE)
 
 
 class Blendshapes:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mystudio import look
 from mystudio.types import OUTCOMES, Avatar, Take
-from selfscan import coverage
 from selfscan.types import Observation, Scan
 
 NO_FACE, MAX_STEPS, HELD = (OUTCOMES.index(name) for name in ("no_face", "max_steps", "held"))
@@ -18,8 +18,8 @@ BEYOND = 0.1  # of a measure's range in the scan: how far outside a driver may g
 BEYOND_WORDS = {
     "yaw": "turns the head",
     "pitch": "tilts the head",
-    "mouth": "opens the mouth",
-    "eyes": "moves the lids",
+    "mouth_open": "opens the mouth",
+    "smile": "moves the corners of the mouth",
     "brows": "moves the brows",
 }
 
@@ -48,7 +48,7 @@ def warnings(case: Case, seen: dict, rows: dict[str, dict], usable: np.ndarray) 
     said = [f"{n} of {len(take)} frames {words}." for n, words in counts if n]
     if not usable.any():
         said.append("No frame could be measured.")
-    said += _beyond(case, usable)
+    said += _beyond(case, seen, usable)
     limits = (
         ("jitter", lambda v: v > 2, "The avatar shakes {:.1f} times as much as the driver; more smoothing helps."),
         ("sharpness", lambda v: v < 0.6, "The mouth has {:.0%} of the reference's fine detail: it looks soft."),
@@ -67,11 +67,11 @@ def warnings(case: Case, seen: dict, rows: dict[str, dict], usable: np.ndarray) 
     return said
 
 
-def _beyond(case: Case, usable: np.ndarray) -> list[str]:
+def _beyond(case: Case, seen: dict, usable: np.ndarray) -> list[str]:
     """Where the driver does what the scan does not hold; the avatar cannot know it."""
     if case.scan is None:
         return []
-    scan, driver = coverage.measures(case.scan.landmarks), coverage.measures(case.driver.landmarks)
+    scan, driver = look.measures(case.scan.landmarks), seen["driver"]["measures"]
     cross = case.truth is None and usable.any()
     said = []
     for name, words in BEYOND_WORDS.items():

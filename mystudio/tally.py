@@ -15,7 +15,6 @@ from mystudio.remarks import NO_FACE, Case, warnings
 from mystudio.report import Curve
 from mystudio.retarget import KEYPOINT_PARTS, KEYPOINTS
 from mystudio.types import OUTCOMES
-from selfscan import coverage
 
 LOWER, HIGHER, NEAR_ONE = "lower is better", "higher is better", "1 is best"
 
@@ -102,7 +101,7 @@ def _inside(times: np.ndarray, spans: np.ndarray) -> np.ndarray:
 
 def _series(case: Case, seen: dict, reference: dict, person: dict, usable: np.ndarray) -> dict[str, np.ndarray]:
     ours, theirs = seen["avatar"]["landmarks"], reference["landmarks"]
-    a, b = coverage.measures(ours), coverage.measures(theirs)
+    a, b = seen["avatar"]["measures"], reference["measures"]
     cross = case.truth is None and usable.any()
     if cross:  # two people differ at rest: compare the changes from each one's median
         offsets = {name: np.median(a[name][usable]) - np.median(b[name][usable]) for name in a}
@@ -128,7 +127,7 @@ def _series(case: Case, seen: dict, reference: dict, person: dict, usable: np.nd
 
 def _ratios(seen: dict, reference: dict, person: dict) -> dict[str, Callable[[np.ndarray], float]]:
     ours, theirs = seen["avatar"]["landmarks"], reference["landmarks"]
-    a, b = coverage.measures(ours), coverage.measures(theirs)
+    a, b = seen["avatar"]["measures"], reference["measures"]
 
     def swing(names):
         one, other = (np.stack([m[name] for name in names], -1) for m in (a, b))
@@ -159,7 +158,7 @@ def _notes(case: Case, seen: dict, person: dict) -> dict[str, str]:
     if case.truth is not None:
         notes["perceptual"] = seen["perceptual"]
         return notes
-    notes["expression"] = "mouth, eyes and brows against the driver's, as changes from each one's median"
+    notes["expression"] = "against the driver's, as changes from each one's median"
     notes["gaze"] = "against the driver's, as changes from each one's median"
     notes["pose"] = "against the driver"
     if "blendshapes" in seen["avatar"]:
@@ -223,13 +222,13 @@ def curves(case: Case, seen: dict) -> list[Curve]:
     reference, name = (seen["truth"], "truth") if "truth" in seen else (seen["driver"], "driver")
     usable = case.driver.track.valid & (case.take.outcome != NO_FACE)
     series = _series(case, seen, reference, {}, usable)
-    a, b = (coverage.measures(side["landmarks"]) for side in (seen["avatar"], reference))
+    a, b = seen["avatar"]["measures"], reference["measures"]
     shown = []
     if case.take.losses:
         shown.append(Curve("Loss terms at the end of each frame", dict(case.take.losses), log=True))
     key = "keypoints" if "keypoints" in series else "keypoints_by_part"
     shown.append(Curve("Keypoint distance", {"avatar": series[key]}, "% of the eye distance"))
-    for measure, title in (("mouth", "Mouth opening"), ("eyes", "Eye opening"), ("gaze_x", "Gaze sideways")):
+    for measure, title in (("mouth_open", "Mouth opening"), ("eyes_open", "Eye opening"), ("gaze_x", "Gaze sideways")):
         shown.append(Curve(title, {"avatar": a[measure], name: b[measure]}))
     shown.append(Curve("Head turn", {"avatar": np.degrees(a["yaw"]), name: np.degrees(b["yaw"])}, "degrees"))
     return shown

@@ -88,16 +88,16 @@ def procrustes(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.n
     """Similarity target = scale rotation source + shift with the least squared error: Umeyama, 1991.
 
     Args:
-        source: [N, 3].
-        target: [..., N, 3].
+        source: [N, D], in the plane or in space.
+        target: [..., N, D].
     Returns:
-        scale [...], rotation [..., 3, 3], shift [..., 3].
+        scale [...], rotation [..., D, D] (never a mirror image), shift [..., D].
     """
     source_mean, target_mean = source.mean(0), target.mean(-2)
     a, b = source - source_mean, target - target_mean[..., None, :]
     u, s, vt = np.linalg.svd(np.einsum("...ni,nj->...ij", b, a))
-    s[..., 2] *= np.sign(np.linalg.det(u @ vt))
-    u[..., 2] *= np.sign(np.linalg.det(u @ vt))[..., None]
+    s[..., -1] *= np.sign(np.linalg.det(u @ vt))
+    u[..., -1] *= np.sign(np.linalg.det(u @ vt))[..., None]
     rotation_ = u @ vt
     scale = s.sum(-1) / (a**2).sum()
     return scale, rotation_, target_mean - scale[..., None] * (rotation_ @ source_mean)
