@@ -66,7 +66,7 @@ def ssim(x: Tensor, y: Tensor) -> Tensor:
 
 
 def perceptual(metric: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
-    """Perceptual distance to the true image: weighted squared differences of a fixed network's features (LPIPS).
+    """Perceptual distance to the true image: weighted squared differences of a fixed network's features, as in LPIPS.
 
     Args: metric: ``selfscan.perceptual.Perceptual.distance``; x, y: [N, 3, H, W] in [-1, 1]. Returns: [N].
     """

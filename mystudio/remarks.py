@@ -14,6 +14,7 @@ from selfscan.types import Observation, Scan
 NO_FACE, MAX_STEPS, HELD = (OUTCOMES.index(name) for name in ("no_face", "max_steps", "held"))
 SEEN_FACE = 0.5  # presence below which the landmark network sees no face
 BEYOND = 0.1  # of a measure's range in the scan: how far outside a driver may go before the report says so
+RARE = 0.02  # share of the frames below which that is not worth a remark
 #: measure -> what a driver does that the scan never did
 BEYOND_WORDS = {
     "yaw": "turns the head",
@@ -80,6 +81,6 @@ def _beyond(case: Case, seen: dict, usable: np.ndarray) -> list[str]:
         low, high = scan[name].min(), scan[name].max()
         margin = BEYOND * (high - low)
         count = int((usable & ((values < low - margin) | (values > high + margin))).sum())
-        if count:
+        if count > RARE * len(usable):
             said.append(f"In {count} of {len(usable)} frames the driver {words} further than the scan ever does.")
     return said

@@ -61,7 +61,7 @@ def html(numbers: Mapping, page: Page) -> str:
     from markupsafe import Markup
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["number"] = number
+    environment.filters |= {"number": number, "sentence": sentence}
     template = environment.from_string(resources.files("mystudio").joinpath("templates/report.html").read_text("utf-8"))
     return template.render(
         numbers=numbers,
@@ -79,6 +79,11 @@ def html(numbers: Mapping, page: Page) -> str:
 def number(value: float | None, digits: int = 2) -> str:
     """A number for people: a dash where nothing was measured."""
     return "–" if value is None or not np.isfinite(value) else f"{value:.{digits}f}"
+
+
+def sentence(text: str) -> str:
+    """A remark with a capital and a full stop; the names of files and networks stay as they are."""
+    return f"{text[0].upper() if ' ' in text else text[0]}{text[1:]}." if text else ""
 
 
 def data_uri(image: np.ndarray, size: int = TILE) -> str:
@@ -127,7 +132,8 @@ def _draw_outcomes(axis, page: Page) -> None:
         chosen = np.flatnonzero(page.outcome == code)
         if len(chosen):
             spans = [(edges[i], edges[i + 1] - edges[i]) for i in chosen]
-            axis.broken_barh(spans, (0, 1), color=OUTCOME_COLOURS[code], linewidth=0, label=name.replace("_", " "))
+            axis.broken_barh(spans, (0, 1), color=OUTCOME_COLOURS[code], linewidth=0, antialiased=False,
+                             label=name.replace("_", " "))  # fmt: skip
     axis.set_yticks([])
     axis.set_ylim(0, 1)
     axis.spines[:].set_visible(False)

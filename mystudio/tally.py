@@ -157,6 +157,7 @@ def _notes(case: Case, seen: dict, person: dict) -> dict[str, str]:
         )
     if case.truth is not None:
         notes["perceptual"] = seen["perceptual"]
+        notes["keypoints"] = "over the 66 keypoints"
         return notes
     notes["expression"] = "against the driver's, as changes from each one's median"
     notes["gaze"] = "against the driver's, as changes from each one's median"
@@ -185,7 +186,7 @@ def _row(name: str, spec: Spec, values, ratio, chosen: np.ndarray, usable: np.nd
 
 def definition(function: Callable) -> str:
     """A metric's definition in words: its docstring up to its arguments."""
-    return " ".join((inspect.getdoc(function) or "").split("Args:")[0].split())
+    return " ".join((inspect.getdoc(function) or "").split("Args:")[0].replace("``", "").split())
 
 
 def _summary(case: Case, chosen: np.ndarray, usable: np.ndarray) -> str:
