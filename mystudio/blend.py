@@ -40,7 +40,7 @@ class Blend:
     @torch.inference_mode()
     def measure(self, images: Tensor) -> np.ndarray:
         """Landmarks [N, 478, 3] of the avatar's pictures [N, 3, H, W] in [-1, 1]."""
-        return crop_landmarks(load_facemesh().to(images.device), images)[0].cpu().numpy()
+        return crop_landmarks(load_facemesh(device=images.device), images)[0].cpu().numpy()
 
     def __call__(
         self, frame: np.ndarray, image: np.ndarray, landmarks: np.ndarray, crop_from_frame: np.ndarray, index: int

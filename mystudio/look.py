@@ -28,7 +28,7 @@ class Looker:
     """
 
     def __init__(self, identity_net: Path | None, blendshapes: Path | None, device: torch.device | str = "cpu"):
-        self._mesh = load_facemesh().to(device)
+        self._mesh = load_facemesh(device=device)
         self._device = device
         self.identity = metrics.IdentityNet(identity_net) if identity_net else None
         self.blendshapes = metrics.Blendshapes(blendshapes) if blendshapes else None

@@ -98,7 +98,7 @@ def test_words_from_outside_cannot_become_markup(page):
 def test_numbers_notes_and_warnings_are_shown(page):
     text = report.html(numbers(), page)
     assert "1.23 <small>%" in text
-    assert "not measured: no face network was given" in text
+    assert "Not measured: no face network was given." in text
     assert "2 of 12 frames had no face and were held." in text
     assert "0.50 to 2.50" in text and "All frames" not in text
     assert "All frames" in report.html(numbers(held_out_frames=3), page)
