@@ -39,10 +39,10 @@ $(VENV)/usable:
 
 $(VENV)/installed: pyproject.toml | $(VENV)/usable
 	@mkdir -p $(TMPDIR)
-	$(BIN)/python -m pip install --quiet -e .
+	$(BIN)/python -m pip install --quiet --no-compile -e .
 	@touch $@
 
 $(VENV)/installed-test: pyproject.toml | $(VENV)/usable
 	@mkdir -p $(TMPDIR)
-	$(BIN)/python -m pip install --quiet -e '.[test]'
+	$(BIN)/python -m pip install --quiet --no-compile -e '.[test]'
 	@touch $@ $(VENV)/installed

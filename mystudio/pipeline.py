@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 from mystudio import bases, edit, engines, evaluate, perform, render
@@ -29,7 +30,8 @@ def run_scan(video: Path, out: Path, consent: str, recipe: Recipe, progress: Pro
     with stage(out, "scan", {"video": video}, settings, force=force) as job:
         if not job.done:
             made = scan(video, consent, recipe.scan, progress)
-            save(made, job, {"coverage.png": coverage.draw(made.coverage)})
+            coverage.draw(made.coverage, picture := BytesIO(), made.frame_index)
+            save(made, job, {"coverage.png": picture.getvalue()})
     return out
 
 
