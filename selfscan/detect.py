@@ -1,4 +1,4 @@
-"""Finding faces in a frame with the full-range detector that the mediapipe package carries."""
+"""Finding faces in a frame with the two detectors that the mediapipe package carries."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 FULL_RANGE = 1  # mediapipe's number of the model that finds faces of 4 % of the frame's width
-MIN_SCORE = 0.4  # below mediapipe's 0.5: the landmark network has the last word
+SHORT_RANGE = 0  # the model for near faces: finds some large ones that the other misses
+SURE = {FULL_RANGE: 0.0, SHORT_RANGE: 0.7}  # least scores: the short-range model sees faces of up to .68 in plain noise
+SAME_FACE = 0.5  # of a box's width: closer centres are one face
 
 
 @dataclass(frozen=True)
@@ -24,18 +26,22 @@ class Detection:
     angle: float  # rad of the eye line, x towards y
     score: float  # 0..1
 
+    def is_near(self, point: np.ndarray) -> bool:
+        """Whether a face centred on a point [2] px would be this one."""
+        return bool(np.linalg.norm(self.centre - point) < SAME_FACE * self.width)
+
 
 class Detector:
-    """MediaPipe's full-range face detector: Bazarevsky et al., BlazeFace, 2019 (arXiv:1907.05047)."""
+    """MediaPipe's full-range and short-range detectors: Bazarevsky et al., BlazeFace, 2019 (arXiv:1907.05047)."""
 
     def __init__(self):
         with _quiet():
             import mediapipe
 
-            self._net = mediapipe.solutions.face_detection.FaceDetection(
-                model_selection=FULL_RANGE, min_detection_confidence=MIN_SCORE
-            )
-            self._net.process(np.zeros((64, 64, 3), np.uint8))  # its start messages come with the first picture
+            make = mediapipe.solutions.face_detection.FaceDetection
+            self._nets = {model: make(model_selection=model) for model in SURE}
+            for net in self._nets.values():
+                net.process(np.zeros((64, 64, 3), np.uint8))  # the start messages come with the first picture
 
     def __call__(self, frame: np.ndarray) -> list[Detection]:
         """Find faces.
@@ -45,15 +51,19 @@ class Detector:
         Returns:
             The faces, widest first.
         """
+        found: list[Detection] = []
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # protobuf deprecations inside mediapipe
-            found = self._net.process(frame).detections or []
-        faces = [_detection(face, frame.shape[1], frame.shape[0]) for face in found]
-        return sorted(faces, key=lambda face: -face.width)
+            for model, net in self._nets.items():
+                seen = [_detection(face, *frame.shape[1::-1]) for face in net.process(frame).detections or []]
+                seen = [face for face in seen if face.score >= SURE[model]]
+                found += [face for face in seen if not any(face.is_near(other.centre) for other in found)]
+        return sorted(found, key=lambda face: -face.width)
 
     def close(self) -> None:
-        """Free the network."""
-        self._net.close()
+        """Free the networks."""
+        for net in self._nets.values():
+            net.close()
 
 
 def _detection(face, width: int, height: int) -> Detection:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from selfscan import align, video
-from selfscan.detect import Detection, Detector
+from selfscan.detect import SAME_FACE, Detection, Detector
 from selfscan.errors import NoFaceFound, SecondFace
 from selfscan.facemesh import INPUT_SIZE, FaceMesh, load_facemesh
 from selfscan.headpose import OUTER_EYE_CORNERS, euler, head_pose
@@ -114,16 +114,12 @@ class Follower:
                 self._live.append(self.faces[-1])
 
     def _near(self, detection: Detection) -> bool:
-        return any(
-            np.linalg.norm(_centre(face[self._index][0]) - detection.centre) < 0.5 * detection.width
-            for face in self._live
-        )
+        return any(detection.is_near(_centre(face[self._index][0])) for face in self._live)
 
     def _taken(self, faces: list[dict[int, _Sighting]], points: np.ndarray) -> bool:
         """Whether one of the faces already is where these points are."""
-        return any(
-            np.linalg.norm(_centre(face[self._index][0]) - _centre(points)) < 0.5 * _width(points) for face in faces
-        )
+        centres = [_centre(face[self._index][0]) for face in faces]
+        return any(np.linalg.norm(centre - _centre(points)) < SAME_FACE * _width(points) for centre in centres)
 
 
 def _face_track(faces: list[dict[int, _Sighting]], times: np.ndarray, size: tuple[int, int]) -> FaceTrack:
