@@ -101,7 +101,7 @@ def _read_zip(path: Path, budget: Budget) -> Any:
             raise BadCheckpoint(f"expected one data.pkl in the zip file {path.name}, got {len(pickles)} or a huge one; "
                                 "give a file written by torch.save")
         root = pickles[0][: -len("data.pkl")]
-        order = archive.read(f"{root}byteorder") if f"{root}byteorder" in archive.namelist() else b"little"
+        order = _entry(archive, f"{root}byteorder") if f"{root}byteorder" in archive.namelist() else b"little"
         content = _entry(archive, pickles[0])
     except (zipfile.BadZipFile, OSError, ValueError, KeyError, RuntimeError, NotImplementedError, EOFError) as error:
         raise BadCheckpoint(f"expected a whole zip file by torch.save, got a damaged one: {path.name}; "

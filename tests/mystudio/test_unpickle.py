@@ -8,6 +8,7 @@ import pickle
 import struct
 import warnings
 import zipfile
+from collections import OrderedDict
 
 import pytest
 from foreign_files import glob, text
@@ -19,7 +20,7 @@ from mystudio.stylegan2.checkpoint import import_checkpoint
 from mystudio.stylegan2.torchfile import open_torch
 from mystudio.stylegan2.unpickle import Budget, read_pickle
 
-REFUSALS = (UnsafeCheckpoint, BadCheckpoint)
+UNSAFE, BAD = REFUSALS = UnsafeCheckpoint, BadCheckpoint
 
 
 def short(value):
@@ -122,6 +123,14 @@ def test_code_never_runs_in_containers(tmp_path, wrap, kind):
     assert not marker.exists()
 
 
+def test_a_storage_holds_nothing_but_numbers(tmp_path):
+    src = tmp_path / "net.pkl"
+    for inner in (inside_bytes(b"x"), pickle.dumps(OrderedDict(), 2)):  # both fine at the outermost level
+        src.write_bytes(inside_bytes(legacy_file(inner)))
+        with pytest.raises(UnsafeCheckpoint, match="'torch.storage._load_from_bytes'|'collections.OrderedDict'"):
+            open_torch(src)
+
+
 def test_refusal_names_what_was_asked_for(tmp_path):
     src = tmp_path / "net.pkl"
     src.write_bytes(pickle.dumps(Reduced(os.system, "true")))
@@ -152,59 +161,59 @@ def test_registered_extensions_are_refused(tmp_path):
 
 
 HOSTILE = {
-    "persistent id": (b"\x80\x02" + text("x") + b"Q.", UnsafeCheckpoint),
-    "persistent id, oldest protocol": (b"Px\n.", UnsafeCheckpoint),
+    "persistent id": (b"\x80\x02" + text("x") + b"Q.", UNSAFE, "persistent id"),
+    "persistent id, oldest protocol": (b"Px\n.", UNSAFE, "persistent id"),
     "attributes of an allowed name": (glob("collections", "OrderedDict") + b"}(" + text("fromkeys") + b"Nub.",
-                                      UnsafeCheckpoint),
-    "attributes of a list": (b"]}b.", UnsafeCheckpoint),
-    "calls a text": (b"X\x01\x00\x00\x00a)R.", UnsafeCheckpoint),
-    "calls a type of storage": (glob("torch", "FloatStorage") + b")R.", UnsafeCheckpoint),
-    "calls a tensor type by NEWOBJ": (glob("torch", "FloatStorage") + b")\x81.", UnsafeCheckpoint),
-    "space in a name": (b"\x80\x04" + short("") + short("collections OrderedDict") + b"\x93.", UnsafeCheckpoint),
-    "name that is a list": (b"\x80\x04" + short("os") + b"]\x93.", BadCheckpoint),
-    "keywords": (b"\x80\x04" + glob("collections", "OrderedDict") + b")}" + text("a") + b"Ns\x92.", BadCheckpoint),
-    "item of a set": (b"\x80\x04\x8f(](K\x01te\x90.", BadCheckpoint),
-    "tuple as a key": (b"}K\x01\x85Ns.", BadCheckpoint),
-    "append to a name": (glob("collections", "OrderedDict") + b"Na.", BadCheckpoint),
-    "items of a list": (b"]K\x01Ns.", BadCheckpoint),
-    "unknown memo": (b"h\x07.", BadCheckpoint),
-    "huge memo index": (b"Nr\xff\xff\xff\xffj\xfe\xff\xff\xff.", BadCheckpoint),
-    "underflow": (b"0.", BadCheckpoint),
-    "below the mark": (b"N(0000.", BadCheckpoint),
-    "two values": (b"NN.", BadCheckpoint),
-    "no end": (b"N", BadCheckpoint),
-    "unknown opcode": (b"\xff.", BadCheckpoint),
-    "out-of-band buffer": (b"\x80\x05\x97.", BadCheckpoint),
-    "huge number": (b"\x8b" + struct.pack("<i", 4000) + b"\x7f" * 4000 + b".", BadCheckpoint),
-    "huge decimal": (b"L" + b"9" * 100_000 + b"L\n.", BadCheckpoint),
-    "length beyond the file": (b"\x8e" + struct.pack("<Q", 1 << 62) + b"x.", BadCheckpoint),
-    "length beyond all": (b"\x8d" + struct.pack("<Q", (1 << 64) - 1) + b"x.", BadCheckpoint),
-    "negative length": (b"\x8b" + struct.pack("<i", -5) + b".", BadCheckpoint),
-    "lying frame": (b"\x80\x04\x95" + struct.pack("<Q", 1 << 60) + b"N.", BadCheckpoint),
-    "deep nesting": (b"\x80\x02" + b"(" * 200_000 + b"t" * 200_000 + b".", BadCheckpoint),
-    "deep key": (b"})" + b"\x85" * 200_000 + b"Ns.", BadCheckpoint),
-    "a list in itself": (b"]q\x00h\x00a.", BadCheckpoint),
-    "endless work": (b"\x80\x02" + b"N0" * 2_100_000 + b"N.", BadCheckpoint),
-    "nothing useful": (pickle.dumps({"weights": [1, 2]}), BadCheckpoint),
-    "no pickle": (b"<html><body>404 Not Found</body></html>", BadCheckpoint),
-    "zeros": (bytes(4096), BadCheckpoint),
-    "empty": (b"", BadCheckpoint),
-    "endless bytes": (glob("_codecs", "encode") + text("a" * 5000) + text("latin1") + b"\x86R.", BadCheckpoint),
-    "another encoding": (glob("_codecs", "encode") + text("a") + text("rot13") + b"\x86R.", BadCheckpoint),
+                                      UNSAFE, "sets attributes"),
+    "attributes of a list": (b"]}b.", UNSAFE, "sets attributes"),
+    "calls a text": (b"X\x01\x00\x00\x00a)R.", UNSAFE, "calls 'str'"),
+    "calls a type of storage": (glob("torch", "FloatStorage") + b")R.", UNSAFE, "calls 'torch.FloatStorage'"),
+    "calls a tensor type by NEWOBJ": (glob("torch", "FloatStorage") + b")\x81.", UNSAFE, "calls"),
+    "space in a name": (b"\x80\x04" + short("") + short("collections OrderedDict") + b"\x93.", UNSAFE, "allow-list"),
+    "name that is a list": (b"\x80\x04" + short("os") + b"]\x93.", BAD, "complete pickle"),
+    "keywords": (b"\x80\x04" + glob("collections", "OrderedDict") + b")}" + text("a") + b"Ns\x92.", BAD, "keywords"),
+    "item of a set": (b"\x80\x04\x8f(K\x01\x85\x90.", BAD, "as keys"),
+    "tuple as a key": (b"}K\x01\x85Ns.", BAD, "as keys"),
+    "append to a name": (glob("collections", "OrderedDict") + b"Na.", BAD, "complete pickle"),
+    "items of a list": (b"]K\x01Ns.", BAD, "complete pickle"),
+    "unknown memo": (b"h\x07.", BAD, "KeyError"),
+    "huge memo index": (b"Nr\xff\xff\xff\xffj\xfe\xff\xff\xff.", BAD, "complete pickle"),
+    "underflow": (b"0.", BAD, "IndexError"),
+    "below the mark": (b"N(0000.", BAD, "IndexError"),
+    "two values": (b"NN.", BAD, "one value"),
+    "no end": (b"N", BAD, "complete pickle"),
+    "unknown opcode": (b"\xff.", BAD, "complete pickle"),
+    "out-of-band buffer": (b"\x80\x05\x97.", BAD, "NEXT_BUFFER"),
+    "huge number": (b"\x8b" + struct.pack("<i", 4000) + b"\x7f" * 4000 + b".", BAD, "128 bits"),
+    "huge decimal": (b"L" + b"9" * 100_000 + b"L\n.", BAD, "complete pickle"),
+    "length beyond the file": (b"\x8e" + struct.pack("<Q", 1 << 62) + b"x.", BAD, "complete pickle"),
+    "length beyond all": (b"\x8d" + struct.pack("<Q", (1 << 64) - 1) + b"x.", BAD, "complete pickle"),
+    "negative length": (b"\x8b" + struct.pack("<i", -5) + b".", BAD, "complete pickle"),
+    "lying frame": (b"\x80\x04\x95" + struct.pack("<Q", 1 << 60) + b"N.", BAD, "NoneType"),
+    "deep nesting": (b"\x80\x02" + b"(" * 200_000 + b"t" * 200_000 + b".", BAD, "got tuple"),
+    "deep key": (b"})" + b"\x85" * 200_000 + b"Ns.", BAD, "as keys"),
+    "a list in itself": (b"]q\x00h\x00a.", BAD, "got list"),
+    "endless work": (b"\x80\x02" + b"N0" * 2_100_000 + b"N.", BAD, "steps"),
+    "nothing useful": (pickle.dumps({"weights": [1, 2]}), BAD, "'weights'"),
+    "no pickle": (b"<html><body>404 Not Found</body></html>", BAD, "complete pickle"),
+    "zeros": (bytes(4096), BAD, "complete pickle"),
+    "empty": (b"", BAD, "0 bytes"),
+    "endless bytes": (glob("_codecs", "encode") + text("a" * 5000) + text("latin1") + b"\x86R.", BAD, "short latin-1"),
+    "another encoding": (glob("_codecs", "encode") + text("a") + text("rot13") + b"\x86R.", BAD, "short latin-1"),
     "numpy objects": (glob("numpy", "dtype") + text("O8") + b"\x85R\x940" + glob("numpy.core.multiarray", "scalar")
-                      + b"h\x00" + text("x") + b"\x86R.", BadCheckpoint),
-    "zip without a pickle": (zip_file(b"N.").replace(b"data.pkl", b"date.pkl"), BadCheckpoint),
-    "compressed zip": (zip_file(b"N0" * 1000 + b"N.", compress=True), BadCheckpoint),
-    "zip that ends early": (zip_file(pickle.dumps({"g_ema": {}}))[:-30], BadCheckpoint),
+                      + b"h\x00" + text("x") + b"\x86R.", BAD, "numpy numbers"),
+    "zip without a pickle": (zip_file(b"N.").replace(b"data.pkl", b"date.pkl"), BAD, "one data.pkl"),
+    "compressed zip": (zip_file(b"N0" * 1000 + b"N.", compress=True), BAD, "compressed"),
+    "zip that ends early": (zip_file(pickle.dumps({"g_ema": {}}))[:-30], BAD, "damaged"),
 }
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_absurd_pickles(tmp_path, kind):
-    content, error = HOSTILE[kind]
+    content, error, message = HOSTILE[kind]
     src = tmp_path / "net.pkl"
     src.write_bytes(content)
-    with pytest.raises(error) as refusal:
+    with pytest.raises(error, match=message) as refusal:
         import_checkpoint(src, tmp_path / "out.safetensors")
     assert len(str(refusal.value)) < 400 and "\n" not in str(refusal.value)
 
