@@ -110,8 +110,9 @@ def invert(generator, encoder: Encoder | None, perceptual, images: Tensor, landm
     parts, total = [], settings.steps * -(-len(images) // settings.batch)
     for first in range(0, len(images), settings.batch):
         rows = slice(first, first + settings.batch)
+        done = len(parts) * settings.steps
         parts.append(_refine(generator, perceptual, images[rows], start[rows], spread, stay, settings,
-                             lambda step, done=len(parts) * settings.steps: progress("invert", done + step, total)))
+                             lambda step, done=done: progress("invert", done + step, total)))
     return torch.cat(parts)
 
 
