@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickletools
 import struct
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
@@ -96,18 +97,14 @@ def read_pickle(stream: BinaryIO, allowed: Mapping[str, Callable | None], budget
         UnsafeCheckpoint: the pickle names a global outside the list, or uses an opcode that only code needs.
         BadCheckpoint: the pickle is damaged, truncated or too large.
     """
-    machine = _Machine(allowed, budget, persistent)
     try:
-        for opcode, argument, _ in pickletools.genops(stream):
-            budget.spend()
-            if opcode.name == "STOP":
-                return machine.result()
-            machine.step(opcode.name, argument)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # odd escapes in a damaged text
+            return _Machine(allowed, budget, persistent).run(stream)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, struct.error, EOFError,
             RecursionError, MemoryError) as error:
         raise BadCheckpoint("expected a complete pickle in the checkpoint, got a damaged or truncated one "
                             f"({type(error).__name__}); fetch the file again") from error
-    raise BadCheckpoint("expected a complete pickle in the checkpoint, got one without an end; fetch the file again")
 
 
 class _Machine:
@@ -117,7 +114,11 @@ class _Machine:
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
 
-    def result(self) -> Any:
+    def run(self, stream: BinaryIO) -> Any:
+        for opcode, argument, _ in pickletools.genops(stream):  # raises where the end comes before STOP
+            self.budget.spend()
+            if opcode.name != "STOP":
+                self.step(opcode.name, argument)
         if len(self.stack) != 1 or self.marks:
             raise BadCheckpoint("expected one value in the checkpoint's pickle, got a damaged one; fetch it again")
         return self.stack[0]
@@ -164,9 +165,6 @@ class _Machine:
             self.marks.pop()
         else:
             self.pop()
-
-    def empty(self, make: Callable) -> None:
-        self.stack.append(make())
 
     def collect(self, make: Callable) -> None:
         self.stack.append(make(self.pop_to_mark()))
@@ -267,10 +265,10 @@ _HANDLERS: dict[str, Callable[[_Machine, Any], None]] = {
     "NONE": lambda m, _: m.stack.append(None),
     "NEWTRUE": lambda m, _: m.stack.append(True),
     "NEWFALSE": lambda m, _: m.stack.append(False),
-    "EMPTY_LIST": lambda m, _: m.empty(list),
-    "EMPTY_TUPLE": lambda m, _: m.empty(tuple),
-    "EMPTY_DICT": lambda m, _: m.empty(dict),
-    "EMPTY_SET": lambda m, _: m.empty(set),
+    "EMPTY_LIST": lambda m, _: m.stack.append([]),
+    "EMPTY_TUPLE": lambda m, _: m.stack.append(()),
+    "EMPTY_DICT": lambda m, _: m.stack.append({}),
+    "EMPTY_SET": lambda m, _: m.stack.append(set()),
     "LIST": lambda m, _: m.collect(list),
     "TUPLE": lambda m, _: m.collect(tuple),
     "DICT": lambda m, _: m.collect(lambda items: dict(_pairs(items))),
