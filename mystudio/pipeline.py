@@ -19,7 +19,7 @@ from mystudio.recipe import Recipe
 from mystudio.types import Avatar, Edit, Performance, Progress, Take, silent
 from mystudio.workspace import product, stage
 from selfscan import coverage
-from selfscan.scan import scan
+from selfscan.scan import make_consent, scan
 from selfscan.types import Scan
 
 
@@ -29,7 +29,7 @@ def run_scan(video: Path, out: Path, consent: str, recipe: Recipe, progress: Pro
     settings = {"scan": recipe.scan, "consent": consent, "fictional": fictional}
     with stage(out, "scan", {"video": video}, settings, force=force) as job:
         if not job.done:
-            made = scan(video, consent, recipe.scan, progress)
+            made = scan(video, make_consent(consent, video, fictional), recipe.scan, progress)
             coverage.draw(made.coverage, picture := BytesIO(), made.frame_index)
             save(made, job, {"coverage.png": picture.getvalue()})
     return out

@@ -23,12 +23,13 @@ from mystudio.commands.terminal import answer, can_resume, progress
 @output("SCAN", "Folder of the scan.")
 @click.option("--i-am-the-person-or-have-consent", "consent", required=True, metavar="NAME",
               help="Your name: you are the person shown, or that person has agreed. It is recorded with the scan.")
+@click.option("--fictional", is_flag=True, help="The person shown does not exist; NAME is the character's.")
 @click.option("--frames", type=click.IntRange(1), metavar="N", help="Images to choose (scan.frames).")
 @click.option("--size", type=click.IntRange(32), metavar="PX", help="Side of an image (scan.size).")
 @recipe_options
 @force_option
 @common
-def scan(video, out, consent, frames, size, recipe, options, force):
+def scan(video, out, consent, fictional, frames, size, recipe, options, force):
     """Choose the sharp, diverse, aligned images of one person from a video of 20 to 30 seconds.
 
     The picture coverage.png in SCAN shows which poses and expressions the video holds and what to record again.
@@ -41,7 +42,8 @@ def scan(video, out, consent, frames, size, recipe, options, force):
     from selfscan.types import Scan
 
     short = [f"scan.{key}={value}" for key, value in (("frames", frames), ("size", size)) if value]
-    run_scan(video, out, consent, resolve(recipe, [*options, *short]), progress(), force=force)
+    run_scan(video, out, consent, resolve(recipe, [*options, *short]), progress(), fictional=fictional,
+             force=force)
     made = load(out, Scan)
     rejected = ", ".join(f"{reason} {count}" for reason, count in made.rejects.items() if count) or "none"
     missing = "; ".join(made.coverage.missing)
