@@ -4,6 +4,9 @@ Head axes equal the frame's when the face looks straight into the camera: x righ
 frontal, upright face has yaw = pitch = roll = 0. Signs: yaw > 0 turns the face to the right of the picture, pitch > 0
 looks down, roll > 0 tilts the crown to the left of the picture (counter-clockwise as seen). One head unit is the
 distance between the outer eye corners of the canonical head; its origin is the mean of the rigid points.
+
+Frontal means as FFHQ's mean face: synthetic actors, whose zero is another, come out 3.4 degrees lower in pitch; beyond
+that constant the mean error on them is 1.6 degrees in yaw, 1.1 in pitch and 1.2 in roll (three self-scans, +-40 yaw).
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import hashlib
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -69,10 +69,9 @@ def probe(path: str | Path, limits: Limits = Limits()) -> VideoInfo:  # noqa: B0
         frame = next(_frames(container, stream), None)
         if frame is None:
             raise UnreadableVideo(f"{path}: no frame could be decoded; the file is damaged, record or export it again")
-        width, height = _square_pixels(frame, stream)
-        transposed, rotation = _orientation(frame)[0], _clockwise(frame)
-        width, height = (height, width) if transposed else (width, height)
-        return VideoInfo(width, height, fps, count, seconds, rotation, bool(container.streams.audio))
+        size = _square_pixels(frame, stream)
+        size = size[::-1] if _orientation(frame)[0] else size
+        return VideoInfo(*size, fps, count, seconds, _clockwise(frame), bool(container.streams.audio))
 
 
 def read(path: str | Path, limits: Limits = Limits()) -> Iterator[tuple[float, np.ndarray]]:  # noqa: B008 - frozen
@@ -216,9 +215,7 @@ def _check_limits(path: Path, container, stream, limits: Limits) -> tuple[float,
     fps = float(stream.average_rate or 0) or (count / seconds if seconds else 0) or 25.0
     count = count or max(1, round(seconds * fps))
     if seconds > limits.seconds or count > limits.frames:
-        raise VideoTooLarge(
-            f"{path}: {seconds:.0f} s and about {count} frames are more than {_in_words(limits)}; cut it"
-        )
+        raise VideoTooLarge(f"{path}: {seconds:.0f} s, about {count} frames, are more than {_in_words(limits)}; cut it")
     return fps, count, seconds
 
 
@@ -299,7 +296,5 @@ def _upright_rgb(frame, size: tuple[int, int]) -> np.ndarray:
 
 
 def _remove(path: Path) -> None:
-    try:
+    with suppress(OSError):  # the folder itself is gone or closed: the first error says why
         path.unlink(missing_ok=True)
-    except OSError:  # the folder itself is gone or closed: the first error says why
-        pass
