@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from selfscan.headpose import euler
 from selfscan.types import Coverage, Observation, check_shape
 
 PRESENT = 0.5  # of the landmark network's presence
-NEEDED = 0.015  # share of the frames: a third of a second of a 20 s scan
+NEEDED = 0.01  # share of the frames: a fifth of a second of a 20 s scan, one slow blink
 CLOSED_EYES = 0.5  # of the clip's usual eyes_open; blinks fall to 0.2-0.4 of it
 USUAL_EYES = 75  # percentile of eyes_open that stands for open eyes: blinks and downward looks do not reach it
 
@@ -161,12 +162,12 @@ def shares(measured: dict[str, np.ndarray], use: np.ndarray) -> dict[str, float]
     return out
 
 
-def draw(coverage: Coverage, path: str | Path, picks: np.ndarray | None = None) -> None:
+def draw(coverage: Coverage, path: str | Path | BinaryIO, picks: np.ndarray | None = None) -> None:
     """Draw what a clip covers: pose, mouth, gaze, eyes over time, and the shares with what is missing.
 
     Args:
         coverage: of a clip.
-        path: PNG (or SVG, PDF) to write.
+        path: PNG (or SVG, PDF) to write, or a binary file for a PNG.
         picks: indices of chosen frames, drawn as rings.
     """
     from selfscan.coverage_figure import figure

@@ -1,0 +1,219 @@
+"""STAGE scan: a video of one person becomes chosen, aligned images, with what they cover and who agreed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+
+from selfscan import video as videos
+from selfscan.coverage import coverage
+from selfscan.errors import ConsentMissing, TooFewFrames
+from selfscan.observe import iter_crops, observe
+from selfscan.perceptual import Perceptual, load_perceptual, pairwise
+from selfscan.quality import Quality, assess
+from selfscan.select import k_centre, k_centre_distances
+from selfscan.types import Consent, Observation, Progress, Scan, silent
+
+STATEMENT = "I am the person shown in this video, or I have this person's consent to make an avatar from it."
+FICTIONAL = "The person shown in this video does not exist."
+EXACT = 1200  # candidates up to which distances are exact: 2.5 GB of embeddings at 128 px
+SKETCH = 8192  # numbers per candidate beyond that: distances with a relative standard error of 1.6 %
+
+
+@dataclass(frozen=True)
+class ScanSettings:
+    """How a clip becomes a scan."""
+
+    frames: int = 100  # images to choose; PGR chooses about 250 of 20-30 s, MyStyle works with 100
+    size: int = 256  # px, side of the images
+    sigma: float = 2.0  # frames, smoothing of the crop over time; PGR (arXiv 2307.06307)
+    min_frames: int = 12  # usable frames below which a scan is refused; MyStyle's smallest sets hold about 10
+    embed_size: int = 128  # px, side at which images are compared; finer texture adds cost, not diversity
+    max_blinks: float = 0.12  # share of the images with closed eyes: an avatar must blink, rarely
+    quality_weight: float = 0.5  # 0..1: how far low quality lowers a frame's squared distance
+    held_out: tuple[tuple[float, float], ...] = ()  # s, spans kept away from the scan, for evaluation
+    hold_out_every: int = 0  # s: every so many seconds, one second is kept away ("every fifth second" = 5); 0 = off
+    perceptual: str = "auto"  # metric that tells images apart: see selfscan.perceptual.load_perceptual
+
+
+def make_consent(name: str, video: str | Path, fictional: bool = False) -> Consent:
+    """Record who is shown in a clip and agrees, or that the person does not exist.
+
+    Args:
+        name: of the person, or of the fictional character.
+        video: the clip the record is for.
+        fictional: the person does not exist.
+
+    Returns:
+        The record, with the present time and the clip's digest.
+
+    Raises:
+        ConsentMissing: the name is empty.
+    """
+    if not name.strip():
+        raise ConsentMissing("consent: expected the name of the person who is shown or has agreed, got none")
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return Consent(name.strip(), FICTIONAL if fictional else STATEMENT, now, videos.sha256(video), fictional)
+
+
+def scan(
+    video: str | Path,
+    consent: Consent | None,
+    settings: ScanSettings = ScanSettings(),  # noqa: B008
+    progress: Progress = silent,
+    perceptual: Perceptual | None = None,
+) -> Scan:
+    """Choose few diverse, good images of one person from a clip.
+
+    Frames that pass quality and are not held out are compared by LPIPS; k-centre selection then takes those that
+    stand for all others (PGR, arXiv 2307.06307, section 3.1), poor ones and blinks with less weight.
+
+    Args:
+        video: the clip.
+        consent: record for this very clip; see ``make_consent``.
+        settings: see ``ScanSettings``.
+        progress: called with (stage, frames done, frames in all).
+        perceptual: metric to use instead of ``settings.perceptual``.
+
+    Returns:
+        The scan; its images are in the order of the clip.
+
+    Raises:
+        ConsentMissing: no record, or one for another clip.
+        SecondFace: another face is there for a second or longer; insets of less than half the width are ignored.
+        NoFaceFound, UnreadableVideo, VideoTooLarge: see ``observe``.
+        TooFewFrames: fewer than ``min_frames`` usable frames are left.
+    """
+    if consent is None or not consent.name:
+        raise ConsentMissing("scan: expected a consent record, got none; make one with make_consent(name, video)")
+    observation = observe(video, settings.size, settings.sigma, progress, second_face_stops=True)
+    if observation.video_sha256 != consent.video_sha256:
+        raise ConsentMissing(f"scan: the consent of {consent.name} is for another clip; make one for {video}")
+    return scan_observation(observation, consent, settings, progress, perceptual)
+
+
+def scan_observation(
+    observation: Observation,
+    consent: Consent,
+    settings: ScanSettings = ScanSettings(),  # noqa: B008
+    progress: Progress = silent,
+    perceptual: Perceptual | None = None,
+) -> Scan:
+    """Choose the images of a scan from a clip that was observed already; see ``scan``."""
+    spans = held_out_spans(observation.track.times, settings)
+    quality = assess(observation, progress)
+    allowed = ~inside(observation.track.times, spans)
+    candidates = np.flatnonzero(quality.usable & allowed)
+    if len(candidates) < settings.min_frames:
+        raise TooFewFrames(_too_few(len(candidates), settings.min_frames, quality, int((~allowed).sum())))
+    metric = perceptual or load_perceptual(settings.perceptual)
+    embeddings = _embed(observation, candidates, metric, settings.embed_size, progress)
+    picks = np.sort(candidates[_choose(embeddings, quality, candidates, settings)])
+    return Scan(
+        images=_images(observation, picks, settings.size, progress),
+        landmarks=observation.landmarks[picks],
+        frame_index=picks,
+        quality=quality.score[picks],
+        rejects=quality.rejects(),
+        coverage=coverage(observation, quality.usable & allowed),
+        consent=consent,
+        perceptual=metric.name,
+        held_out=spans,
+    )
+
+
+def held_out_spans(times: np.ndarray, settings: ScanSettings) -> np.ndarray:
+    """Spans of a clip that a scan must not use.
+
+    Args:
+        times: [T] s.
+        settings: ``held_out`` spans and ``hold_out_every``, counted from the first frame: with 5, the fifth second,
+            the tenth, and so on.
+
+    Returns:
+        [M, 2] s, start and end (exclusive), sorted.
+    """
+    spans = [tuple(map(float, span)) for span in settings.held_out]
+    every = settings.hold_out_every
+    if every < 0 or every == 1:
+        raise ValueError(f"hold_out_every: expected 0 (off) or at least 2 s, got {every}")
+    if every and len(times):
+        count = int((times[-1] - times[0]) // every) + 1
+        spans += [(float(times[0]) + every * k - 1.0, float(times[0]) + every * k) for k in range(1, count + 1)]
+    for start, end in spans:
+        if not end > start:
+            raise ValueError(f"held_out: expected spans (start, end) s with end > start, got ({start}, {end})")
+    return np.array(sorted(spans), np.float64).reshape(-1, 2)
+
+
+def inside(times: np.ndarray, spans: Sequence[tuple[float, float]] | np.ndarray) -> np.ndarray:
+    """Which times lie in one of the spans.
+
+    Args:
+        times: [T] s.
+        spans: [M, 2] s, start and end (exclusive).
+
+    Returns:
+        [T] bool.
+    """
+    spans = np.asarray(spans, np.float64).reshape(-1, 2)
+    return ((times[:, None] >= spans[:, 0] - 1e-6) & (times[:, None] < spans[:, 1] - 1e-6)).any(1)
+
+
+def _embed(
+    observation: Observation, candidates: np.ndarray, metric: Perceptual, size: int, progress: Progress, batch: int = 8
+) -> np.ndarray:
+    dims = None if len(candidates) <= EXACT else SKETCH
+    rows, waiting, done = None, [], 0
+    for image in _stream(observation, candidates, size):
+        waiting.append(image)
+        if len(waiting) < batch and done + len(waiting) < len(candidates):
+            continue
+        part = metric.embed_images(np.stack(waiting), batch, dims)
+        rows = np.empty((len(candidates), part.shape[1]), np.float32) if rows is None else rows
+        rows[done : done + len(part)] = part
+        done, waiting = done + len(part), []
+        progress("compare", done, len(candidates))
+    return rows
+
+
+def _choose(embeddings: np.ndarray, quality: Quality, candidates: np.ndarray, settings: ScanSettings) -> np.ndarray:
+    k = min(settings.frames, len(candidates))
+    closed = quality.closed[candidates]
+    weight = 1 - settings.quality_weight * (1 - quality.score[candidates])
+    blinks = max(1, round(settings.max_blinks * k)) if settings.max_blinks > 0 else 0
+    rules = {"weight": np.maximum(weight, 1e-3), "limit": (closed, blinks)}
+    if len(candidates) > EXACT:
+        return k_centre(embeddings, k, **rules)
+    return k_centre_distances(pairwise(embeddings), k, **rules)  # the same picks; one product beats k of them
+
+
+def _images(observation: Observation, picks: np.ndarray, size: int, progress: Progress) -> np.ndarray:
+    images = np.zeros((len(picks), size, size, 3), np.uint8)
+    for k, image in enumerate(_stream(observation, picks, size)):
+        images[k] = image
+        progress("images", k + 1, len(picks))
+    return images
+
+
+def _stream(observation: Observation, wanted: np.ndarray, size: int):
+    """Crops of the wanted frames (ascending), in order."""
+    wanted, last = set(wanted.tolist()), wanted[-1]
+    for index, image in iter_crops(observation, size):
+        if index in wanted:
+            yield image
+        if index == last:
+            return
+
+
+def _too_few(count: int, needed: int, quality: Quality, held_out: int) -> str:
+    reasons = [f"{n} {reason}" for reason, n in quality.rejects().items()]
+    reasons += [f"{held_out} held out"] if held_out else []
+    return (
+        f"scan: expected at least {needed} usable frames, got {count} of {len(quality.score)} "
+        f"({', '.join(reasons) or 'the clip is too short'}); record 20 seconds in good light, face in view"
+    )
