@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,8 @@ def personalize(scan, base, settings, progress: Progress = silent, journal: Path
     if not scan.consent.name:
         raise ConsentRequired("an avatar needs a scan with a consent record; scan again with "
                               "--i-am-the-person-or-have-consent NAME")
-    generator, perceptual = base.load().to(device), load_perceptual()
+    generator = copy.deepcopy(base.generator).requires_grad_(False).to(device)
+    perceptual = load_perceptual()
     encoder = invert.load_encoder(base.encoder_path).to(device) if base.encoder_path else None
     images, marks = images_of(scan, generator.resolution).to(device), torch.as_tensor(scan.landmarks).to(device)
     neutral = marks[retarget.find_neutral(scan.landmarks, np.ones(len(scan), bool))]
