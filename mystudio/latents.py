@@ -94,7 +94,7 @@ class AnchorSpace:
         a = torch.zeros_like(distance).scatter_(1, distance.argmin(1, keepdim=True), 1.0)
         y, t = a, 1.0
         for _ in range(steps):
-            new = _simplex((y - step * (y @ corners - target) @ corners.t()))
+            new = _simplex(y - step * (y @ corners - target) @ corners.t())
             t_next = 0.5 + (0.25 + t * t) ** 0.5
             y, a, t = new + (t - 1) / t_next * (new - a), new, t_next
         return (dilation * (a @ corners)).to(codes).reshape(codes.shape)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Callable, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -89,7 +90,7 @@ class Take:
     outcome: np.ndarray  # [T] uint8 index into OUTCOMES
     times: np.ndarray  # [T] float64 s
     losses: dict[str, np.ndarray]  # name -> [T] final value of each loss term
-    edits: tuple["Edit", ...] = ()  # applied, in order, for the record
+    edits: tuple[Edit, ...] = ()  # applied, in order, for the record
 
     def __post_init__(self):
         check_shape("outcome", self.outcome, (len(self.codes),))

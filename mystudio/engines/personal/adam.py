@@ -48,7 +48,7 @@ def _solve_batch(problem: Problem, rows: Tensor, begin: Tensor, last: Tensor | N
         codes = chart.codes()
         seen = measure(problem.mesh, problem.images(codes), problem.shape)
         now = data_terms(seen, problem.motion, rows) | chart.terms()
-        now["temporal"] = _temporal(codes, last, problem)
+        now["temporal"] = _temporal(codes, last, problem.linked[rows[0] - (last is not None):rows[-1]])
         now["prior"] = (codes.mean(1) - problem.start[rows]).square().mean(1)
         value = sum(getattr(s, name) * term for name, term in now.items())
         better = value.detach() < best
@@ -66,9 +66,8 @@ def _solve_batch(problem: Problem, rows: Tensor, begin: Tensor, last: Tensor | N
     return Solved(kept, outcome, {k: v.numpy() for k, v in (terms | {"total": best}).items()})
 
 
-def _temporal(codes: Tensor, last: Tensor | None, problem: Problem) -> Tensor:
+def _temporal(codes: Tensor, last: Tensor | None, linked: Tensor) -> Tensor:
     chain = codes if last is None else torch.cat([last[None], codes])
-    linked = torch.ones(len(chain) - 1, device=codes.device)
     term = losses.temporal(chain, linked)
     return term if last is None else term[1:]
 

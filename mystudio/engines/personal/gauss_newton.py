@@ -30,15 +30,15 @@ def solve_window(problem: Problem, frames: range, last: Tensor | None, tick: Cal
     s, rows = problem.settings, torch.arange(frames.start, frames.stop)
     residual = Residual.of(_part(problem.motion, rows), problem.shape, s.weights)
     codes = problem.start[rows]
-    linked = problem.motion.valid[rows].float()
-    fixed = last[0] if last is not None else None
+    seen = problem.motion.valid[rows].double()
+    fixed = last[0] if last is not None and problem.linked[frames.start - 1] else None
     jacobian = problem.regressor.jacobian(codes)
     outputs, terms = _evaluate(problem, codes, rows)
     damping = torch.full((len(rows),), 0.1)
     best = _objective(problem, codes, terms, problem.start[rows])
     settled = torch.zeros(len(rows), dtype=torch.bool)
     for step in range(s.steps):
-        move = _step(problem, residual, outputs, jacobian, codes, rows, damping, linked, fixed)
+        move = _step(problem, residual, outputs, jacobian, codes, rows, damping, seen, fixed)
         move = move * (2.0 / move.norm(dim=1, keepdim=True).clamp_min(2.0))  # at most two deviations at once
         trial = codes + move
         new_outputs, new_terms = _evaluate(problem, trial, rows)
@@ -79,39 +79,39 @@ def _objective(problem: Problem, codes: Tensor, terms: dict[str, Tensor], start:
     return value + s.prior * prior + s.hull * hull
 
 
-def _step(problem, residual: Residual, outputs, jacobian, codes, rows, damping, linked, fixed) -> Tensor:
+def _step(problem, residual: Residual, outputs, jacobian, codes, rows, damping, seen, fixed) -> Tensor:
     """One Gauss-Newton step of the coupled window: (J'J + D) x = -g, block-tridiagonal, [T, K]."""
     s, rank = problem.settings, codes.shape[1]
     at = rows - rows[0]
     r, j = residual(outputs, at), residual.jacobian(jacobian, at)
-    blocks = torch.einsum("tmi,tmj->tij", j, j).double() * linked[:, None, None]
-    gradient = torch.einsum("tmi,tm->ti", j, r).double() * linked[:, None]
+    blocks = torch.einsum("tmi,tmj->tij", j, j).double() * seen[:, None, None]
+    gradient = torch.einsum("tmi,tm->ti", j, r).double() * seen[:, None]
     gradient += s.prior / rank * (codes - problem.start[rows])
     diagonal = s.prior / rank + damping.double() * blocks.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-6)
     if s.hull:
         gradient += s.hull / rank * (codes - problem.space.project(codes, s.dilation))
         diagonal = diagonal + s.hull / rank
-    t = s.temporal / rank
-    change = codes[1:] - codes[:-1]
-    gradient[1:] += t * change
-    gradient[:-1] -= t * change
-    links = torch.full((len(codes),), 2.0).double()
-    links[0], links[-1] = 1.0 + (fixed is not None), links[-1] - 1
+    pull = s.temporal / rank * problem.linked[rows[:-1]].double()
+    change = pull[:, None] * (codes[1:] - codes[:-1])
+    gradient[1:] += change
+    gradient[:-1] -= change
+    zero = pull.new_zeros(1)
+    diagonal = diagonal + torch.cat([pull, zero]) + torch.cat([zero, pull])
     if fixed is not None:
-        gradient[0] += t * (codes[0] - fixed)
-    diagonal = diagonal + t * links
+        gradient[0] += s.temporal / rank * (codes[0] - fixed)
+        diagonal[0] += s.temporal / rank
     blocks += torch.diag_embed(diagonal[:, None].expand(-1, rank))
-    return torch.as_tensor(_banded(blocks.numpy(), -gradient.numpy(), t), dtype=codes.dtype)
+    return torch.as_tensor(_banded(blocks.numpy(), -gradient.numpy(), pull.numpy()), dtype=codes.dtype)
 
 
-def _banded(blocks: np.ndarray, right: np.ndarray, coupling: float) -> np.ndarray:
-    """Solve the symmetric block-tridiagonal system with diagonal blocks [T, K, K] and off-diagonal -coupling I."""
+def _banded(blocks: np.ndarray, right: np.ndarray, coupling: np.ndarray) -> np.ndarray:
+    """Solve the symmetric block-tridiagonal system with diagonal blocks [T, K, K] and -coupling[t] I beside them."""
     frames, rank = right.shape
     band = np.zeros((rank + 1, frames * rank))  # upper form: band[rank + i - j, j] = A[i, j]
     for j in range(rank):
         for i in range(j + 1):
             band[rank + i - j, j::rank] = blocks[:, i, j]
-    band[0, rank:] = -coupling
+    band[0, rank:] = -np.repeat(coupling, rank)
     try:
         return solveh_banded(band, right.ravel(), check_finite=True).reshape(frames, rank)
     except (LinAlgError, ValueError):  # not positive definite or not finite: stay, and be damped more

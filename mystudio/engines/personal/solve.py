@@ -65,6 +65,7 @@ class Problem:
     shape: RetargetSettings
     settings: SolveSettings
     start: Tensor  # [T, K] the regressor's codes
+    linked: Tensor  # [T] 1 where frame t + 1 follows frame t without a cut or a gap in time
 
     def images(self, codes: Tensor) -> Tensor:
         """Codes [B, K] or [B, L, K] -> images [B, 3, H, W]."""
@@ -95,7 +96,8 @@ def solve(avatar: Avatar, motion: Motion, shape: RetargetSettings = RetargetSett
     regressor = Regressor.load(avatar.regressor)
     space = anchor_space(avatar)
     start = _fill(regressor.code(motion.change), motion.valid)
-    problem = Problem(avatar.generator, load_facemesh(), space, regressor, motion, shape, settings, start)
+    problem = Problem(avatar.generator, load_facemesh(), space, regressor, motion, shape, settings, start,
+                      _linked(motion.times))
     windows = [range(k, min(k + settings.window, len(motion))) for k in range(0, len(motion), settings.window)]
     done: list[Solved] = []
     for k, frames in enumerate(windows):
@@ -118,6 +120,12 @@ def solve(avatar: Avatar, motion: Motion, shape: RetargetSettings = RetargetSett
 def anchor_space(avatar: Avatar) -> AnchorSpace:
     """The avatar's code space: as many principal axes as its regressor has outputs."""
     return AnchorSpace.of(avatar.anchors, len(avatar.regressor["code_mean"]))
+
+
+def _linked(times: Tensor) -> Tensor:
+    step = times.diff()
+    usual = step.median() if len(step) else 0.0
+    return torch.cat([(step < 3 * usual).float(), torch.zeros(1)])
 
 
 def _fill(codes: Tensor, valid: Tensor) -> Tensor:
