@@ -39,6 +39,7 @@ def solve_window(problem: Problem, frames: range, last: Tensor | None, tick: Cal
 
 def _solve_batch(problem: Problem, rows: Tensor, begin: Tensor, last: Tensor | None) -> Solved:
     s = problem.settings
+    begins = int(rows[0]) - (last is not None)
     chart = _CHARTS[s.space](problem, begin)
     adam = torch.optim.Adam(chart.parameters, lr=s.rate)
     history: list[float] = []
@@ -48,7 +49,7 @@ def _solve_batch(problem: Problem, rows: Tensor, begin: Tensor, last: Tensor | N
         codes = chart.codes()
         seen = measure(problem.mesh, problem.images(codes), problem.shape)
         now = data_terms(seen, problem.motion, rows) | chart.terms()
-        now["temporal"] = _temporal(codes, last, problem.linked[rows[0] - (last is not None):rows[-1]])
+        now["temporal"] = _temporal(codes, last, problem.linked[begins:int(rows[-1])])
         now["prior"] = (codes.mean(1) - problem.start[rows]).square().mean(1)
         value = sum(getattr(s, name) * term for name, term in now.items())
         better = value.detach() < best
