@@ -139,9 +139,9 @@ def measure_error(
 
 
 def dynamics(series: np.ndarray, truth: np.ndarray, valid: np.ndarray) -> float:
-    """How far a motion swings relative to the driver's: ratio of the two spreads; 1 = as lively, 0 = frozen.
+    """How far a motion swings relative to the true result's or else the driver's: 1 = as lively, 0 = frozen.
 
-    Spread: standard deviation over the valid frames, root mean square over the columns.
+    Ratio of the spreads: standard deviation over time, root mean square over the measures.
 
     Args: series, truth: [T] or [T, C]; valid: [T] bool. Returns: ratio, NaN where the driver does not move.
     """
@@ -166,9 +166,9 @@ def shake(landmarks: np.ndarray, valid: np.ndarray) -> np.ndarray:
 
 
 def jitter(landmarks: np.ndarray, driver: np.ndarray, valid: np.ndarray) -> float:
-    """Shake of the avatar relative to the driver's own in the same frames: 1 = as steady as the driver, 2 = twice.
+    """Shake of the avatar relative to that of the true result or else the driver: 1 = as steady, 2 = twice.
 
-    Ratio of the root mean squares of the landmarks' second differences over time.
+    Ratio of the root mean squares of the landmarks' second differences over time, in the same frames.
     """
     own, drivers = shake(landmarks, valid), shake(driver, valid)
     measured = np.isfinite(own) & np.isfinite(drivers)
