@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from mystudio.stylegan2.layers import FullyConnected, SynthesisLayer, ToRGB, fir_kernel, upsample_image
+from mystudio.stylegan2.layers import GAIN, FullyConnected, SynthesisLayer, ToRGB, fir_kernel, upsample_image
 from mystudio.types import Styles
 
 
@@ -59,7 +59,7 @@ class Block(nn.Module):
             x = x.contiguous(memory_format=torch.channels_last)
         else:
             x = self.conv0(x, styles[0], noise_mode, generator)
-        x = self.conv1(x, styles[-2], noise_mode, generator)
+        x = self.conv1(x, styles[-2], noise_mode, generator, 1.0 if self.first else GAIN)
         rgb = self.torgb(x, styles[-1])
         return x, rgb if image is None else rgb + upsample_image(image, self.resample_filter)
 

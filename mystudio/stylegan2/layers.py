@@ -13,6 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+GAIN = math.sqrt(2)  # after every leaky ReLU
+
+
 def fir_kernel(taps: tuple[float, ...] = (1, 3, 3, 1)) -> Tensor:
     """Normalised separable low-pass filter, [4, 4], as the official ``resample_filter`` buffers hold it."""
     f = torch.tensor(taps, dtype=torch.float32)
@@ -21,14 +24,12 @@ def fir_kernel(taps: tuple[float, ...] = (1, 3, 3, 1)) -> Tensor:
 
 
 def blur(x: Tensor, kernel: Tensor, padding: tuple[int, int], gain: float = 1.0) -> Tensor:
-    """Filter each channel of ``x`` [N, C, H, W] with a separable ``kernel`` [k, k], zero padded (before, after)."""
-    c = x.shape[1]
-    taps = (kernel.sum(0) * math.sqrt(gain)).to(x.dtype)  # the kernel is an outer product that sums to 1
-    pad = padding[0]
+    """Filter each channel of ``x`` [N, C, H, W] with ``kernel`` [k, k], zero padded (before, after)."""
+    c, pad = x.shape[1], padding[0]
     if padding[0] != padding[1]:
         x, pad = F.pad(x, (padding[0], padding[1]) * 2), 0
-    x = F.conv2d(x, taps.flip(0).reshape(1, 1, 1, -1).expand(c, 1, 1, -1), padding=(0, pad), groups=c)
-    return F.conv2d(x, taps.flip(0).reshape(1, 1, -1, 1).expand(c, 1, -1, 1), padding=(pad, 0), groups=c)
+    weight = (kernel * gain).flip((0, 1)).to(x.dtype).expand(c, 1, -1, -1)
+    return F.conv2d(x, weight, padding=pad, groups=c)
 
 
 def upsample_image(x: Tensor, kernel: Tensor) -> Tensor:
@@ -57,7 +58,11 @@ class FullyConnected(nn.Module):
 
 
 class SynthesisLayer(nn.Module):
-    """Modulated 3x3 convolution, demodulated, with noise, bias and leaky ReLU; optionally doubles the size."""
+    """Modulated 3x3 convolution, demodulated, with noise, bias and leaky ReLU; optionally doubles the size.
+
+    The official gain sqrt(2) after the leaky ReLU is left to the next layer, which folds it into its style: one pass
+    over the pixels less. ``gain`` is that of the layer's own input.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, w_dim: int, resolution: int, up: bool = False):
         super().__init__()
@@ -70,23 +75,24 @@ class SynthesisLayer(nn.Module):
         self.register_buffer("resample_filter", fir_kernel())
 
     def forward(self, x: Tensor, style: Tensor, noise_mode: str = "const",
-                generator: torch.Generator | None = None) -> Tensor:
-        """x [N, C, h, w], style [N, C] -> [N, C', H, W]."""
+                generator: torch.Generator | None = None, gain: float = GAIN) -> Tensor:
+        """x [N, C, h, w] without its gain, style [N, C] -> [N, C', H, W] without its gain."""
         demod = torch.rsqrt(style.square() @ self.weight.square().sum((2, 3)).t() + 1e-8)
-        x = x * style[:, :, None, None].to(x.dtype)
+        x = x * (style * gain)[:, :, None, None].to(x.dtype)
         if self.up:
             x = F.conv_transpose2d(x, self.weight.transpose(0, 1).to(x.dtype), stride=2)
             x = blur(x, self.resample_filter, (1, 1), gain=4.0)
         else:
             x = F.conv2d(x, self.weight.to(x.dtype), padding=1)
-        x = x * demod[:, :, None, None].to(x.dtype)
+        offset = self.bias[None, :, None, None]
         if noise_mode == "const":
-            x = x + (self.noise_const * self.noise_strength).to(x.dtype)
+            offset = offset + self.noise_const * self.noise_strength
         elif noise_mode == "random":
             shape = (len(x), 1, self.resolution, self.resolution)
-            x = x + torch.randn(shape, generator=generator, device=x.device, dtype=x.dtype) * self.noise_strength
-        x = F.leaky_relu(x + self.bias[:, None, None].to(x.dtype), 0.2)
-        return x * math.sqrt(2)
+            noise = torch.randn(shape, generator=generator, device=x.device, dtype=x.dtype)
+            offset = offset + noise * self.noise_strength
+        offset = offset.to(x.dtype, memory_format=torch.channels_last)
+        return F.leaky_relu_(torch.addcmul(offset, x, demod[:, :, None, None].to(x.dtype)), 0.2)
 
 
 class ToRGB(nn.Module):
@@ -100,5 +106,5 @@ class ToRGB(nn.Module):
         self.weight_gain = 1 / math.sqrt(in_channels)
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
-        x = x * (style * self.weight_gain)[:, :, None, None].to(x.dtype)
+        x = x * (style * (self.weight_gain * GAIN))[:, :, None, None].to(x.dtype)
         return F.conv2d(x, self.weight.to(x.dtype), self.bias.to(x.dtype))
