@@ -1,0 +1,186 @@
+"""Synthetic actors: the true cross-reenactment is known, and so is the ceiling."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mystudio import look
+from mystudio.bench import ceiling, look_again
+from mystudio.bench.ledger import Ledger
+from mystudio.bench.sheet import sheet_of
+from mystudio.bench.studio import PLAIN, STRAIGHT, Person, Studio, Variant, open_take, values_of
+from mystudio.device import choose
+from mystudio.errors import StudioError
+from mystudio.render import to_uint8
+from selfscan import video
+from selfscan.observe import observe
+from selfscan.perceptual import load_perceptual
+
+PEOPLE = (1000, 1008, 1018)  # seeds chosen by eye: tan, pale and brown skin, other faces, hair and light
+DRIVERS = ((1011, 9), (1015, 4))  # seeds of who drives, and of what that person does
+FPS, CRF = 25, 14
+
+
+@dataclass(frozen=True)
+class ActorsCase:
+    """Who acts, and for how long."""
+
+    folder: Path  # of actors.py
+    people: Sequence[int] = PEOPLE
+    drivers: Sequence[tuple[int, int]] = DRIVERS
+    scan_seconds: float = 20.0
+    driver_seconds: float = 4.0
+    size: int = 512  # px of a frame
+    ceiling_every: int = 4  # frames: the ceiling is fitted to every fourth
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A scanned actor, a driver, and the truth."""
+
+    person: Person
+    driver: Path
+    truth: Path
+
+
+def pair(studio: Studio, case: ActorsCase, seed: int, driver: tuple[int, int]) -> Pair:
+    """The clips of a pair, rendered when they are not there."""
+    who, motion = driver
+    stage = _Stage(case, studio)
+    scan = stage.clip(f"actor-{seed}", seed, "selfscan", case.scan_seconds, seed + 1)
+    acted = stage.clip(f"driver-{who}-{motion}", who, "talk", case.driver_seconds, motion)
+    truth = stage.clip(f"actor-{seed}-as-{who}-{motion}", seed, "talk", case.driver_seconds, motion)
+    return Pair(Person(scan.stem, scan, f"Actor {seed} (synthetic)", fictional=True), acted, truth)
+
+
+def run(studio: Studio, ledger: Ledger, case: ActorsCase) -> list[str]:
+    """Measure; returns the keys of all rows."""
+    keys = []
+    for seed in case.people:
+        for driver in case.drivers:
+            acted = pair(studio, case, seed, driver)
+            labels = {"person": str(seed), "driver": f"{driver[0]}-{driver[1]}"}
+            keys += against_truth(studio, ledger, acted, "actors", (PLAIN, STRAIGHT), labels, case.ceiling_every)
+    return keys
+
+
+def against_truth(studio: Studio, ledger: Ledger, acted: Pair, part: str, variants: Sequence[Variant],
+                  labels: dict[str, str], ceiling_every: int = 0) -> list[str]:
+    """Cross-reenactment in several variants against the truth, with the ceiling where it is asked for."""
+    name, keys, takes, new = f"{acted.person.name}-by-{acted.driver.stem}", [], {}, False
+    for variant in variants:
+        def measure(steps: list[str], variant=variant) -> dict:
+            return values_of(studio.report(studio.take(acted.person, acted.driver, variant, steps), acted.truth, steps))
+
+        keys.append(f"{part}/{name}/{variant.name}")
+        row = ledger.measure(keys[-1], studio.settings(acted.person, variant, acted.driver, acted.truth),
+                             {"table": "cross", **labels, "codes": variant.title}, measure)
+        new |= row["new"]
+        if "error" not in row:
+            takes[variant.title] = studio.take_path(acted.person, acted.driver, variant)
+    more = {}
+    if ceiling_every and PLAIN.title in takes:
+        more, above, fitted = _measure_ceiling(studio, ledger, acted, f"{part}/{name}", labels, ceiling_every)
+        keys, new = keys + above, new or fitted
+    sheet = studio.out / "sheets" / f"{part}-{name}.png"
+    if takes and (new or not sheet.is_file()):
+        sheet_of(sheet, takes, observe(acted.truth, size=look.SIZE), more, studio.device)
+    return keys
+
+
+def _measure_ceiling(studio: Studio, ledger: Ledger, acted: Pair, stem: str, labels: dict[str, str], every: int
+                     ) -> tuple[dict, list[str], bool]:
+    """Rows of ours and of the ceiling on the same frames; the ceiling's pictures, keys, and whether they are new."""
+    path = studio.take_path(acted.person, acted.driver, PLAIN)
+    kept = path.with_suffix(".ceiling.npz")
+    settings = studio.settings(acted.person, PLAIN, acted.driver, acted.truth) | {"every": every}
+    names = {"ours": PLAIN.title, "ceiling": "ceiling: fitted to the true frames"}
+    keys, values = [f"{stem}/ceiling-{name}" for name in names], {}
+
+    def both(steps: list[str]) -> dict:
+        studio.take(acted.person, acted.driver, PLAIN, steps)
+        if not values:
+            values.update(_compare_with_ceiling(studio, acted, path, kept, every))
+        return values
+
+    rows = [ledger.measure(key, settings, {"table": "ceiling", **labels, "codes": title},
+                           lambda steps, which=which: both(steps)[which])
+            for key, (which, title) in zip(keys, names.items())]
+    new = any(row["new"] for row in rows)
+    if any("error" in row for row in rows) or not kept.is_file():
+        return {}, keys, new
+    with np.load(kept) as file:
+        return {names["ceiling"]: (file["frames"], file["images"])}, keys, new
+
+
+def _compare_with_ceiling(studio: Studio, acted: Pair, path: Path, kept: Path, every: int) -> dict[str, dict]:
+    avatar, take, performance, _ = open_take(path)
+    device = choose(studio.device)
+    fitted = replace(avatar, generator=avatar.generator.to(device), anchors=avatar.anchors.to(device))
+    seen, perceptual = observe(acted.truth, size=look.SIZE, progress=studio.progress), load_perceptual()
+    usable = seen.track.valid & performance.observation.track.valid
+    frames = np.flatnonzero((np.arange(len(take)) % every == 0) & usable)
+    aims = look.to_tensor(look_again.crops(seen, frames, avatar.generator.resolution)).to(device)
+    codes, _ = ceiling.fit(fitted, aims, take.codes[frames].to(device), perceptual, progress=studio.progress)
+    images = {"ours": look_again.pictures(avatar, take, frames, studio.device),
+              "ceiling": look_again.look_size(_drawn(fitted, codes))}
+    np.savez_compressed(kept, frames=frames, images=images["ceiling"], codes=codes.cpu().numpy())
+    truth, looker = look_again.crops(seen, frames), look.Looker(None, studio.blendshapes, device)
+    try:
+        return {name: look_again.against_truth(pictures, truth, seen.landmarks[frames], looker, perceptual)
+                | {"frames": len(frames), "metric": perceptual.name} for name, pictures in images.items()}
+    finally:
+        looker.close()
+
+
+@torch.inference_mode()
+def _drawn(avatar, codes: torch.Tensor) -> np.ndarray:
+    space = ceiling.anchor_space(avatar)
+    return np.concatenate([to_uint8(avatar.generator(space.decode(part)).clamp(-1, 1)) for part in codes.split(8)])
+
+
+class _Stage:
+    """Renders clips of actors, each once."""
+
+    def __init__(self, case: ActorsCase, studio: Studio):
+        self.case, self.folder, self.progress = case, studio.out / "clips", studio.progress
+
+    def clip(self, what: str, seed: int, script: str, seconds: float, motion: int) -> Path:
+        out = self.folder / f"{self.case.size}px-{seconds:g}s" / f"{what}.mp4"
+        if not out.is_file():
+            out.parent.mkdir(parents=True, exist_ok=True)
+            actors = load_actors(self.case.folder / "actors.py")
+            actor = actors.Actor(np.random.default_rng(seed).normal(size=actors.Actor.N_FACTORS))
+            expressions, poses = actors.perform(script, seconds, FPS, motion)
+            stream = self._film(actors, actor, expressions, poses, what)
+            video.write(out, stream, np.arange(len(poses)) / FPS, crf=CRF)
+        return out
+
+    def _film(self, actors, actor, expressions, poses, what: str) -> Iterator[np.ndarray]:
+        for k, (expression, pose) in enumerate(zip(expressions, poses), start=1):
+            yield actors.render(actor, expression, pose, self.case.size)[0]
+            self.progress(f"film {what}", k, len(poses))
+
+
+def load_actors(path: Path):
+    """Import the renderer of the synthetic actors from its file.
+
+    Raises: StudioError: it is not there, or a package that it needs is not installed.
+    """
+    if not path.is_file():
+        raise StudioError(f"expected actors.py in {path.parent}, it is not there; give the folder that holds it")
+    spec = importlib.util.spec_from_file_location("actors", path)
+    module = sys.modules["actors"] = importlib.util.module_from_spec(spec)  # numba's cache looks it up by name
+    try:
+        spec.loader.exec_module(module)
+    except ImportError as error:
+        raise StudioError(f"{path} needs the package {error.name}; install mystudio with its test packages") from error
+    return module
+

@@ -1,0 +1,71 @@
+"""The ceiling: an avatar fitted to the true frames by pixels. What it cannot show, no solver can make it show.
+
+Codes are free on every layer, in the anchor space that the solver uses, and no prior holds them back.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mystudio import losses
+from mystudio.engines.personal.solve import anchor_space
+from mystudio.types import Avatar, Progress, silent
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How codes are fitted to pixels."""
+
+    steps: int = 60  # Adam steps
+    rate: float = 0.08  # of Adam, in anchor standard deviations, with cosine decay
+    perceptual: float = 1.0  # weight of the perceptual distance
+    pixel: float = 1.0  # weight of the mean squared error
+    batch: int = 8  # frames at once
+
+
+def fit(avatar: Avatar, images: Tensor, start: Tensor, perceptual, settings: FitSettings = FitSettings(),
+        progress: Progress = silent) -> tuple[Tensor, Tensor]:
+    """Fit codes to images by pixels and perception, each frame on its own.
+
+    Args:
+        avatar: whose generator draws. images: [F, 3, H, H] in [-1, 1] at its resolution.
+        start: [F, L, K] codes to begin with. perceptual: ``selfscan.perceptual.Perceptual``.
+    Returns: the best codes met [F, L, K] and their loss [F]; never worse than the start.
+    """
+    codes, values = [], []
+    for first in range(0, len(images), settings.batch):
+        rows = slice(first, first + settings.batch)
+        part = _fit_batch(avatar, images[rows], start[rows], perceptual, settings)
+        codes.append(part[0])
+        values.append(part[1])
+        progress("ceiling", min(rows.stop, len(images)), len(images))
+    return torch.cat(codes), torch.cat(values)
+
+
+def _fit_batch(avatar: Avatar, images: Tensor, start: Tensor, perceptual, settings: FitSettings
+               ) -> tuple[Tensor, Tensor]:
+    space, generator = anchor_space(avatar), avatar.generator
+    with torch.no_grad():
+        aim = perceptual.embed(images)
+    shared = start.mean(1, keepdim=True).clone().requires_grad_(True)
+    offset = (start - start.mean(1, keepdim=True)).clone().requires_grad_(True)
+    adam = torch.optim.Adam([shared, offset], lr=settings.rate, betas=(0.9, 0.99))
+    best, kept = images.new_full((len(images),), math.inf), start.clone()
+    for step in range(settings.steps + 1):
+        codes = shared + offset
+        made = generator(space.decode(codes))
+        value = settings.perceptual * perceptual.distance_to(made, aim) + settings.pixel * losses.pixel(made, images)
+        better = value.detach() < best
+        best, kept = torch.where(better, value.detach(), best), torch.where(better[:, None, None], codes.detach(), kept)
+        if step == settings.steps:
+            break
+        decay = 0.5 * (1 + math.cos(math.pi * step / settings.steps))
+        adam.param_groups[0]["lr"] = settings.rate * (0.05 + 0.95 * decay)
+        adam.zero_grad()
+        value.sum().backward()
+        adam.step()
+    return kept, best

@@ -1,0 +1,60 @@
+"""Clips that a measurement needs: the held-out seconds, the first seconds, a clip played for long. Made once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from mystudio.errors import StudioError
+from selfscan import video
+from selfscan.scan import ScanSettings, held_out_spans, inside
+
+CRF = 10  # finer than visually lossless: the truth is compared with these frames
+EVERY = 5  # s: every fifth second is held out
+
+
+def held_out(source: Path, out: Path, every: int = EVERY) -> Path:
+    """The seconds that a scan does not see (``scan.hold_out_every``), with their own time stamps."""
+    if not out.is_file():
+        times = np.array([time for time, _ in video.read(source)])
+        chosen = inside(times, held_out_spans(times, ScanSettings(hold_out_every=every)))
+        if not chosen.any():
+            raise StudioError(f"{source}: expected at least {every} s, to hold out the last; take a longer clip")
+        _write(source, out, chosen, times)
+    return out
+
+
+def first_seconds(source: Path, out: Path, seconds: float) -> Path:
+    """The beginning of a clip."""
+    if not out.is_file():
+        times = np.array([time for time, _ in video.read(source)])
+        _write(source, out, times < times[0] + seconds, times)
+    return out
+
+
+def played_for(source: Path, out: Path, frames: int, stock: int = 100) -> Path:
+    """The first ``stock`` frames of a clip forwards and backwards, until there are ``frames``: no jumps, any length."""
+    if not out.is_file():
+        pictures = [frame for _, (_, frame) in zip(range(stock), video.read(source))]
+        order = [*range(len(pictures)), *range(len(pictures) - 2, 0, -1)]
+        out.parent.mkdir(parents=True, exist_ok=True)
+        stream = (pictures[order[k % len(order)]] for k in range(frames))
+        video.write(out, stream, np.arange(frames) / video.probe(source).fps)
+    return out
+
+
+def cuts(times: np.ndarray) -> np.ndarray:
+    """[T - 1] bool: the clip jumps between frame t and t + 1 (much longer than usual)."""
+    steps = np.diff(times)
+    return steps > 2.5 * np.median(steps) if len(steps) else np.zeros(0, bool)
+
+
+def _write(source: Path, out: Path, chosen: np.ndarray, times: np.ndarray) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    video.write(out, _chosen(source, chosen), times[chosen], crf=CRF)
+
+
+def _chosen(source: Path, chosen: np.ndarray) -> Iterator[np.ndarray]:
+    return (frame for wanted, (_, frame) in zip(chosen, video.read(source)) if wanted)

@@ -1,0 +1,123 @@
+"""results.jsonl: one line a measurement, with the commands that made it; what is there is not measured again."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from mystudio.errors import BadArtifact
+from mystudio.manifest import digest_of
+
+NAME = "results.jsonl"
+
+
+class Ledger:
+    """The measurements of one folder.
+
+    Args:
+        folder: where results.jsonl is or will be.
+        command: the command line that measures; stored in every row.
+        again: measure everything again.
+    Raises: BadArtifact: a line in the middle of the file is no measurement.
+    """
+
+    def __init__(self, folder: Path, command: str = "", again: bool = False):
+        self.path, self.command, self.again = Path(folder) / NAME, command, again
+        self._rows = {row["key"]: row for row in _read(self.path)}
+
+    def rows(self, part: str | None = None) -> list[dict]:
+        """The newest row of every key, in the order of first measurement; keys look like part/who/what."""
+        return [row for key, row in self._rows.items() if part is None or key.split("/")[0] == part]
+
+    def find(self, key: str, settings: Any = None) -> dict | None:
+        """A successful measurement made with equal settings, or None."""
+        row = self._rows.get(key)
+        if row is None or "error" in row or (settings is not None and row["settings"] != digest_of(settings)):
+            return None
+        return row
+
+    def measure(self, key: str, settings: Any, labels: Mapping[str, str],
+                run: Callable[[list[str]], Mapping[str, Any]]) -> dict:
+        """Measure unless it was measured with equal settings.
+
+        A failure becomes a row that says why, so that one bad case does not cost the others their hours; it is
+        tried again by the next run.
+
+        Args:
+            key: part/who/what, unique.
+            settings: all that decides the result, as JSON values.
+            labels: what the tables call it.
+            run: returns name -> value; it appends the commands of its steps to the list that it is given.
+        Returns: the row; ``row["new"]`` says whether it was measured just now.
+        """
+        found = None if self.again else self.find(key, settings)
+        if found:
+            return found | {"new": False}
+        steps: list[str] = []
+        start = time.monotonic()
+        outcome: dict[str, Any]
+        try:
+            outcome = {"values": clean(run(steps))}
+        except Exception as error:
+            outcome = {"values": {}, "error": f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"}
+        row = {"key": key, "labels": dict(labels), **outcome, "command": self.command, "steps": steps,
+               "settings": digest_of(settings), "seconds": round(time.monotonic() - start, 1), **_circumstances()}
+        self._append(row)
+        return row | {"new": True}
+
+    def failures(self, keys: Iterable[str]) -> list[str]:
+        """One sentence for each of these keys whose last measurement failed."""
+        return [f"{key}: {self._rows[key]['error']}" for key in keys if "error" in self._rows.get(key, {})]
+
+    def _append(self, row: dict) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        torn = self.path.is_file() and self.path.stat().st_size and not self.path.read_bytes().endswith(b"\n")
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(("\n" if torn else "") + json.dumps(row, allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self._rows[row["key"]] = row
+
+
+def clean(value: Any) -> Any:
+    """JSON values; numbers keep six significant digits and what was not measured is None."""
+    if isinstance(value, Mapping):
+        return {str(name): clean(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [clean(item) for item in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value
+
+
+def _read(path: Path) -> list[dict]:
+    if not path.is_file():
+        return []
+    rows, lines = [], path.read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+            rows.append(row | {"key": str(row["key"]), "settings": str(row["settings"])})
+        except (ValueError, KeyError, TypeError):
+            if number < len(lines) and line.strip() and not _torn(line):
+                raise BadArtifact(f"{path}: line {number} is no measurement; remove that line, or the file "
+                                  "to measure everything again") from None
+    return rows
+
+
+def _torn(line: str) -> bool:
+    """The beginning of a row: its writer was killed."""
+    return line.startswith('{"key"'[:len(line)])
+
+
+def _circumstances() -> dict:
+    return {"when": datetime.now(timezone.utc).isoformat(timespec="seconds"), "cpus": os.cpu_count(),
+            "load": round(os.getloadavg()[0], 1)}

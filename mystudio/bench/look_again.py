@@ -1,0 +1,85 @@
+"""Measurements that the evaluation does not make: steadiness within shots, and any pictures against the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from mystudio import look, metrics
+from mystudio.bench.clips import cuts
+from mystudio.device import choose
+from mystudio.render import enlarge, synthesize, to_uint8
+from mystudio.retarget import KEYPOINTS
+from mystudio.types import Avatar, Take
+from selfscan.observe import iter_crops
+from selfscan.types import Observation
+
+
+def pictures(avatar: Avatar, take: Take, frames: Sequence[int] | None = None, device: str = "cpu") -> np.ndarray:
+    """Some frames of a take at the size of the evaluation, [F, 256, 256, 3] uint8."""
+    rows = np.arange(len(take)) if frames is None else np.asarray(frames)
+    some = replace(take, codes=take.codes[rows], outcome=take.outcome[rows], times=take.times[rows], losses={})
+    avatar = replace(avatar, generator=avatar.generator.to(choose(device)))
+    return np.concatenate([look_size(to_uint8(images)) for images in synthesize(avatar, some)])
+
+
+def look_size(images: np.ndarray) -> np.ndarray:
+    """Images [N, H, H, 3] uint8 at the size of the evaluation."""
+    return np.stack([enlarge(image, look.SIZE) for image in images])
+
+
+def crops(seen: Observation, frames: Sequence[int], size: int = look.SIZE) -> np.ndarray:
+    """Some aligned crops of a clip, in the order of ``frames`` (ascending), [F, size, size, 3] uint8."""
+    wanted = {int(i) for i in frames}
+    return np.stack([image for index, image in iter_crops(seen, size) if index in wanted])
+
+
+def jitter_within_shots(avatar: Avatar, take: Take, driver: Observation, device: str = "cpu") -> float:
+    """``metrics.jitter``, leaving out the frames around the jumps of a clip that was cut together.
+
+    A jump is the same in driver and avatar: counted in, it would hide every shake.
+    """
+    looker = look.Looker(None, None, choose(device))
+    seen = [looker.look(part)["landmarks"] for part in _batches(pictures(avatar, take, device=device))]
+    return metrics.jitter(np.concatenate(seen), driver.landmarks, driver.track.valid & ~beside_cuts(take.times))
+
+
+def beside_cuts(times: np.ndarray) -> np.ndarray:
+    """[T] bool: frames whose neighbour belongs to another shot."""
+    jump = cuts(times)
+    return np.append(jump, False) | np.insert(jump, 0, False)
+
+
+@torch.inference_mode()
+def against_truth(images: np.ndarray, truth: np.ndarray, landmarks: np.ndarray, looker: look.Looker, perceptual
+                  ) -> dict[str, float]:
+    """Mean of the metrics over some frames.
+
+    Args:
+        images, truth: [F, 256, 256, 3] uint8. landmarks: [F, 478, 3] of the truth, in crops.
+        looker: networks. perceptual: ``selfscan.perceptual.Perceptual``.
+    Returns: the evaluation's names -> value.
+    """
+    x, y = look.to_tensor(images), look.to_tensor(truth)
+    distance = [metrics.perceptual(perceptual.distance, a, b) for a, b in zip(x.split(8), y.split(8))]
+    seen = look.join([looker.look(part) for part in _batches(images)])
+    ours, theirs = look.measures(seen["landmarks"]), look.measures(landmarks)
+    angles = [np.stack([m[name] for name in metrics.POSE_MEASURES], -1) for m in (ours, theirs)]
+    values = {
+        "psnr": metrics.psnr(x, y), "ssim": metrics.ssim(x, y), "perceptual": torch.cat(distance),
+        "keypoints": metrics.keypoint_distance(seen["landmarks"], landmarks, KEYPOINTS),
+        "pose": metrics.pose_error(*angles),
+        "expression": metrics.measure_error(ours, theirs, metrics.EXPRESSION_MEASURES),
+        "gaze": metrics.measure_error(ours, theirs, metrics.GAZE_MEASURES),
+    }  # fmt: skip
+    if looker.blendshapes:
+        own = looker.look_again(truth, landmarks)["blendshapes"]
+        values["blendshapes"] = metrics.blendshape_error(seen["blendshapes"], own)
+    return {name: float(np.nanmean(np.asarray(value))) for name, value in values.items()}
+
+
+def _batches(images: np.ndarray, size: int = 8) -> Iterator[np.ndarray]:
+    return (images[start:start + size] for start in range(0, len(images), size))

@@ -1,0 +1,153 @@
+"""The pipeline's stages run into one folder under names that say what they are; artifacts are reused."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mystudio import bases, pipeline
+from mystudio.artifacts import load
+from mystudio.manifest import digest
+from mystudio.recipe import STAGES, Recipe, resolve
+from mystudio.types import Avatar, Performance, Progress, Take, silent
+from mystudio.workspace import plain
+from selfscan.types import Scan
+
+#: stage -> tables of the recipe that decide its result
+TABLES = {"scan": ("scan",), "avatar": ("scan", "invert", "personalize", "regress"),
+          "take": ("scan", "invert", "personalize", "regress", "retarget", "reenact")}
+FLOOR = ("reenact.steps=0",)  # codes straight from the regressor
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A change of the recipe that is measured beside it."""
+
+    name: str  # in file names: letters, digits, "-"
+    title: str
+    options: tuple[str, ...] = ()
+
+
+PLAIN = Variant("plain", "solved")
+STRAIGHT = Variant("straight", "codes straight from the regressor", FLOOR)
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody who is scanned."""
+
+    name: str
+    video: Path
+    consent: str
+    fictional: bool = False
+    options: tuple[str, ...] = ()  # of the scan, such as what is held out
+
+
+@dataclass(frozen=True)
+class Studio:
+    """Where and with what everything is made."""
+
+    out: Path
+    recipe: str = "default"
+    options: tuple[str, ...] = ()
+    base: str = "actors128"
+    device: str = "auto"
+    identity_net: Path | None = None
+    blendshapes: Path | None = None
+    again: bool = False
+    progress: Progress = silent
+    fresh: set[Path] = field(default_factory=set)  # made by this run: ``again`` makes things once, not at every use
+
+    def resolved(self, person: Person, variant: Variant = PLAIN) -> Recipe:
+        """The recipe of a person's variant."""
+        return resolve(self.recipe, [*self.options, *person.options, *variant.options])
+
+    def settings(self, person: Person, variant: Variant = PLAIN, *videos: Path) -> dict:
+        """All that decides a measurement, for the ledger."""
+        recipe = self.resolved(person, variant)
+        return {"recipe": {stage: plain(getattr(recipe, stage)) for stage in STAGES if stage != "render"},
+                "base": bases.find_base(self.base).digest, "videos": [digest(path) for path in (person.video, *videos)],
+                "networks": [path.name for path in (self.identity_net, self.blendshapes) if path]}
+
+    def scan(self, person: Person, variant: Variant = PLAIN, steps: list[str] | None = None) -> Path:
+        """The scan of a person."""
+        out = self.out / f"{person.name}{self._tag('scan', person, variant)}.scan"
+        pipeline.run_scan(person.video, out, person.consent, self.resolved(person, variant), self.progress,
+                          fictional=person.fictional, force=self._force(out))
+        self._say(steps, "scan", person.video, out, "--i-am-the-person-or-have-consent", person.consent,
+                  *self._options("scan", person, variant))
+        return out
+
+    def avatar(self, person: Person, variant: Variant = PLAIN, steps: list[str] | None = None) -> Path:
+        """The avatar of a person."""
+        scan = self.scan(person, variant, steps)
+        out = self.out / f"{person.name}{self._tag('avatar', person, variant)}.avatar"
+        pipeline.run_personalize(scan, out, self.base, self.resolved(person, variant), self.progress,
+                                 device=self.device, force=self._force(out))
+        self._say(steps, "personalize", scan, out, "--base", self.base, *self._options("avatar", person, variant))
+        return out
+
+    def take_path(self, person: Person, driver: Path, variant: Variant = PLAIN) -> Path:
+        """Where ``take`` puts its result."""
+        return self.out / f"{person.name}-by-{driver.stem}{self._tag('take', person, variant)}.take"
+
+    def take(self, person: Person, driver: Path, variant: Variant = PLAIN, steps: list[str] | None = None) -> Path:
+        """A person's avatar driven by a clip."""
+        avatar = self.avatar(person, variant, steps)
+        out = self.take_path(person, driver, variant)
+        pipeline.run_reenact(avatar, driver, out, self.resolved(person, variant), self.progress, device=self.device,
+                             force=self._force(out))
+        self._say(steps, "reenact", avatar, driver, out, *self._options("take", person, variant))
+        return out
+
+    def report(self, take: Path, truth: Path | str | None = None, steps: list[str] | None = None) -> dict:
+        """What ``metrics.json`` of a take holds."""
+        out = take.with_suffix(".report")
+        pipeline.run_evaluate(take, out, self.progress, truth=truth, identity_net=self.identity_net,
+                              blendshapes=self.blendshapes, device=self.device, force=self._force(out))
+        nets = [("--truth", truth), ("--identity-net", self.identity_net), ("--blendshapes", self.blendshapes)]
+        self._say(steps, "evaluate", take, out, *(word for name, file in nets if file for word in (name, file)))
+        return json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+
+    def _tag(self, stage: str, person: Person, variant: Variant) -> str:
+        """What a variant's result is called: nothing where the variant changes nothing, so that it is made once."""
+        plain_, changed = self.resolved(person), self.resolved(person, variant)
+        return "" if all(getattr(plain_, t) == getattr(changed, t) for t in TABLES[stage]) else f"-{variant.name}"
+
+    def _force(self, out: Path) -> bool:
+        first = out not in self.fresh
+        self.fresh.add(out)
+        return self.again and first
+
+    def _options(self, stage: str, person: Person, variant: Variant) -> list[str]:
+        given = [o for o in (*self.options, *person.options, *variant.options) if o.split(".")[0] in TABLES[stage]]
+        recipe = [] if self.recipe == "default" else ["--recipe", str(self.recipe)]
+        return [*recipe, *(word for option in given for word in ("--option", option))]
+
+    def _say(self, steps: list[str] | None, verb: str, *words) -> None:
+        """Remember the command that makes the same by hand; the last path before the options is the output."""
+        if steps is None:
+            return
+        split = next((i for i, word in enumerate(words) if str(word).startswith("--")), len(words))
+        *inputs, out = words[:split]
+        steps.append(shlex.join(map(str, ("mystudio", verb, *inputs, "-o", out, *words[split:]))))
+
+
+def open_take(path: Path) -> tuple[Avatar, Take, Performance, Scan]:
+    """Read a take and all that it was made from."""
+    from mystudio.manifest import open_folder
+
+    folder = open_folder(path, "take")
+    avatar = folder.source("avatar")
+    return (load(avatar, Avatar), load(path, Take), pipeline.load_performance(folder.source("performance")),
+            load(open_folder(avatar, "avatar").source("scan"), Scan))
+
+
+def values_of(numbers: dict) -> dict[str, float | str | None]:
+    """Metric -> value, from ``metrics.json``; with the numbers of frames and the perceptual metric's name."""
+    values = {row["name"]: row["value"] for row in numbers["metrics"]}
+    values |= {f"frames_{name}": count for name, count in numbers["frames"].items()}
+    metric = numbers["facts"]["perceptual metric"] if values.get("perceptual") is not None else None
+    return values | {"frames": numbers["frames"]["total"], "metric": metric}

@@ -1,0 +1,119 @@
+"""tables.md: the measurements as markdown, every row with the commands that made it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mystudio.bench.ledger import Ledger
+from mystudio.workspace import write_bytes
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of numbers."""
+
+    value: str  # name in a row's values
+    title: str
+    digits: int = 2
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a table shows."""
+
+    part: str  # of the keys: part/who/what
+    group: str  # rows whose label "table" is this
+    title: str
+    columns: tuple[Column, ...]
+    note: str = ""
+
+
+FRAMES = Column("frames", "frames", 0)
+LIKENESS = (Column("identity", "identity (cosine) ↑", 3), Column("own_spread", "own spread", 3))
+MOTION = (Column("pose", "pose (°) ↓"), Column("expression", "expression ↓", 3),
+          Column("blendshapes", "52 weights ↓", 3), Column("gaze", "gaze ↓", 3))
+PIXELS = (Column("perceptual", "LPIPS ↓", 3), Column("psnr", "PSNR (dB) ↑"), Column("ssim", "SSIM ↑", 3))
+STEADY = (Column("jitter", "jitter (× driver's)"), Column("sharpness", "mouth sharpness (×)"))
+COST = (Column("units", "measured", 0), Column("seconds", "s each", 3), Column("cpu_seconds", "CPU s each", 3),
+        Column("wall", "stage, s", 1), Column("peak_mb", "peak memory (MB)", 0))
+TABLES = (
+    Table("real", "self", "Real clips, driven by their own held-out seconds",
+          (FRAMES, *PIXELS, *LIKENESS, Column("keypoints", "keypoints (%) ↓"), *MOTION, *STEADY),
+          "Every fifth second was kept away from the scan; its frames are driver and truth. Keypoints in % of the "
+          "inter-ocular distance. Jitter is measured within the held-out seconds, not across their cuts."),
+    Table("real", "cross", "Real clips, driven by somebody else",
+          (FRAMES, *LIKENESS, Column("identity_driver", "driver's identity", 3),
+           Column("keypoints_by_part", "keypoints by part (%) ↓"), *MOTION, *STEADY),
+          "There is no truth: expression and gaze are compared as changes from each one's median, keypoints part by "
+          "part in the driver's shape, pose as it is."),
+    Table("actors", "cross", "Actors, against the true cross-reenactment",
+          (FRAMES, *PIXELS, Column("keypoints", "keypoints (%) ↓"), *MOTION, *STEADY),
+          "The truth is the scan's own actor rendered with the driver's exact motion."),
+    Table("actors", "ceiling", "Actors: the gap to the ceiling, on the same frames",
+          (FRAMES, *PIXELS, Column("keypoints", "keypoints (%) ↓"), *MOTION),
+          "Ceiling: the same avatar fitted directly to the true frames by pixels and perception, codes free on every "
+          "layer."),
+    Table("ablation", "self", "Ablation: a real clip, driven by its held-out seconds",
+          (*PIXELS, *LIKENESS[:1], Column("keypoints", "keypoints (%) ↓"), *MOTION, *STEADY[:1])),
+    Table("ablation", "cross", "Ablation: actors, against the true cross-reenactment",
+          (*PIXELS, *LIKENESS[:1], Column("keypoints", "keypoints (%) ↓"), *MOTION, *STEADY[:1])),
+    Table("costs", "stage", "Costs a stage",
+          COST, "Measured on the number of units given, not extrapolated; each stage in a process of its own. "
+          "Iterations are timed without their set-up; the stage's seconds hold everything, start-up too."),
+    Table("costs", "length", "Memory and the length of the driving clip", COST),
+)  # fmt: skip
+
+
+def write_tables(ledger: Ledger, path: Path) -> str:
+    """Write all tables that have rows; return the markdown."""
+    parts = [markdown(table, rows) for table in TABLES if (rows := _rows_of(ledger, table))]
+    text = "# Measurements\n\n" + "\n".join(parts)
+    write_bytes(path, text.encode())
+    return text
+
+
+def markdown(table: Table, rows: Sequence[Mapping]) -> str:
+    """One table: labels, the columns that have any number, and below it the commands of each row."""
+    names = [name for name in rows[0]["labels"] if name != "table"]
+    columns = [c for c in table.columns if any(row["values"].get(c.value) is not None for row in rows)]
+    head = ["", *names, *(c.title for c in columns)]
+    lines = [_line(head), _line(["---:", *("---" for _ in names), *("---:" for _ in columns)])]
+    for number, row in enumerate(rows, start=1):
+        cells = [cell(row["values"].get(c.value), c.digits) for c in columns]
+        if "error" in row:
+            cells = [f"failed: {row['error']}", *[""] * (len(columns) - 1)]
+        lines.append(_line([str(number), *(row["labels"].get(name, "") for name in names), *cells]))
+    metric = sorted({row["values"]["metric"] for row in rows if row["values"].get("metric")})
+    notes = [table.note] if table.note else []
+    notes += [f"Perceptual metric: {', '.join(metric)}."] if metric else []
+    return "\n".join([f"## {table.title}", "", *notes, *([""] if notes else []), *lines, "", *_commands(rows), ""])
+
+
+def cell(value: float | str | None, digits: int) -> str:
+    """A number with fixed digits, or a dash for what was not measured."""
+    if value is None:
+        return "–"
+    return value if isinstance(value, str) else f"{value:.{digits}f}"
+
+
+def _rows_of(ledger: Ledger, table: Table) -> list[dict]:
+    return [row for row in ledger.rows(table.part) if row["labels"].get("table") == table.group]
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(text.replace("|", "/") for text in cells) + " |"
+
+
+def _commands(rows: Sequence[Mapping]) -> list[str]:
+    """Commands, each once: what made the whole table, then the steps by row."""
+    made = sorted({row["command"] for row in rows})
+    lines = ["<details><summary>Commands</summary>", "", *(f"`{command}`, which runs, row by row:" for command in made)]
+    lines.append("")
+    told: set[str] = set()
+    for number, row in enumerate(rows, start=1):
+        new = [step for step in row["steps"] if step not in told]
+        told |= set(new)
+        lines += [f"- {number}: " + "; ".join(f"`{step}`" for step in new)] if new else []
+    return [*lines, "", "</details>"]

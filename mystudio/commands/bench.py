@@ -1,0 +1,168 @@
+"""bench: the tables of docs/benchmarks.md, measured."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+from mystudio.commands.options import Command, common, device_option, output, recipe_options
+from mystudio.commands.terminal import Failure, answer, can_resume, progress
+
+
+@click.group()
+def bench():
+    """Measure the studio: real clips, actors with truth, ablations, costs."""
+
+
+def _measuring(command):
+    """What all four have in common."""
+    for name, words in (("--blendshapes", "MediaPipe's face_landmarker.task, to measure expressions in 52 weights."),
+                        ("--identity-net", "ONNX file of an independent face network, to measure identity.")):
+        command = click.option(name, type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE",
+                               help=words)(command)
+    command = click.option("--again", is_flag=True, help="Measure again what is there, artifacts too.")(command)
+    command = click.option("--base", default="actors128", show_default=True, metavar="NAME|FILE",
+                           help="Generator to start from.")(command)
+    words = "Folder of results.jsonl, tables.md, contact sheets and all artifacts."
+    return output("DIR", words)(recipe_options(device_option(common(command))))
+
+
+def _clips(required: bool):
+    def add(command):
+        command = click.option("--i-am-the-person-or-have-consent", "consent", required=required, metavar="NAME",
+                               help="Who is shown in the scanned clips, or has agreed; it is recorded.")(command)
+        return click.option("--clips", "folder", required=required, type=click.Path(path_type=Path), metavar="FOLDER",
+                            help="Folder of the clips.")(command)
+    return add
+
+
+def _actors(required: bool):
+    return click.option("--actors", "actors_folder", required=required, type=click.Path(path_type=Path),
+                        metavar="FOLDER", help="Folder of actors.py, the renderer of synthetic people.")
+
+
+_scans = click.option("--scan", "scans", multiple=True, metavar="NAME", help="Clip to scan, without .mp4; repeatable.")
+_drivers = click.option("--driver", "drivers", multiple=True, metavar="NAME", help="Driving clip; repeatable.")
+
+
+@bench.command(cls=Command, short_help="Real clips: self- and cross-reenactment.")
+@_clips(required=True)
+@_scans
+@_drivers
+@click.option("--seconds", default=6.0, show_default=True, help="Of each driving clip of another person.")
+@_measuring
+def real(folder, consent, scans, drivers, seconds, **rest):
+    """Scan real clips, drive each by its own held-out seconds and by other people, and measure.
+
+    $ mystudio bench real -o bench-out --clips clips --i-am-the-person-or-have-consent "Ada Example"
+    """
+    from mystudio.bench import real as part
+
+    studio, ledger = _open(rest)
+    case = part.RealCase(folder, consent, scans or part.SCANS, drivers or part.DRIVERS, seconds)
+    _finish(ledger, part.run(studio, ledger, case))
+
+
+@bench.command(cls=Command, short_help="Synthetic actors, against the true cross-reenactment.")
+@_actors(required=True)
+@click.option("--people", default=3, show_default=True, type=click.IntRange(1, 3), help="Scanned actors.")
+@click.option("--performances", default=2, show_default=True, type=click.IntRange(1, 2), help="Drivers of each.")
+@click.option("--scan-seconds", default=20.0, show_default=True, help="Length of a self-scan.")
+@click.option("--seconds", default=4.0, show_default=True, help="Length of a driving clip.")
+@click.option("--size", default=512, show_default=True, metavar="PX", help="Side of a rendered frame.")
+@click.option("--ceiling-every", default=4, show_default=True, metavar="N",
+              help="Fit the ceiling to every Nth frame; 0 = no ceiling.")
+@_measuring
+def actors(actors_folder, people, performances, scan_seconds, seconds, size, ceiling_every, **rest):
+    """Render actors, drive each by others, and compare with the actor doing the driver's exact motion.
+
+    $ mystudio bench actors -o bench-out --actors actors
+    """
+    from mystudio.bench import actors as part
+
+    studio, ledger = _open(rest)
+    case = part.ActorsCase(actors_folder, part.PEOPLE[:people], part.DRIVERS[:performances], scan_seconds, seconds,
+                           size, ceiling_every)
+    _finish(ledger, part.run(studio, ledger, case))
+
+
+@bench.command(cls=Command, short_help="What each part of the method is worth.")
+@_clips(required=False)
+@_actors(required=False)
+@_scans
+@click.option("--variant", "variants", multiple=True, metavar="NAME",
+              help="Only this change (and the recipe as it is); repeatable.")
+@click.option("--scan-seconds", default=20.0, show_default=True, help="Length of the actor's self-scan.")
+@click.option("--seconds", default=4.0, show_default=True, help="Length of the actors' driving clip.")
+@click.option("--size", default=512, show_default=True, metavar="PX", help="Side of a rendered frame.")
+@_measuring
+def ablation(folder, consent, actors_folder, scans, variants, scan_seconds, seconds, size, **rest):
+    """Change one thing at a time, on a real clip and on a pair of actors; what real and actors made is used again.
+
+    $ mystudio bench ablation -o bench-out --actors actors
+    """
+    from mystudio.bench import ablation as part
+    from mystudio.bench.actors import ActorsCase
+    from mystudio.bench.real import RealCase
+
+    known = {variant.name for variant in part.VARIANTS}
+    if unknown := set(variants) - known:
+        raise click.UsageError(f"unknown variants: {', '.join(sorted(unknown))}; known are {', '.join(sorted(known))}")
+    if not (folder or actors_folder):
+        raise click.UsageError("expected --clips FOLDER or --actors FOLDER, or both")
+    if folder and not consent:
+        raise click.UsageError("expected --i-am-the-person-or-have-consent NAME with --clips")
+    studio, ledger = _open(rest)
+    real_case = RealCase(folder, consent, scans or (part.SCAN,), ()) if folder else None
+    actors_case = ActorsCase(actors_folder, scan_seconds=scan_seconds, driver_seconds=seconds,
+                             size=size) if actors_folder else None
+    _finish(ledger, part.run(studio, ledger, real_case, actors_case, part.chosen(variants)))
+
+
+@bench.command(cls=Command, short_help="Seconds and memory of each stage.")
+@_clips(required=True)
+@_scans
+@_drivers
+@click.option("--iterations", default=24, show_default=True, type=click.IntRange(8), help="Of tuning.")
+@click.option("--frames", default=64, show_default=True, type=click.IntRange(1), help="Driving frames.")
+@click.option("--paper-frames", default=2, show_default=True, type=click.IntRange(1),
+              help="Driving frames with the paper's recipe.")
+@click.option("--length", "lengths", multiple=True, type=click.IntRange(1), default=(100, 3000), show_default=True,
+              metavar="FRAMES", help="Driving frames whose peak memory is compared; repeatable.")
+@_measuring
+def costs(folder, consent, scans, drivers, iterations, frames, paper_frames, lengths, **rest):
+    """Measure seconds and peak memory of each stage, with the recipe and with the paper's.
+
+    $ mystudio bench costs -o bench-out --clips clips --i-am-the-person-or-have-consent "Ada Example"
+    """
+    from mystudio.bench import costs as part
+    from mystudio.bench.real import RealCase
+
+    studio, ledger = _open(rest)
+    case = RealCase(folder, consent, scans or ("scan-glasses",), drivers or ("driver-mouth",))
+    wanted = part.CostsCase(case, iterations, frames=frames, paper_frames=paper_frames, lengths=tuple(lengths))
+    _finish(ledger, part.run(studio, ledger, wanted))
+
+
+def _open(rest: dict):
+    from mystudio.bench.ledger import Ledger
+    from mystudio.bench.studio import Studio
+
+    out = rest["out"]
+    can_resume(f"what is measured is kept in {out}: the same command goes on from there")
+    studio = Studio(out, rest["recipe"], tuple(rest["options"]), rest["base"], rest["device"], rest["identity_net"],
+                    rest["blendshapes"], rest["again"], progress())
+    return studio, Ledger(out, shlex.join(["mystudio", *sys.argv[1:]]), rest["again"])
+
+
+def _finish(ledger, keys: list[str]) -> None:
+    from mystudio.bench.tables import write_tables
+
+    text = write_tables(ledger, ledger.path.with_name("tables.md"))
+    answer(text, results=ledger.path, rows=len(keys), tables=ledger.path.with_name("tables.md"))
+    if failed := ledger.failures(keys):
+        raise Failure(f"{len(failed)} of {len(keys)} measurements failed and are tried again by the same command: "
+                      + "; ".join(failed))
