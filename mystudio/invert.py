@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mystudio import losses
+from mystudio.latents import AnchorSpace
 from mystudio.retarget import KEYPOINTS, relative_motion
 from mystudio.types import Progress, silent
 
@@ -26,7 +27,9 @@ INPUT = 64  # px: the appearance branch looks at a small image; detail is the tu
 class InvertSettings:
     """How scan images become anchors."""
 
-    steps: int = 60  # optimisation steps on top of the encoder (0 = encoder alone)
+    equalise: float = 0.4  # 0..1: how far the anchors' principal axes are brought to the length of the longest one
+    axes: int = 24  # principal axes of the encoder's anchors that are kept
+    steps: int = 0  # optimisation steps on top of the encoder (0 = encoder alone, as MyStyle)
     rate: float = 0.02  # Adam step, in standard deviations of W
     stay: float = 0.02  # weight of the squared distance to the encoder's anchor, in the same unit
     batch: int = 16  # images at a time
@@ -99,6 +102,7 @@ def invert(generator, encoder: Encoder | None, perceptual, images: Tensor, landm
     """
     if encoder is not None:
         start, spread = encode(encoder, images, landmarks, neutral), encoder.spread
+        start = equalise(start, settings.equalise, settings.axes)
         stay = settings.stay
     else:
         seeds = torch.randn(512, generator.z_dim, generator=torch.Generator().manual_seed(0)).to(images)
@@ -114,6 +118,19 @@ def invert(generator, encoder: Encoder | None, perceptual, images: Tensor, landm
         parts.append(_refine(generator, perceptual, images[rows], start[rows], spread, stay, settings,
                              lambda step, done=done: progress("invert", done + step, total)))
     return torch.cat(parts)
+
+
+def equalise(anchors: Tensor, share: float, axes: int) -> Tensor:
+    """Lengthen the anchors' short principal axes: length n becomes n^(1 - share) n_0^share.
+
+    An encoder speaks of small motions in a low voice, and tuning then needs long to tell neighbours apart.
+
+    Args:
+        anchors: [N, D]. share: 0 = as they are, 1 = all axes alike. axes: how many are kept.
+    """
+    space = AnchorSpace.of(anchors, axes)
+    length = space.axes.norm(dim=1, keepdim=True)
+    return space.mean + space.codes @ (space.axes * (length[0] / length) ** share)
 
 
 def _refine(generator, perceptual, images, start, spread, stay, settings, tick) -> Tensor:

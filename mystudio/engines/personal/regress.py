@@ -24,7 +24,7 @@ class RegressSettings:
     """How the avatar's two small networks are trained."""
 
     samples: int = 600  # synthesized frames
-    rank: int = 32  # principal axes of the anchors that carry motion (0 = all)
+    rank: int = 24  # principal axes of the anchors that carry motion (0 = all)
     reach: float = 1.3  # codes are drawn from the hull stretched by up to this factor
     noise: float = 0.15  # spread added to drawn codes, in anchor standard deviations
     steps: int = 1500  # training steps of each network

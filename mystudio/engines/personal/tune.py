@@ -82,6 +82,10 @@ def tune(generator, anchors: Tensor, images: Tensor, perceptual, settings: TuneS
         if state.step % settings.check_every and state.step < settings.steps:
             continue
         distance = _check(tuned, anchors, images, aims, perceptual, held)
+        if not math.isfinite(distance):  # the loss was finite, the step it led to was not
+            state.step -= 1
+            _roll_back(tuned, adam, good, state)
+            continue
         state.history.append([state.step, loss, distance])
         good = _snapshot(tuned, adam)
         state.stale = 0 if distance < state.best * 0.995 else state.stale + 1
@@ -104,7 +108,7 @@ def _split(count: int, held_out: int) -> tuple[list[int], list[int]]:
 
 
 def _step(tuned, adam, anchors, images, aims, perceptual, train, settings, state) -> float:
-    draw = torch.Generator().manual_seed((settings.seed << 32) + state.step)  # stateless: resuming is exact
+    draw = torch.Generator().manual_seed(settings.seed * 1_000_003 + state.step)  # stateless: resuming is exact
     rows = torch.tensor(train)[torch.randperm(len(train), generator=draw)[:settings.batch]]
     scale = state.rate_scale
     if settings.decay:
@@ -166,15 +170,19 @@ def _save(path: Path, tuned, adam, state: _State) -> None:
 
 
 def _load(path: Path, tuned, adam, state: _State) -> None:
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
-    with safe_open(path, "pt") as f:
-        vars(state).update(json.loads(f.metadata()["state"]))
-        tuned.load_state_dict({k[2:]: f.get_tensor(k) for k in f.keys() if k.startswith("g.")})
-        slots: dict[int, dict] = {}
-        for k in f.keys():
-            if k.startswith("adam."):
-                _, i, name = k.split(".")
-                slots.setdefault(int(i), {})[name] = f.get_tensor(k)
+    try:
+        with safe_open(path, "pt") as f:
+            stored, tensors = json.loads(f.metadata()["state"]), {k: f.get_tensor(k) for k in f.keys()}
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+        return  # damaged: start over
+    vars(state).update(stored)
+    tuned.load_state_dict({k[2:]: v for k, v in tensors.items() if k.startswith("g.")})
+    slots: dict[int, dict] = {}
+    for k, v in tensors.items():
+        if k.startswith("adam."):
+            _, i, name = k.split(".")
+            slots.setdefault(int(i), {})[name] = v
     if slots:
         adam.load_state_dict({**adam.state_dict(), "state": slots})
