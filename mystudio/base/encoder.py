@@ -24,9 +24,9 @@ from selfscan.facemesh import crop_landmarks, load_facemesh
 class EncoderSettings:
     """How long the encoder is trained, and on how many samples."""
 
-    people: int = 4000  # sampled looks
-    poses: int = 3  # samples of each look, besides its neutral face
-    steps: int = 6000
+    people: int = 2000  # sampled looks
+    poses: int = 4  # samples of each look, besides its neutral face
+    steps: int = 2500
     batch: int = 128
     rate: float = 1e-3  # peak Adam rate, cosine decay
     seed: int = 0
@@ -40,11 +40,6 @@ class Pairs:
     motion: Tensor  # [P, Q, 66, 3] relative to the person's neutral face
     w: Tensor  # [P, Q, D]
     presence: Tensor  # [P, Q] the landmark network's confidence
-
-
-def factors_of(info: dict) -> int | None:
-    """Number of look factors at the start of z, if the base documents them (metadata ``look_factors``)."""
-    return int(info["look_factors"]) if "look_factors" in info else None
 
 
 @torch.no_grad()
@@ -108,6 +103,17 @@ def train_encoder(generator, look_factors: int | None, settings: EncoderSettings
     return encoder.eval().requires_grad_(False), _score(encoder, pairs, held)
 
 
+def train_and_save(base, look_factors: int | None, settings: EncoderSettings, progress: Progress = silent
+                   ) -> tuple[Path, dict]:
+    """Train the encoder of a ``mystudio.bases.Base`` and place it beside the base, replacing an older one."""
+    encoder, figures = train_encoder(base.generator.requires_grad_(False), look_factors, settings, progress)
+    path = base.path.with_name(base.path.name.removesuffix(".safetensors") + ".encoder.safetensors")
+    part = path.with_suffix(".part")
+    save_encoder(encoder, part, {"kind": "inversion-encoder", "base": base.digest} | figures)
+    part.replace(path)
+    return path, figures
+
+
 def save_encoder(encoder: Encoder, path: Path, info: dict) -> None:
     """Write an encoder as fp16 safetensors; ``info`` becomes its metadata."""
     from safetensors.torch import save_file
@@ -139,4 +145,4 @@ def _score(encoder: Encoder, pairs: Pairs, held: int) -> dict:
     error = ((made - aim) / encoder.spread).square()
     within = (((made - made.mean(1, keepdim=True)) - (aim - aim.mean(1, keepdim=True))) / encoder.spread).square()
     motion = ((aim - aim.mean(1, keepdim=True)) / encoder.spread).square()
-    return {"explained": 1 - float(error.mean()), "explained_motion": 1 - float(within.mean() / motion.mean())}
+    return {"explained": 1 - float(error.mean()), "explained_motion": 1 - float(within.mean() / motion.mean().clamp_min(1e-9))}

@@ -119,3 +119,25 @@ def import_(file, name):
     made = import_base(file, name or file.stem)
     answer(f"{made.name}: {made.info['resolution']} px, at {made.path}.", base=made.name, path=made.path,
            info=made.info, digest=made.digest)
+
+
+@base.command("train-encoder", cls=Command)
+@click.argument("name", metavar="NAME|FILE")
+@click.option("--people", default=2000, show_default=True, type=click.IntRange(20), help="Samples of the base to draw.")
+@click.option("--steps", default=2500, show_default=True, type=click.IntRange(1), help="Training steps.")
+@click.option("--look-factors", type=click.IntRange(1), metavar="N",
+              help="The first N numbers of z decide the look, the others the motion (actors128: 32).")
+@common
+def train_encoder(name, people, steps, look_factors):
+    """Train the inversion encoder of a base on the base's own samples.
+
+    An imported base has none; its avatars then start from the base's mean face and need invert.steps.
+
+    $ mystudio base train-encoder ffhq256
+    """
+    from mystudio.base.encoder import EncoderSettings, train_and_save
+    from mystudio.bases import find_base
+
+    found = find_base(name)
+    path, figures = train_and_save(found, look_factors, EncoderSettings(people=people, steps=steps), progress())
+    answer(f"{path}: explains {figures['explained']:.0%} of W on held-out samples.", encoder=path, **figures)
