@@ -30,6 +30,7 @@ class InvertSettings:
     equalise: float = 0.4  # 0..1: how far the anchors' principal axes are brought to the length of the longest one
     axes: int = 24  # principal axes of the encoder's anchors that are kept
     steps: int = 0  # optimisation steps on top of the encoder (0 = encoder alone, as MyStyle)
+    blind_steps: int = 100  # steps for a base that has no encoder (from its mean w)
     rate: float = 0.02  # Adam step, in standard deviations of W
     stay: float = 0.02  # weight of the squared distance to the encoder's anchor, in the same unit
     batch: int = 16  # images at a time
@@ -109,13 +110,14 @@ def invert(generator, encoder: Encoder | None, perceptual, images: Tensor, landm
         samples = generator.mapping(seeds)
         start, spread, stay = samples.mean(0).expand(len(images), -1), samples.std(0), settings.stay / 10
     start = start.detach()
-    if not settings.steps:
+    steps = settings.steps if encoder is not None else max(settings.steps, settings.blind_steps)
+    if not steps:
         return start
-    parts, total = [], settings.steps * -(-len(images) // settings.batch)
+    parts, total = [], steps * -(-len(images) // settings.batch)
     for first in range(0, len(images), settings.batch):
         rows = slice(first, first + settings.batch)
-        done = len(parts) * settings.steps
-        parts.append(_refine(generator, perceptual, images[rows], start[rows], spread, stay, settings,
+        done = len(parts) * steps
+        parts.append(_refine(generator, perceptual, images[rows], start[rows], spread, stay, steps, settings.rate,
                              lambda step, done=done: progress("invert", done + step, total)))
     return torch.cat(parts)
 
@@ -133,12 +135,12 @@ def equalise(anchors: Tensor, share: float, axes: int) -> Tensor:
     return space.mean + space.codes @ (space.axes * (length[0] / length) ** share)
 
 
-def _refine(generator, perceptual, images, start, spread, stay, settings, tick) -> Tensor:
+def _refine(generator, perceptual, images, start, spread, stay, steps, rate, tick) -> Tensor:
     offset = torch.zeros_like(start, requires_grad=True)
-    adam = torch.optim.Adam([offset], lr=settings.rate, betas=(0.9, 0.99))
+    adam = torch.optim.Adam([offset], lr=rate, betas=(0.9, 0.99))
     with torch.no_grad():
         aim = perceptual.embed(images)
-    for step in range(settings.steps):
+    for step in range(steps):
         made = generator(generator.broadcast(start + spread * offset))
         loss = perceptual.distance_to(made, aim) + losses.pixel(made, images) + stay * offset.square().mean(1)
         adam.zero_grad()

@@ -145,4 +145,5 @@ def _score(encoder: Encoder, pairs: Pairs, held: int) -> dict:
     error = ((made - aim) / encoder.spread).square()
     within = (((made - made.mean(1, keepdim=True)) - (aim - aim.mean(1, keepdim=True))) / encoder.spread).square()
     motion = ((aim - aim.mean(1, keepdim=True)) / encoder.spread).square()
-    return {"explained": 1 - float(error.mean()), "explained_motion": 1 - float(within.mean() / motion.mean().clamp_min(1e-9))}
+    share = 1 - float(within.mean() / motion.mean().clamp_min(1e-9))
+    return {"explained": 1 - float(error.mean()), "explained_motion": share}
