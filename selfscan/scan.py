@@ -90,9 +90,9 @@ def scan(
     """
     if consent is None or not consent.name:
         raise ConsentMissing("scan: expected a consent record, got none; make one with make_consent(name, video)")
-    observation = observe(video, settings.size, settings.sigma, progress, second_face_stops=True)
-    if observation.video_sha256 != consent.video_sha256:
+    if Path(video).is_file() and videos.sha256(video) != consent.video_sha256:
         raise ConsentMissing(f"scan: the consent of {consent.name} is for another clip; make one for {video}")
+    observation = observe(video, settings.size, settings.sigma, progress, second_face_stops=True)
     return scan_observation(observation, consent, settings, progress, perceptual)
 
 
@@ -142,8 +142,8 @@ def held_out_spans(times: np.ndarray, settings: ScanSettings) -> np.ndarray:
     if every < 0 or every == 1:
         raise ValueError(f"hold_out_every: expected 0 (off) or at least 2 s, got {every}")
     if every and len(times):
-        count = int((times[-1] - times[0]) // every) + 1
-        spans += [(float(times[0]) + every * k - 1.0, float(times[0]) + every * k) for k in range(1, count + 1)]
+        ends = np.arange(times[0] + every, times[-1] + 1, every)
+        spans += [(float(end) - 1, float(end)) for end in ends]
     for start, end in spans:
         if not end > start:
             raise ValueError(f"held_out: expected spans (start, end) s with end > start, got ({start}, {end})")
