@@ -53,14 +53,14 @@ class Block(nn.Module):
         return [self.conv1, self.torgb] if self.first else [self.conv0, self.conv1, self.torgb]
 
     def forward(self, x: Tensor | None, image: Tensor | None, styles: tuple[Tensor, ...],
-                noise_mode: str, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+                noise_mode: str, generator: torch.Generator | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         if self.first:
-            x = self.const.to(styles[0].dtype).expand(len(styles[0]), -1, -1, -1)
+            x = self.const.to(dtype).expand(len(styles[0]), -1, -1, -1)
             x = x.contiguous(memory_format=torch.channels_last)
         else:
             x = self.conv0(x, styles[0], noise_mode, generator)
         x = self.conv1(x, styles[-2], noise_mode, generator, 1.0 if self.first else GAIN)
-        rgb = self.torgb(x, styles[-1])
+        rgb = self.torgb(x, styles[-1]).to(styles[-1].dtype)
         return x, rgb if image is None else rgb + upsample_image(image, self.resample_filter)
 
 
@@ -115,19 +115,24 @@ class Generator(nn.Module):
         return Styles(tuple(vectors))
 
     def synthesize(self, styles: Styles, noise_mode: str = "const", generator: torch.Generator | None = None,
-                   resolution: int | None = None) -> Tensor:
-        """StyleSpace -> image [N, 3, H, W] in about [-1, 1]; ``resolution`` stops early at a smaller skip image."""
+                   resolution: int | None = None, dtype: torch.dtype | None = None) -> Tensor:
+        """StyleSpace -> image [N, 3, H, W] in about [-1, 1].
+
+        ``resolution`` stops early at a smaller skip image; ``dtype`` is that of the feature maps (styles,
+        demodulation and the image stay as they are).
+        """
         x = image = None
         k = 0
         for block in self.synthesis.blocks():
             count = len(block.layers())
-            x, image = block(x, image, styles.vectors[k:k + count], noise_mode, generator)
+            x, image = block(x, image, styles.vectors[k:k + count], noise_mode, generator,
+                             dtype or styles.vectors[0].dtype)
             k += count
             if image.shape[-1] == resolution:
                 break
         return image
 
     def forward(self, ws: Tensor, noise_mode: str = "const", generator: torch.Generator | None = None,
-                resolution: int | None = None) -> Tensor:
-        """W+ [N, L, D] -> image [N, 3, H, W]."""
-        return self.synthesize(self.styles(ws), noise_mode, generator, resolution)
+                resolution: int | None = None, dtype: torch.dtype | None = None) -> Tensor:
+        """W+ [N, L, D] -> image [N, 3, H, W]; see ``synthesize``."""
+        return self.synthesize(self.styles(ws), noise_mode, generator, resolution, dtype)

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -36,6 +37,8 @@ class TuneSettings:
     held_out: int = 4  # scan images kept out of tuning to decide when to stop; they stay anchors
     check_every: int = 100  # steps between checks, checkpoints and previews
     patience: int = 5  # checks without a better held-out distance before stopping; 0 = never stop early
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the feature maps; auto = bfloat16 where the
+    #   hardware multiplies in it (weights and their updates stay float32)
     seed: int = 0  # order of the images
 
 
@@ -115,7 +118,7 @@ def _step(tuned, adam, anchors, images, aims, perceptual, train, settings, state
         scale *= 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * state.step / settings.steps))
     for group in adam.param_groups:
         group["lr"] = settings.rate * scale
-    made = tuned(tuned.broadcast(anchors[rows]))
+    made = tuned(tuned.broadcast(anchors[rows]), dtype=_dtype(settings, anchors.device))
     loss = (settings.perceptual * perceptual.distance_to(made, aims[rows])
             + settings.pixel * losses.pixel(made, images[rows])).mean()
     adam.zero_grad()
@@ -124,6 +127,16 @@ def _step(tuned, adam, anchors, images, aims, perceptual, train, settings, state
     if math.isfinite(value):
         adam.step()
     return value
+
+
+def _dtype(settings: TuneSettings, device: torch.device) -> torch.dtype:
+    if settings.precision != "auto":
+        return getattr(torch, settings.precision)
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported()
+    else:
+        fast = torch.cpu._is_avx512_bf16_supported() if hasattr(torch.cpu, "_is_avx512_bf16_supported") else False
+    return torch.bfloat16 if fast else torch.float32
 
 
 @torch.no_grad()
