@@ -20,9 +20,8 @@ from mystudio.errors import BadEdit
 from mystudio.latents import AnchorSpace
 from mystudio.types import Avatar, Edit, Take
 
-#: name of an edit -> the measured attribute (selfscan.coverage.measures)
-ATTRIBUTES = {"smile": "smile", "mouth_open": "mouth", "eyes_open": "eyes", "brows": "brows", "gaze_x": "gaze_x",
-              "gaze_y": "gaze_y", "yaw": "yaw", "pitch": "pitch", "roll": "roll"}
+#: names of edits: what ``selfscan.coverage.measures`` calls the attribute
+ATTRIBUTES = ("smile", "mouth_open", "eyes_open", "brows", "gaze_x", "gaze_y", "yaw", "pitch", "roll")
 LEAST_EXPLAINED = 0.05  # a direction is offered when it explains at least this share of its attribute's variance
 POLICIES = ("stop", "continue", "project")
 DILATION = 2.5  # of the hull at whose border the edge policies act
@@ -42,8 +41,8 @@ def learn_directions(samples: Samples, space: AnchorSpace, ridge: float = 0.01) 
 
     marks = samples.landmarks.numpy()
     found = measures(marks, head_pose(marks))
-    names = [n for n, m in ATTRIBUTES.items() if m in found and np.std(found[m]) > 1e-6]
-    values = torch.as_tensor(np.stack([found[ATTRIBUTES[n]] for n in names], 1), dtype=torch.float64)
+    names = [name for name in ATTRIBUTES if np.std(found[name]) > 1e-6]
+    values = torch.as_tensor(np.stack([found[name] for name in names], 1), dtype=torch.float64)
     values = ((values - values.mean(0)) / values.std(0)).clamp(-3, 3)
     codes = (samples.codes - samples.codes.mean(0)).double()
     gram = values.t() @ values / len(values) + ridge * torch.eye(len(names), dtype=torch.float64)
