@@ -118,16 +118,17 @@ def sheet(avatar: Avatar, take: Take | None = None, strengths: tuple[float, ...]
         label = np.full((strip.shape[0], 96, 3), 255, np.uint8)
         cv2.putText(label, name, (4, strip.shape[0] // 2), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
         rows.append(np.concatenate([label, strip], 1))
-    head = np.full((24, rows[0].shape[1], 3), 255, np.uint8)
+    side = avatar.generator.resolution
+    head = np.full((24, 96 + len(strengths) * side, 3), 255, np.uint8)
     for k, s in enumerate(strengths):
-        at = 96 + int((k + 0.4) * images.shape[-1])
+        at = 96 + int((k + 0.4) * side)
         cv2.putText(head, f"{s:+g}", (at, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
     return np.concatenate([head, *rows], 0)
 
 
 def _checked(edit: Edit, offered: dict[str, Tensor], times: np.ndarray) -> np.ndarray:
     if edit.name not in offered:
-        raise BadEdit(f"this avatar offers no direction {edit.name!r}; it has {', '.join(sorted(offered))}")
+        raise BadEdit(f"this avatar offers no direction {edit.name!r}; it has {', '.join(sorted(offered)) or 'none'}")
     if edit.edge not in POLICIES:
         raise BadEdit(f"edge policy {edit.edge!r}: expected one of {', '.join(POLICIES)}")
     theta = strength_at(edit, times)

@@ -1,0 +1,96 @@
+"""An avatar of one person of the packaged base, and that person's own motions to drive it: exact truth, no video.
+
+z of the base holds 32 look factors, then 26 motion factors (the base's metadata says so).
+"""
+
+from functools import lru_cache
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mystudio.bases import find_base
+from mystudio.engines.personal.regress import RegressSettings
+from mystudio.engines.personal.solve import SolveSettings
+from mystudio.engines.personal.tune import TuneSettings
+from mystudio.invert import InvertSettings
+from mystudio.retarget import RetargetSettings
+from mystudio.types import Avatar, Performance
+from selfscan import patches
+from selfscan.coverage import measures
+from selfscan.facemesh import crop_landmarks, load_facemesh
+from selfscan.headpose import head_pose
+from selfscan.types import Alignment, Consent, Coverage, FaceTrack, Observation, Scan
+
+LOOK, MOTION = slice(0, 32), slice(32, 58)
+CONSENT = Consent("Ada Nobody", "does not exist", "2024-01-01T00:00:00Z", "0" * 64, fictional=True)
+SETTINGS = SimpleNamespace(
+    invert=InvertSettings(blind_steps=12, rate=0.1),
+    personalize=TuneSettings(steps=24, batch=4, check_every=12),
+    regress=RegressSettings(samples=160, rank=12, steps=250),
+    retarget=RetargetSettings(smooth=0.0),
+    reenact=SolveSettings(steps=3, window=8),
+)  # fmt: skip
+
+
+@torch.no_grad()
+def person(motion: Tensor, look: int = 5) -> tuple[Tensor, Tensor]:
+    """Images [N, 3, 128, 128] and landmarks [N, 478, 3] of one person with motion factors [N, 26]."""
+    generator = find_base("actors128").generator
+    z = torch.zeros(len(motion), 64)
+    z[:, LOOK] = torch.randn(32, generator=torch.Generator().manual_seed(look))
+    z[:, MOTION] = motion
+    images = generator(generator.broadcast(generator.mapping(z))).clamp(-1, 1)
+    images = (images * 127.5 + 127.5).round() / 127.5 - 1  # as a camera would store them
+    return images, crop_landmarks(load_facemesh(), images)[0]
+
+
+def motions(count: int, seed: int) -> Tensor:
+    """Independent motion factors [count, 26]; the first is the neutral face."""
+    motion = torch.randn(count, 26, generator=torch.Generator().manual_seed(seed))
+    motion[0] = 0
+    return motion
+
+
+def path(count: int, seed: int, every: int = 4) -> Tensor:
+    """Motion factors that wander smoothly, [count, 26]."""
+    keys = motions(-(-count // every) + 1, seed)
+    at = torch.arange(count) / every
+    low, share = at.long(), (at % 1)[:, None]
+    return keys[low] * (1 - share) + keys[low + 1] * share
+
+
+def eight_bit(images: Tensor) -> np.ndarray:
+    return (images * 127.5 + 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+
+
+@lru_cache(maxsize=1)
+def scan(count: int = 24) -> Scan:
+    """A scan of one person with many motions."""
+    images, marks = person(motions(count, seed=0))
+    marks = marks.numpy()
+    covered, quality = Coverage(measures(marks, head_pose(marks)), {}), np.ones(count, np.float32)
+    return Scan(eight_bit(images), marks, 10 * np.arange(count), quality, {}, covered, CONSENT, "all")
+
+
+def performance(motion: Tensor, missing: tuple[int, ...] = (), look: int = 5) -> Performance:
+    """A clip of a person whose frames are their own crops; nothing was found in the frames ``missing``."""
+    images, marks = person(motion, look)
+    mouth, irises = patches.mouth_and_irises(images, marks)
+    valid = np.ones(len(motion), bool)
+    valid[list(missing)] = False
+    pixels = 128 * marks.numpy()
+    times = np.arange(len(motion)) / 25
+    track = FaceTrack(pixels, head_pose(pixels), valid.astype(np.float32), valid, times, (128, 128), ~valid & False)
+    same = Alignment(np.repeat(np.eye(2, 3)[None], len(motion), 0), 128)
+    seen = Observation(track, same, marks.numpy(), valid.astype(np.float32), "actor.mp4", "0" * 64)
+    return Performance(seen, eight_bit(mouth), eight_bit(irises.flatten(0, 1)).reshape(-1, 2, *patches.IRIS_SIZE, 3))
+
+
+@lru_cache(maxsize=1)
+def avatar() -> Avatar:
+    """The scanned person's avatar, made by the personal engine in a few steps."""
+    from mystudio.engines import personal
+
+    return personal.personalize(scan(), find_base("actors128"), SETTINGS)
