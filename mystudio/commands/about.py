@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -13,11 +14,10 @@ from mystudio.commands.terminal import Failure, answer, can_resume, progress
 @click.command(cls=Command, short_help="Everything once, on a person who does not exist.")
 @click.option("-o", "--out", "out", type=click.Path(path_type=Path), default=Path("demo-out"), show_default=True,
               metavar="DIR", help="Folder for everything that the demo makes.")
-@click.option("--recipe", "recipe", default="quick", show_default=True, metavar="NAME|FILE",
-              help="Settings of the stages; see `mystudio recipe list`.")
+@partial(recipe_options, default="quick")
 @device_option
 @common
-def demo(out, recipe, device):
+def demo(out, recipe, options, device):
     """Run everything once, on a person who does not exist: scan, avatar, reenactment, edit, clip, report.
 
     Takes a few minutes on two cores. Run again, it only does what is not done yet.
@@ -28,7 +28,7 @@ def demo(out, recipe, device):
     from mystudio.recipe import resolve
 
     can_resume("what is done is kept: the same command goes on from there")
-    made = run_demo(out, resolve(recipe), progress(), device=device)
+    made = run_demo(out, resolve(recipe, options), progress(), device=device)
     answer("The demo made:\n" + "\n".join(f"  {path}  {words}" for path, words in made.items()),
            out=out, made={str(path): words for path, words in made.items()})
 

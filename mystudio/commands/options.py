@@ -26,11 +26,11 @@ def common(command):
     return command
 
 
-def recipe_options(command):
+def recipe_options(command, default: str = "default"):
     """--recipe and --option."""
     command = click.option("--option", "options", multiple=True, metavar="STAGE.KEY=VALUE",
                            help="Change one setting of the recipe, e.g. reenact.steps=30; may be repeated.")(command)
-    return click.option("--recipe", "recipe", default="default", show_default=True, metavar="NAME|FILE",
+    return click.option("--recipe", "recipe", default=default, show_default=True, metavar="NAME|FILE",
                         help="Settings of the stages; see `mystudio recipe list`.")(command)
 
 
