@@ -73,7 +73,7 @@ def driven_by_itself(studio: Studio, ledger: Ledger, person: Person, part: str, 
         new |= row["new"]
         if "error" not in row:
             takes[variant.title] = studio.take_path(person, driver, variant)
-    _draw(studio.out / "sheets" / f"{part}-{person.name}-self.png", takes, new, studio)
+    _draw(studio.out / "sheets" / f"{part}-{person.name}-self.png", takes, new, studio, "driver = truth")
     return keys
 
 
@@ -95,6 +95,6 @@ def _cross(studio: Studio, ledger: Ledger, case: RealCase, name: str, driver_nam
     return keys
 
 
-def _draw(path: Path, takes: dict[str, Path], new: bool, studio: Studio) -> None:
+def _draw(path: Path, takes: dict[str, Path], new: bool, studio: Studio, first_row: str = "driver") -> None:
     if takes and (new or not path.is_file()):
-        sheet_of(path, takes, device=studio.device)
+        sheet_of(path, takes, device=studio.device, first_row=first_row)

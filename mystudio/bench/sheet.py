@@ -48,7 +48,8 @@ def contact_sheet(path: Path, rows: Mapping[str, np.ndarray], times: Sequence[fl
 
 
 def sheet_of(path: Path, takes: Mapping[str, Path], truth: Observation | None = None,
-             more: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None, device: str = "cpu") -> Path:
+             more: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None, device: str = "cpu",
+             first_row: str = "driver") -> Path:
     """Driver, truth and several takes of the same performance.
 
     Args:
@@ -60,7 +61,7 @@ def sheet_of(path: Path, takes: Mapping[str, Path], truth: Observation | None = 
     columns = choose_columns(driver, first[1], COLUMNS)
     for frames, _ in (more or {}).values():
         columns = sorted({int(frames[np.abs(frames - c).argmin()]) for c in columns})
-    rows = {"driver": look_again.crops(driver, columns)}
+    rows = {first_row: look_again.crops(driver, columns)}
     if truth is not None:
         rows["truth"] = look_again.crops(truth, columns)
     for label, take in takes.items():

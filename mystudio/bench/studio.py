@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 import shlex
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from mystudio import bases, pipeline
 from mystudio.artifacts import load
-from mystudio.manifest import digest
+from mystudio.manifest import digest, open_folder
 from mystudio.recipe import STAGES, Recipe, resolve
 from mystudio.types import Avatar, Performance, Progress, Take, silent
 from mystudio.workspace import plain
+from selfscan.perceptual import load_perceptual
 from selfscan.types import Scan
 
 #: stage -> tables of the recipe that decide its result
 TABLES = {"scan": ("scan",), "avatar": ("scan", "invert", "personalize", "regress"),
           "take": ("scan", "invert", "personalize", "regress", "retarget", "reenact")}
+#: stage -> tables that its own command reads
+OWN = {"scan": TABLES["scan"], "avatar": TABLES["avatar"][1:], "take": ("retarget", "reenact")}
 FLOOR = ("reenact.steps=0",)  # codes straight from the regressor
 
 
@@ -69,7 +73,8 @@ class Studio:
         recipe = self.resolved(person, variant)
         return {"recipe": {stage: plain(getattr(recipe, stage)) for stage in STAGES if stage != "render"},
                 "base": bases.find_base(self.base).digest, "videos": [digest(path) for path in (person.video, *videos)],
-                "networks": [path.name for path in (self.identity_net, self.blendshapes) if path]}
+                "networks": [path.name for path in (self.identity_net, self.blendshapes) if path],
+                "perceptual": perceptual_name()}
 
     def scan(self, person: Person, variant: Variant = PLAIN, steps: list[str] | None = None) -> Path:
         """The scan of a person."""
@@ -103,10 +108,10 @@ class Studio:
         return out
 
     def report(self, take: Path, truth: Path | str | None = None, steps: list[str] | None = None) -> dict:
-        """What ``metrics.json`` of a take holds."""
+        """What ``metrics.json`` of a take holds, measured now."""
         out = take.with_suffix(".report")
         pipeline.run_evaluate(take, out, self.progress, truth=truth, identity_net=self.identity_net,
-                              blendshapes=self.blendshapes, device=self.device, force=self._force(out))
+                              blendshapes=self.blendshapes, device=self.device, force=True)
         nets = [("--truth", truth), ("--identity-net", self.identity_net), ("--blendshapes", self.blendshapes)]
         self._say(steps, "evaluate", take, out, *(word for name, file in nets if file for word in (name, file)))
         return json.loads((out / "metrics.json").read_text(encoding="utf-8"))
@@ -122,9 +127,10 @@ class Studio:
         return self.again and first
 
     def _options(self, stage: str, person: Person, variant: Variant) -> list[str]:
-        given = [o for o in (*self.options, *person.options, *variant.options) if o.split(".")[0] in TABLES[stage]]
+        every = (*self.options, *person.options, *variant.options)
+        last = {option.partition("=")[0]: option for option in every if option.split(".")[0] in OWN[stage]}
         recipe = [] if self.recipe == "default" else ["--recipe", str(self.recipe)]
-        return [*recipe, *(word for option in given for word in ("--option", option))]
+        return [*recipe, *(word for option in last.values() for word in ("--option", option))]
 
     def _say(self, steps: list[str] | None, verb: str, *words) -> None:
         """Remember the command that makes the same by hand; the last path before the options is the output."""
@@ -135,10 +141,14 @@ class Studio:
         steps.append(shlex.join(map(str, ("mystudio", verb, *inputs, "-o", out, *words[split:]))))
 
 
+@lru_cache(maxsize=1)
+def perceptual_name() -> str:
+    """The perceptual metric that there is: figures of different ones must not be mixed."""
+    return load_perceptual().name
+
+
 def open_take(path: Path) -> tuple[Avatar, Take, Performance, Scan]:
     """Read a take and all that it was made from."""
-    from mystudio.manifest import open_folder
-
     folder = open_folder(path, "take")
     avatar = folder.source("avatar")
     return (load(avatar, Avatar), load(path, Take), pipeline.load_performance(folder.source("performance")),

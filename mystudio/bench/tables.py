@@ -34,7 +34,7 @@ FRAMES = Column("frames", "frames", 0)
 LIKENESS = (Column("identity", "identity (cosine) ↑", 3), Column("own_spread", "own spread", 3))
 MOTION = (Column("pose", "pose (°) ↓"), Column("expression", "expression ↓", 3),
           Column("blendshapes", "52 weights ↓", 3), Column("gaze", "gaze ↓", 3))
-PIXELS = (Column("perceptual", "LPIPS ↓", 3), Column("psnr", "PSNR (dB) ↑"), Column("ssim", "SSIM ↑", 3))
+PIXELS = (Column("perceptual", "perceptual ↓", 3), Column("psnr", "PSNR (dB) ↑"), Column("ssim", "SSIM ↑", 3))
 STEADY = (Column("jitter", "jitter (× driver's)"), Column("sharpness", "mouth sharpness (×)"))
 COST = (Column("units", "measured", 0), Column("seconds", "s each", 3), Column("cpu_seconds", "CPU s each", 3),
         Column("wall", "stage, s", 1), Column("peak_mb", "peak memory (MB)", 0))
@@ -49,7 +49,7 @@ TABLES = (
           "There is no truth: expression and gaze are compared as changes from each one's median, keypoints part by "
           "part in the driver's shape, pose as it is."),
     Table("actors", "cross", "Actors, against the true cross-reenactment",
-          (FRAMES, *PIXELS, Column("keypoints", "keypoints (%) ↓"), *MOTION, *STEADY),
+          (FRAMES, *PIXELS, *LIKENESS, Column("keypoints", "keypoints (%) ↓"), *MOTION, *STEADY),
           "The truth is the scan's own actor rendered with the driver's exact motion."),
     Table("actors", "ceiling", "Actors: the gap to the ceiling, on the same frames",
           (FRAMES, *PIXELS, Column("keypoints", "keypoints (%) ↓"), *MOTION),
@@ -68,14 +68,18 @@ TABLES = (
 
 def write_tables(ledger: Ledger, path: Path) -> str:
     """Write all tables that have rows; return the markdown."""
-    parts = [markdown(table, rows) for table in TABLES if (rows := _rows_of(ledger, table))]
-    text = "# Measurements\n\n" + "\n".join(parts)
+    text = "# Measurements\n\n" + "\n".join(f"{markdown(*found)}\n{commands(found[1])}\n" for found in _found(ledger))
     write_bytes(path, text.encode())
     return text
 
 
+def shown(ledger: Ledger, part: str) -> str:
+    """The tables of one part without their commands, for a terminal."""
+    return "\n".join(markdown(table, rows) for table, rows in _found(ledger) if table.part == part)
+
+
 def markdown(table: Table, rows: Sequence[Mapping]) -> str:
-    """One table: labels, the columns that have any number, and below it the commands of each row."""
+    """One table: labels, and the columns that have any number."""
     names = [name for name in rows[0]["labels"] if name != "table"]
     columns = [c for c in table.columns if any(row["values"].get(c.value) is not None for row in rows)]
     head = ["", *names, *(c.title for c in columns)]
@@ -88,7 +92,7 @@ def markdown(table: Table, rows: Sequence[Mapping]) -> str:
     metric = sorted({row["values"]["metric"] for row in rows if row["values"].get("metric")})
     notes = [table.note] if table.note else []
     notes += [f"Perceptual metric: {', '.join(metric)}."] if metric else []
-    return "\n".join([f"## {table.title}", "", *notes, *([""] if notes else []), *lines, "", *_commands(rows), ""])
+    return "\n".join([f"## {table.title}", "", *notes, *([""] if notes else []), *lines, ""])
 
 
 def cell(value: float | str | None, digits: int) -> str:
@@ -98,15 +102,16 @@ def cell(value: float | str | None, digits: int) -> str:
     return value if isinstance(value, str) else f"{value:.{digits}f}"
 
 
-def _rows_of(ledger: Ledger, table: Table) -> list[dict]:
-    return [row for row in ledger.rows(table.part) if row["labels"].get("table") == table.group]
+def _found(ledger: Ledger) -> list[tuple[Table, list[dict]]]:
+    rows = {t: [row for row in ledger.rows(t.part) if row["labels"].get("table") == t.group] for t in TABLES}
+    return [(table, found) for table, found in rows.items() if found]
 
 
 def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(text.replace("|", "/") for text in cells) + " |"
 
 
-def _commands(rows: Sequence[Mapping]) -> list[str]:
+def commands(rows: Sequence[Mapping]) -> str:
     """Commands, each once: what made the whole table, then the steps by row."""
     made = sorted({row["command"] for row in rows})
     lines = ["<details><summary>Commands</summary>", "", *(f"`{command}`, which runs, row by row:" for command in made)]
@@ -116,4 +121,4 @@ def _commands(rows: Sequence[Mapping]) -> list[str]:
         new = [step for step in row["steps"] if step not in told]
         told |= set(new)
         lines += [f"- {number}: " + "; ".join(f"`{step}`" for step in new)] if new else []
-    return [*lines, "", "</details>"]
+    return "\n".join([*lines, "", "</details>", ""])

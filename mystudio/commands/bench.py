@@ -63,7 +63,7 @@ def real(folder, consent, scans, drivers, seconds, **rest):
 
     studio, ledger = _open(rest)
     case = part.RealCase(folder, consent, scans or part.SCANS, drivers or part.DRIVERS, seconds)
-    _finish(ledger, part.run(studio, ledger, case))
+    _finish(ledger, "real", part.run(studio, ledger, case))
 
 
 @bench.command(cls=Command, short_help="Synthetic actors, against the true cross-reenactment.")
@@ -86,7 +86,7 @@ def actors(actors_folder, people, performances, scan_seconds, seconds, size, cei
     studio, ledger = _open(rest)
     case = part.ActorsCase(actors_folder, part.PEOPLE[:people], part.DRIVERS[:performances], scan_seconds, seconds,
                            size, ceiling_every)
-    _finish(ledger, part.run(studio, ledger, case))
+    _finish(ledger, "actors", part.run(studio, ledger, case))
 
 
 @bench.command(cls=Command, short_help="What each part of the method is worth.")
@@ -119,7 +119,7 @@ def ablation(folder, consent, actors_folder, scans, variants, scan_seconds, seco
     real_case = RealCase(folder, consent, scans or (part.SCAN,), ()) if folder else None
     actors_case = ActorsCase(actors_folder, scan_seconds=scan_seconds, driver_seconds=seconds,
                              size=size) if actors_folder else None
-    _finish(ledger, part.run(studio, ledger, real_case, actors_case, part.chosen(variants)))
+    _finish(ledger, "ablation", part.run(studio, ledger, real_case, actors_case, part.chosen(variants)))
 
 
 @bench.command(cls=Command, short_help="Seconds and memory of each stage.")
@@ -144,7 +144,7 @@ def costs(folder, consent, scans, drivers, iterations, frames, paper_frames, len
     studio, ledger = _open(rest)
     case = RealCase(folder, consent, scans or ("scan-glasses",), drivers or ("driver-mouth",))
     wanted = part.CostsCase(case, iterations, frames=frames, paper_frames=paper_frames, lengths=tuple(lengths))
-    _finish(ledger, part.run(studio, ledger, wanted))
+    _finish(ledger, "costs", part.run(studio, ledger, wanted))
 
 
 def _open(rest: dict):
@@ -158,11 +158,11 @@ def _open(rest: dict):
     return studio, Ledger(out, shlex.join(["mystudio", *sys.argv[1:]]), rest["again"])
 
 
-def _finish(ledger, keys: list[str]) -> None:
-    from mystudio.bench.tables import write_tables
+def _finish(ledger, part: str, keys: list[str]) -> None:
+    from mystudio.bench.tables import shown, write_tables
 
-    text = write_tables(ledger, ledger.path.with_name("tables.md"))
-    answer(text, results=ledger.path, rows=len(keys), tables=ledger.path.with_name("tables.md"))
+    write_tables(ledger, ledger.path.with_name("tables.md"))
+    answer(shown(ledger, part).rstrip(), results=ledger.path, rows=len(keys), tables=ledger.path.with_name("tables.md"))
     if failed := ledger.failures(keys):
         raise Failure(f"{len(failed)} of {len(keys)} measurements failed and are tried again by the same command: "
                       + "; ".join(failed))

@@ -13,7 +13,7 @@ from mystudio.bench.child import Clock, peak_mb
 from mystudio.bench.ledger import Ledger
 from mystudio.bench.sheet import HEAD, LABEL, TILE, contact_sheet
 from mystudio.bench.studio import PLAIN, STRAIGHT, Person, Studio, Variant
-from mystudio.bench.tables import Column, Table, cell, markdown, write_tables
+from mystudio.bench.tables import Column, Table, cell, commands, markdown, write_tables
 from mystudio.engines.personal.solve import anchor_space
 from mystudio.errors import BadArtifact
 from selfscan import video
@@ -87,8 +87,9 @@ def test_a_table_shows_what_was_measured_and_every_rows_commands(tmp_path):
     assert lines[:4] == ["## Self", "", "Note.", "Perceptual metric: lpips-squeeze."]
     assert lines[5:9] == ["|  | scan | codes | PSNR |", "| ---: | --- | --- | ---: |", "| 1 | a/b | plain | 20.13 |",
                           "| 2 | a/b | straight | 19.00 |"]
-    assert "- 1: `mystudio scan`; `make plain`" in lines and "- 2: `make straight`" in lines
-    assert any("`mystudio bench real -o out`" in line for line in lines)
+    told = commands(ledger.rows()).splitlines()
+    assert "- 1: `mystudio scan`; `make plain`" in told and "- 2: `make straight`" in told
+    assert any("`mystudio bench real -o out`" in line for line in told)
     assert "held-out seconds" in write_tables(ledger, tmp_path / "tables.md") == (tmp_path / "tables.md").read_text()
     assert cell(None, 2) == "–" and cell(3.14159, 0) == "3"
 
