@@ -28,9 +28,9 @@ MAX_ROLLBACKS = 5
 class TuneSettings:
     """How the generator is tuned."""
 
-    steps: int = 1500  # optimisation steps (MyStyle: 1000 passes over the images at batch 1)
-    batch: int = 8  # images a step (MyStyle: 1)
-    rate: float = 2e-3  # Adam step at the start (MyStyle: 3e-4, constant)
+    steps: int = 2000  # optimisation steps (MyStyle: 1000 passes over the images at batch 1)
+    batch: int = 4  # images a step (MyStyle: 1)
+    rate: float = 8e-3  # Adam step at the start (MyStyle: 3e-4, constant)
     decay: bool = True  # cosine decay of the rate to a twentieth; False = constant, as MyStyle
     perceptual: float = 1.0  # weight of the perceptual distance (MyStyle: 1)
     pixel: float = 1.0  # weight of the mean squared error (MyStyle: 1)
