@@ -151,9 +151,14 @@ class Perceptual(nn.Module):
         for i in range(0, n, rows):
             block = self.embed_images(images[i : i + rows], batch)
             out[i : i + rows, i : i + rows] = pairwise(block)
+            centre = block.mean(0)
+            block -= centre  # distances do not change, rounding shrinks
+            norm = np.array([row @ row for row in block])
             for j in range(i + rows, n, batch):
-                cross = _cross(block, self.embed_images(images[j : j + batch], batch))
+                others = self.embed_images(images[j : j + batch], batch) - centre
+                cross = np.maximum(norm[:, None] + np.square(others).sum(1) - 2 * (block @ others.T), 0)
                 out[i : i + rows, j : j + batch], out[j : j + batch, i : i + rows] = cross, cross.T
+            del block  # before the next one is made
         return out
 
     def _sketch(self, flat: Tensor, dims: int) -> Tensor:
@@ -220,12 +225,6 @@ def load_perceptual(net: str = "auto", weights: str | Path | None = None) -> Per
 
 def _gap(a: Tensor, b: Tensor) -> Tensor:
     return (a - b).square().sum((1, 2, 3))
-
-
-def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    centre = b.mean(0)
-    a, b = a - centre, b - centre
-    return np.maximum((a * a).sum(1)[:, None] + (b * b).sum(1)[None] - 2 * a @ b.T, 0)
 
 
 def _to_input(images: np.ndarray) -> Tensor:
