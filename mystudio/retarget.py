@@ -137,7 +137,8 @@ def retarget(performance: Performance, neutral: Tensor, statistics: dict[str, Te
     weights = torch.ones(len(KEYPOINTS))
     if settings.keypoints == "half":
         weights[1::2] = 0
-    mouth, mouth_mask, irises, iris_mask = patches.targets(performance.mouth, performance.irises, marks, statistics)
+    mouth, mouth_mask, irises, iris_mask = patches.targets(performance.mouth, performance.irises, marks, statistics,
+                                                           torch.as_tensor(usable))
     change = relative_motion(marks, driver_neutral)
     change = torch.as_tensor(smooth_over_time(change.numpy(), settings.smooth, usable))
     return Motion(target, weights, change, mouth, mouth_mask, irises, iris_mask,

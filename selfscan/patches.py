@@ -96,8 +96,8 @@ def statistics(images: Tensor, landmarks: Tensor) -> dict[str, Tensor]:
             "iris": _moments(irises.flatten(0, 1), iris_mask.flatten(0, 1))}
 
 
-def targets(mouth: np.ndarray, irises: np.ndarray, landmarks: Tensor, wanted: dict[str, Tensor]
-            ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def targets(mouth: np.ndarray, irises: np.ndarray, landmarks: Tensor, wanted: dict[str, Tensor],
+            valid: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The driver's patches in the avatar's colours, and their masks.
 
     Colours are matched by mean and spread over the whole clip: light and skin differ between two recordings,
@@ -105,14 +105,15 @@ def targets(mouth: np.ndarray, irises: np.ndarray, landmarks: Tensor, wanted: di
 
     Args:
         mouth: [T, 24, 32, 3] uint8. irises: [T, 2, 16, 32, 3] uint8. landmarks: [T, 478, 3] of the driver, in crops.
-        wanted: ``statistics`` of the avatar.
+        wanted: ``statistics`` of the avatar. valid: [T] bool, frames whose colours count; None = all.
     Returns: mouth [T, 3, 24, 32], mouth mask, irises [T, 2, 3, 16, 32], iris mask.
     """
     mouth_mask, iris_mask = masks(landmarks)
     m = torch.as_tensor(mouth).permute(0, 3, 1, 2).float() / 127.5 - 1
     e = torch.as_tensor(irises).permute(0, 1, 4, 2, 3).float() / 127.5 - 1
-    m = _match(m, _moments(m, mouth_mask), wanted["mouth"])
-    e = _match(e, _moments(e.flatten(0, 1), iris_mask.flatten(0, 1)), wanted["iris"])
+    use = slice(None) if valid is None else valid
+    m = _match(m, _moments(m[use], mouth_mask[use]), wanted["mouth"])
+    e = _match(e, _moments(e[use].flatten(0, 1), iris_mask[use].flatten(0, 1)), wanted["iris"])
     return m, mouth_mask, e, iris_mask
 
 

@@ -3,13 +3,14 @@
 z of the base holds 32 look factors, then 26 motion factors (the base's metadata says so).
 """
 
-from functools import lru_cache
+from functools import cache
 from types import SimpleNamespace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mystudio import engines
 from mystudio.bases import find_base
 from mystudio.engines.personal.regress import RegressSettings
 from mystudio.engines.personal.solve import SolveSettings
@@ -25,6 +26,7 @@ from selfscan.types import Alignment, Consent, Coverage, FaceTrack, Observation,
 
 LOOK, MOTION = slice(0, 32), slice(32, 58)
 CONSENT = Consent("Ada Nobody", "does not exist", "2024-01-01T00:00:00Z", "0" * 64, fictional=True)
+MISSING = (5,)  # frames of a driving clip in which nothing is found
 SETTINGS = SimpleNamespace(
     invert=InvertSettings(blind_steps=12, rate=0.1),
     personalize=TuneSettings(steps=24, batch=4, check_every=12),
@@ -65,7 +67,7 @@ def eight_bit(images: Tensor) -> np.ndarray:
     return (images * 127.5 + 127.5).round().byte().permute(0, 2, 3, 1).numpy()
 
 
-@lru_cache(maxsize=1)
+@cache
 def scan(count: int = 24) -> Scan:
     """A scan of one person with many motions."""
     images, marks = person(motions(count, seed=0))
@@ -88,9 +90,7 @@ def performance(motion: Tensor, missing: tuple[int, ...] = (), look: int = 5) ->
     return Performance(seen, eight_bit(mouth), eight_bit(irises.flatten(0, 1)).reshape(-1, 2, *patches.IRIS_SIZE, 3))
 
 
-@lru_cache(maxsize=1)
-def avatar() -> Avatar:
-    """The scanned person's avatar, made by the personal engine in a few steps."""
-    from mystudio.engines import personal
-
-    return personal.personalize(scan(), find_base("actors128"), SETTINGS)
+@cache
+def avatar(engine: str = "personal") -> Avatar:
+    """The scanned person's avatar, made by an engine in a few steps."""
+    return engines.named(engine).personalize(scan(), find_base("actors128"), SETTINGS)

@@ -66,7 +66,8 @@ def _evaluate(problem: Problem, codes: Tensor, rows: Tensor) -> tuple[Tensor, di
         part = slice(first, first + problem.settings.batch)
         seen = measure(problem.mesh, problem.images(codes[part]), problem.shape)
         outputs.append(output_vector(seen.landmarks, seen.mouth, seen.irises))
-        terms.append(data_terms(seen, problem.motion, rows[part]))
+        valid = problem.motion.valid[rows[part]].to(codes.dtype)  # a frame without a face asks for nothing
+        terms.append({k: v * valid for k, v in data_terms(seen, problem.motion, rows[part]).items()})
     return torch.cat(outputs), {k: torch.cat([t[k] for t in terms]) for k in terms[0]}
 
 
