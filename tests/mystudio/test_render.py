@@ -178,3 +178,45 @@ def test_landmarks_of_the_crop_fit_the_alignment(performance):
     moved = apply(seen.alignment.crop_from_frame, seen.track.landmarks[..., :2]) / seen.alignment.size
     np.testing.assert_allclose(moved, seen.landmarks[..., :2], atol=1e-4)
     assert module.NO_FACE == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("view", ["aligned", "paste"])
+def test_memory_does_not_grow_with_the_clip(tiny_avatar, take, performance, tmp_path, view):
+    """Five times the frames, the same peak but for the clip's own landmarks; the first clip warms the allocator."""
+    import resource
+
+    def peak(repeats):
+        clip, acted = _longer(performance, take, repeats, tmp_path)
+        count = sum(1 for _ in frames(tiny_avatar, acted, clip, settings(view=view)))
+        assert count == repeats * len(take)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # MB
+
+    short = peak(12)
+    assert peak(60) - short < 60
+
+
+def _longer(performance, take, repeats, folder):
+    import itertools
+
+    seen = performance.observation
+    images = [frame for _, frame in video.read(seen.video)]
+    path = folder / f"{repeats}.mp4"
+    times = np.arange(repeats * len(images)) / 25
+    video.write(path, itertools.chain.from_iterable(itertools.repeat(images, repeats)), times)
+    per_frame = {
+        f.name: np.concatenate([getattr(seen.track, f.name)] * repeats)
+        for f in dataclasses.fields(seen.track)
+        if f.name not in ("frame_size", "times")
+    }
+    track = dataclasses.replace(seen.track, times=times, **per_frame)
+    transforms = np.concatenate([seen.alignment.crop_from_frame] * repeats)
+    seen = dataclasses.replace(
+        seen, track=track, alignment=dataclasses.replace(seen.alignment, crop_from_frame=transforms),
+        landmarks=np.concatenate([seen.landmarks] * repeats), presence=np.concatenate([seen.presence] * repeats),
+        video=str(path),
+    )  # fmt: skip
+    acted = dataclasses.replace(
+        take, codes=take.codes.repeat(repeats, 1, 1), outcome=np.tile(take.outcome, repeats), times=times, losses={}
+    )
+    return dataclasses.replace(performance, observation=seen), acted
