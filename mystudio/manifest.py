@@ -166,9 +166,9 @@ def _parse_manifest(folder: Path) -> Manifest:
     from pydantic import TypeAdapter, ValidationError
 
     file = folder / MANIFEST
-    hint = "give the folder of an artifact, or make it again"
+    hint = "give a file or the folder of an artifact, or make it again"
     if not file.is_file() or file.stat().st_size > MAX_MANIFEST_BYTES:
-        raise BadArtifact(f"{folder} is not an artifact (no usable {MANIFEST}); {hint}")
+        raise BadArtifact(f"{folder} is a folder without a usable {MANIFEST}; {hint}")
     try:
         manifest = TypeAdapter(Manifest).validate_json(file.read_bytes(), strict=True)
     except ValidationError as error:

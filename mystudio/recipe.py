@@ -28,14 +28,13 @@ else:
     import tomli as tomllib
 
 if TYPE_CHECKING:
-    from selfscan.scan import ScanSettings
-
     from mystudio.engines.personal.regress import RegressSettings
     from mystudio.engines.personal.solve import SolveSettings
     from mystudio.engines.personal.tune import TuneSettings
     from mystudio.invert import InvertSettings
     from mystudio.render import RenderSettings
     from mystudio.retarget import RetargetSettings
+    from selfscan.scan import ScanSettings
 
 #: table of a recipe -> where its settings live
 STAGES = {
@@ -163,6 +162,8 @@ def _validate(stage: str, table: Any, source: str) -> Any:
     for where, value in _check_keys(cls, table, f"{source}: [{stage}]"):
         if isinstance(value, float) and not math.isfinite(value):
             raise BadRecipe(f"{where}: expected a finite number, got {value}; try `mystudio recipe show`")
+        if isinstance(value, (int, float)) and value < 0:  # no stage has a meaning for less than nothing
+            raise BadRecipe(f"{where}: expected 0 or more, got {value}; try `mystudio recipe show`")
     try:
         return TypeAdapter(cls).validate_json(json.dumps(table), strict=True)
     except TypeError as error:  # TOML dates and times have no place in a recipe

@@ -96,6 +96,7 @@ def test_options_override(one_stage, options, expected):
     ("[tune]\nsteps = 0\n", [], "expected at least 1"),
     ("[tune]\nwidth = nan\n", [], "finite"),
     ("[tune]\nwidth = inf\n", [], "finite"),
+    ("[tune]\nwidth = -0.1\n", [], "0 or more"),
     ("[tune]\nwidth = 2024-01-01\n", [], "date"),
     ("[tune\n", [], "not valid TOML"),
     ("[tune]\nsteps = 1\nsteps = 2\n", [], "not valid TOML"),
