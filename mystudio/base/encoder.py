@@ -81,7 +81,9 @@ def train_encoder(generator, look_factors: int | None, settings: EncoderSettings
     pairs = pairs or sample_pairs(generator, look_factors, settings, progress)
     draw = torch.Generator().manual_seed(settings.seed + 1)
     held = max(1, len(pairs.w) // 20)
-    encoder = Encoder(generator.w_dim)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        encoder = Encoder(generator.w_dim)
     flat = pairs.w.flatten(0, 1)
     encoder.mean.copy_(flat.mean(0))
     encoder.spread.copy_(flat.std(0).clamp_min(1e-4))

@@ -54,10 +54,17 @@ class Regressor(nn.Module):
         return self.output_mean + self.output_scale * (self.linear(x) + self.forward_net(x))
 
     def jacobian(self, code: Tensor) -> Tensor:
-        """d output / d code, [B, M, K]."""
-        from torch.func import jacfwd, vmap
-
-        return vmap(jacfwd(lambda c: self.predict(c[None])[0]))(code)
+        """d output / d code, [B, M, K]: all K directions pushed through the layers."""
+        x = (code - self.code_mean) / self.code_scale
+        push = torch.diag_embed((1 / self.code_scale).expand_as(x))
+        straight = self.linear.weight @ push
+        for layer in self.forward_net:
+            if isinstance(layer, nn.Linear):
+                x, push = layer(x), layer.weight @ push
+            else:  # SiLU: x s(x) has the slope s + x s (1 - s)
+                s = x.sigmoid()
+                x, push = x * s, (s + x * s * (1 - s))[..., None] * push
+        return self.output_scale[:, None] * (straight + push)
 
     @classmethod
     def load(cls, state: dict[str, Tensor]) -> Regressor:
@@ -130,7 +137,9 @@ def train_regressor(samples: Samples, space: AnchorSpace, scan_landmarks: Tensor
     codes, marks, outputs = samples.codes, samples.landmarks, samples.outputs
     motion = relative_motion(marks, neutral).flatten(1)
     real = relative_motion(scan_landmarks, neutral).flatten(1)
-    net = Regressor(motion.shape[1], codes.shape[1], outputs.shape[1])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        net = Regressor(motion.shape[1], codes.shape[1], outputs.shape[1])
     for name, values in (("motion", torch.cat([motion, real])), ("code", codes), ("output", outputs)):
         getattr(net, f"{name}_mean").copy_(values.mean(0))
         scale = values.std(0)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -160,5 +161,5 @@ def _read(path: Path) -> Solved | None:
         with np.load(path, allow_pickle=False) as z:
             terms = {k[5:]: z[k] for k in z.files if k.startswith("loss.")}
             return Solved(torch.as_tensor(z["codes"]), z["outcome"], terms)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return None
