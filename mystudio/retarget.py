@@ -7,12 +7,15 @@ not publish its list; ours is the table below.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+import selfscan
 from mystudio.latents import smooth_over_time
 from mystudio.types import Motion, Performance
 from selfscan import patches
@@ -88,27 +91,49 @@ def relative_motion(landmarks: Tensor, neutral: Tensor) -> Tensor:
     return (normalise(landmarks, 1.0) - normalise(neutral, 1.0)) * (0.05 / size)
 
 
-def find_neutral(landmarks: np.ndarray, usable: np.ndarray) -> int:
-    """Index of the most neutral frame: mouth shut, eyes open, brows and pose at the clip's median.
+def neutral_scores(landmarks: np.ndarray, usable: np.ndarray) -> np.ndarray:
+    """How far each frame is from a neutral face, [T]; lower is better, unusable frames are far away.
 
-    A frame is scored by its distance to the median normalised keypoints, plus its mouth opening; the first frame
-    has no special right. (Users of such tools complain that frame 0 must be neutral.)
+    The shape of every part, at unit size, is compared with a measured neutral face (``selfscan/data/neutral.npz``:
+    synthetic people without any motion) and, less, with the clip's own median, which knows the person's proportions
+    but not whether he smiled throughout. An open mouth and a turned head count extra. Frame 0 has no special right.
 
     Args:
         landmarks: [T, 478, 3] in crops. usable: [T] bool.
     """
-    points = normalise(torch.as_tensor(landmarks, dtype=torch.float32), part_offsets=0.5).numpy()
+    usable = usable if usable.any() else np.ones(len(usable), bool)
+    points = _unit_parts(torch.as_tensor(landmarks, dtype=torch.float32))
+    middle = points[torch.as_tensor(usable)].median(0).values
+    away = (points - _unit_parts(_reference())).norm(dim=-1).mean(1) + 0.5 * (points - middle).norm(dim=-1).mean(1)
     eye = np.linalg.norm(landmarks[:, 33, :2] - landmarks[:, 263, :2], axis=1)
     gap = np.linalg.norm(landmarks[:, 13, :2] - landmarks[:, 14, :2], axis=1) / eye
-    lids = (np.linalg.norm(landmarks[:, 159, :2] - landmarks[:, 145, :2], axis=1)
-            + np.linalg.norm(landmarks[:, 386, :2] - landmarks[:, 374, :2], axis=1)) / eye
     turn = np.abs(landmarks[:, 33, 2] - landmarks[:, 263, 2]) / eye
-    usable = usable if usable.any() else np.ones(len(usable), bool)
-    middle = np.median(points[usable], axis=0)
-    away = np.sqrt(np.square(points - middle).sum(-1)).mean(1) / eye
-    shut = np.maximum(0, 0.8 * np.median(lids[usable]) - lids)
-    score = away + 0.5 * gap + 1.0 * shut + 0.3 * turn + np.where(usable, 0, 1e6)
-    return int(score.argmin())
+    return away.numpy() + gap + 0.3 * turn + np.where(usable, 0, 1e6)
+
+
+def _unit_parts(landmarks: Tensor) -> Tensor:
+    """Keypoints of each part at zero mean and unit size, z at half weight, [..., 66, 3]."""
+    points = keypoints_of(landmarks)
+    points = points - part_means(points)
+    size = part_means(points.square().sum(-1, keepdim=True)).sqrt()
+    return points / size * torch.tensor([1.0, 1.0, 0.5])
+
+
+def find_neutral(landmarks: np.ndarray, usable: np.ndarray) -> int:
+    """Index of the most neutral frame (``neutral_scores``)."""
+    return int(neutral_scores(landmarks, usable).argmin())
+
+
+def neutral_face(landmarks: np.ndarray, usable: np.ndarray, frames: int = 5) -> Tensor:
+    """The person's neutral landmarks [478, 3], in crops: the mean of the most neutral frames."""
+    best = np.argsort(neutral_scores(landmarks, usable), kind="stable")[:max(1, min(frames, int(usable.sum())))]
+    return torch.as_tensor(landmarks[best].mean(0), dtype=torch.float32)
+
+
+@lru_cache(maxsize=1)
+def _reference() -> Tensor:
+    with np.load(Path(selfscan.__file__).parent / "data/neutral.npz", allow_pickle=False) as z:
+        return torch.as_tensor(z["landmarks"])
 
 
 def retarget(performance: Performance, neutral: Tensor, statistics: dict[str, Tensor],
@@ -127,7 +152,7 @@ def retarget(performance: Performance, neutral: Tensor, statistics: dict[str, Te
     usable = seen.track.valid & (seen.presence > 0.5)
     marks = torch.as_tensor(seen.landmarks, dtype=torch.float32)
     if driver_neutral is None:
-        driver_neutral = marks[find_neutral(seen.landmarks, usable)]
+        driver_neutral = neutral_face(seen.landmarks, usable)
     shape = dict(part_offsets=settings.part_offsets, depth=settings.depth)
     driver = normalise(marks, **shape)
     driver = torch.as_tensor(smooth_over_time(driver.numpy(), settings.smooth, usable))

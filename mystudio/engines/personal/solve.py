@@ -34,12 +34,12 @@ class SolveSettings:
     method: Literal["gauss-newton", "adam"] = "gauss-newton"
     space: Literal["axes", "hull", "softplus"] = "axes"  # adam only: principal axes, exact hull, or MyStyle's alpha
     start: Literal["regressor", "previous"] = "regressor"  # adam only; previous = the last frame's solution (PGR)
-    steps: int = 6  # optimisation steps a frame (MyStyle: up to 1000, Adam)
+    steps: int = 4  # optimisation steps a frame (MyStyle: up to 1000, Adam)
     rate: float = 5e-3  # adam only: step (MyStyle: 5e-3)
     keypoint: float = 1.0  # weight of the keypoints, in (1 % of the crop)^2
     mouth: float = 20.0  # weight of the mouth-cavity pixels, images in [-1, 1]
     iris: float = 20.0  # weight of the iris pixels
-    prior: float = 0.02  # weight of the squared distance to the regressor's code (in anchor deviations, mean of axes)
+    prior: float = 1.0  # weight of the squared distance to the regressor's code (in anchor deviations, mean of axes)
     hull: float = 0.3  # weight of the squared distance to the dilated hull
     dilation: float = 2.0  # of the convex hull of the anchors; 1 = the hull itself (MyStyle, N = 100: 4)
     delta: float = 10.0  # adam only: weight of per-layer offsets (MyStyle: 10)
