@@ -54,7 +54,8 @@ def cut(images: Tensor, crop_from_patch: Tensor, size: tuple[int, int]) -> Tenso
     theta[..., 2] -= 1  # crops 0..1 to grid_sample's -1..1
     ys = torch.linspace(-1 + 1 / height, 1 - 1 / height, height, device=images.device) * (height / width)
     xs = torch.linspace(-1 + 1 / width, 1 - 1 / width, width, device=images.device)
-    grid = torch.stack([xs.expand(height, width), ys[:, None].expand(height, width), torch.ones(height, width)], -1)
+    ones = torch.ones(height, width, device=images.device)
+    grid = torch.stack([xs.expand(height, width), ys[:, None].expand(height, width), ones], -1)
     grid = torch.einsum("nij,hwj->nhwi", theta.to(images.dtype), grid.to(images))
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 

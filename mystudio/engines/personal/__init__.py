@@ -44,7 +44,8 @@ def personalize(scan, base, settings, progress: Progress = silent, journal: Path
     anchors = invert.invert(generator, encoder, perceptual, images, marks, neutral, settings.invert, progress)
     show = _preview_writer(journal) if journal else None
     tuned, info = tune.tune(generator, anchors, images, perceptual, settings.personalize, progress, journal, show)
-    space, mesh = AnchorSpace.of(anchors, settings.regress.rank), load_facemesh()
+    anchors, images, marks, neutral = anchors.cpu(), images.cpu(), marks.cpu(), neutral.cpu()
+    space, mesh = AnchorSpace.of(anchors, settings.regress.rank), load_facemesh(device=device)
     samples = regress.sample(tuned, mesh, space, settings.regress, progress)
     net, figures = regress.train_regressor(samples, space, marks, neutral, settings.regress)
     return Avatar(generator=tuned, anchors=anchors, anchor_ids=scan.frame_index, anchor_keypoints=marks,
@@ -64,6 +65,7 @@ def reenact(avatar: Avatar, performance: Performance, settings, progress: Progre
     from mystudio.engines.personal.solve import solve
     from mystudio.retarget import retarget
 
+    avatar.generator.to(device)
     motion = retarget(performance, avatar.neutral, avatar.statistics, settings.retarget)
     return solve(avatar, motion, settings.retarget, settings.reenact, progress, journal)
 
@@ -73,7 +75,8 @@ def decode(avatar: Avatar, take: Take, frames: slice = slice(None)) -> Styles:
     """Styles of a take's frames."""
     from mystudio.engines.personal.solve import anchor_space
 
-    return avatar.generator.styles(anchor_space(avatar).decode(take.codes[frames]))
+    ws = anchor_space(avatar).decode(take.codes[frames])
+    return avatar.generator.styles(ws.to(next(avatar.generator.parameters()).device))
 
 
 def images_of(scan, resolution: int) -> Tensor:

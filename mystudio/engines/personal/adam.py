@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mystudio import losses
-from mystudio.engines.personal.measure import data_terms, measure
+from mystudio.engines.personal.measure import data_terms
 from mystudio.engines.personal.solve import CONVERGED, MAX_STEPS, Problem, Solved
 from mystudio.latents import hull_weights, softplus_weights
 
@@ -47,7 +47,7 @@ def _solve_batch(problem: Problem, rows: Tensor, begin: Tensor, last: Tensor | N
     outcome = np.full(len(rows), MAX_STEPS)
     for _ in range(s.steps):
         codes = chart.codes()
-        seen = measure(problem.mesh, problem.images(codes), problem.shape)
+        seen = problem.see(codes)
         now = data_terms(seen, problem.motion, rows) | chart.terms()
         now["temporal"] = _temporal(codes, last, problem.linked[begins:int(rows[-1])])
         now["prior"] = (codes.mean(1) - problem.start[rows]).square().mean(1)

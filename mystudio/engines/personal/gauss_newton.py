@@ -15,7 +15,7 @@ import torch
 from scipy.linalg import LinAlgError, solveh_banded
 from torch import Tensor
 
-from mystudio.engines.personal.measure import Residual, data_terms, measure, output_vector
+from mystudio.engines.personal.measure import Residual, data_terms, output_vector
 from mystudio.engines.personal.solve import CONVERGED, MAX_STEPS, Problem, Solved
 
 
@@ -64,7 +64,7 @@ def _evaluate(problem: Problem, codes: Tensor, rows: Tensor) -> tuple[Tensor, di
     outputs, terms = [], []
     for first in range(0, len(rows), problem.settings.batch):
         part = slice(first, first + problem.settings.batch)
-        seen = measure(problem.mesh, problem.images(codes[part]), problem.shape)
+        seen = problem.see(codes[part])
         outputs.append(output_vector(seen.landmarks, seen.mouth, seen.irises))
         valid = problem.motion.valid[rows[part]].to(codes.dtype)  # a frame without a face asks for nothing
         terms.append({k: v * valid for k, v in data_terms(seen, problem.motion, rows[part]).items()})

@@ -35,6 +35,10 @@ class Measured:
     mouth: Tensor  # [B, 3, h, w]
     irises: Tensor  # [B, 2, 3, h, w]
 
+    def to(self, device: torch.device) -> Measured:
+        """The same on another device."""
+        return Measured(*(getattr(self, f).to(device) for f in ("landmarks", "keypoints", "mouth", "irises")))
+
 
 def measure(mesh, images: Tensor, shape: RetargetSettings) -> Measured:
     """Look at generated images [B, 3, H, W]; differentiable. Where patches sit is taken as given (no gradient)."""

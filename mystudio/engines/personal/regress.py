@@ -116,12 +116,14 @@ def look(generator, mesh, space: AnchorSpace, codes: Tensor, progress: Progress 
          ) -> tuple[Tensor, Tensor, Tensor]:
     """Synthesize codes [S, K]: landmarks [S, 478, 3], output vectors [S, M], face presence [S]."""
     marks, outputs, presence = [], [], []
+    device = next(generator.parameters()).device
     for first in range(0, len(codes), batch):
-        images = generator(generator.broadcast(space.decode(codes[first:first + batch]))).clamp(-1, 1)
+        w = space.decode(codes[first:first + batch]).to(device)
+        images = generator(generator.broadcast(w)).clamp(-1, 1)
         m, p = crop_landmarks(mesh, images)
-        outputs.append(output_vector(m, *patches.mouth_and_irises(images, m)))
-        marks.append(m)
-        presence.append(p)
+        outputs.append(output_vector(m, *patches.mouth_and_irises(images, m)).cpu())
+        marks.append(m.cpu())
+        presence.append(p.cpu())
         progress("look", min(first + batch, len(codes)), len(codes))
     return torch.cat(marks), torch.cat(outputs), torch.cat(presence)
 

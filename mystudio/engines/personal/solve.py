@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mystudio.engines.personal.measure import Weights
+from mystudio.engines.personal.measure import Measured, Weights, measure
 from mystudio.engines.personal.regress import Regressor
 from mystudio.latents import AnchorSpace
 from mystudio.retarget import RetargetSettings
@@ -70,8 +70,12 @@ class Problem:
 
     def images(self, codes: Tensor) -> Tensor:
         """Codes [B, K] or [B, L, K] -> images [B, 3, H, W]."""
-        w = self.space.decode(codes)
+        w = self.space.decode(codes).to(next(self.generator.parameters()).device)
         return self.generator(w if codes.ndim == 3 else self.generator.broadcast(w))
+
+    def see(self, codes: Tensor) -> Measured:
+        """Synthesize on the generator's device and measure; the small results come back to the codes' device."""
+        return measure(self.mesh, self.images(codes), self.shape).to(codes.device)
 
 
 @dataclass
@@ -97,8 +101,8 @@ def solve(avatar: Avatar, motion: Motion, shape: RetargetSettings = RetargetSett
     regressor = Regressor.load(avatar.regressor)
     space = anchor_space(avatar)
     start = _fill(regressor.code(motion.change), motion.valid)
-    problem = Problem(avatar.generator, load_facemesh(), space, regressor, motion, shape, settings, start,
-                      _linked(motion.times))
+    mesh = load_facemesh(device=next(avatar.generator.parameters()).device)
+    problem = Problem(avatar.generator, mesh, space, regressor, motion, shape, settings, start, _linked(motion.times))
     windows = [range(k, min(k + settings.window, len(motion))) for k in range(0, len(motion), settings.window)]
     done: list[Solved] = []
     for k, frames in enumerate(windows):
