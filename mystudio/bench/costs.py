@@ -105,12 +105,12 @@ class _Trial:
             settings = self.studio.settings(self.person, PLAIN, driver) | {"options": chosen}
             keys += self._measure(f"{frames}-frames-{stage[4:]}",
                                   {"table": "length", "driving frames": str(frames), "stage": stage[4:]},
-                                  settings, stage, arguments, self.studio.recipe, chosen)
+                                  settings, stage, arguments, self.studio.recipe, chosen, phases=False)
         return keys
 
     def _measure(self, name: str, labels: Mapping[str, str], settings: dict, stage: str, arguments: Mapping[str, Any],
-                 recipe: str, options: list[str]) -> list[str]:
-        """One row for the whole stage, then one for each of its phases."""
+                 recipe: str, options: list[str], phases: bool = True) -> list[str]:
+        """One row for the whole stage, then one for each of its phases where they are wanted."""
         key = f"costs/{name}/stage"
         call = {"stage": stage, "arguments": {n: str(v) if isinstance(v, Path) else v for n, v in arguments.items()},
                 "recipe": recipe, "options": options}
@@ -121,11 +121,12 @@ class _Trial:
             _forget_halves(Path(arguments["out"]))
             return _started(words)
 
-        row = self.ledger.measure(key, settings, {**labels, "phase": "all", "unit": ""}, measure)
-        if "error" in row:
+        whole = {**labels, "phase": "all", "unit": ""} if phases else labels
+        row = self.ledger.measure(key, settings, whole, measure)
+        if "error" in row or not phases:
             return [key]
-        keys, phases = [key], row["values"]["phases"]
-        for phase, cost in phases.items():
+        keys = [key]
+        for phase, cost in row["values"]["phases"].items():
             keys.append(f"costs/{name}/{phase.replace(' ', '-')}")
             if row["new"] or not self.ledger.find(keys[-1]):
                 part = {"of": row["when"], "phase": phase}  # belongs to its stage's row, never measured alone
