@@ -15,6 +15,7 @@ import torch
 from scipy.linalg import LinAlgError, solveh_banded
 from torch import Tensor
 
+from mystudio import losses
 from mystudio.engines.personal.measure import Residual, data_terms, output_vector
 from mystudio.engines.personal.solve import CONVERGED, MAX_STEPS, Problem, Solved
 
@@ -44,8 +45,9 @@ def solve_window(problem: Problem, frames: range, last: Tensor | None, tick: Cal
         new_outputs, new_terms = _evaluate(problem, trial, rows)
         jacobian = _broyden(jacobian, move, new_outputs - outputs)
         value = _objective(problem, trial, new_terms, problem.start[rows])
-        better = value < best
-        settled = better & (value > best * (1 - s.tolerance)) | (settled & ~better)
+        now, then = best + _unrest(problem, codes, rows, fixed), value + _unrest(problem, trial, rows, fixed)
+        better = then < now
+        settled = better & (then > now * (1 - s.tolerance)) | (settled & ~better)
         damping = torch.where(better, damping * 0.3, damping * 8).clamp(1e-3, 1e4)
         codes = torch.where(better[:, None], trial, codes)
         outputs = torch.where(better[:, None], new_outputs, outputs)
@@ -72,12 +74,20 @@ def _evaluate(problem: Problem, codes: Tensor, rows: Tensor) -> tuple[Tensor, di
 
 
 def _objective(problem: Problem, codes: Tensor, terms: dict[str, Tensor], start: Tensor) -> Tensor:
-    """Per frame, without the temporal term (a frame is judged on its own; neighbours move at the same time)."""
+    """Per frame, without the temporal term (``_unrest``)."""
     s = problem.settings
     prior = (codes - start).square().mean(1)
     hull = problem.space.outside(codes, s.dilation).square() / problem.space.rank if s.hull else 0.0
     value = s.keypoint * terms["keypoint"] + s.mouth * terms["mouth"] + s.iris * terms["iris"]
     return value + s.prior * prior + s.hull * hull
+
+
+def _unrest(problem: Problem, codes: Tensor, rows: Tensor, fixed: Tensor | None) -> Tensor:
+    """The temporal term, half of each change to either frame; neighbours are taken to move at the same time."""
+    term = losses.temporal(codes, problem.linked[rows[:-1]])
+    if fixed is not None:
+        term[0] += (codes[0] - fixed).square().mean()
+    return problem.settings.temporal * term
 
 
 def _step(problem, residual: Residual, outputs, jacobian, codes, rows, damping, seen, fixed) -> Tensor:

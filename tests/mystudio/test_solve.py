@@ -1,0 +1,386 @@
+"""The solvers: their algebra against dense truth, and codes that are known because the clip was made from them."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import actor_avatar
+import numpy as np
+import pytest
+import torch
+
+from mystudio.engines.personal import adam, gauss_newton
+from mystudio.engines.personal.measure import Measured, Residual, Weights, data_terms, measure, output_vector
+from mystudio.engines.personal.regress import Regressor
+from mystudio.engines.personal.solve import (
+    CONVERGED,
+    HELD,
+    MAX_STEPS,
+    NO_FACE,
+    Problem,
+    SolveSettings,
+    _fill,
+    _hold,
+    anchor_space,
+    solve,
+)
+from mystudio.latents import hull_weights
+from mystudio.retarget import RetargetSettings, normalise, relative_motion
+from mystudio.types import Avatar, Motion, Take
+from selfscan import patches
+from selfscan.facemesh import crop_landmarks, load_facemesh
+
+SHAPE = RetargetSettings(motion="absolute", smooth=0.0)
+FAST = SolveSettings(steps=4, window=8, prior=0.001)
+
+
+def draw(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def random_motion(frames: int, valid: torch.Tensor | None = None, seed: int = 0) -> Motion:
+    """Random aims; patches and masks are constant over squares of 4 x 4 px, so that pooling loses nothing."""
+    def squares(*shape, step):
+        small = torch.rand(*shape, generator=torch.Generator().manual_seed(seed + step))
+        return small.repeat_interleave(4, -2).repeat_interleave(4, -1)
+
+    weights = torch.rand(66, generator=torch.Generator().manual_seed(seed))
+    return Motion(
+        keypoints=0.1 * draw(frames, 66, 3, seed=seed), weights=weights, change=0.1 * draw(frames, 66, 3, seed=seed),
+        mouth=squares(frames, 3, 6, 8, step=1) * 2 - 1, mouth_mask=squares(frames, 1, 6, 8, step=2),
+        irises=squares(frames, 2, 3, 4, 8, step=3) * 2 - 1, iris_mask=squares(frames, 2, 1, 4, 8, step=4),
+        valid=torch.ones(frames, dtype=torch.bool) if valid is None else valid,
+        times=torch.arange(frames, dtype=torch.float64) / 25,
+    )  # fmt: skip
+
+
+# The short residual
+
+
+@pytest.mark.parametrize("offsets, depth", [(0.0, 1.0), (0.5, 0.5), (1.0, 0.3)])
+def test_squared_residuals_are_the_weighted_data_terms(offsets, depth):
+    shape = RetargetSettings(part_offsets=offsets, depth=depth)
+    motion, other, weights = random_motion(3), random_motion(3, seed=20), Weights(0.7, 3.0, 11.0)
+    marks = 0.5 + 0.1 * draw(3, 478, 3, seed=5)
+    seen = Measured(marks, normalise(marks, offsets, depth), other.mouth, other.irises)
+    terms = data_terms(seen, motion, torch.arange(3))
+    expected = 0.7 * terms["keypoint"] + 3.0 * terms["mouth"] + 11.0 * terms["iris"]
+    residual = Residual.of(motion, shape, weights)
+    r = residual(output_vector(marks, other.mouth, other.irises), torch.arange(3))
+    assert torch.allclose(r.square().sum(1), expected, rtol=1e-4)
+
+
+def test_residual_is_linear_with_its_jacobian():
+    residual = Residual.of(random_motion(2), RetargetSettings(), Weights())
+    y, step = draw(2, residual.gain.shape[1]), draw(2, residual.gain.shape[1], 4, seed=1)
+    at, code = torch.arange(2), draw(2, 4, seed=2)
+    moved = residual(y + torch.einsum("tmk,tk->tm", step, code), at)
+    assert torch.allclose(moved - residual(y, at), torch.einsum("tmk,tk->tm", residual.jacobian(step, at), code),
+                          atol=1e-3)  # fmt: skip
+
+
+# Gauss-Newton's algebra
+
+
+@pytest.mark.parametrize("frames, rank", [(1, 3), (2, 1), (6, 4)])
+def test_banded_solution_is_the_dense_one(frames, rank):
+    draws = np.random.default_rng(0)
+    half = draws.standard_normal((frames, rank, rank))
+    blocks = half @ half.transpose(0, 2, 1) + 2 * np.eye(rank)
+    coupling, right = draws.uniform(0, 0.9, frames - 1), draws.standard_normal((frames, rank))
+    dense = np.zeros((frames, rank, frames, rank))
+    for t in range(frames):
+        dense[t, :, t] = blocks[t]
+        if t + 1 < frames:
+            dense[t, :, t + 1] = dense[t + 1, :, t] = -coupling[t] * np.eye(rank)
+    expected = np.linalg.solve(dense.reshape(frames * rank, -1), right.ravel()).reshape(frames, rank)
+    assert np.allclose(gauss_newton._banded(blocks, right, coupling), expected)
+
+
+@pytest.mark.parametrize("fault", [-1.0, np.nan, np.inf])
+def test_a_system_that_cannot_be_solved_moves_nothing(fault):
+    blocks = np.repeat(np.eye(2)[None], 3, 0)
+    blocks[1, 0, 0] = fault
+    assert np.array_equal(gauss_newton._banded(blocks, np.ones((3, 2)), np.zeros(2)), np.zeros((3, 2)))
+
+
+def test_broydens_update_explains_what_was_seen_and_nothing_else():
+    jacobian, move, change = draw(4, 9, 3), draw(4, 3, seed=1), draw(4, 9, seed=2)
+    updated = gauss_newton._broyden(jacobian, move, change)
+    assert torch.allclose(torch.einsum("tmk,tk->tm", updated, move), change, atol=0.02)  # the secant condition
+    aside = torch.linalg.cross(move, draw(4, 3, seed=3))
+    assert torch.allclose(updated @ aside[..., None], jacobian @ aside[..., None], atol=1e-5)
+    assert torch.equal(gauss_newton._broyden(jacobian, torch.zeros(4, 3), change), jacobian)  # no move, no news
+
+
+@pytest.mark.parametrize("frames", [1, 5])
+@pytest.mark.parametrize("before", [False, True])
+def test_an_undamped_step_solves_a_linear_problem_exactly(frames, before):
+    """With outputs linear in the codes, one step lands where the whole window's objective has no slope."""
+    rank, settings = 3, SolveSettings(prior=0.3, temporal=2.0, hull=0.0)
+    valid, linked = torch.ones(frames, dtype=torch.bool), torch.ones(frames)
+    if frames == 5:
+        valid[3], linked[1] = False, 0  # a frame without a face, and a cut
+    motion = random_motion(frames, valid)
+    residual = Residual.of(motion, RetargetSettings(), settings.weights)
+    jacobian, offset = draw(frames, residual.gain.shape[1], rank, seed=1), draw(frames, residual.gain.shape[1], seed=2)
+    jacobian, start, codes = 0.02 * jacobian, draw(frames, rank, seed=3), draw(frames, rank, seed=4)
+    fixed, rows = draw(rank, seed=5) if before else None, torch.arange(frames)
+    problem = SimpleNamespace(settings=settings, start=start, linked=linked, space=None)
+    outputs = offset + torch.einsum("tmk,tk->tm", jacobian, codes)
+    move = gauss_newton._step(problem, residual, outputs, jacobian, codes, rows, torch.zeros(frames),
+                              valid.double(), fixed)  # fmt: skip
+
+    solution = (codes + move).double().requires_grad_(True)
+    y = offset.double() + torch.einsum("tmk,tk->tm", jacobian.double(), solution)
+    objective = (residual(y.float(), rows).double().square().sum(1) * valid).sum()
+    objective = objective + settings.prior / rank * (solution - start).square().sum()
+    objective = objective + settings.temporal / rank * (linked[:-1, None] * solution.diff(dim=0).square()).sum()
+    if before:
+        objective = objective + settings.temporal / rank * (solution[0] - fixed).square().sum()
+    slope = torch.autograd.grad(objective, solution)[0]
+    assert slope.abs().max() < 1e-3
+    assert move.abs().max() > 0.1
+
+
+# Frames without a face
+
+
+def test_missing_codes_are_linear_between_neighbours_and_held_at_the_ends():
+    codes = torch.arange(8.0)[:, None, None].repeat(1, 2, 3)
+    codes[[0, 3, 4, 7]] = 99.0
+    valid = torch.tensor([False, True, True, False, False, True, True, False])
+    expected = torch.tensor([1.0, 1, 2, 3, 4, 5, 6, 6])
+    assert torch.allclose(_fill(codes, valid), expected[:, None, None].expand(8, 2, 3))
+
+
+def test_codes_that_are_not_numbers_are_held_and_marked():
+    codes = torch.arange(4.0)[:, None, None].repeat(1, 2, 3)
+    codes[1, 0, 1] = torch.nan
+    outcome = np.full(4, CONVERGED)
+    held, marks = _hold(codes, outcome, torch.tensor([True, True, True, False]))
+    assert marks.tolist() == [CONVERGED, HELD, CONVERGED, NO_FACE]
+    assert torch.equal(held[:, 0, 0], torch.tensor([0.0, 1.0, 2.0, 2.0]))
+
+
+# Codes that are known: the clip is the avatar itself
+
+
+@pytest.fixture(scope="module")
+def avatar() -> Avatar:
+    return actor_avatar.avatar()
+
+
+@pytest.fixture(scope="module")
+def known(avatar) -> torch.Tensor:
+    """Codes [12, K] wandering from anchor to anchor, inside the hull."""
+    codes = anchor_space(avatar).codes[[3, 7, 11, 15]]
+    share = torch.linspace(0, 2.999, 12)
+    low = share.long()
+    return codes[low] + (share - low)[:, None] * (codes[low + 1] - codes[low])
+
+
+@pytest.fixture(scope="module")
+def seen(avatar, known) -> Measured:
+    with torch.no_grad():
+        images = avatar.generator(avatar.generator.broadcast(anchor_space(avatar).decode(known)))
+        return measure(load_facemesh(), images, SHAPE)
+
+
+@pytest.fixture(scope="module")
+def motion(avatar, seen) -> Motion:
+    """What the known codes show; nothing was found in the first frame, in the fifth and in the sixth."""
+    valid = torch.ones(len(seen.landmarks), dtype=torch.bool)
+    valid[[0, 4, 5]] = False
+    mouth_mask, iris_mask = patches.masks(seen.landmarks)
+    change = relative_motion(seen.landmarks, avatar.neutral)
+    change[~valid] += draw(3, 66, 3)  # nonsense
+    return Motion(seen.keypoints, torch.ones(66), change, seen.mouth, mouth_mask, seen.irises, iris_mask, valid,
+                  torch.arange(12, dtype=torch.float64) / 25)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def take(avatar, motion) -> Take:
+    return solve(avatar, motion, SHAPE, FAST)
+
+
+def problem_of(avatar, motion, settings) -> Problem:
+    space, regressor = anchor_space(avatar), Regressor.load(avatar.regressor)
+    start = _fill(regressor.code(motion.change), motion.valid)
+    linked = torch.ones(len(motion))
+    return Problem(avatar.generator, load_facemesh(), space, regressor, motion, SHAPE, settings, start, linked)
+
+
+@torch.no_grad()
+def objective(avatar, motion, codes, settings) -> torch.Tensor:
+    """The data terms' weighted sum at codes [T, L, K]."""
+    found = measure(load_facemesh(), avatar.generator(anchor_space(avatar).decode(codes)), SHAPE)
+    terms = data_terms(found, motion, torch.arange(len(motion)))
+    return settings.keypoint * terms["keypoint"] + settings.mouth * terms["mouth"] + settings.iris * terms["iris"]
+
+
+def on_all_layers(avatar, codes):
+    return codes[:, None].expand(-1, avatar.generator.num_ws, -1)
+
+
+def test_gauss_newton_beats_the_regressors_start_in_every_frame(avatar, motion, take):
+    start = on_all_layers(avatar, problem_of(avatar, motion, FAST).start)
+    first = objective(avatar, motion, start, FAST)[motion.valid]
+    last = objective(avatar, motion, take.codes, FAST)[motion.valid]
+    assert last.sum() < 0.6 * first.sum()
+    total = torch.as_tensor(take.losses["total"])[motion.valid]
+    assert (last <= total + 1e-4).all()  # the recorded total also counts the priors
+    assert (total <= first + FAST.hull + 1e-4).all()
+
+
+def test_gauss_newton_comes_nearer_to_the_known_keypoints_and_codes(avatar, motion, known, seen, take):
+    start = problem_of(avatar, motion, FAST).start
+    valid = motion.valid
+
+    @torch.no_grad()
+    def away(codes):
+        images = avatar.generator(anchor_space(avatar).decode(codes))
+        found = normalise(crop_landmarks(load_facemesh(), images)[0], SHAPE.part_offsets, SHAPE.depth)
+        return (found - seen.keypoints)[valid].square().sum(-1).mean().sqrt()
+
+    assert away(take.codes) < 0.8 * away(on_all_layers(avatar, start))
+    assert away(take.codes) < 0.004  # of the crop
+
+
+def test_frames_without_a_face_keep_their_slot(motion, take):
+    assert np.flatnonzero(take.outcome == NO_FACE).tolist() == [0, 4, 5]
+    assert set(take.outcome[motion.valid.numpy()]) <= {CONVERGED, MAX_STEPS}
+    assert torch.equal(take.codes[0], take.codes[1])
+    third = (take.codes[6] - take.codes[3]) / 3
+    assert torch.allclose(take.codes[4], take.codes[3] + third, atol=1e-5)
+    assert torch.allclose(take.codes[5], take.codes[3] + 2 * third, atol=1e-5)
+
+
+def test_without_the_temporal_term_the_cut_into_windows_does_not_matter(avatar, motion):
+    free = replace(FAST, temporal=0.0, steps=2)
+    whole = solve(avatar, motion, SHAPE, replace(free, window=12))
+    parts = solve(avatar, motion, SHAPE, replace(free, window=5))
+    assert torch.allclose(whole.codes, parts.codes, atol=5e-3)
+
+
+def test_a_stronger_temporal_term_gives_calmer_codes(avatar, motion):
+    def jitter(weight):
+        codes = solve(avatar, motion, SHAPE, replace(FAST, temporal=weight, window=12)).codes[:, 0]
+        return float(codes.diff(2, dim=0).square().sum())
+
+    loose, usual, tight = (jitter(w) for w in (0.0, 0.5, 50.0))
+    assert usual < 0.5 * loose and tight < 0.5 * usual
+
+
+# Journal
+
+KILLED = """
+import os, pickle, signal, sys
+from pathlib import Path
+import torch
+torch.set_num_threads(int(sys.argv[2]))
+from mystudio.engines.personal.solve import solve
+folder = Path(sys.argv[1])
+avatar, motion, shape, settings = pickle.loads((folder / "task").read_bytes())
+def die(stage, done, total):
+    if done > 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+solve(avatar, motion, shape, settings, die, folder)
+"""
+
+
+def test_a_killed_run_goes_on_and_gives_the_same_take(avatar, motion, tmp_path):
+    settings = replace(FAST, steps=2, window=5)
+    expected = solve(avatar, motion, SHAPE, settings)
+    (tmp_path / "task").write_bytes(pickle.dumps((avatar, motion, SHAPE, settings)))
+    run = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), str(torch.get_num_threads())], timeout=500,
+                         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])})  # fmt: skip
+    assert run.returncode == -signal.SIGKILL
+    assert [p.name for p in tmp_path.glob("window*")] == ["window00000.npz"]
+    (tmp_path / "window00001.part").write_bytes(b"half a window")
+    said: list[int] = []
+    resumed = solve(avatar, motion, SHAPE, settings, lambda stage, done, total: said.append(done), tmp_path)
+    assert said[0] == 5 and min(said[1:]) > 5  # the first window was there
+    assert torch.equal(resumed.codes, expected.codes)
+    assert np.array_equal(resumed.outcome, expected.outcome)
+    assert all(np.array_equal(resumed.losses[k], expected.losses[k]) for k in expected.losses)
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "text"])
+def test_a_damaged_window_is_solved_again(avatar, motion, tmp_path, damage):
+    settings = replace(FAST, steps=1, window=12)
+    expected = solve(avatar, motion, SHAPE, settings, journal=tmp_path)
+    path = tmp_path / "window00000.npz"
+    content = path.read_bytes()
+    path.write_bytes({"cut": content[: len(content) // 2], "empty": b"", "text": b"disk was full"}[damage])
+    assert torch.equal(solve(avatar, motion, SHAPE, settings, journal=tmp_path).codes, expected.codes)
+    assert path.read_bytes()[:2] == b"PK"
+
+
+# The paper's solver
+
+ADAM = SolveSettings(method="adam", steps=5, rate=0.05, window=4, batch=2, prior=0.001)
+
+
+def some(motion: Motion) -> Motion:
+    """Two frames with a face."""
+    rows = torch.tensor([2, 3])
+    return gauss_newton._part(motion, rows)
+
+
+@pytest.mark.parametrize("space, rate", [("axes", 0.02), ("hull", 0.05), ("softplus", 0.005)])
+def test_adam_comes_back_from_a_wrong_start_in_every_space(avatar, motion, space, rate):
+    problem = problem_of(avatar, some(motion), replace(ADAM, space=space, rate=rate, steps=1))
+    problem = replace(problem, start=problem.start + 0.7 * draw(*problem.start.shape))
+    first = adam.solve_window(problem, range(2), None, lambda done: None)
+    more = adam.solve_window(replace(problem, settings=replace(problem.settings, steps=6)), range(2), None,
+                             lambda done: None)  # fmt: skip
+    assert more.losses["total"].sum() < 0.8 * first.losses["total"].sum()
+    assert more.losses["keypoint"].sum() < 0.6 * first.losses["keypoint"].sum()
+    assert more.codes.shape == (2, avatar.generator.num_ws, problem.space.rank)
+
+
+def test_adam_in_the_hull_stays_in_the_hull(avatar, motion):
+    settings, two = replace(ADAM, space="hull", rate=0.5, steps=4, dilation=1.5), some(motion)
+    codes = solve(avatar, two, SHAPE, settings).codes
+    assert anchor_space(avatar).outside(codes, 1.5).max() < 1e-3
+
+
+@pytest.mark.parametrize("dilation", [1.0, 3.0])
+def test_hull_charts_have_valid_weights(avatar, motion, dilation):
+    problem = problem_of(avatar, some(motion), replace(ADAM, dilation=dilation))
+    begin = on_all_layers(avatar, problem.start)
+    count, beta = len(avatar.anchors), (dilation - 1) / len(avatar.anchors)
+    for chart in (adam._Hull(problem, begin), adam._Softplus(problem, begin)):
+        with torch.no_grad():
+            for p in chart.parameters:
+                p += 0.05 * draw(*p.shape, seed=1)
+            alpha, codes = chart.alpha(), chart.codes()
+        assert alpha.shape == (2, avatar.generator.num_ws, count)
+        assert torch.allclose(alpha.sum(-1), torch.ones(alpha.shape[:2]), atol=1e-5)
+        assert torch.allclose(codes, alpha @ problem.space.codes)
+        if isinstance(chart, adam._Softplus):
+            continue  # its weights are rescaled to sum one, so that beta is no exact bound
+        assert alpha.min() >= -beta - 1e-6
+        assert problem.space.outside(codes, dilation).max() < 1e-3
+
+
+def test_the_hull_chart_is_the_dilated_hull(avatar, motion):
+    problem = problem_of(avatar, some(motion), replace(ADAM, dilation=2.5))
+    chart = adam._Hull(problem, on_all_layers(avatar, problem.start))
+    with torch.no_grad():
+        chart.shared.copy_(draw(*chart.shared.shape, seed=2))
+        expected = hull_weights(chart.shared, 2.5).expand(-1, avatar.generator.num_ws, -1)
+        assert torch.allclose(chart.alpha(), expected)
+
+
+def test_adam_from_the_previous_frame_starts_where_the_last_one_ended(avatar, motion):
+    settings = replace(ADAM, start="previous", steps=1, rate=0.0)
+    codes = solve(avatar, some(motion), SHAPE, settings).codes
+    assert torch.equal(codes[0], codes[1])  # a step of no length: the chain stays at its first code
+    assert torch.allclose(codes[0], on_all_layers(avatar, problem_of(avatar, some(motion), settings).start)[0])
