@@ -90,7 +90,11 @@ def performance(motion: Tensor, missing: tuple[int, ...] = (), look: int = 5) ->
     return Performance(seen, eight_bit(mouth), eight_bit(irises.flatten(0, 1)).reshape(-1, 2, *patches.IRIS_SIZE, 3))
 
 
-@cache
 def avatar(engine: str = "personal") -> Avatar:
-    """The scanned person's avatar, made by an engine in a few steps."""
+    """The scanned person's avatar, made once by an engine in a few steps."""
+    return _avatar(engine)
+
+
+@cache
+def _avatar(engine: str) -> Avatar:
     return engines.named(engine).personalize(scan(), find_base("actors128"), SETTINGS)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mystudio import retarget as r
-from mystudio.retarget import RetargetSettings, find_neutral, normalise, retarget
+from mystudio.retarget import RetargetSettings, find_neutral, neutral_face, normalise, retarget
 from mystudio.types import Performance
 from selfscan.headpose import canonical_head
 
@@ -146,6 +146,35 @@ def test_neutral_is_no_blink():
     for k in blinks:
         marks[np.ix_([k], UPPER_LIDS, [1])] += 0.035
     assert find_neutral(marks, np.ones(12, bool)) not in blinks
+
+
+def test_neutral_is_no_smile_even_of_someone_who_smiles_nearly_always():
+    marks = shaken(12, 0.0002)
+    smiling = np.arange(12) != 7
+    marks[np.ix_(smiling, [61, 78], [0])] -= 0.03
+    marks[np.ix_(smiling, [291, 308], [0])] += 0.03
+    marks[np.ix_(smiling, [61, 291, 78, 308], [1])] -= 0.02
+    assert find_neutral(marks, np.ones(12, bool)) == 7
+
+
+def test_neutral_face_is_the_mean_of_the_most_neutral_frames():
+    marks, neutral = planted()
+    usable = np.ones(len(marks), bool)
+    assert torch.equal(neutral_face(marks, usable, frames=1), torch.as_tensor(marks[neutral]).float())
+    order = np.argsort(r.neutral_scores(marks, usable))
+    assert order[0] == neutral
+    expected = torch.as_tensor(marks[order[:3]].mean(0)).float()
+    assert torch.allclose(neutral_face(marks, usable, frames=3), expected, atol=1e-6)
+
+
+def test_neutral_face_of_few_frames_uses_no_unusable_one():
+    marks, _ = planted()
+    usable = np.zeros(len(marks), bool)
+    usable[[2, 5]] = True
+    marks[~usable] = np.nan
+    expected = torch.as_tensor(marks[[2, 5]].mean(0)).float()
+    assert torch.allclose(neutral_face(marks, usable), expected, atol=1e-6)
+    assert neutral_face(shaken(3), np.zeros(3, bool)).isfinite().all()  # nothing is usable: something is still given
 
 
 def test_absolute_motion_of_oneself_changes_nothing(performance):
