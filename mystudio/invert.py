@@ -20,6 +20,7 @@ from mystudio.latents import AnchorSpace
 from mystudio.retarget import KEYPOINTS, relative_motion
 from mystudio.types import Progress, silent
 
+MOTION_GAIN = 20.0  # brings relative motion to about unit size
 INPUT = 64  # px: the appearance branch looks at a small image; detail is the tuning's task
 
 
@@ -27,8 +28,8 @@ INPUT = 64  # px: the appearance branch looks at a small image; detail is the tu
 class InvertSettings:
     """How scan images become anchors."""
 
-    equalise: float = 0.4  # 0..1: how far the anchors' principal axes are brought to the length of the longest one
-    axes: int = 24  # principal axes of the encoder's anchors that are kept
+    equalise: float = 0.3  # 0..1: how far the anchors' principal axes are brought to the length of the longest one
+    axes: int = 16  # principal axes of the encoder's anchors that are kept
     steps: int = 0  # optimisation steps on top of the encoder (0 = encoder alone, as MyStyle)
     blind_steps: int = 100  # steps for a base that has no encoder (from its mean w)
     rate: float = 0.02  # Adam step, in standard deviations of W
@@ -65,7 +66,7 @@ class Encoder(nn.Module):
 
     def forward(self, appearance: Tensor, motion: Tensor) -> Tensor:
         """appearance [N, width], motion [N, 66, 3] (``relative_motion``) -> w [N, D]."""
-        both = torch.cat([appearance, self.motion(20 * motion.flatten(1))], 1)
+        both = torch.cat([appearance, self.motion(MOTION_GAIN * motion.flatten(1))], 1)
         return self.mean + self.spread * self.head(both)
 
 
@@ -88,6 +89,56 @@ def encode(encoder: Encoder, images: Tensor, landmarks: Tensor, neutral: Tensor)
     """
     looks = torch.cat([encoder.appearance(part) for part in images.split(32)])
     return encoder(looks.mean(0, keepdim=True).expand(len(images), -1), relative_motion(landmarks, neutral))
+
+
+class PersonalEncoder(nn.Module):
+    """The encoder with one person's appearance held fixed: relative motion -> code on the avatar's axes.
+
+    It is the same map that gave the anchors, so it is exact at the anchors up to ``equalise`` (which is linear), and
+    as smooth between them as the base is over its whole training.
+    """
+
+    def __init__(self, width: int, w_dim: int, rank: int):
+        super().__init__()
+        empty = Encoder(w_dim, width)
+        self.motion, self.head = empty.motion, empty.head
+        for name, shape in (("mean", w_dim), ("spread", w_dim), ("look", width), ("centre", w_dim)):
+            self.register_buffer(name, torch.zeros(shape))
+        self.register_buffer("project", torch.zeros(w_dim, rank))
+
+    def forward(self, motion: Tensor) -> Tensor:
+        """Relative motion [B, 66, 3] -> code [B, K], kept within four anchor deviations."""
+        both = torch.cat([self.look.expand(len(motion), -1), self.motion(MOTION_GAIN * motion.flatten(1))], 1)
+        w = self.mean + self.spread * self.head(both)
+        return ((w - self.centre) @ self.project).clamp(-4, 4)
+
+    @classmethod
+    def of(cls, encoder: Encoder, images: Tensor, landmarks: Tensor, neutral: Tensor, space: AnchorSpace,
+           axes: int) -> PersonalEncoder:
+        """Fit the linear map from the encoder's own anchors to the avatar's codes.
+
+        Args:
+            images, landmarks, neutral: as in ``encode``. space: of the avatar's anchors, in the same order.
+            axes: principal axes of the encoder's anchors that were kept (``InvertSettings.axes``).
+        """
+        made = cls(len(encoder.look.bias), len(encoder.mean), space.rank)
+        made.motion.load_state_dict(encoder.motion.state_dict())
+        made.head.load_state_dict(encoder.head.state_dict())
+        own = AnchorSpace.of(encode(encoder, images, landmarks, neutral), axes)
+        to_code = torch.linalg.lstsq(own.codes.double(), space.codes.double()).solution.to(own.axes)
+        made.mean.copy_(encoder.mean)
+        made.spread.copy_(encoder.spread)
+        made.centre.copy_(own.mean)
+        made.look.copy_(torch.cat([encoder.appearance(part) for part in images.split(32)]).mean(0))
+        made.project.copy_((own.axes / own.axes.square().sum(1, keepdim=True)).t() @ to_code)
+        return made.eval().requires_grad_(False)
+
+    @classmethod
+    def load(cls, state: dict[str, Tensor]) -> PersonalEncoder:
+        """From its state dict."""
+        made = cls(len(state["look"]), *state["project"].shape)
+        made.load_state_dict(state)
+        return made.eval().requires_grad_(False)
 
 
 def invert(generator, encoder: Encoder | None, perceptual, images: Tensor, landmarks: Tensor, neutral: Tensor,

@@ -43,7 +43,7 @@ class RetargetSettings:
     motion: Literal["relative", "absolute"] = "relative"  # relative: change from the driver's neutral face is added
     #   to the avatar's own; absolute: the driver's face shape itself is the aim (the paper's, for self-reenactment)
     part_offsets: float = 0.5  # 0..1: how much of where a part sits (brow height) counts; 0 is the paper's rule
-    depth: float = 0.5  # weight of z against x and y: the network's z is less exact
+    depth: float = 0.1  # weight of z against x and y: the network's z is less exact
     keypoints: Literal["all", "half"] = "all"  # "half" keeps every second point: for ablation
     smooth: float = 0.7  # frames: sigma of the Gaussian on the driver's keypoints; 0 = none
 

@@ -47,7 +47,10 @@ def personalize(scan, base, settings, progress: Progress = silent, journal: Path
     anchors, images, marks, neutral = anchors.cpu(), images.cpu(), marks.cpu(), neutral.cpu()
     space, mesh = AnchorSpace.of(anchors, settings.regress.rank), load_facemesh(device=device)
     samples = regress.sample(tuned, mesh, space, settings.regress, progress)
-    net, figures = regress.train_regressor(samples, space, marks, neutral, settings.regress)
+    person = None
+    if encoder is not None:
+        person = invert.PersonalEncoder.of(encoder.cpu(), images, marks, neutral, space, settings.invert.axes)
+    net, figures = regress.train_regressor(samples, space, marks, neutral, settings.regress, person)
     return Avatar(generator=tuned, anchors=anchors, anchor_ids=scan.frame_index, anchor_keypoints=marks,
                   neutral=neutral, directions=edit.learn_directions(samples, space), regressor=net.state_dict(),
                   statistics=patches.statistics(images, marks), engine=NAME, base_digest=base.digest,

@@ -1,7 +1,8 @@
 """Two small networks per avatar, learned from its own samples: motion -> code, and code -> what will be seen.
 
-The avatar is its own teacher: draw codes near the anchors, synthesize, look (landmark network, patches). The first
-network starts every solve and is the live preview; the Jacobian of the second steers Gauss-Newton.
+The first starts every solve and is the live preview: the base's encoder with the person's appearance held fixed, or,
+for a base without an encoder, a network that learns from the avatar's own samples (draw codes near the anchors,
+synthesize, look). The second always learns from them; its Jacobian steers Gauss-Newton.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mystudio.engines.personal.measure import output_vector
+from mystudio.invert import PersonalEncoder
 from mystudio.latents import AnchorSpace
 from mystudio.retarget import relative_motion
 from mystudio.types import Progress, silent
@@ -37,6 +39,7 @@ class Regressor(nn.Module):
     def __init__(self, motion_dim: int, rank: int, output_dim: int, width: int = 256):
         super().__init__()
         self.inverse = _mlp(motion_dim, rank, width)
+        self.person: PersonalEncoder | None = None  # takes the place of ``inverse`` where the base has an encoder
         self.forward_net = _mlp(rank, output_dim, width)
         self.linear = nn.Linear(rank, output_dim)
         for name, size in (("motion", motion_dim), ("code", rank), ("output", output_dim)):
@@ -45,6 +48,8 @@ class Regressor(nn.Module):
 
     def code(self, motion: Tensor) -> Tensor:
         """Relative motion [B, 66, 3] -> code [B, K], kept within a little more than the range of its training."""
+        if self.person is not None:
+            return self.person(motion)
         x = ((motion.flatten(1) - self.motion_mean) / self.motion_scale).clamp(-4, 4)
         return self.code_mean + self.code_scale * self.inverse(x)
 
@@ -70,6 +75,8 @@ class Regressor(nn.Module):
     def load(cls, state: dict[str, Tensor]) -> Regressor:
         """From ``Avatar.regressor``."""
         net = cls(len(state["motion_mean"]), len(state["code_mean"]), len(state["output_mean"]))
+        person = {k.removeprefix("person."): v for k, v in state.items() if k.startswith("person.")}
+        net.person = PersonalEncoder.load(person) if person else None
         net.load_state_dict(state)
         return net.eval().requires_grad_(False)
 
@@ -129,11 +136,13 @@ def look(generator, mesh, space: AnchorSpace, codes: Tensor, progress: Progress 
 
 
 def train_regressor(samples: Samples, space: AnchorSpace, scan_landmarks: Tensor, neutral: Tensor,
-                    settings: RegressSettings = RegressSettings()) -> tuple[Regressor, dict]:
+                    settings: RegressSettings = RegressSettings(), person: PersonalEncoder | None = None
+                    ) -> tuple[Regressor, dict]:
     """Fit both networks on synthesized samples and on the anchors (whose real landmarks are known too).
 
     Args:
         scan_landmarks: [N, 478, 3] of the scan images; neutral: [478, 3], in crops.
+        person: the base's encoder for this person; it is the inverse, and only the forward network is fitted.
     Returns: the networks, and their share of variance explained on held-out samples.
     """
     codes, marks, outputs = samples.codes, samples.landmarks, samples.outputs
@@ -149,11 +158,12 @@ def train_regressor(samples: Samples, space: AnchorSpace, scan_landmarks: Tensor
     held = torch.arange(len(codes)) % 12 == 0
     held[-len(space.codes):] = False
     x, c = torch.cat([motion[~held], real]), torch.cat([codes[~held], space.codes])
-    inverse = _fit(net, lambda m: net.code(m), x, c, net.code_scale, settings)
+    net.person = person
+    inverse = None if person else _fit(net, lambda m: net.code(m), x, c, net.code_scale, settings)
     forward = _fit(net, lambda k: net.predict(k), codes[~held], outputs[~held], net.output_scale, settings)
     net.eval().requires_grad_(False)
     with torch.no_grad():
-        figures = {"code_explained": _explained(net.code(motion[held]), codes[held]),
+        figures = {"code_explained": _explained(net.code(motion[held].unflatten(1, (-1, 3))), codes[held]),
                    "output_explained": _explained(net.predict(codes[held])[:, :198], outputs[held][:, :198]),
                    "code_loss": inverse, "output_loss": forward}
     return net, figures
