@@ -125,8 +125,12 @@ def find_neutral(landmarks: np.ndarray, usable: np.ndarray) -> int:
 
 
 def neutral_face(landmarks: np.ndarray, usable: np.ndarray, frames: int = 5) -> Tensor:
-    """The person's neutral landmarks [478, 3], in crops: the mean of the most neutral frames."""
-    best = np.argsort(neutral_scores(landmarks, usable), kind="stable")[:max(1, min(frames, int(usable.sum())))]
+    """The person's neutral landmarks [478, 3], in crops: the mean of the most neutral frames.
+
+    At most a twentieth of a clip counts: a short one may hold a single neutral frame, and its mean would show motion.
+    """
+    count = max(1, min(frames, int(usable.sum()) // 20))
+    best = np.argsort(neutral_scores(landmarks, usable), kind="stable")[:count]
     return torch.as_tensor(landmarks[best].mean(0), dtype=torch.float32)
 
 

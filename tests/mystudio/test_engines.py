@@ -12,7 +12,7 @@ from mystudio import engines
 from mystudio.bases import find_base
 from mystudio.edit import POLICIES, apply
 from mystudio.errors import BadArtifact, ConsentRequired
-from mystudio.retarget import normalise
+from mystudio.retarget import RetargetSettings, normalise
 from mystudio.types import OUTCOMES, Avatar, Edit, Take
 from selfscan.facemesh import crop_landmarks, load_facemesh
 from selfscan.types import Consent
@@ -48,8 +48,10 @@ def images_of(engine, avatar, take, frames=slice(None)) -> torch.Tensor:
 
 
 def keypoint_error(found: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
-    """Root mean square distance [T] of normalised keypoints, in crops."""
-    return (normalise(found, 0.5, 0.5) - normalise(true, 0.5, 0.5)).square().sum(-1).mean(-1).sqrt()
+    """Root mean square distance [T] of keypoints as the solver compares them by default, in crops."""
+    shape = RetargetSettings()
+    found, true = (normalise(m, shape.part_offsets, shape.depth) for m in (found, true))
+    return (found - true).square().sum(-1).mean(-1).sqrt()
 
 
 def test_an_engine_is_named_in_its_avatars(engine, avatar):

@@ -39,7 +39,7 @@ class SolveSettings:
     keypoint: float = 1.0  # weight of the keypoints, in (1 % of the crop)^2
     mouth: float = 20.0  # weight of the mouth-cavity pixels, images in [-1, 1]
     iris: float = 20.0  # weight of the iris pixels
-    prior: float = 20.0  # weight of the squared distance to the regressor's code (in anchor deviations, mean of axes)
+    prior: float = 10.0  # weight of the squared distance to the regressor's code (in anchor deviations, mean of axes)
     hull: float = 0.3  # weight of the squared distance to the dilated hull
     dilation: float = 2.0  # of the convex hull of the anchors; 1 = the hull itself (MyStyle, N = 100: 4)
     delta: float = 10.0  # adam only: weight of per-layer offsets (MyStyle: 10)
