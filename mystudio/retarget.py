@@ -108,7 +108,7 @@ def neutral_scores(landmarks: np.ndarray, usable: np.ndarray) -> np.ndarray:
     eye = np.linalg.norm(landmarks[:, 33, :2] - landmarks[:, 263, :2], axis=1)
     gap = np.linalg.norm(landmarks[:, 13, :2] - landmarks[:, 14, :2], axis=1) / eye
     turn = np.abs(landmarks[:, 33, 2] - landmarks[:, 263, 2]) / eye
-    return away.numpy() + gap + 0.3 * turn + np.where(usable, 0, 1e6)
+    return np.where(usable, away.numpy() + gap + 0.3 * turn, np.inf)
 
 
 def _unit_parts(landmarks: Tensor) -> Tensor:
