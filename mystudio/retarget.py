@@ -145,7 +145,8 @@ def retarget(performance: Performance, neutral: Tensor, statistics: dict[str, Te
     """Turn a driving clip into what the avatar must show.
 
     Relative: k_t = n_avatar + s (d_t - n_driver), with s the ratio of the two neutral faces' part sizes.
-    Absolute: k_t = s d_t, the driver's own shape at the avatar's part sizes.
+    Absolute: k_t = s d_t, the driver's own shape at the avatar's part sizes (for footage of the same person, or as
+    the paper does).
 
     Args:
         performance: the driver. neutral: [478, 3] the avatar's neutral landmarks, in crops.
@@ -168,7 +169,8 @@ def retarget(performance: Performance, neutral: Tensor, statistics: dict[str, Te
         weights[1::2] = 0
     mouth, mouth_mask, irises, iris_mask = patches.targets(performance.mouth, performance.irises, marks, statistics,
                                                            torch.as_tensor(usable))
-    change = relative_motion(marks, driver_neutral)
+    own = settings.motion == "absolute"  # the driver's shape itself is the aim: its change from the avatar's neutral face
+    change = relative_motion(marks, neutral if own else driver_neutral)
     change = torch.as_tensor(smooth_over_time(change.numpy(), settings.smooth, usable))
     return Motion(target, weights, change, mouth, mouth_mask, irises, iris_mask,
                   torch.as_tensor(usable), torch.as_tensor(seen.track.times))

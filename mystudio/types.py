@@ -40,7 +40,7 @@ class Motion:
 
     keypoints: Tensor  # [T, K, 3] in crops, each part of zero mean (see retarget.KEYPOINT_PARTS)
     weights: Tensor  # [K] importance of each keypoint
-    change: Tensor  # [T, K, 3] the driver's change from its own neutral face, in units of part sizes
+    change: Tensor  # [T, K, 3] the driver's change from the neutral face, in units of part sizes
     mouth: Tensor  # [T, 3, h, w] in [-1, 1]
     mouth_mask: Tensor  # [T, 1, h, w] 1 inside the driver's inner lips
     irises: Tensor  # [T, 2, 3, h, w] in [-1, 1]
