@@ -80,14 +80,15 @@ def part_scale(keypoints: Tensor) -> Tensor:
     return part_means(size)[..., 0].sqrt()
 
 
-def relative_motion(landmarks: Tensor, neutral: Tensor) -> Tensor:
+def relative_motion(landmarks: Tensor, neutral: Tensor, size_of: Tensor | None = None) -> Tensor:
     """Keypoints' change from the neutral face, in units of the neutral face's part sizes.
 
     Args:
-        landmarks: [..., 478, 3]; neutral: [478, 3], in crops.
+        landmarks: [..., 478, 3]; neutral: [478, 3], in crops. size_of: the face whose part sizes are the unit;
+            None = ``neutral``.
     Returns: [..., 66, 3]; scaled so that an eye-sized part (a twentieth of the crop) keeps its numbers.
     """
-    size = part_scale(keypoints_of(neutral))[:, None]
+    size = part_scale(keypoints_of(neutral if size_of is None else size_of))[:, None]
     return (normalise(landmarks, 1.0) - normalise(neutral, 1.0)) * (0.05 / size)
 
 
@@ -169,8 +170,10 @@ def retarget(performance: Performance, neutral: Tensor, statistics: dict[str, Te
         weights[1::2] = 0
     mouth, mouth_mask, irises, iris_mask = patches.targets(performance.mouth, performance.irises, marks, statistics,
                                                            torch.as_tensor(usable))
-    own = settings.motion == "absolute"  # the driver's shape itself is the aim: its change from the avatar's neutral face
-    change = relative_motion(marks, neutral if own else driver_neutral)
+    change = relative_motion(marks, driver_neutral)
+    if settings.motion == "absolute":  # the driver's shape itself is the aim: its change from the avatar's neutral face
+        change = change + relative_motion(driver_neutral, torch.zeros_like(neutral), driver_neutral)
+        change = change - relative_motion(neutral, torch.zeros_like(neutral), neutral)
     change = torch.as_tensor(smooth_over_time(change.numpy(), settings.smooth, usable))
     return Motion(target, weights, change, mouth, mouth_mask, irises, iris_mask,
                   torch.as_tensor(usable), torch.as_tensor(seen.track.times))
