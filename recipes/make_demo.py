@@ -20,7 +20,15 @@ from selfscan import video
 
 SELF, DRIVER = 36, 30  # seeds of the two people
 TALK = 9  # seed of what the driver does: smiles, opens the mouth wide, looks to both sides, blinks
-SCAN_SECONDS, DRIVER_SECONDS = 20, 4
+SCAN_SECONDS, DRIVER_SECONDS = 24, 4
+#: what a good self-scan also holds, once the head has turned everywhere: (shape, weight, centre s, width s)
+EXTRAS = (
+    ("mouthSmile", 1.0, 12.9, 0.5), ("mouthSmile", 0.7, 16.2, 0.5), ("mouthSmile", 0.9, 19.0, 0.5),
+    ("browInnerUp", 0.9, 14.0, 0.4), ("browOuterUp", 0.9, 14.0, 0.4), ("eyeWide", 0.9, 14.0, 0.4),
+    ("look left", 0.8, 15.1, 0.35), ("look right", 0.8, 17.1, 0.35), ("eyeLookDown", 0.8, 18.0, 0.3),
+    ("eyeLookUp", 0.6, 20.2, 0.3), ("mouthSmile", 0.9, 22.6, 0.6), ("jawOpen", 0.5, 22.6, 0.6),
+)
+SIDES = {"look left": ("eyeLookOut_L", "eyeLookIn_R"), "look right": ("eyeLookIn_L", "eyeLookOut_R")}
 FPS, SIZE, CRF = 25, 512, 18
 
 
@@ -45,6 +53,16 @@ def film(actors, actor, expressions: np.ndarray, poses: np.ndarray, marks: list)
         yield image
 
 
+def add_extras(actors, expressions: np.ndarray) -> np.ndarray:
+    """Expressions [T, 53] with EXTRAS."""
+    times = np.arange(len(expressions)) / FPS
+    for name, weight, centre, width in EXTRAS:
+        shapes = SIDES.get(name) or ([name] if name in actors.SHAPE_ID else [f"{name}_L", f"{name}_R"])
+        for shape in shapes:
+            expressions[:, actors.SHAPE_ID[shape]] += weight * np.exp(-(((times - centre) / width) ** 2))
+    return expressions.clip(0, 1)
+
+
 def main() -> None:
     """Write scan.mp4, driver.mp4, true_cross.mp4 and truth.npz."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -54,7 +72,8 @@ def main() -> None:
     actors, out = load_actors(arguments.actors), arguments.out
     out.mkdir(parents=True, exist_ok=True)
     self_, driver = person(actors, SELF), person(actors, DRIVER)
-    scan = actors.perform("selfscan", SCAN_SECONDS, FPS, SELF + 1)
+    expressions, poses = actors.perform("selfscan", SCAN_SECONDS, FPS, SELF + 1)
+    scan = add_extras(actors, expressions), poses
     talk = actors.perform("talk", DRIVER_SECONDS, FPS, TALK)
     truth = {"expression_names": np.array(actors.SHAPES), "fps": np.array(FPS)}
     for name, actor, (expressions, poses) in (("scan", self_, scan), ("driver", driver, talk),
