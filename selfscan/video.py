@@ -194,6 +194,8 @@ def _video_stream(path: Path, container):
         raise UnreadableVideo(f"{path}: expected a video, got a picture; record a clip of 20 to 30 seconds instead")
     attached = getattr(av.stream, "Disposition", None)
     for stream in container.streams.video:
+        if stream.codec_context is None:
+            raise UnreadableVideo(f"{path}: its codec is unknown or its header damaged; export the video again")
         if attached is None or not stream.disposition & attached.attached_pic:
             stream.thread_type = "AUTO"
             return stream

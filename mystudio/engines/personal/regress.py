@@ -143,7 +143,8 @@ def train_regressor(samples: Samples, space: AnchorSpace, scan_landmarks: Tensor
     Args:
         scan_landmarks: [N, 478, 3] of the scan images; neutral: [478, 3], in crops.
         person: the base's encoder for this person; it is the inverse, and only the forward network is fitted.
-    Returns: the networks, and their share of variance explained on held-out samples.
+    Returns: the networks, and their share of variance explained: on held-out samples, or, for ``person``, at the
+    anchors.
     """
     codes, marks, outputs = samples.codes, samples.landmarks, samples.outputs
     motion = relative_motion(marks, neutral).flatten(1)
@@ -163,7 +164,10 @@ def train_regressor(samples: Samples, space: AnchorSpace, scan_landmarks: Tensor
     forward = _fit(net, lambda k: net.predict(k), codes[~held], outputs[~held], net.output_scale, settings)
     net.eval().requires_grad_(False)
     with torch.no_grad():
-        figures = {"code_explained": _explained(net.code(motion[held].unflatten(1, (-1, 3))), codes[held]),
+        if person is not None:  # not trained here: what counts is that it knows the scan
+            inverse = float((person(real.unflatten(1, (-1, 3))) - space.codes).square().mean())
+        known = (real, space.codes) if person is not None else (motion[held], codes[held])
+        figures = {"code_explained": _explained(net.code(known[0].unflatten(1, (-1, 3))), known[1]),
                    "output_explained": _explained(net.predict(codes[held])[:, :198], outputs[held][:, :198]),
                    "code_loss": inverse, "output_loss": forward}
     return net, figures
