@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -125,15 +126,25 @@ def open_folder(path: Path, kind: str | None = None) -> Folder:
     Raises: BadArtifact: missing, damaged, of another type or version.
     """
     path = where(path)
-    found = path if path.exists() else beside(path, "old")  # a writer is, or died, between its two renames
-    if not path.exists() and not found.exists():
-        raise BadArtifact(f"{path} does not exist; give the folder that `mystudio {kind or 'scan'}` made")
-    manifest = _parse_manifest(found)
+    found, manifest = _find_manifest(path, kind)
     if manifest.schema != SCHEMA:
         raise BadArtifact(f"{path} has schema {manifest.schema}, this version reads {SCHEMA}; make it again")
     if kind is not None and manifest.type != kind:
         raise BadArtifact(f"{path} is {a(manifest.type)}, expected {a(kind)}; give the folder of {a(kind)}")
     return Folder(found, manifest)
+
+
+def _find_manifest(path: Path, kind: str | None) -> tuple[Path, Manifest]:
+    """Look again a few times: a writer may swap folders between our look and our read."""
+    missing = BadArtifact(f"{path} does not exist; give the folder that `mystudio {kind or 'scan'}` made")
+    for _ in range(20):
+        found = path if path.exists() else beside(path, "old")  # a writer is, or died, between its two renames
+        try:
+            return found, _parse_manifest(found)
+        except (FileNotFoundError, BadArtifact) as error:
+            reason = error if isinstance(error, BadArtifact) and found.exists() else missing
+            time.sleep(0.002)
+    raise reason
 
 
 def a(kind: str) -> str:
