@@ -9,11 +9,12 @@ from pathlib import Path
 from mystudio.bench import clips, look_again
 from mystudio.bench.ledger import Ledger
 from mystudio.bench.sheet import sheet_of
-from mystudio.bench.studio import PLAIN, STRAIGHT, Person, Studio, Variant, open_take, values_of
+from mystudio.bench.studio import ABSOLUTE, PLAIN, STRAIGHT, Person, Studio, Variant, open_take, values_of
 from mystudio.errors import StudioError
 
 SCANS = ("scan-turning", "scan-glasses", "scan-longhair")
 DRIVERS = ("driver-mouth", "driver-largepose")
+SELF = (PLAIN, STRAIGHT, ABSOLUTE)
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def run(studio: Studio, ledger: Ledger, case: RealCase) -> list[str]:
         case.clip(name)  # what is missing is told before the first hour, not after it
     keys = []
     for name in case.scans:
-        keys += driven_by_itself(studio, ledger, case.person(name), "real", (PLAIN, STRAIGHT), {"scan": name})
+        keys += driven_by_itself(studio, ledger, case.person(name), "real", SELF, {"scan": name})
         for driver in case.drivers:
             keys += _cross(studio, ledger, case, name, driver)
     return keys

@@ -274,7 +274,8 @@ def test_sentences_of_the_system():
 
 
 INTERRUPTED = """
-import time, click
+import signal, time, click
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell inherits that it is ignored
 from mystudio.commands.terminal import StudioGroup, can_resume
 @click.group(cls=StudioGroup)
 def root(): pass
