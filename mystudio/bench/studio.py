@@ -36,7 +36,7 @@ class Variant:
 
 PLAIN = Variant("plain", "solved")
 STRAIGHT = Variant("straight", "codes straight from the regressor", FLOOR)
-ABSOLUTE = Variant("absolute", "solved, absolute motion", ('retarget.motion="absolute"',))  # fits the person's own clips
+ABSOLUTE = Variant("absolute", "solved, absolute motion", ('retarget.motion="absolute"',))  # for one's own clips
 
 
 @dataclass(frozen=True)

@@ -119,20 +119,21 @@ def test_a_cut_keeps_the_only_face(alice, tmp_path):
     assert np.abs(middle(face, slice(None))[:, 0] - np.repeat([110, 330], 12)).max() < 8
 
 
-def test_landmarks_agree_with_the_reference_pipeline(shared, tmp_path):
-    """Eyes, lips and irises sit where MediaPipe's own graph puts them, frame by frame."""
+@pytest.mark.parametrize("name", ["driver-mouth", "driver-largepose", "scan-turning", "scan-longhair"])
+def test_landmarks_agree_with_the_reference_pipeline(shared, tmp_path, name):
+    """Every point sits where MediaPipe's own graph puts it, frame by frame."""
     mediapipe = pytest.importorskip("mediapipe")
-    frames = (image for _, image in video.read(shared / "clips/driver-mouth.mp4"))
-    path = clip(tmp_path / "c.mp4", (image for _, image in zip(range(10), frames)))
-    face = track(path)
+    frames = (image for _, image in video.read(shared / f"clips/{name}.mp4"))
+    path = clip(tmp_path / "c.mp4", (image for _, image in zip(range(12), frames)))
+    face, errors = track(path), []
     with mediapipe.solutions.face_mesh.FaceMesh(refine_landmarks=True) as reference:
-        for index, (_, image) in enumerate(video.read(path)):
+        for points, (_, image) in zip(face.landmarks, video.read(path)):
             found = reference.process(image).multi_face_landmarks[0].landmark
             truth = np.array([[p.x * image.shape[1], p.y * image.shape[0]] for p in found])
             eyes = np.linalg.norm(truth[33] - truth[263])
-            error = np.linalg.norm(face.landmarks[index, :, :2] - truth, axis=1) / eyes
-            if index >= 4:  # from other first regions, both have come to follow the same one
-                assert error.mean() < 0.012 and error.max() < 0.03 and error[468:].mean() < 0.015, index
+            errors.append(np.linalg.norm(points[:, :2] - truth, axis=1) / eyes)
+    later = np.array(errors[4:])  # from other first regions, both have come to follow the same one
+    assert np.median(later) < 0.01 and np.median(later[:, 468:]) < 0.012 and later.max() < 0.04
 
 
 def test_inset_of_a_real_clip_is_ignored(shared, tmp_path):
