@@ -118,10 +118,10 @@ def train_and_save(base, look_factors: int | None, settings: EncoderSettings, pr
 
 def save_encoder(encoder: Encoder, path: Path, info: dict) -> None:
     """Write an encoder as fp16 safetensors; ``info`` becomes its metadata."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     state = {k: v.half().contiguous() for k, v in encoder.state_dict().items()}
-    save_file(state, path, {k: str(v) for k, v in info.items()})
+    path.write_bytes(save(state, {k: str(v) for k, v in info.items()}))
 
 
 def _augment(x: Tensor, draw: torch.Generator) -> Tensor:

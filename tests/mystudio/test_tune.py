@@ -2,6 +2,7 @@
 
 import math
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mystudio.engines.personal.tune import TuneSettings, tune
+from mystudio.engines.personal.tune import FACE, TuneSettings, face, tune
 from mystudio.errors import TrainingDiverged
 from mystudio.stylegan2.generator import Generator
 from selfscan.perceptual import load_perceptual
@@ -64,11 +65,40 @@ def test_the_loss_falls_and_only_the_synthesis_changes(task):
 
 def test_held_out_distance_is_that_of_the_held_out_images(task):
     base, anchors, images, perceptual = task
-    tuned, info = tune(base, anchors, images, perceptual, FAST)
+    tuned, info = tune(base, anchors, images, perceptual, replace(FAST, face=0.5))
     held = [5, 15]  # two of twenty, spread evenly
-    distance = perceptual.distance(tuned(tuned.broadcast(anchors[held])), images[held]).mean()
-    assert info["history"][-1][2] == pytest.approx(float(distance), rel=1e-4)
+    made, true = tuned(tuned.broadcast(anchors[held])), images[held]
+    distance = perceptual.distance(made, true) + 0.5 * perceptual.distance(face(made), face(true))
+    assert info["history"][-1][2] == pytest.approx(float(distance.mean()), rel=1e-4)
     assert info["held_out_distance"] == min(d for _, _, d in info["history"])
+
+
+def test_the_face_is_the_middle_of_the_crop_enlarged():
+    rows, columns = torch.meshgrid(torch.arange(100.0), torch.arange(100.0), indexing="ij")
+    x, y = face(torch.stack([columns, rows])[None] / 100)[0]
+    left, top, side = FACE
+    assert x.shape == (100, 100) and (x.min(), x.max()) == pytest.approx((left, left + side), abs=0.012)
+    assert (y[0].mean(), y[-1].mean()) == pytest.approx((top, top + side), abs=0.012)
+
+
+def test_weight_on_the_face_brings_the_face_nearer(task):
+    base, anchors, images, perceptual = task
+    far = {}
+    for weight in (0.0, 3.0):
+        tuned, _ = tune(base, anchors, images, perceptual, replace(FAST, steps=60, check_every=60, face=weight))
+        far[weight] = perceptual.distance(face(tuned(tuned.broadcast(anchors))), face(images)).mean()
+    assert far[3.0] < 0.95 * far[0.0]
+
+
+def test_a_checkpoint_on_a_full_disk_is_a_failure_of_the_system(task, tmp_path):
+    base, anchors, images, perceptual = task
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))  # like a full disk, in the middle of a file
+    try:
+        with pytest.raises(OSError):
+            tune(base, anchors, images, perceptual, FAST, journal=tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_held_out_images_never_teach(task):
