@@ -18,7 +18,8 @@ from torch import Tensor
 import selfscan
 from mystudio.latents import smooth_over_time
 from mystudio.types import Motion, Performance
-from selfscan import patches
+from selfscan import coverage, patches
+from selfscan.headpose import head_pose
 
 #: 66 keypoints by part (MediaPipe indices). An iris centre belongs to its eye: alone, with zero mean, it would
 #: carry no gaze. Lips are two parts so that an open mouth is more than one moving contour.
@@ -33,6 +34,8 @@ KEYPOINT_PARTS: dict[str, tuple[int, ...]] = {
     "inner_lips": (78, 81, 13, 311, 308, 402, 14, 178),
 }
 KEYPOINTS = tuple(i for part in KEYPOINT_PARTS.values() for i in part)
+#: expression as few numbers (``selfscan.coverage.measures``)
+MEASURES = ("mouth_open", "mouth_width", "smile", "eyes_open", "brows")
 PART_OF = torch.tensor([k for k, part in enumerate(KEYPOINT_PARTS.values()) for _ in part])
 
 
@@ -42,6 +45,8 @@ class RetargetSettings:
 
     motion: Literal["relative", "absolute"] = "relative"  # relative: change from the driver's neutral face is added
     #   to the avatar's own; absolute: the driver's face shape itself is the aim (the paper's, for self-reenactment)
+    neutral: Literal["as seen", "frontal"] = "as seen"  # frontal: both neutral faces are turned to the camera first,
+    #   so that a neutral frame which looks aside turns the avatar by nothing
     part_offsets: float = 0.5  # 0..1: how much of where a part sits (brow height) counts; 0 is the paper's rule
     depth: float = 0.1  # weight of z against x and y: the network's z is less exact
     keypoints: Literal["all", "half"] = "all"  # "half" keeps every second point: for ablation
@@ -135,6 +140,38 @@ def neutral_face(landmarks: np.ndarray, usable: np.ndarray, frames: int = 5) -> 
     return torch.as_tensor(landmarks[best].mean(0), dtype=torch.float32)
 
 
+def frontal(face: Tensor) -> Tensor:
+    """A face [478, 3] in crops, turned about its middle until it looks straight into the camera."""
+    points = face.double().numpy()
+    turn = head_pose(points)[:3, :3].astype(np.float64)
+    middle = points.mean(0)
+    return torch.as_tensor((points - middle) @ (turn / np.cbrt(np.linalg.det(turn))) + middle, dtype=face.dtype)
+
+
+def measures(landmarks: Tensor) -> Tensor:
+    """Expression of faces [T, 478, 3] in few numbers, [T, M] (``MEASURES``)."""
+    points = landmarks.numpy()
+    named = coverage.measures(points, head_pose(points))
+    return torch.as_tensor(np.stack([named[name] for name in MEASURES], 1), dtype=landmarks.dtype)
+
+
+def wanted_measures(driver: Tensor, neutral: Tensor, driver_neutral: Tensor, motion: str = "relative") -> Tensor:
+    """The driver's expression in the avatar's measure, [T, M].
+
+    What can shut keeps its zero: a mouth's gap (in eye distances) is the driver's own, an eye's is the avatar's neutral
+    opening times the driver's share of his. All else is the avatar's neutral plus the driver's change.
+
+    Args: driver: [T, M]; neutral, driver_neutral: [M] of the two neutral faces.
+    """
+    if motion == "absolute":
+        return driver
+    wanted = neutral + driver - driver_neutral
+    mouth, eyes = MEASURES.index("mouth_open"), MEASURES.index("eyes_open")
+    wanted[:, mouth] = driver[:, mouth]
+    wanted[:, eyes] = driver[:, eyes] * neutral[eyes] / driver_neutral[eyes].clamp_min(1e-3)
+    return wanted
+
+
 @lru_cache(maxsize=1)
 def _reference() -> Tensor:
     with np.load(Path(selfscan.__file__).parent / "data/neutral.npz", allow_pickle=False) as z:
@@ -159,6 +196,9 @@ def retarget(performance: Performance, neutral: Tensor, statistics: dict[str, Te
     marks = torch.as_tensor(seen.landmarks, dtype=torch.float32)
     if driver_neutral is None:
         driver_neutral = neutral_face(seen.landmarks, usable)
+    seen_neutral = neutral
+    if settings.neutral == "frontal":
+        neutral, driver_neutral = frontal(neutral), frontal(driver_neutral)
     shape = dict(part_offsets=settings.part_offsets, depth=settings.depth)
     driver = normalise(marks, **shape)
     driver = torch.as_tensor(smooth_over_time(driver.numpy(), settings.smooth, usable))
@@ -170,10 +210,13 @@ def retarget(performance: Performance, neutral: Tensor, statistics: dict[str, Te
         weights[1::2] = 0
     mouth, mouth_mask, irises, iris_mask = patches.targets(performance.mouth, performance.irises, marks, statistics,
                                                            torch.as_tensor(usable))
-    change = relative_motion(marks, driver_neutral)
+    change = relative_motion(marks, driver_neutral) + relative_motion(neutral, seen_neutral)
     if settings.motion == "absolute":  # the driver's shape itself is the aim: its change from the avatar's neutral face
         change = change + relative_motion(driver_neutral, torch.zeros_like(neutral), driver_neutral)
         change = change - relative_motion(neutral, torch.zeros_like(neutral), neutral)
     change = torch.as_tensor(smooth_over_time(change.numpy(), settings.smooth, usable))
+    faces = measures(torch.stack([neutral, driver_neutral]))
+    wanted = wanted_measures(measures(marks), faces[0], faces[1], settings.motion)
+    wanted = torch.as_tensor(smooth_over_time(wanted.numpy(), settings.smooth, usable))
     return Motion(target, weights, change, mouth, mouth_mask, irises, iris_mask,
-                  torch.as_tensor(usable), torch.as_tensor(seen.track.times))
+                  torch.as_tensor(usable), torch.as_tensor(seen.track.times), wanted)

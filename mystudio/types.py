@@ -47,6 +47,7 @@ class Motion:
     iris_mask: Tensor  # [T, 2, 1, h, w] 1 on the driver's visible iris
     valid: Tensor  # [T] bool
     times: Tensor  # [T] float64 s
+    measures: Tensor | None = None  # [T, M] expression in the avatar's measure (retarget.MEASURES)
 
     def __len__(self) -> int:
         return len(self.keypoints)

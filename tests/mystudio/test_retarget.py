@@ -9,7 +9,7 @@ import torch
 from mystudio import retarget as r
 from mystudio.retarget import RetargetSettings, find_neutral, neutral_face, normalise, retarget
 from mystudio.types import Performance
-from selfscan.headpose import canonical_head
+from selfscan.headpose import canonical_head, euler, head_pose, rotation
 
 EXACT = RetargetSettings(smooth=0.0)
 STATISTICS = {"mouth": torch.tensor([[0.0] * 3, [0.2] * 3]), "iris": torch.tensor([[0.0] * 3, [0.2] * 3])}
@@ -255,3 +255,42 @@ def test_half_the_keypoints_weigh_nothing(performance):
     assert motion.weights.sum() == 33
     assert torch.equal(motion.times, torch.as_tensor(performance.observation.track.times[:2]))
     assert len(motion) == 2
+
+
+def turned(face: np.ndarray, yaw: float, pitch: float) -> np.ndarray:
+    middle = face.mean(0)
+    return ((face - middle) @ rotation(np.array([yaw, pitch, 0.0])).T + middle).astype(np.float32)
+
+
+def test_a_frontal_face_looks_into_the_camera_and_keeps_its_shape():
+    face = torch.as_tensor(turned(face_landmarks(), 0.3, -0.2))
+    straight = r.frontal(face)
+    assert np.abs(euler(head_pose(straight.numpy()))).max() < 1e-3
+    apart = [torch.pdist(x.double()) for x in (straight, face)]
+    torch.testing.assert_close(*apart, atol=1e-5, rtol=1e-4)
+
+
+def test_neutral_faces_that_look_aside_turn_the_avatar_by_nothing(performance):
+    """The driver's neutral frames look down, the avatar's aside: a frontal driver gives a frontal avatar."""
+    mine = turned(face_landmarks(), 0.15, 0.0)
+    clip = np.stack([turned(face_landmarks(), 0.0, 0.12)] * 5 + [face_landmarks()])
+    given = dict(performance=driver(performance, clip), neutral=torch.as_tensor(mine), statistics=STATISTICS,
+                 driver_neutral=torch.as_tensor(clip[0]))
+    aim = normalise(torch.as_tensor(face_landmarks()), EXACT.part_offsets, EXACT.depth)
+    far = {}
+    for kind in ("as seen", "frontal"):
+        motion = retarget(settings=replace(EXACT, neutral=kind), **given)
+        far[kind] = float((motion.keypoints[-1] - aim).norm())
+    assert far["frontal"] < 0.02 * far["as seen"]
+
+
+def test_what_shuts_on_the_driver_shuts_on_the_avatar():
+    mine, theirs = torch.tensor([0.02, 0.8, 0.6, 0.30, 0.35]), torch.tensor([0.05, 0.9, 0.5, 0.40, 0.30])
+    clip = torch.stack([theirs, theirs, theirs])
+    clip[1, r.MEASURES.index("eyes_open")] = 0.0
+    clip[2, r.MEASURES.index("mouth_open")] = 0.0
+    wanted = r.wanted_measures(clip, mine, theirs)
+    assert wanted[1, r.MEASURES.index("eyes_open")] == 0 and wanted[2, r.MEASURES.index("mouth_open")] == 0
+    others = [k for k, name in enumerate(r.MEASURES) if name != "mouth_open"]
+    torch.testing.assert_close(wanted[0, others], mine[others])
+    assert torch.equal(r.wanted_measures(clip, mine, theirs, "absolute"), clip)

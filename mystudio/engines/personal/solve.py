@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mystudio.engines.personal import expression
 from mystudio.engines.personal.measure import Measured, Weights, measure
 from mystudio.engines.personal.regress import Regressor
 from mystudio.latents import AnchorSpace
@@ -34,6 +35,7 @@ class SolveSettings:
     method: Literal["gauss-newton", "adam"] = "gauss-newton"
     space: Literal["axes", "hull", "softplus"] = "axes"  # adam only: principal axes, exact hull, or MyStyle's alpha
     start: Literal["regressor", "previous"] = "regressor"  # adam only; previous = the last frame's solution (PGR)
+    match: float = 0.0  # 0..1: share of the step that gives the regressor's codes the driver's expression
     steps: int = 4  # optimisation steps a frame (MyStyle: up to 1000, Adam)
     rate: float = 5e-3  # adam only: step (MyStyle: 5e-3)
     keypoint: float = 1.0  # weight of the keypoints, in (1 % of the crop)^2
@@ -100,7 +102,10 @@ def solve(avatar: Avatar, motion: Motion, shape: RetargetSettings = RetargetSett
     run = {"adam": adam.solve_window, "gauss-newton": gauss_newton.solve_window}[settings.method]
     regressor = Regressor.load(avatar.regressor)
     space = anchor_space(avatar)
-    start = _fill(regressor.code(motion.change), motion.valid)
+    start = regressor.code(motion.change)
+    if settings.match and motion.measures is not None:
+        start = start.lerp(expression.match(start, motion.measures, space, avatar.anchor_keypoints), settings.match)
+    start = _fill(start, motion.valid)
     mesh = load_facemesh(device=next(avatar.generator.parameters()).device)
     problem = Problem(avatar.generator, mesh, space, regressor, motion, shape, settings, start, _linked(motion.times))
     windows = [range(k, min(k + settings.window, len(motion))) for k in range(0, len(motion), settings.window)]
