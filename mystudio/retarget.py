@@ -45,7 +45,7 @@ class RetargetSettings:
 
     motion: Literal["relative", "absolute"] = "relative"  # relative: change from the driver's neutral face is added
     #   to the avatar's own; absolute: the driver's face shape itself is the aim (the paper's, for self-reenactment)
-    neutral: Literal["as seen", "frontal"] = "as seen"  # frontal: both neutral faces are turned to the camera first,
+    neutral: Literal["as seen", "frontal"] = "frontal"  # frontal: both neutral faces are turned to the camera first,
     #   so that a neutral frame which looks aside turns the avatar by nothing
     part_offsets: float = 0.5  # 0..1: how much of where a part sits (brow height) counts; 0 is the paper's rule
     depth: float = 0.1  # weight of z against x and y: the network's z is less exact

@@ -22,7 +22,7 @@ TABLES = {"scan": ("scan",), "avatar": ("scan", "invert", "personalize", "regres
           "take": ("scan", "invert", "personalize", "regress", "retarget", "reenact")}
 #: stage -> tables that its own command reads
 OWN = {"scan": TABLES["scan"], "avatar": TABLES["avatar"][1:], "take": ("retarget", "reenact")}
-FLOOR = ("reenact.steps=0",)  # codes straight from the regressor
+FLOOR = ("reenact.steps=0",)  # start codes: the regressor's, with the driver's expression
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Variant:
 
 
 PLAIN = Variant("plain", "solved")
-STRAIGHT = Variant("straight", "codes straight from the regressor", FLOOR)
+STRAIGHT = Variant("straight", "start codes, not solved", FLOOR)
 ABSOLUTE = Variant("absolute", "solved, absolute motion", ('retarget.motion="absolute"',))  # for one's own clips
 
 

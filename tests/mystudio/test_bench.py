@@ -127,7 +127,7 @@ def test_a_clip_played_for_long_never_jumps(clip, tmp_path):
 
 
 def test_a_contact_sheet_has_a_row_for_each_take(tmp_path):
-    rows = {"driver": np.full((3, 32, 32, 3), 50, np.uint8), "codes straight from the regressor": np.full(
+    rows = {"driver": np.full((3, 32, 32, 3), 50, np.uint8), "start codes, not solved": np.full(
         (3, 64, 64, 3), (200, 0, 0), np.uint8)}
     path = contact_sheet(tmp_path / "a" / "sheet.png", rows, [0, 0.5, 1])
     image = cv2.imread(str(path))[..., ::-1]

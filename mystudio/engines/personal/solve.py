@@ -35,7 +35,7 @@ class SolveSettings:
     method: Literal["gauss-newton", "adam"] = "gauss-newton"
     space: Literal["axes", "hull", "softplus"] = "axes"  # adam only: principal axes, exact hull, or MyStyle's alpha
     start: Literal["regressor", "previous"] = "regressor"  # adam only; previous = the last frame's solution (PGR)
-    match: float = 0.0  # 0..1: share of the step that gives the regressor's codes the driver's expression
+    match: float = 0.7  # 0..1: share of the step that gives the regressor's codes the driver's expression
     steps: int = 4  # optimisation steps a frame (MyStyle: up to 1000, Adam)
     rate: float = 5e-3  # adam only: step (MyStyle: 5e-3)
     keypoint: float = 1.0  # weight of the keypoints, in (1 % of the crop)^2
