@@ -192,12 +192,17 @@ def test_relative_motion_of_oneself_changes_nothing(performance):
     assert torch.allclose(motion.keypoints, expected, atol=1e-6)
 
 
-def test_a_neutral_driver_makes_the_avatar_neutral(performance):
-    theirs, mine = shaken(1, seed=1)[0], torch.as_tensor(shaken(1, 0.02, seed=2)[0], dtype=torch.float32)
-    motion = retarget(driver(performance, np.repeat(theirs[None], 5, 0)), mine, STATISTICS)
-    neutral = normalise(mine, RetargetSettings.part_offsets, RetargetSettings.depth)
+@pytest.mark.parametrize("kind", ["as seen", "frontal"])
+def test_a_neutral_driver_makes_the_avatar_neutral(performance, kind):
+    theirs, mine = (torch.as_tensor(shaken(1, x, seed)[0], dtype=torch.float32) for x, seed in ((0.005, 1), (0.02, 2)))
+    straight = r.frontal if kind == "frontal" else lambda face: face
+    clip = np.repeat(straight(theirs)[None].numpy(), 5, 0)
+    settings = RetargetSettings(neutral=kind)
+    motion = retarget(driver(performance, clip), mine, STATISTICS, settings)
+    neutral = normalise(straight(mine), settings.part_offsets, settings.depth)
     assert (motion.keypoints - neutral).abs().max() < 1e-6
-    assert motion.change.abs().max() < 1e-6
+    assert (motion.change - r.relative_motion(straight(mine), mine)).abs().max() < 1e-5
+    assert (motion.measures - r.measures(straight(mine)[None])).abs()[:, 1:].max() < 1e-4
 
 
 @pytest.mark.parametrize("kind", ["relative", "absolute"])
