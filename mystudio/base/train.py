@@ -21,7 +21,7 @@ from mystudio.base.data import Ahead, Mixture, Source
 from mystudio.base.parallel import Team, joined
 from mystudio.base.settings import BaseSettings
 from mystudio.base.shape import start_from
-from mystudio.base.sheets import COLUMNS, sheet_of_training, write_png
+from mystudio.base.sheets import COLUMNS, fixed_latents, sheet_of_training, write_png
 from mystudio.base.trainer import PHASES, Trainer, mean_of
 from mystudio.errors import BadArtifact, BadData, TrainingDiverged
 from mystudio.types import Progress, silent
@@ -223,8 +223,8 @@ class _Run:
         truth = codes = None
         if self.mixture.code_size:
             batch = self.mixture.coded_only().batch(0, COLUMNS)
-            truth, t = batch.images, self.trainer
-            codes = torch.zeros(COLUMNS, t.g.z_dim)
+            truth, codes = batch.images, fixed_latents(COLUMNS, self.settings.model.z_dim)
+            codes[:, -1].abs_()  # on the side of images with codes
             codes[:, :batch.codes.shape[1]] = torch.from_numpy(batch.codes)
         sheet = sheet_of_training(self.trainer.ema, truth, codes, self.settings.train.seed)
         write_png(self.path / "sheets" / f"{phase}-{seen // 1000:06d}k.png", sheet)
