@@ -164,7 +164,9 @@ class _Run:
         self._save()
 
     def _resume(self) -> None:
+        started = time.monotonic()
         tensors, facts = checkpoint.load(self.path)
+        self.save_seconds = 2 * (time.monotonic() - started)  # a guess, until the first one is written
         for key, mine in (("model", plain(self.settings.model)), ("seed", self.settings.train.seed)):
             theirs = facts["settings"]["model"] if key == "model" else facts["settings"]["train"]["seed"]
             if mine != theirs:
