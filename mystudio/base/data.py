@@ -187,7 +187,9 @@ class Mixture:
     def plan(self, step: int, batch: int) -> list[tuple[int, int, bool]]:
         """Source, index and whether to flip, for every image of a step over all processes."""
         rng = np.random.default_rng((self.seed, step))
-        chosen = rng.choice(len(self.sources), batch, p=self.shares)
+        # evenly spread over the shares: the number of images of a source changes by one at most between steps
+        spread = (np.arange(batch) + rng.random()) / batch * self.shares.sum()
+        chosen = rng.permutation(np.searchsorted(np.cumsum(self.shares)[:-1], spread, "right"))
         where, flips = rng.random(batch), rng.random(batch) < 0.5
         return [(int(s), int(u * len(self.sources[s])), bool(f) and self.mirror and not self.sources[s].code_size)
                 for s, u, f in zip(chosen, where, flips)]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mystudio.base import chance, objectives
 from mystudio.base.augment import adjust, augment
 from mystudio.base.chance import Chance
+from mystudio.base.compilation import with_fallback
 from mystudio.base.data import Batch
 from mystudio.base.parallel import Team
 from mystudio.base.settings import BaseSettings
@@ -132,7 +133,7 @@ class Trainer:
         return all(bool(p.isfinite().all()) for net in (self.g, self.d, self.ema) for p in net.parameters())
 
     def _supervised(self, batch: Batch) -> dict[str, Tensor]:
-        images, codes, coded = self._to_device(batch)
+        images, codes, _ = self._to_device(batch)
         w = self.g.mapping(self.chance.with_codes(codes))
         self._track(w)
         made = self._fast_g(self.g.broadcast(w), "none", None, None, self.dtype)
@@ -258,7 +259,9 @@ class Trainer:
         return loss
 
     def _to_device(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        parts = [torch.from_numpy(np.ascontiguousarray(a)) for a in (batch.images, batch.codes, batch.coded)]
+        """Images [n, 3, H, W], codes [n, C], and which rows have one."""
+        parts = [torch.from_numpy(np.ascontiguousarray(a)) for a in
+                 (batch.images, batch.codes, np.flatnonzero(batch.coded))]
         if self.device.type == "cuda":
             parts = [part.pin_memory() for part in parts]
         images, codes, coded = (part.to(self.device, non_blocking=True) for part in parts)
@@ -275,23 +278,6 @@ class Trainer:
         if not self.settings.train.compile:
             return net
         return with_fallback(torch.compile(net), net, self.remarks)
-
-
-def with_fallback(fast: Callable, plain: Callable, remarks: list[str]) -> Callable:
-    """A function that is ``fast`` until that fails once, and ``plain`` from then on."""
-    chosen = [fast]
-
-    def call(*arguments):
-        try:
-            return chosen[0](*arguments)
-        except Exception as error:  # of the compiler's making, many kinds; the plain form tells the true ones again
-            if chosen[0] is plain:
-                raise
-            chosen[0] = plain
-            remarks.append(f"compilation failed, going on without: {' '.join(str(error).split())[:120]}")
-            return plain(*arguments)
-
-    return call
 
 
 def mean_of(rows: Iterable[dict[str, Tensor]]) -> dict[str, float]:

@@ -80,6 +80,8 @@ def test_weights_and_flips_are_as_asked(folder, shards):
     assert abs(np.mean([s for s, _, _ in plan]) - 0.75) < 0.03 and mixture.coded_share == 0.75
     assert abs(np.mean([f for s, _, f in plan if s == 0]) - 0.5) < 0.05
     assert not any(f for s, _, f in plan if s == 1)  # a code says left and right
+    assert {sum(s for s, _, _ in mixture.plan(step, 40)) for step in range(50)} == {30}
+    assert {sum(s for s, _, _ in mixture.plan(step, 10)) for step in range(50)} == {7, 8}
     counts = np.bincount([i for s, i, _ in plan if s == 0], minlength=6)
     assert counts.min() > 0.7 * counts.mean()
     assert set(mixture.coded_only().sources) == {mixture.sources[1]}

@@ -14,9 +14,10 @@ import torch
 from base_runs import CODE, make_data, run, tiny
 
 from mystudio.base import checkpoint
+from mystudio.base.compilation import with_fallback
 from mystudio.base.data import Mixture, open_source
 from mystudio.base.runs import export_generator, pack, settings_of, with_budget
-from mystudio.base.trainer import Trainer, with_fallback
+from mystudio.base.trainer import Trainer
 from mystudio.errors import BadArtifact, BadCheckpoint, BadData, OutputFailed, TrainingDiverged
 
 PROGRAM = Path(__file__).with_name("base_runs.py")
@@ -199,3 +200,15 @@ def test_compilation_that_fails_is_done_without():
     assert calls == [1] and "no compiler" in remarks[0]
     with pytest.raises(TypeError):
         call("a")
+
+
+def test_bfloat16_maps_train_too(data, tmp_path):
+    """Every step, those that differentiate twice among them, with feature maps of half the size."""
+    settings = tiny(supervised=0, adversarial=0.032, wait_kimg=0)
+    settings = replace(settings, train=replace(settings.train, precision="bfloat16"))
+    assert run(tmp_path / "run", data, settings)["done"]
+    losses = _rows(tmp_path / "run")[0]["losses"]
+    exact = replace(settings, train=replace(settings.train, precision="float32"))
+    run(tmp_path / "exact", data, exact)
+    for name, value in _rows(tmp_path / "exact")[0]["losses"].items():
+        assert losses[name] == pytest.approx(value, rel=0.1, abs=0.02), name
