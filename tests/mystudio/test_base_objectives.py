@@ -9,6 +9,7 @@ from base_runs import CODE, tiny
 
 from mystudio.base import chance, objectives
 from mystudio.base.chance import Chance
+from mystudio.base.encoder import one_look
 from mystudio.base.parallel import Team
 from mystudio.base.settings import ModelSettings
 from mystudio.base.shape import half_bytes, start_from, synthesis_macs
@@ -127,3 +128,12 @@ def test_mixing_takes_a_tail_of_layers_from_another_sample():
     assert (ws[:, 1:] - ws[:, :-1] != 0).sum(1).max() == 1
     assert abs((ws[:, -1] != own).float().mean() - 0.5) < 0.06
     assert math.isclose(float((ws[:, -1][ws[:, -1] != own] - (own[ws[:, -1] != own] - 1) % 8).abs().max()), 0)
+
+
+def test_samples_of_one_look_share_all_but_their_motion():
+    z = torch.randn(3, 4, 8)
+    kept = one_look(z, 2, 3)
+    assert torch.equal(kept[:, 1:, 2:5], z[:, 1:, 2:5]) and not kept[:, 0, 2:5].any()
+    assert torch.equal(kept[:, :, :2], z[:, :1, :2].expand(-1, 4, -1))
+    assert torch.equal(kept[:, :, 5:], z[:, :1, 5:].expand(-1, 4, -1))
+    assert torch.equal(one_look(z, 2)[:, 1:, 2:], z[:, 1:, 2:])
