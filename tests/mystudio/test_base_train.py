@@ -85,7 +85,10 @@ def test_two_processes_equal_one(data, tmp_path):
     run(tmp_path / "one", data, settings)
     process = _started([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"],
                        tmp_path / "two", data, "two")
-    words, _ = process.communicate(timeout=170)
+    try:
+        words, _ = process.communicate(timeout=300)
+    finally:
+        process.terminate()  # its children end with it
     assert process.returncode == 0, words
     one, two = (checkpoint.load(tmp_path / name)[0] for name in ("one", "two"))
     moved = {k: v for k, v in one.items() if k.startswith(("g.", "d.", "ema.")) and v.numel() > 4}
