@@ -8,7 +8,7 @@ import warnings
 import click
 
 from mystudio import __version__
-from mystudio.commands import about, bench, edit, stages
+from mystudio.commands import about, bench, edit, stages, training  # noqa: F401 (training adds to about.base)
 from mystudio.commands.terminal import DEBUG, StudioGroup
 
 

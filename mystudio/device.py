@@ -19,3 +19,14 @@ def choose(name: str = "auto") -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise StudioError("expected a CUDA device, torch finds none; use --device cpu, or see `mystudio doctor`")
     return torch.device(name)
+
+
+def feature_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """Type of the feature maps: a torch type by name, or "auto" for bfloat16 where the hardware multiplies in it."""
+    if precision != "auto":
+        return getattr(torch, precision)
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported()
+    else:
+        fast = torch.cpu._is_avx512_bf16_supported() if hasattr(torch.cpu, "_is_avx512_bf16_supported") else False
+    return torch.bfloat16 if fast else torch.float32

@@ -13,6 +13,10 @@ class BadCheckpoint(StudioError):
     """A checkpoint is damaged or not a StyleGAN2 generator."""
 
 
+class BadData(StudioError):
+    """Training data is missing, damaged, or does not fit."""
+
+
 class BadArtifact(StudioError):
     """An artifact folder is missing, damaged, of another type or of another version."""
 

@@ -28,6 +28,7 @@ else:
     import tomli as tomllib
 
 if TYPE_CHECKING:
+    from mystudio.base.settings import BaseSettings
     from mystudio.engines.personal.regress import RegressSettings
     from mystudio.engines.personal.solve import SolveSettings
     from mystudio.engines.personal.tune import TuneSettings
@@ -48,6 +49,7 @@ STAGES = {
 }
 FOLDER = Path(__file__).parent / "recipes"
 DEFAULT = "default"
+BASE = "base-"  # recipes of this prefix train a base generator; the others run the stages
 MAX_BYTES = 1 << 20
 
 
@@ -70,9 +72,9 @@ class Recipe:
         return f"# {self.name}: the resolved recipe\n\n" + "\n\n".join(tables) + "\n"
 
 
-def names() -> list[str]:
-    """Return the recipes that come with mystudio."""
-    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+def names(of_bases: bool = False) -> list[str]:
+    """Return the recipes that come with mystudio: of the stages, or those that train a base."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml") if path.stem.startswith(BASE) == of_bases)
 
 
 def describe(name: str) -> str:
@@ -89,14 +91,19 @@ def resolve(source: str | Path = DEFAULT, options: Iterable[str] = ()) -> Recipe
         options: "stage.key=value" each, applied in order.
     Raises: BadRecipe: not there, not TOML, an unknown table or key, a wrong type, out of range.
     """
-    tables = _read(source)
-    for option in options:
-        _apply(tables, option)
-    for table in tables:
-        if table not in STAGES:
-            raise BadRecipe(f"{source}: there is no table [{table}]; {_nearest(table, STAGES)}")
-    settings = {stage: _validate(stage, tables.get(stage, {}), str(source)) for stage in STAGES}
+    tables = _tables(source, options, STAGES, names())
+    settings = {stage: _validate(settings_class(stage), stage, tables.get(stage, {}), str(source)) for stage in STAGES}
     return Recipe(Path(source).stem, **settings)
+
+
+def resolve_base(source: str | Path, options: Iterable[str] = ()) -> BaseSettings:
+    """Read a recipe that trains a base, as ``resolve`` reads one of the stages. Raises BadRecipe."""
+    from mystudio.base.settings import BaseSettings
+
+    classes = get_type_hints(BaseSettings)
+    tables = _tables(source, options, classes, names(of_bases=True))
+    return BaseSettings(**{name: _validate(cls, name, tables.get(name, {}), str(source))
+                           for name, cls in classes.items()})
 
 
 def settings_class(stage: str) -> type:
@@ -121,10 +128,20 @@ def field_docs(cls: type) -> dict[str, str]:
     return docs
 
 
-def _read(source: str | Path) -> dict[str, Any]:
-    path = FOLDER / f"{source}.toml" if str(source) in names() else Path(source)
+def _tables(source: str | Path, options: Iterable[str], known: Iterable[str], shipped: list[str]) -> dict[str, Any]:
+    tables = _read(source, shipped)
+    for option in options:
+        _apply(tables, option)
+    for table in tables:
+        if table not in known:
+            raise BadRecipe(f"{source}: there is no table [{table}]; {_nearest(table, known)}")
+    return tables
+
+
+def _read(source: str | Path, shipped: list[str]) -> dict[str, Any]:
+    path = FOLDER / f"{source}.toml" if str(source) in shipped else Path(source)
     if not path.is_file():
-        raise BadRecipe(f"there is no recipe {str(source)!r}; {_nearest(str(source), names())}, or give a TOML file")
+        raise BadRecipe(f"there is no recipe {str(source)!r}; {_nearest(str(source), shipped)}, or give a TOML file")
     if path.stat().st_size > MAX_BYTES:
         raise BadRecipe(f"{path} has more than {MAX_BYTES} bytes, which no recipe has; give a TOML file")
     try:
@@ -155,10 +172,9 @@ def _value_of(text: str) -> Any:
         return text  # a bare word: lpips, auto, project
 
 
-def _validate(stage: str, table: Any, source: str) -> Any:
+def _validate(cls: type, stage: str, table: Any, source: str) -> Any:
     from pydantic import TypeAdapter, ValidationError
 
-    cls = settings_class(stage)
     for where, value in _check_keys(cls, table, f"{source}: [{stage}]"):
         if isinstance(value, float) and not math.isfinite(value):
             raise BadRecipe(f"{where}: expected a finite number, got {value}; try `mystudio recipe show`")

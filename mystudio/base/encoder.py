@@ -26,6 +26,7 @@ class EncoderSettings:
 
     people: int = 2000  # sampled looks
     poses: int = 4  # samples of each look, besides its neutral face
+    motion_factors: int = 0  # numbers of z behind the look factors that decide the motion; 0 = all the others
     steps: int = 2500
     batch: int = 128
     rate: float = 1e-3  # peak Adam rate, cosine decay
@@ -55,8 +56,7 @@ def sample_pairs(generator, look_factors: int | None, settings: EncoderSettings,
         count = min(block, people - first)
         z = torch.randn(count, poses + 1, generator.z_dim, generator=draw)
         if look_factors:
-            z[:, :, :look_factors] = z[:, :1, :look_factors]
-            z[:, 0, look_factors:] = 0  # the neutral face
+            z = one_look(z, look_factors, settings.motion_factors)
         w = generator.mapping(z.flatten(0, 1))
         made = generator(generator.broadcast(w)).clamp(-1, 1)
         marks, seen = crop_landmarks(mesh, made)
@@ -70,6 +70,20 @@ def sample_pairs(generator, look_factors: int | None, settings: EncoderSettings,
         w_all.append(w.unflatten(0, (count, -1))[:, 1:])
         progress("sample", first + count, people)
     return Pairs(images, torch.cat(motion), torch.cat(w_all), presence)
+
+
+def one_look(z: Tensor, look_factors: int, motion_factors: int = 0) -> Tensor:
+    """Give all samples of a person its look, and the first of them the neutral face (motion 0).
+
+    Args:
+        z: [P, Q, Z]. look_factors: the first numbers, look. motion_factors: the numbers behind them, motion; what
+            follows belongs to the look. 0 = all that follow are motion.
+    """
+    end = look_factors + motion_factors if motion_factors else z.shape[-1]
+    same = z[:, :1].repeat(1, z.shape[1], 1)
+    same[:, :, look_factors:end] = z[:, :, look_factors:end]
+    same[:, 0, look_factors:end] = 0
+    return same
 
 
 def train_encoder(generator, look_factors: int | None, settings: EncoderSettings = EncoderSettings(),

@@ -127,8 +127,10 @@ def import_(file, name):
 @click.option("--steps", default=2500, show_default=True, type=click.IntRange(1), help="Training steps.")
 @click.option("--look-factors", type=click.IntRange(1), metavar="N",
               help="The first N numbers of z decide the look, the others the motion (actors128: 32).")
+@click.option("--motion-factors", type=click.IntRange(0), default=0, metavar="N",
+              help="The next N decide the motion, and what follows the look; 0 = all that follow are motion.")
 @common
-def train_encoder(name, people, steps, look_factors):
+def train_encoder(name, people, steps, look_factors, motion_factors):
     """Train the inversion encoder of a base on the base's own samples.
 
     An imported base has none; its avatars then start from the base's mean face and need invert.steps.
@@ -139,5 +141,6 @@ def train_encoder(name, people, steps, look_factors):
     from mystudio.bases import find_base
 
     found = find_base(name)
-    path, figures = train_and_save(found, look_factors, EncoderSettings(people=people, steps=steps), progress())
+    settings = EncoderSettings(people=people, steps=steps, motion_factors=motion_factors)
+    path, figures = train_and_save(found, look_factors, settings, progress())
     answer(f"{path}: explains {figures['explained']:.0%} of W on held-out samples.", encoder=path, **figures)

@@ -22,13 +22,13 @@ def fir_kernel(taps: tuple[float, ...] = (1, 3, 3, 1)) -> Tensor:
     return f / f.sum()
 
 
-def blur(x: Tensor, kernel: Tensor, padding: tuple[int, int], gain: float = 1.0) -> Tensor:
+def blur(x: Tensor, kernel: Tensor, padding: tuple[int, int], gain: float = 1.0, stride: int = 1) -> Tensor:
     """Filter each channel of ``x`` [N, C, H, W] with ``kernel`` [k, k], zero padded (before, after)."""
     c, pad = x.shape[1], padding[0]
     if padding[0] != padding[1]:
         x, pad = F.pad(x, (padding[0], padding[1]) * 2), 0
     weight = (kernel * gain).flip((0, 1)).to(x.dtype).expand(c, 1, -1, -1)
-    return F.conv2d(x, weight, padding=pad, groups=c)
+    return F.conv2d(x, weight, stride=stride, padding=pad, groups=c)
 
 
 def upsample_image(x: Tensor, kernel: Tensor) -> Tensor:

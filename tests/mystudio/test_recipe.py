@@ -164,7 +164,17 @@ def test_a_wrong_key_in_a_real_recipe_names_the_right_one():
 
 def test_the_top_folder_is_what_the_package_reads():
     top = Path(__file__).parents[2] / "recipes"
-    assert sorted(p.stem for p in top.glob("*.toml")) == recipe.names()
+    assert sorted(p.stem for p in top.glob("*.toml")) == sorted(recipe.names() + recipe.names(of_bases=True))
+
+
+@pytest.mark.parametrize("name", recipe.names(of_bases=True))
+def test_recipes_of_bases_resolve_and_every_setting_says_what_it_is(name):
+    made = recipe.resolve_base(name, ["adversarial.augment.target=0.5"])
+    assert made.adversarial.augment.target == 0.5
+    for part in (made.model, made.train, made.supervised, made.adversarial):
+        assert all("#" in line for line in recipe._toml_lines(part))
+    with pytest.raises(BadRecipe, match="did you mean 'kimg'"):
+        recipe.resolve_base(name, ["adversarial.kmig=3"])
 
 
 def test_a_wheel_carries_recipes_templates_and_the_demo(tmp_path):

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mystudio import losses
+from mystudio.device import feature_dtype
 from mystudio.errors import TrainingDiverged
 from mystudio.types import Progress, silent
 
@@ -150,7 +151,7 @@ def _step(tuned, adam, anchors, images, likeness, train, settings, state) -> flo
         scale *= 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * state.step / settings.steps))
     for group in adam.param_groups:
         group["lr"] = settings.rate * scale
-    made = tuned(tuned.broadcast(anchors[rows]), dtype=_dtype(settings, anchors.device))
+    made = tuned(tuned.broadcast(anchors[rows]), dtype=feature_dtype(settings.precision, anchors.device))
     loss = (likeness.distance(made, rows) + settings.pixel * losses.pixel(made, images[rows])).mean()
     adam.zero_grad()
     loss.backward()
@@ -158,16 +159,6 @@ def _step(tuned, adam, anchors, images, likeness, train, settings, state) -> flo
     if math.isfinite(value):
         adam.step()
     return value
-
-
-def _dtype(settings: TuneSettings, device: torch.device) -> torch.dtype:
-    if settings.precision != "auto":
-        return getattr(torch, settings.precision)
-    if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported()
-    else:
-        fast = torch.cpu._is_avx512_bf16_supported() if hasattr(torch.cpu, "_is_avx512_bf16_supported") else False
-    return torch.bfloat16 if fast else torch.float32
 
 
 @torch.no_grad()

@@ -1,0 +1,82 @@
+"""All random numbers of a training step, each from (seed, step, purpose): resuming is exact, processes agree."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mystudio.base.augment import draw
+from mystudio.base.parallel import Team
+from mystudio.base.settings import BaseSettings
+
+#: purposes: each has numbers of its own in each step
+G, D, REAL, FAKE, FAKE_D, R1, PATH, CODES, MIX, NOISE = range(10)
+
+
+class Chance:
+    """Draws for one process of a team.
+
+    Numbers for samples are drawn for the whole batch on the CPU and then shared out, so that the number of processes
+    changes nothing; noise inside the generator is drawn where it is needed, apart in each process.
+
+    Args:
+        settings: of the run. num_ws: layers of a W+. code_size, coded_share: of the data (``data.Mixture``).
+    """
+
+    def __init__(self, settings: BaseSettings, num_ws: int, device: torch.device, team: Team, code_size: int,
+                 coded_share: float):
+        self._settings, self._num_ws, self._device, self._team = settings, num_ws, device, team
+        self._code_size, self._coded_share = code_size, coded_share
+        self._step, self._phase = 0, ""
+
+    def begin(self, step: int, phase: str) -> None:
+        """Name the step that is drawn for."""
+        self._step, self._phase = step, phase
+
+    def latents(self, purpose: int) -> Tensor:
+        """This process's share of a step's z, [n, Z]."""
+        count = getattr(self._settings, self._phase).batch
+        z = torch.randn(count, self._settings.model.z_dim, generator=self._on_cpu(purpose))
+        if self._split:
+            side = torch.rand(count, generator=self._on_cpu(purpose, 1)) < self._coded_share
+            z[:, -1] = z[:, -1].abs() * torch.where(side, 1.0, -1.0)
+        return self._team.share(z).to(self._device, non_blocking=True)
+
+    def with_codes(self, codes: Tensor) -> Tensor:
+        """z [n, Z] of codes [n, C]: the code, then random numbers that the generator learns to do without."""
+        z = torch.randn(len(codes) * self._team.size, self._settings.model.z_dim, generator=self._on_cpu(CODES))
+        z = self._team.share(z).to(self._device)
+        if self._split:
+            z[:, -1] = z[:, -1].abs()
+        return torch.cat([codes, z[:, self._code_size:]], 1) if self._code_size else z
+
+    def augmentation(self, purpose: int) -> Tensor:
+        """This process's share of the augmentation's numbers."""
+        return self._team.share(draw(self._settings.adversarial.batch, self._on_cpu(purpose, 2)))
+
+    def mixed(self, w: Tensor) -> Tensor:
+        """w [n, D] -> W+ [n, L, D]; for some samples the layers from a random one on take another sample's w."""
+        ws, share = w[:, None].expand(-1, self._num_ws, -1), self._settings.adversarial.mixing
+        if not share:
+            return ws
+        rows = torch.rand(len(w) * self._team.size, 2, generator=self._on_cpu(MIX))
+        chosen, where = self._team.share(rows).to(self._device).unbind(1)
+        first = torch.where(chosen < share, 1 + (where * (self._num_ws - 1)).floor(), self._num_ws)
+        layers = torch.arange(self._num_ws, device=self._device)
+        return torch.where((layers < first[:, None])[..., None], ws, ws.roll(1, 0))
+
+    def on_device(self, purpose: int, alike: bool = False) -> torch.Generator:
+        """A generator on the device: of this process alone, or alike in all."""
+        return torch.Generator(self._device).manual_seed(self._seed(purpose, 3, 0 if alike else 1 + self._team.rank))
+
+    @property
+    def _split(self) -> bool:
+        return (self._phase == "adversarial" and self._settings.adversarial.split and 0 < self._coded_share < 1
+                and self._code_size < self._settings.model.z_dim)
+
+    def _on_cpu(self, purpose: int, part: int = 0) -> torch.Generator:
+        return torch.Generator().manual_seed(self._seed(purpose, part))
+
+    def _seed(self, *key: int) -> int:
+        return int(np.random.SeedSequence((self._settings.train.seed, self._step, *key)).generate_state(1)[0])

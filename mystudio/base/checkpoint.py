@@ -1,0 +1,109 @@
+"""A training run's state on disk: safetensors bytes, whole or cut into parts, named by one small index.
+
+The index is replaced last and at once, so a killed writer leaves the checkpoint before it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as from_safetensors
+from safetensors.torch import save as to_safetensors
+from torch import Tensor
+
+from mystudio.errors import BadCheckpoint, OutputFailed
+from mystudio.workspace import write_bytes
+
+INDEX = "checkpoint.json"
+_KIND = "base-training"
+
+
+def save(folder: Path, tensors: dict[str, Tensor], facts: dict[str, Any], max_part_mb: float = 0) -> None:
+    """Write a checkpoint, whole or not at all.
+
+    Args:
+        folder: of the run. tensors: by name. facts: JSON values. max_part_mb: MiB of a file; 0 = one file.
+    Raises: OutputFailed: it cannot be written; the checkpoint before it is whole.
+    """
+    data = memoryview(to_safetensors({k: v.detach().cpu().contiguous() for k, v in tensors.items()}))
+    size = int(max_part_mb * (1 << 20)) or len(data)
+    stem = f"checkpoint-{secrets.token_hex(4)}"
+    pieces = [data[i:i + size] for i in range(0, len(data), size)]
+    parts = [{"file": f"{stem}-{k:03d}.part", "bytes": len(p), "sha256": hashlib.sha256(p).hexdigest()}
+             for k, p in enumerate(pieces)]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for part, piece in zip(parts, pieces):
+            write_bytes(folder / part["file"], piece)
+        index = {"kind": _KIND, "version": 1, "facts": facts, "parts": parts}
+        write_bytes(folder / INDEX, json.dumps(index, indent=1).encode())
+    except OSError as error:
+        _remove(folder, keep=_named(folder))
+        raise OutputFailed(f"could not write a checkpoint to {folder}: {error.strerror}; free space and run the same "
+                           "command again, it goes on from the checkpoint before") from error
+    _remove(folder, keep={part["file"] for part in parts})
+
+
+def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what ``save`` wrote.
+
+    Raises: BadCheckpoint: it is missing, damaged or of another kind.
+    """
+    index = _index(folder)
+    pieces = []
+    for part in index["parts"]:
+        path = folder / Path(part["file"]).name
+        try:
+            piece = path.read_bytes()
+        except OSError as error:
+            raise BadCheckpoint(f"expected a part of the checkpoint at {path}: {error.strerror}; copy it") from error
+        if len(piece) != part["bytes"] or hashlib.sha256(piece).hexdigest() != part["sha256"]:
+            raise BadCheckpoint(f"expected the part of the checkpoint that was written, got changed bytes: {path}; "
+                                "copy it anew")
+        pieces.append(piece)
+    try:
+        return from_safetensors(b"".join(pieces)), index["facts"]
+    except (SafetensorError, ValueError) as error:
+        raise BadCheckpoint(f"expected a whole checkpoint in {folder}, got a damaged one; copy it anew") from error
+
+
+def load_facts(folder: Path) -> dict[str, Any]:
+    """The facts of a checkpoint, without its tensors. Raises BadCheckpoint."""
+    return _index(folder)["facts"]
+
+
+def lightened(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A checkpoint to send: averaged generator and discriminator as float16; what Adam remembers stays behind."""
+    return {name: value.to(torch.float16) if value.numel() >= 128 and value.dtype == torch.float32 else value
+            for name, value in tensors.items() if name.startswith(("ema.", "d.", "state."))}
+
+
+def _index(folder: Path) -> dict[str, Any]:
+    try:
+        index = json.loads((folder / INDEX).read_bytes())
+        if index["kind"] != _KIND or not all({"file", "bytes", "sha256"} <= set(p) for p in index["parts"]):
+            raise ValueError
+        index["facts"]["settings"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadCheckpoint(f"expected a training run in {folder}, got no readable {INDEX}; give the folder of "
+                            "`mystudio base train -o`") from error
+    return index
+
+
+def _named(folder: Path) -> set[str]:
+    try:
+        return {part["file"] for part in _index(folder)["parts"]}
+    except BadCheckpoint:
+        return set()
+
+
+def _remove(folder: Path, keep: set[str]) -> None:
+    for path in (*folder.glob("checkpoint-*.part"), *folder.glob(".checkpoint*.new")):
+        if path.name not in keep:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,74 @@
+"""Sheets of samples, to be looked at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mystudio.stylegan2.generator import Generator
+from mystudio.workspace import write_bytes
+
+COLUMNS = 8
+
+
+@torch.no_grad()
+def pictures(generator: Generator, w: Tensor, batch: int = 8) -> np.ndarray:
+    """Images [N, H, W, 3] uint8 of w [N, D] or W+ [N, L, D], with the generator's fixed noise."""
+    parts = []
+    for part in w.split(batch):
+        made = generator(part if part.ndim == 3 else generator.broadcast(part)).clamp(-1, 1)
+        parts.append(((made + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy())
+    return np.concatenate(parts)
+
+
+def tile(rows: list[np.ndarray], size: int = 128) -> np.ndarray:
+    """Lay rows of images [N, H, H, 3] under each other; larger images are reduced to ``size`` px."""
+    import cv2
+
+    width = max(len(row) for row in rows)
+    size = min(size, rows[0].shape[1])
+    sheet = np.full((len(rows) * size, width * size, 3), 255, np.uint8)
+    for y, row in enumerate(rows):
+        for x, image in enumerate(row):
+            small = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
+            sheet[y * size:(y + 1) * size, x * size:(x + 1) * size] = small
+    return sheet
+
+
+def write_png(path: Path, image: np.ndarray) -> None:
+    """Write an image [H, W, 3] uint8 RGB, whole or not at all."""
+    import cv2
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, cv2.imencode(".png", np.ascontiguousarray(image[..., ::-1]))[1].tobytes())
+
+
+def fixed_latents(count: int, size: int, seed: int = 0) -> Tensor:
+    """The same z [count, size] each time."""
+    return torch.randn(count, size, generator=torch.Generator().manual_seed(seed))
+
+
+def sheet_of_base(generator: Generator, seed: int = 0, truncation: float = 0.7) -> np.ndarray:
+    """Two rows of samples, the same two truncated, and three rows of interpolations in W."""
+    device = next(generator.parameters()).device
+    z = fixed_latents(2 * COLUMNS, generator.z_dim, seed).to(device)
+    with torch.no_grad():
+        full, near = generator.mapping(z), generator.mapping(z, truncation)
+    ways = [near[2 * k].lerp(near[2 * k + 1], t / (COLUMNS - 1)) for k in range(3) for t in range(COLUMNS)]
+    made = np.concatenate([pictures(generator, w) for w in (full, near, torch.stack(ways))])
+    return tile(list(made.reshape(-1, COLUMNS, *made.shape[1:])))
+
+
+def sheet_of_training(generator: Generator, truth: np.ndarray | None, codes: Tensor | None,
+                      seed: int = 0) -> np.ndarray:
+    """Three rows of samples; where there are images with codes, they and what their codes give."""
+    device = next(generator.parameters()).device
+    with torch.no_grad():
+        w = generator.mapping(fixed_latents(3 * COLUMNS, generator.z_dim, seed).to(device))
+        rows = list(pictures(generator, w).reshape(3, COLUMNS, generator.resolution, generator.resolution, 3))
+        if truth is not None and codes is not None:
+            rows += [truth, pictures(generator, generator.mapping(codes.to(device)))]
+    return tile(rows)

@@ -1,0 +1,267 @@
+"""Train a base: a supervised start from codes, then adversarial (StyleGAN2, arXiv 1912.04958; ADA, 2006.06676).
+
+A run is a folder: ``checkpoint.json`` with its parts, ``metrics.jsonl`` (an object a tick), ``sheets/``. The same
+command again goes on where it stopped, and on a CPU a run that was killed ends in the same weights.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from mystudio.base import checkpoint
+from mystudio.base.data import Ahead, Mixture, Source
+from mystudio.base.parallel import Team, joined
+from mystudio.base.settings import BaseSettings
+from mystudio.base.shape import start_from
+from mystudio.base.sheets import COLUMNS, fixed_latents, sheet_of_training, write_png
+from mystudio.base.trainer import PHASES, Trainer, mean_of
+from mystudio.errors import BadArtifact, BadData, TrainingDiverged
+from mystudio.types import Progress, silent
+from mystudio.workspace import lock, plain, write_bytes
+
+MAX_ROLLBACKS = 5
+SKIPS = 0.1  # share of a tick's updates that may be skipped before it counts as diverged
+_ASK_EVERY = 8  # steps between two looks at the clock, when several processes must agree
+_SPARE = 3.0  # s kept for leaving
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one call of ``train`` does, beside the run's settings."""
+
+    sources: Sequence[Source]
+    weights: Sequence[float] = ()
+    start: Path | None = None  # a base that a new run starts from
+    minutes: float = 0.0  # of wall time from ``began``, stopping included; 0 = until the run is done
+    began: float | None = None  # time.monotonic() at which the clock started; None = when train is called
+    max_part_mb: float = 0.0  # MiB of a checkpoint's file; 0 = one file
+
+
+def train(run: Path, settings: BaseSettings, job: Job, device: torch.device, progress: Progress = silent) -> dict:
+    """Start a run or go on with it, until its phases are done or the time is over.
+
+    Args:
+        run: folder of the run. settings: of the run; a run that exists keeps its model and seed.
+        job: data, start, limits. progress: called with (phase, images, images of the phase).
+    Returns: {"done": bool, "phase": str, "images": {...}, "rollbacks": int, "remarks": [...]}.
+    Raises: BadData, BadArtifact, BadCheckpoint, OutputFailed, ArtifactBusy; TrainingDiverged after five roll-backs.
+    """
+    began = time.monotonic() if job.began is None else job.began
+    with joined(device) as (team, device), lock(run) if _leads() else contextlib.nullcontext():
+        _prepare(device)
+        return _Run(run, settings, job, team, device, progress, began).go()
+
+
+def _leads() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _prepare(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True
+        torch.set_float32_matmul_precision("high")
+
+
+class _Run:
+    def __init__(self, run, settings: BaseSettings, job: Job, team: Team, device, progress: Progress, began: float):
+        self.path, self.settings, self.job, self.team, self.progress = Path(run), settings, job, team, progress
+        self.mixture = Mixture(job.sources, job.weights, settings.train.mirror, settings.train.seed)
+        _check(settings, self.mixture, team)
+        perceptual = None
+        if settings.supervised.perceptual and self.mixture.code_size:
+            from selfscan.perceptual import load_perceptual
+
+            perceptual = load_perceptual().to(device)
+        self.trainer = Trainer(settings, device, team, self.mixture.code_size, self.mixture.coded_share, perceptual)
+        self.device, self.ends = device, began + job.minutes * 60 if job.minutes else float("inf")
+        self.save_seconds, self.step_seconds = 0.0, 0.0
+        self._open()
+
+    def go(self) -> dict:
+        for phase in PHASES:
+            total = int(getattr(self.settings, phase).kimg * 1000)
+            if getattr(self.trainer.counters, phase) < total and not self._phase(phase, total):
+                return self._report(done=False)
+        self._save()
+        return self._report(done=True)
+
+    def _phase(self, phase: str, total: int) -> bool:
+        """Train until the phase is done (True) or the time is over (False)."""
+        t = self.trainer
+        if t.counters.phase != phase:
+            t.enter(phase)
+            self._save()  # roll-backs stay within the phase
+        size = getattr(self.settings, phase).batch
+        mixture = self.mixture.coded_only() if phase == "supervised" else self.mixture
+        ahead = Ahead(mixture, size, self.team.rank, self.team.size)
+        tick = _Tick(t)
+        try:
+            while getattr(t.counters, phase) < total:
+                if self._time_is_over():
+                    self._save()
+                    return False
+                started = time.monotonic()
+                tick.losses.append(t.step(ahead.batch(t.counters.step)))
+                seen = getattr(t.counters, phase)
+                self.progress(phase, seen, total)
+                if seen // self._tick_images == (seen - size) // self._tick_images and seen < total:
+                    self.step_seconds = max(self.step_seconds * 0.9, time.monotonic() - started)
+                    continue
+                tick = self._end_tick(tick, phase)
+            return True
+        finally:
+            ahead.close()
+
+    @property
+    def _tick_images(self) -> int:
+        return max(1, int(self.settings.train.tick_kimg * 1000))
+
+    def _end_tick(self, tick: _Tick, phase: str) -> _Tick:
+        t, train = self.trainer, self.settings.train
+        skipped = float(t.tensors["skipped"])
+        t.tensors["skipped"].zero_()
+        if skipped > SKIPS * len(tick.losses) or not t.finite():
+            self._roll_back()
+            return _Tick(t)
+        seen = getattr(t.counters, phase)
+        number = -(-seen // self._tick_images)
+        if self.team.rank == 0:
+            self._log(tick.row(phase, seen, skipped))
+        if train.sheet_every and number % train.sheet_every == 0:
+            self._sheet(phase, seen)
+        if number % train.save_every == 0:
+            self._save()
+        return _Tick(t)
+
+    def _time_is_over(self) -> bool:
+        t = self.trainer
+        if self.ends == float("inf") or (self.team.size > 1 and t.counters.step % _ASK_EVERY):
+            return False
+        steps = 2 * (_ASK_EVERY if self.team.size > 1 else 1)
+        left = self.ends - time.monotonic()
+        return self.team.any(left < steps * self.step_seconds + 1.5 * self.save_seconds + _SPARE, self.device)
+
+    def _open(self) -> None:
+        if (self.path / checkpoint.INDEX).exists():
+            self._resume()
+            return
+        if self.path.exists() and any(self.path.iterdir()):
+            raise BadArtifact(f"{self.path} holds other files, expected a free name or a training run; choose another")
+        if self.job.start:
+            from mystudio.stylegan2.checkpoint import load_generator
+
+            start_from(self.trainer.g, load_generator(self.job.start))
+            self.trainer.ema.load_state_dict(self.trainer.g.state_dict())
+        self.team.wait()  # nobody looks for a checkpoint after the first one wrote it
+        self._save()
+
+    def _resume(self) -> None:
+        started = time.monotonic()
+        tensors, facts = checkpoint.load(self.path)
+        self.save_seconds = 2 * (time.monotonic() - started)  # a guess, until the first one is written
+        for key, mine in (("model", plain(self.settings.model)), ("seed", self.settings.train.seed)):
+            theirs = facts["settings"]["model"] if key == "model" else facts["settings"]["train"]["seed"]
+            if mine != theirs:
+                raise BadArtifact(f"{self.path} was begun with {key} {theirs}, got {mine}; give the same, or another "
+                                  "name for a new run")
+        self.trainer.restore(tensors, facts["counters"])
+        self.team.wait()
+        if self.team.rank == 0:
+            self._forget_after(facts["counters"]["step"])
+
+    def _forget_after(self, step: int) -> None:
+        """Drop rows of ticks that a killed run had written beyond its checkpoint; they come again."""
+        path = self.path / "metrics.jsonl"
+        rows = []
+        for line in path.read_text().splitlines() if path.is_file() else ():
+            with contextlib.suppress(ValueError, KeyError, TypeError):  # the last line may be half
+                if json.loads(line)["step"] <= step:
+                    rows.append(line + "\n")
+        write_bytes(path, "".join(rows).encode())
+
+    def _roll_back(self) -> None:
+        """Return to the checkpoint at half the step sizes."""
+        counters = self.trainer.counters
+        if counters.rollbacks >= MAX_ROLLBACKS:
+            raise TrainingDiverged(f"training gave non-finite values after {MAX_ROLLBACKS} roll-backs, even at "
+                                   f"1/{2**MAX_ROLLBACKS} of the step sizes; lower the rates of the recipe")
+        scale, rollbacks = counters.rate_scale / 2, counters.rollbacks + 1
+        self.team.wait()
+        tensors, facts = checkpoint.load(self.path)
+        self.trainer.restore(tensors, facts["counters"] | {"rate_scale": scale, "rollbacks": rollbacks})
+        self.trainer.tensors["skipped"].zero_()
+        if not facts["counters"]["phase"]:
+            self.trainer.enter(counters.phase)
+        self.team.wait()
+        if self.team.rank == 0:
+            self._forget_after(facts["counters"]["step"])
+
+    def _save(self) -> None:
+        started = time.monotonic()
+        if self.team.rank == 0:
+            tensors, counters = self.trainer.state()
+            facts = {"settings": plain(self.settings), "counters": counters, "code_size": self.mixture.code_size,
+                     "data": [[s.name, len(s), round(float(share), 6)]
+                              for s, share in zip(self.mixture.sources, self.mixture.shares)]}
+            checkpoint.save(self.path, tensors, facts, self.job.max_part_mb)
+        self.team.wait()
+        self.save_seconds = max(self.save_seconds, time.monotonic() - started)
+
+    def _log(self, row: dict) -> None:
+        with open(self.path / "metrics.jsonl", "a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def _sheet(self, phase: str, seen: int) -> None:
+        if self.team.rank:
+            return
+        truth = codes = None
+        if self.mixture.code_size:
+            batch = self.mixture.coded_only().batch(0, COLUMNS)
+            truth, codes = batch.images, fixed_latents(COLUMNS, self.settings.model.z_dim)
+            codes[:, -1].abs_()  # on the side of images with codes
+            codes[:, :batch.codes.shape[1]] = torch.from_numpy(batch.codes)
+        sheet = sheet_of_training(self.trainer.ema, truth, codes, self.settings.train.seed)
+        write_png(self.path / "sheets" / f"{phase}-{seen // 1000:06d}k.png", sheet)
+
+    def _report(self, done: bool) -> dict:
+        counters = self.trainer.counters
+        return {"done": done, "phase": counters.phase, "rollbacks": counters.rollbacks, "steps": counters.step,
+                "images": {p: getattr(counters, p) for p in PHASES}, "remarks": self.trainer.remarks}
+
+
+class _Tick:
+    """What is collected between two rows of metrics."""
+
+    def __init__(self, trainer: Trainer):
+        self.trainer, self.losses, self.started = trainer, [], time.monotonic()
+
+    def row(self, phase: str, seen: int, skipped: float) -> dict:
+        losses = mean_of(self.losses)  # waits for the device
+        seconds = time.monotonic() - self.started
+        counters, batch = self.trainer.counters, getattr(self.trainer.settings, phase).batch
+        row = {"phase": phase, "step": counters.step, "images": seen, "seconds": round(seconds, 3),
+               "images_per_s": round(len(self.losses) * batch / max(seconds, 1e-9), 2), "losses": losses}
+        if phase == "adversarial":
+            row |= {"r_t": counters.mean_sign, "p": counters.probability}
+        return row | {"skipped": int(skipped), "rollbacks": counters.rollbacks, "rate_scale": counters.rate_scale,
+                      "time": round(time.time(), 3)}
+
+
+def _check(settings: BaseSettings, mixture: Mixture, team: Team) -> None:
+    if mixture.code_size > settings.model.z_dim:
+        raise BadData(f"expected codes of at most {settings.model.z_dim} numbers, got {mixture.code_size}; set "
+                      "model.z_dim higher")
+    if settings.supervised.kimg:
+        mixture.coded_only()
+    for phase in PHASES:
+        if getattr(settings, phase).batch % team.size:
+            raise BadData(f"expected a batch that {team.size} processes can share evenly, got "
+                          f"{getattr(settings, phase).batch}; set {phase}.batch to a multiple")

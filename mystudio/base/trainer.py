@@ -1,0 +1,289 @@
+"""The networks of a training run and one step of each phase; no files, no clocks."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mystudio.base import chance, objectives
+from mystudio.base.augment import adjust, augment
+from mystudio.base.chance import Chance
+from mystudio.base.compilation import with_fallback
+from mystudio.base.data import Batch
+from mystudio.base.parallel import Team
+from mystudio.base.settings import BaseSettings
+from mystudio.device import feature_dtype
+from mystudio.stylegan2.discriminator import Discriminator
+from mystudio.stylegan2.generator import Generator
+
+PHASES = ("supervised", "adversarial")
+W_AVERAGE = 0.998  # share that stays of the running mean of w (StyleGAN2)
+@dataclass
+class Counters:
+    """Where a run stands, apart from tensors."""
+
+    step: int = 0  # of both phases
+    supervised: int = 0  # images seen in each phase
+    adversarial: int = 0
+    phase: str = ""
+    probability: float = 0.0  # of augmentation
+    mean_sign: float = 0.0  # last r_t
+    rate_scale: float = 1.0
+    rollbacks: int = 0
+
+
+class Trainer:
+    """Generator, its average, discriminator and their optimisers, with one method for a step.
+
+    Args:
+        settings: of the run. team: this process among others. device: of the networks.
+        code_size, coded_share: of the data (``data.Mixture``).
+        perceptual: ``selfscan.perceptual.Perceptual``; None where no phase weighs it.
+    """
+
+    def __init__(self, settings: BaseSettings, device: torch.device, team: Team = Team(), code_size: int = 0,
+                 coded_share: float = 0.0, perceptual=None):
+        self.settings, self.device, self.team, self.perceptual = settings, device, team, perceptual
+        model = settings.model
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.train.seed)  # modules take their start from the global generator
+            self.g = Generator(model.resolution, model.z_dim, model.w_dim, model.mapping_layers, model.channel_base,
+                               model.channel_max).to(device)
+            self.d = Discriminator(model.resolution, model.channel_base, model.channel_max).to(device)
+        self.ema = copy.deepcopy(self.g).eval().requires_grad_(False)
+        self.chance = Chance(settings, self.g.num_ws, device, team, code_size, coded_share)
+        self.dtype = feature_dtype(settings.train.precision, device)
+        self.remarks: list[str] = []
+        self._fast_g, self._fast_d = (self._compiled(net) for net in (self.g, self.d))
+        self.counters = Counters(probability=settings.adversarial.augment.start)
+        self.tensors = {name: torch.zeros(2 if name == "signs" else 1, device=device)
+                        for name in ("signs", "path", "skipped")}
+        self.adams: dict[str, torch.optim.Adam] = {}
+
+    def enter(self, phase: str) -> None:
+        """Begin a phase: fresh optimisers; the generator starts from its own average."""
+        settings = self.settings
+        if phase == "supervised":
+            self.adams = {"g": self._adam(self.g, settings.supervised.rate, 0, (0.9, 0.99))}
+        else:
+            s = settings.adversarial
+            self.adams = {"g": self._adam(self.g, s.rate, s.path_every, (0.0, 0.99)),
+                          "d": self._adam(self.d, s.critic_rate, s.r1_every, (0.0, 0.99))}
+        if self.counters.phase != phase and self.counters.phase:
+            self.g.load_state_dict(self.ema.state_dict())
+        self.counters.phase = phase
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """One optimisation step of the present phase; returns the losses."""
+        settings = getattr(self.settings, self.counters.phase)
+        decay = 1.0
+        if self.counters.phase == "supervised":
+            done = self.counters.supervised / max(settings.kimg * 1000, 1)
+            decay = 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+        self.chance.begin(self.counters.step, self.counters.phase)
+        for adam in self.adams.values():
+            for group in adam.param_groups:
+                group["lr"] = group["peak"] * decay * self.counters.rate_scale
+        losses = self._supervised(batch) if self.counters.phase == "supervised" else self._adversarial(batch)
+        setattr(self.counters, self.counters.phase, getattr(self.counters, self.counters.phase) + settings.batch)
+        self._average()
+        self.counters.step += 1
+        return losses
+
+    def state(self) -> tuple[dict[str, Tensor], dict]:
+        """Everything that decides how the run goes on: tensors by name, and the counters."""
+        nets = {"g": self.g, "d": self.d, "ema": self.ema}
+        tensors = {f"{name}.{key}": value for name, net in nets.items() for key, value in net.state_dict().items()}
+        for name, adam in self.adams.items():
+            for i, slot in adam.state_dict()["state"].items():
+                tensors |= {f"adam.{name}.{i}.{key}": value for key, value in slot.items()}
+        return tensors | {f"state.{k}": v for k, v in self.tensors.items()}, vars(self.counters).copy()
+
+    def restore(self, tensors: dict[str, Tensor], counters: dict) -> None:
+        """Take over a state; of a light one the generator starts from its average and Adam anew."""
+        known = {f.name for f in fields(Counters)}
+        self.counters = Counters(**{k: v for k, v in counters.items() if k in known})
+        light = not any(name.startswith("g.") for name in tensors)
+        for name, net in (("g", self.g), ("d", self.d), ("ema", self.ema)):
+            head = "ema." if light and name == "g" else f"{name}."
+            net.load_state_dict({k[len(head):]: v.float() for k, v in tensors.items() if k.startswith(head)})
+        for name, value in self.tensors.items():
+            value.copy_(tensors[f"state.{name}"])
+        if self.counters.phase:
+            self.enter(self.counters.phase)
+        for name, adam in self.adams.items():
+            slots: dict[int, dict] = {}
+            for key, value in tensors.items():
+                if key.startswith(f"adam.{name}."):
+                    _, _, i, part = key.split(".")
+                    four = value.ndim == 4
+                    slots.setdefault(int(i), {})[part] = value.contiguous(
+                        memory_format=torch.channels_last if four else torch.contiguous_format)
+            if slots:
+                adam.load_state_dict({**adam.state_dict(), "state": slots})
+
+    def finite(self) -> bool:
+        """Whether every weight is a finite number."""
+        return all(bool(p.isfinite().all()) for net in (self.g, self.d, self.ema) for p in net.parameters())
+
+    def _supervised(self, batch: Batch) -> dict[str, Tensor]:
+        images, codes, _ = self._to_device(batch)
+        w = self.g.mapping(self.chance.with_codes(codes))
+        self._track(w)
+        made = self._fast_g(self.g.broadcast(w), "none", None, None, self.dtype)
+        loss = self._likeness(made, images).mean()
+        self._apply("g", loss, self.g)
+        return {"likeness": loss.detach()}
+
+    def _adversarial(self, batch: Batch) -> dict[str, Tensor]:
+        s, losses = self.settings.adversarial, {}
+        images, codes, coded = self._to_device(batch)
+        if self.counters.adversarial >= s.wait_kimg * 1000:
+            losses |= self._generator_step(images, codes, coded, batch.coded_in_all)
+            if s.path_every and s.path and self.counters.step % s.path_every == 0:
+                losses |= self._path_step()
+        losses |= self._discriminator_step(images)
+        if s.r1_every and s.r1 and self.counters.step % s.r1_every == 0:
+            losses |= self._penalty_step(images)
+        self._follow()
+        return losses
+
+    def _generator_step(self, images: Tensor, codes: Tensor, coded: Tensor, coded_in_all: int) -> dict[str, Tensor]:
+        s = self.settings.adversarial
+        w = self.g.mapping(self.chance.latents(chance.G))
+        self._track(w)
+        self.d.requires_grad_(False)
+        fake = self._synthesize(self.chance.mixed(w))
+        loss = adversarial = objectives.generator_loss(self._judge(fake, chance.FAKE)).mean()
+        losses = {"generator": adversarial.detach()}
+        if s.supervised and coded_in_all:
+            codes, images = self.chance.with_codes(codes)[coded], images[coded]
+            made = self._synthesize(self.g.broadcast(self.g.mapping(codes))) if len(codes) else images
+            likeness = self._likeness(made, images).sum() * self.team.size / coded_in_all
+            loss = loss + s.supervised * likeness
+            losses["likeness"] = likeness.detach()
+        self._apply("g", loss, self.g)
+        self.d.requires_grad_(True)
+        return losses
+
+    def _path_step(self) -> dict[str, Tensor]:
+        s, running = self.settings.adversarial, self.tensors["path"]
+        z = self.chance.latents(chance.PATH)
+        z = z[:max(1, len(z) // 2)]
+        ws = self.g.mapping(z)[:, None].repeat(1, self.g.num_ws, 1)
+        made = self.g(ws, s.noise, self.chance.on_device(chance.PATH), dtype=self.dtype)
+        shape = (len(z) * self.team.size, *made.shape[1:])
+        noise = torch.randn(shape, generator=self.chance.on_device(chance.NOISE, alike=True), device=self.device)
+        lengths = objectives.path_lengths(made, ws, self.team.share(noise))
+        running.lerp_(self.team.mean(lengths.mean()), s.path_decay)
+        loss = (lengths - running).square().mean()
+        self._apply("g", loss * s.path * s.path_every, self.g)
+        return {"path": loss.detach(), "path_length": lengths.detach().mean()}
+
+    def _discriminator_step(self, images: Tensor) -> dict[str, Tensor]:
+        with torch.no_grad():
+            fake = self._synthesize(self.chance.mixed(self.g.mapping(self.chance.latents(chance.D))))
+        on_fake, on_real = self._judge(fake, chance.FAKE_D), self._judge(images, chance.REAL)
+        loss = objectives.discriminator_loss(on_real, on_fake).mean()
+        self._apply("d", loss, self.d)
+        signs = on_real.detach().sign()
+        self.tensors["signs"] += torch.stack([signs.sum(), signs.new_tensor(float(len(signs)))])
+        return {"discriminator": loss.detach(), "real": on_real.detach().mean(), "fake": on_fake.detach().mean()}
+
+    def _penalty_step(self, images: Tensor) -> dict[str, Tensor]:
+        s = self.settings.adversarial
+        numbers, p = self.chance.augmentation(chance.R1), self.counters.probability
+        penalty = objectives.gradient_penalty(lambda x: self.d(augment(x, numbers, p, s.augment), self.dtype),
+                                              images).mean()
+        self._apply("d", penalty * (s.r1 / 2 * s.r1_every), self.d)
+        return {"r1": penalty.detach()}
+
+    def _follow(self) -> None:
+        """Steer the augmentation by how often real images are recognised."""
+        s = self.settings.adversarial
+        if (self.counters.step + 1) % s.augment.every:
+            return
+        total, count = self.team.mean(self.tensors["signs"]).tolist()
+        self.tensors["signs"].zero_()
+        self.counters.mean_sign = total / max(count, 1)
+        self.counters.probability = adjust(self.counters.probability, self.counters.mean_sign,
+                                           s.batch * s.augment.every, s.augment)
+
+    def _apply(self, name: str, loss: Tensor, net: nn.Module) -> None:
+        """Gradient, mean over processes, Adam; a gradient that is not finite becomes nothing and counts as skipped."""
+        adam = self.adams[name]
+        adam.zero_grad()
+        loss.backward()
+        gradients = [p.grad for p in net.parameters() if p.grad is not None]
+        self.team.average_(gradients)
+        good = torch.stack(torch._foreach_norm(gradients)).isfinite().all()  # no wait for the device here
+        for gradient in gradients:
+            gradient.nan_to_num_(0.0, 0.0, 0.0)
+        torch._foreach_mul_(gradients, good.to(gradients[0].dtype))
+        adam.step()
+        self.tensors["skipped"] += (~good).float()
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Exponential average of the weights (arXiv 1710.10196), fast at the start of a phase."""
+        train, phase = self.settings.train, self.counters.phase
+        seen = getattr(self.counters, phase)
+        half = min(train.ema_kimg * 1000, seen * train.ema_rampup)
+        keep = 0.5 ** (getattr(self.settings, phase).batch / max(half, 1e-8))
+        torch._foreach_lerp_(list(self.ema.parameters()), list(self.g.parameters()), 1 - keep)
+        self.ema.mapping.w_avg.copy_(self.g.mapping.w_avg)
+
+    @torch.no_grad()
+    def _track(self, w: Tensor) -> None:
+        self.g.mapping.w_avg.lerp_(self.team.mean(w.detach().mean(0)), 1 - W_AVERAGE)
+
+    def _synthesize(self, ws: Tensor) -> Tensor:
+        return self._fast_g(ws, self.settings.adversarial.noise, self.chance.on_device(chance.NOISE), None, self.dtype)
+
+    def _judge(self, images: Tensor, purpose: int) -> Tensor:
+        s = self.settings.adversarial
+        seen = augment(images, self.chance.augmentation(purpose), self.counters.probability, s.augment)
+        return self._fast_d(seen, self.dtype)
+
+    def _likeness(self, made: Tensor, aim: Tensor) -> Tensor:
+        s = self.settings.supervised
+        loss = objectives.multiscale(made, aim, s.levels)
+        if s.perceptual and self.perceptual is not None and len(made):
+            loss = loss + s.perceptual * self.perceptual.distance(made, aim)
+        return loss
+
+    def _to_device(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Images [n, 3, H, W], codes [n, C], and which rows have one."""
+        parts = [torch.from_numpy(np.ascontiguousarray(a)) for a in
+                 (batch.images, batch.codes, np.flatnonzero(batch.coded))]
+        if self.device.type == "cuda":
+            parts = [part.pin_memory() for part in parts]
+        images, codes, coded = (part.to(self.device, non_blocking=True) for part in parts)
+        return images.permute(0, 3, 1, 2).float() / 127.5 - 1, codes, coded
+
+    def _adam(self, net: nn.Module, rate: float, every: int, betas: tuple[float, float]) -> torch.optim.Adam:
+        share = every / (every + 1) if every else 1.0  # two updates where a regulariser has its turn (StyleGAN2, B)
+        adam = torch.optim.Adam(net.parameters(), lr=rate * share, betas=tuple(b**share for b in betas), eps=1e-8)
+        for group in adam.param_groups:
+            group["peak"] = rate * share
+        return adam
+
+    def _compiled(self, net: nn.Module) -> Callable:
+        if not self.settings.train.compile:
+            return net
+        return with_fallback(torch.compile(net), net, self.remarks)
+
+
+def mean_of(rows: Iterable[dict[str, Tensor]]) -> dict[str, float]:
+    """Mean of each loss over the steps that had it."""
+    found: dict[str, list[Tensor]] = {}
+    for row in rows:
+        for name, value in row.items():
+            found.setdefault(name, []).append(value)
+    return {name: float(torch.stack(values).float().mean()) for name, values in found.items()}
