@@ -35,7 +35,7 @@ ICT_PART_ENDS = (9409, 11248, 13294, 13678, 14062, 17039, 21451, 22221, 23021, 2
 _ARRAYS = ("neutral", "faces", "identity", "expression", "expression_names", "landmarks68")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Basis:
     """A morphable head: y up, z out of the face, x to the person's left; centimetres."""
 

@@ -120,11 +120,11 @@ def _scalp_hair(actor: Actor) -> Strands | None:
     crown = np.clip((rest[:, 1] - 5.5) / 4.5, 0, 1)
     length = (style.side + (style.top - style.side) * crown) * (0.8 + 0.4 * volume_share / 1.4)
     length = length * r.uniform(0.78, 1.05, len(roots))
-    layer = r.random(len(roots)) ** 0.7
+    layer = r.random(len(roots)) ** (1.3 if style.long else 0.8)
     field = _field(actor, style, volume_share)
     points = grow(roots.astype(np.float32), normals.astype(np.float32), rest.astype(np.float32),
                   length.astype(np.float32), layer.astype(np.float32), style.points, field, volume())
-    points = _cut(points, actor, style)
+    points = _cut(_smooth(points), actor, style)
     tint = np.exp(r.normal(0, 0.13, (len(roots), 1))) * (1 + 0.03 * r.normal(size=(len(roots), 3)))
     span = np.linspace(0, 1, style.points)
     width = (0.095 if style.points > 5 else 0.08) * (1 - 0.55 * span**2)
@@ -132,6 +132,13 @@ def _scalp_hair(actor: Actor) -> Strands | None:
     root = faces[np.arange(len(faces)), weight.argmax(1)]
     return Strands(points, width.astype(np.float32), (actor.colours.hair * tint).astype(np.float32).clip(0.003, 1),
                    layer.astype(np.float32), root, root, follow)
+
+
+def _smooth(points: np.ndarray) -> np.ndarray:
+    inner = points.copy()
+    for _ in range(2):
+        inner[:, 1:-1] = 0.25 * inner[:, :-2] + 0.5 * inner[:, 1:-1] + 0.25 * inner[:, 2:]
+    return inner
 
 
 def _cut(points: np.ndarray, actor: Actor, style: Style) -> np.ndarray:
@@ -145,7 +152,7 @@ def _cut(points: np.ndarray, actor: Actor, style: Style) -> np.ndarray:
         ear = lm[[0, 16]].mean(0)
         crossing |= (x > 0.98 * wide) & (np.abs(y - ear[1] + 2.6) < 4.0) & (z > -3.2) & (z < 3.0)
     if style.long:
-        keep = ~crossing.any(1) | (np.random.default_rng(13).random(len(points)) < 0.12)
+        keep = ~crossing.any(1) | (np.random.default_rng(13).random(len(points)) < 0.03)
         return np.where(keep[:, None, None], points, points[:, :1])
     first = np.where(crossing.any(1), crossing.argmax(1), points.shape[1])
     last = np.minimum(np.arange(points.shape[1])[None], np.maximum(first - 1, 0)[:, None])

@@ -23,7 +23,7 @@ _RING_STEPS = 3  # rings drawn between two of those
 _OCCLUSION_VIEWS, _OCCLUSION_SIZE = 40, 256
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Head:
     """What all actors share; vertices are the basis's, then those of the shoulders."""
 

@@ -20,7 +20,7 @@ _BACKDROPS = 97  # different layouts
 _IDENTITY_SCALE = 0.75  # of a standard deviation: heads stay inside what the scans behind the basis show
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Actor:
     """One synthetic person.
 

@@ -29,7 +29,7 @@ class Zones:
     brow: np.ndarray  # cm to the brow lines
     lid: np.ndarray  # cm to the upper lash lines
     beard: np.ndarray
-    ears: np.ndarray  # bool
+    ears: np.ndarray  # bool, with the bare skin before them
     edge: np.ndarray  # cm above the usual hairline in front; negative is forehead
     behind: np.ndarray  # 1 where hair grows at the sides and the back
     grain: np.ndarray  # [V'] fine noise
@@ -52,9 +52,10 @@ def zones_of(head: Head) -> Zones:
     brow = np.minimum(_along(v, lm[17:22]), _along(v, lm[22:27]))
     lid = np.minimum(_along(v, lm[36:40]), _along(v, lm[42:46]))
     ears = (np.abs(v[:, 0]) > 7.6) & (v[:, 1] < 5.5) & (v[:, 1] > -4) & (v[:, 2] > -3.4) & (v[:, 2] < 3.5)
+    ears |= (np.abs(v[:, 0]) > 6.2) & (v[:, 1] < 2.6) & (v[:, 1] > -4.5) & (v[:, 2] > -1.8)
     edge = v[:, 1] - 9.7 - 0.3 * waves(v, 3, (1.5, 4, 9)) + 0.03 * v[:, 0] ** 2
     line = 2.0 + 0.22 * np.clip(v[:, 1], 0, 9) + 0.15 * waves(v, 4)  # of the side's hair, in front of the ears
-    nape = -6.0 + 0.35 * np.clip(v[:, 2] + 6, 0, 9) + 0.25 * waves(v, 5)
+    nape = -5.5 + 1.1 * np.clip(v[:, 2] + 6, 0, 9) + 0.25 * waves(v, 5)
     behind = _step((line - v[:, 2]) / 0.7) * _step((v[:, 1] - nape) / 1.5)
     return Zones(face, skin, face * _lips(v, lm), cheeks, sockets, nose, oily, brow, lid, face * _beard(v, lm), ears,
                  edge, behind, waves(v, 2, (7, 15, 23)))
@@ -107,7 +108,7 @@ def paint(head: Head, colours: Colours) -> tuple[np.ndarray, np.ndarray]:
     blend((0.35 + 0.3 * pale) * z.cheeks, tone * [1.10, 0.78, 0.76])
     blend(0.5 * z.nose, tone * [1.08, 0.80, 0.78])
     blend(0.45 * z.sockets, tone * [0.84, 0.72, 0.74])
-    blend(0.4 * z.ears, tone * [1.10, 0.80, 0.76])
+    blend(0.3 * z.ears * (np.abs(v[:, 0]) > 7.6), tone * [1.10, 0.80, 0.76])
     shade = tone * 0.45 + colours.hair * 0.55
     blend((1 - z.lips) * colours.stubble * 0.65 * z.beard * (0.8 + 0.2 * z.grain), shade)
     blend(0.85 * z.lips, tone * [0.94, 0.56 - 0.24 * colours.lips, 0.60 - 0.2 * colours.lips])
@@ -157,7 +158,7 @@ def _lips(v: np.ndarray, lm: np.ndarray) -> np.ndarray:
 
 def _beard(v: np.ndarray, lm: np.ndarray) -> np.ndarray:
     """Upper lip, chin, jaw and the throat's upper part."""
-    below = _step((lm[33, 1] - 0.5 - v[:, 1]) / 0.9) * _step((v[:, 1] - lm[8, 1] + 3.6) / 2.5)
+    below = _step((lm[33, 1] - 0.5 - v[:, 1]) / 0.9) * _step((v[:, 1] - lm[8, 1] + 1.7) / 1.5)
     cheek = lm[33, 1] - 3.2 + 0.055 * np.clip(np.abs(v[:, 0]) - 2.4, 0, None) ** 2.2  # the line falls to the mouth
     mouth = np.abs(v[:, 0]) < 2.9
     jaw = _step((cheek - v[:, 1]) / 1.2 + 0.5)

@@ -21,7 +21,7 @@ _CASTS = 2000  # strands: fewer cast no shadow
 _EYE_BACK = 0.05  # cm that eyeballs are drawn farther back, so that lids close over the cornea
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Frame:
     """A picture and everything that is true of it."""
 

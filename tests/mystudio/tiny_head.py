@@ -68,7 +68,7 @@ def _patch(centre, size=1.0):
 def tiny_basis(seed=0):
     """A Basis of some five thousand vertices."""
     v, f, front = _surface()
-    eye = {"l": np.array([3.1, 3.4, 7.0]), "r": np.array([-3.1, 3.4, 7.0])}
+    eye = {"l": np.array([3.1, 3.4, 8.6]), "r": np.array([-3.1, 3.4, 8.6])}
     parts = {"mouth": _patch((0, -3.5, 6)), "gums": _patch((0, -3.5, 7)), "teeth": _patch((0, -3.5, 7.5))}
     for s in "lr":
         parts |= {f"sclera_{s}": _ball(eye[s]), f"iris_{s}": _ball(eye[s], 1.4), f"socket_{s}": _patch(eye[s])}
