@@ -84,3 +84,17 @@ def lit(lights, x, y, z, bias):
                 gap = (near - lights.shadow[j + dj, i + di]) * np.float32(5.0) + np.float32(1.0)
                 total += wu * wv * min(max(gap, np.float32(0.0)), np.float32(1.0))
     return total * np.float32(0.25)
+
+
+@inline()
+def lit_hair(lights, x, y, z):
+    """Share of the key light that reaches a strand: softer with depth below the hair's outside, one sample."""
+    a, c = lights.axes, lights.centre
+    x, y, z = x - c[0], y - c[1], z - c[2]
+    scale = np.float32(SHADOW_SIZE / (2 * SHADOW_HALF))
+    i = int((a[0, 0] * x + a[0, 1] * y + a[0, 2] * z) * scale + np.float32(SHADOW_SIZE / 2))
+    j = int((a[1, 0] * x + a[1, 1] * y + a[1, 2] * z) * scale + np.float32(SHADOW_SIZE / 2))
+    if i < 0 or j < 0 or i >= SHADOW_SIZE or j >= SHADOW_SIZE:
+        return np.float32(1.0)
+    gap = (a[2, 0] * x + a[2, 1] * y + a[2, 2] * z + np.float32(0.7) - lights.shadow[j, i]) * np.float32(0.9)
+    return min(max(gap + np.float32(1.0), np.float32(0.12)), np.float32(1.0))

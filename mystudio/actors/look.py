@@ -141,7 +141,7 @@ class Actor:
         """[96, 96, 3] linear RGB, twice as wide as the camera's view."""
         red, green = self.share("background_red"), self.share("background_green")
         colour = np.array([red, green, 0.5 * (red + green)])
-        colour = 0.02 + 0.5 * (0.55 * colour + 0.45 * colour.mean()) ** 1.6
+        colour = 0.02 + 0.5 * (0.45 * colour + 0.55 * colour.mean()) ** 1.6
         kind = self.share("background_kind")
         return backdrop.draw(backdrop.choose(kind), colour, seed=int(kind * _BACKDROPS))
 

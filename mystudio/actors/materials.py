@@ -53,8 +53,8 @@ def power16(x):
 
 
 @njit()
-def reflect(lights, nx, ny, nz, vx, vy, vz, shadow, sharp):
-    """Specular light (r, g, b) of three lights for a Blinn-Phong lobe with exponent 16 (sharp 0), 64 (1), 512 (2)."""
+def reflect(lights, nx, ny, nz, vx, vy, vz, shadow, soft, sharp, wet):
+    """Specular light (r, g, b) of three lights: Blinn-Phong lobes of exponents 16, 64 and 512, each with its weight."""
     r = g = b = np.float32(0.0)
     for k in range(3):
         lx, ly, lz = lights.toward[k, 0], lights.toward[k, 1], lights.toward[k, 2]
@@ -63,21 +63,21 @@ def reflect(lights, nx, ny, nz, vx, vy, vz, shadow, sharp):
             continue
         hx, hy, hz = lx + vx, ly + vy, lz + vz
         scale = 1 / np.sqrt(hx * hx + hy * hy + hz * hz)
-        cosine = clip((nx * hx + ny * hy + nz * hz) * scale)
-        lobe = power16(cosine)
-        if sharp > 0:
-            lobe = lobe * lobe * lobe * lobe
-        if sharp > 1:
-            lobe = lobe * lobe
-            lobe = lobe * lobe
-            lobe = lobe * lobe
+        lobe = power16(clip((nx * hx + ny * hy + nz * hz) * scale))
+        fourth = lobe * lobe
+        fourth *= fourth
+        amount = soft * lobe + sharp * fourth
+        if wet > 0:
+            eighth = fourth * fourth
+            eighth *= eighth
+            amount += wet * eighth * eighth
         away = 1 - clip((lx * hx + ly * hy + lz * hz) * scale)
-        lobe *= (np.float32(0.3) + np.float32(5.0) * away * away * away) * min(facing * 4, np.float32(1.0))
+        amount *= (np.float32(0.3) + np.float32(5.0) * away * away * away) * min(facing * 4, np.float32(1.0))
         if k == 0:
-            lobe *= shadow
-        r += lobe * lights.colour[k, 0]
-        g += lobe * lights.colour[k, 1]
-        b += lobe * lights.colour[k, 2]
+            amount *= shadow
+        r += amount * lights.colour[k, 0]
+        g += amount * lights.colour[k, 1]
+        b += amount * lights.colour[k, 2]
     return r, g, b
 
 
@@ -106,35 +106,32 @@ def diffuse(lights, nx, ny, nz, shadow, wrap_r, wrap_g, wrap_b, opened):
 @njit()
 def skin(lights, body, ar, ag, ab, gloss, opened, x, y, z, wx, wy, wz, nx, ny, nz, vx, vy, vz):
     """Skin of an albedo (ar, ag, ab): pores, blotches and freckles, soft terminator, two highlights."""
-    fine = clip((body.detail - 12) / 40)
-    value, gx, gy, gz = sample(body.noise, x * 22, y * 22, z * 22)
-    blotch, hx, hy, hz = sample(body.noise, x * np.float32(4.1), y * np.float32(4.1), z * np.float32(4.1))
-    bump = np.float32(0.10) * fine
-    px, py, pz = bump * gx + np.float32(0.03) * hx, bump * gy + np.float32(0.03) * hy, bump * gz + np.float32(0.03) * hz
-    nx, ny, nz = nx - px, ny - py, nz - pz
-    scale = 1 / np.sqrt(nx * nx + ny * ny + nz * nz)
-    nx, ny, nz = nx * scale, ny * scale, nz * scale
-    tint = np.float32(0.03) * blotch
-    ar, ag, ab = ar * (1 + np.float32(0.5) * tint), ag * (1 - tint), ab * (1 - tint)
+    fine, value = clip((body.detail - 12) / 40), np.float32(0.0)
+    if fine > 0:
+        value, gx, gy, gz = sample(body.noise, x * 22, y * 22, z * 22)
+        bump = np.float32(0.10) * fine
+        nx, ny, nz = nx - bump * gx, ny - bump * gy, nz - bump * gz
+        scale = 1 / np.sqrt(nx * nx + ny * ny + nz * nz)
+        nx, ny, nz = nx * scale, ny * scale, nz * scale
     if body.freckles > 0:
         spots, sx, sy, sz = sample(body.noise, x * 14 + 7, y * 14, z * 14)
         f = body.freckles * smooth((spots - np.float32(1.0)) * np.float32(0.7)) * clip(1 - abs(y - np.float32(0.5)) / 7)
         ar, ag, ab = ar * (1 - np.float32(0.3) * f), ag * (1 - np.float32(0.5) * f), ab * (1 - np.float32(0.6) * f)
     dim = 1 - np.float32(0.06) * fine * value
     facing = lights.toward[0, 0] * nx + lights.toward[0, 1] * ny + lights.toward[0, 2] * nz
-    shadow = lit(lights, wx + nx * np.float32(0.3), wy + ny * np.float32(0.3), wz + nz * np.float32(0.3),
-                 np.float32(0.25))
+    shadow = np.float32(0.0)
+    if facing > np.float32(-0.35):
+        shadow = lit(lights, wx + nx * np.float32(0.3), wy + ny * np.float32(0.3), wz + nz * np.float32(0.3),
+                     np.float32(0.25))
     shadow *= np.float32(0.55) + np.float32(0.45) * clip(opened * np.float32(1.6))
     r, g, b = diffuse(lights, nx, ny, nz, shadow, np.float32(0.42), np.float32(0.2), np.float32(0.14), opened)
-    sr, sg, sb = reflect(lights, nx, ny, nz, vx, vy, vz, shadow, 0)
-    tr, tg, tb = reflect(lights, nx, ny, nz, vx, vy, vz, shadow, 1)
     shine = gloss * opened * (1 + np.float32(0.2) * value * fine)
-    soft, sharp = np.float32(0.26) * shine, np.float32(0.22) * shine * gloss
+    sr, sg, sb = reflect(lights, nx, ny, nz, vx, vy, vz, shadow, np.float32(0.26) * shine,
+                         np.float32(0.22) * shine * gloss, np.float32(0.0))
     edge = 1 - clip(nx * vx + ny * vy + nz * vz)
     sheen = np.float32(0.12) * edge * edge * edge * opened * (np.float32(0.5) + np.float32(0.5) * clip(facing + 1))
-    return (ar * dim * r + soft * sr + sharp * tr + sheen * lights.sky[0],
-            ag * dim * g + soft * sg + sharp * tg + sheen * lights.sky[1],
-            ab * dim * b + soft * sb + sharp * tb + sheen * lights.sky[2])
+    return (ar * dim * r + sr + sheen * lights.sky[0], ag * dim * g + sg + sheen * lights.sky[1],
+            ab * dim * b + sb + sheen * lights.sky[2])
 
 
 @njit()
@@ -165,9 +162,9 @@ def eye(lights, body, opened, x, y, z, wx, wy, wz, nx, ny, nz, vx, vy, vz):
     shadow = lit(lights, wx + nx * np.float32(0.25), wy + ny * np.float32(0.25), wz + nz * np.float32(0.25),
                  np.float32(0.35)) * shade
     r, g, b = diffuse(lights, nx, ny, nz, shadow, np.float32(0.3), np.float32(0.2), np.float32(0.2), shade)
-    sr, sg, sb = reflect(lights, nx, ny, nz, vx, vy, vz, np.float32(1.0), 2)
-    wet = np.float32(2.2) * shade
-    return ar * r + wet * sr, ag * g + wet * sg, ab * b + wet * sb
+    sr, sg, sb = reflect(lights, nx, ny, nz, vx, vy, vz, np.float32(1.0), np.float32(0.0), np.float32(0.0),
+                         np.float32(2.2) * shade)
+    return ar * r + sr, ag * g + sg, ab * b + sb
 
 
 @njit()
@@ -185,9 +182,9 @@ def mouth(lights, body, teeth, x, y, z, wx, wy, wz, nx, ny, nz, vx, vy, vz):
     shadow = open_ * (np.float32(0.35) + np.float32(0.65) * shadow)
     r, g, b = diffuse(lights, nx, ny, abs(nz), shadow, np.float32(0.5), np.float32(0.35), np.float32(0.3),
                        open_ * np.float32(0.85))
-    sr, sg, sb = reflect(lights, nx, ny, nz, vx, vy, vz, open_, 1)
+    sr, sg, sb = reflect(lights, nx, ny, nz, vx, vy, vz, open_, np.float32(0.0), wet * open_, np.float32(0.0))
     dim = open_ * (np.float32(0.55) + np.float32(0.45) * facing)
-    return ar * r * dim + wet * open_ * sr, ag * g * dim + wet * open_ * sg, ab * b * dim + wet * open_ * sb
+    return ar * r * dim + sr, ag * g * dim + sg, ab * b * dim + sb
 
 
 @njit()

@@ -33,6 +33,7 @@ class Zones:
     edge: np.ndarray  # cm above the usual hairline in front; negative is forehead
     behind: np.ndarray  # 1 where hair grows at the sides and the back
     grain: np.ndarray  # [V'] fine noise
+    mottle: np.ndarray  # [V'] coarse noise
 
 
 @lru_cache(maxsize=2)
@@ -51,14 +52,15 @@ def zones_of(head: Head) -> Zones:
                               0.5 * _spot(v, lm[27], 1.8)])
     brow = np.minimum(_along(v, lm[17:22]), _along(v, lm[22:27]))
     lid = np.minimum(_along(v, lm[36:40]), _along(v, lm[42:46]))
-    ears = (np.abs(v[:, 0]) > 7.6) & (v[:, 1] < 5.5) & (v[:, 1] > -4) & (v[:, 2] > -3.4) & (v[:, 2] < 3.5)
+    ears = (np.abs(v[:, 0]) > 7.6 + 0.25 * np.clip(v[:, 1] - 2, 0, None)) & (np.abs(v[:, 1] - 0.5) < 4.5)
+    ears &= np.abs(v[:, 2]) < 3.4
     ears |= (np.abs(v[:, 0]) > 6.2) & (v[:, 1] < 2.6) & (v[:, 1] > -4.5) & (v[:, 2] > -1.8)
     edge = v[:, 1] - 9.7 - 0.3 * waves(v, 3, (1.5, 4, 9)) + 0.03 * v[:, 0] ** 2
     line = 2.0 + 0.22 * np.clip(v[:, 1], 0, 9) + 0.15 * waves(v, 4)  # of the side's hair, in front of the ears
     nape = -5.5 + 1.1 * np.clip(v[:, 2] + 6, 0, 9) + 0.25 * waves(v, 5)
     behind = _step((line - v[:, 2]) / 0.7) * _step((v[:, 1] - nape) / 1.5)
     return Zones(face, skin, face * _lips(v, lm), cheeks, sockets, nose, oily, brow, lid, face * _beard(v, lm), ears,
-                 edge, behind, waves(v, 2, (7, 15, 23)))
+                 edge, behind, waves(v, 2, (7, 15, 23)), waves(v, 1))
 
 
 def skin_tone(tone: float, undertone: float) -> np.ndarray:
@@ -99,7 +101,7 @@ def paint(head: Head, colours: Colours) -> tuple[np.ndarray, np.ndarray]:
     """Albedo [V', 3] and gloss [V'] of a person's head."""
     z, v, tone = zones_of(head), head.rest, colours.skin
     albedo = np.tile(tone, (len(v), 1)).astype(np.float32)
-    albedo *= (1 + 0.05 * waves(v, 1))[:, None]
+    albedo *= (1 + 0.05 * z.mottle)[:, None] * (1 - 0.03 * z.grain)[:, None] ** np.array([0, 1, 1], np.float32)
     pale = float(np.clip(tone.mean() / 0.4, 0, 1))
 
     def blend(mask: np.ndarray, colour) -> None:

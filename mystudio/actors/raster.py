@@ -121,6 +121,8 @@ def draw_strands(points, colours, alphas, per_strand, depth, image):
     for i in range(points.shape[0] - 1):
         if (i + 1) % per_strand == 0:
             continue
+        if alphas[i] == 0 and alphas[i + 1] == 0:
+            continue
         ax, ay, bx, by = points[i, 0], points[i, 1], points[i + 1, 0], points[i + 1, 1]
         if max(ax, bx) < 0 or min(ax, bx) > width or max(ay, by) < 0 or min(ay, by) > height:
             continue
@@ -139,6 +141,9 @@ def draw_strands(points, colours, alphas, per_strand, depth, image):
             alpha = alphas[i] + f * (alphas[i + 1] - alphas[i])
             middle, fixed = (x, int(y)) if steep else (y, int(x))
             first, last = int(np.floor(middle - w / 2)), int(np.floor(middle + w / 2))
+            r = colours[i, 0] + f * (colours[i + 1, 0] - colours[i, 0])
+            g = colours[i, 1] + f * (colours[i + 1, 1] - colours[i, 1])
+            b = colours[i, 2] + f * (colours[i + 1, 2] - colours[i, 2])
             for m in range(first, last + 1):
                 px, py = (m, fixed) if steep else (fixed, m)
                 if px < 0 or px >= width or py < 0 or py >= height or z <= depth[py, px]:
@@ -146,8 +151,8 @@ def draw_strands(points, colours, alphas, per_strand, depth, image):
                 cover = (min(m + 1, middle + w / 2) - max(m, middle - w / 2)) * alpha
                 if cover <= 0:
                     continue
-                for c in range(3):
-                    colour = colours[i, c] + f * (colours[i + 1, c] - colours[i, c])
-                    image[py, px, c] += cover * (colour - image[py, px, c])
+                image[py, px, 0] += cover * (r - image[py, px, 0])
+                image[py, px, 1] += cover * (g - image[py, px, 1])
+                image[py, px, 2] += cover * (b - image[py, px, 2])
                 if cover > 0.6:
                     depth[py, px] = z

@@ -179,6 +179,6 @@ def _draw_hair(strands: hair.Strands, places: np.ndarray, camera: Camera, lights
     points = np.concatenate([screen, np.maximum(width, 0.9)[..., None]], -1).reshape(-1, 4).astype(np.float32)
     alpha = (np.minimum(width / 0.9, 1) * strands.alpha).reshape(-1).astype(np.float32)
     colours = np.empty((count * per_strand, 3), np.float32)
-    shade.shade_strands(places.reshape(-1, 3), strands.colour, strands.inside, np.float32(strands.gloss), per_strand,
-                        lights, colours)
+    shade.shade_strands(places.reshape(-1, 3), points, depth, strands.colour, strands.inside,
+                        np.float32(strands.gloss), per_strand, lights, alpha, colours)
     draw_strands(points, colours, alpha, per_strand, depth, image)

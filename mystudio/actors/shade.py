@@ -9,7 +9,7 @@ import numpy as np
 from mystudio.actors.cloth import cloth_edge
 from mystudio.actors.head import EYE, FRAME, MOUTH, SKIN, TEETH
 from mystudio.actors.jit import inline, njit
-from mystudio.actors.light import lit
+from mystudio.actors.light import lit, lit_hair
 from mystudio.actors.materials import clip, diffuse, eye, fabric, mouth, power16, reflect, skin
 
 
@@ -63,7 +63,7 @@ def shade_sample(surface, body, cloth, lights, t, sx, sy):
     if kind == FRAME:
         shadow = lit(lights, wx, wy, wz, np.float32(0.6))
         r, g, e = diffuse(lights, nx, ny, nz, shadow, np.float32(0), np.float32(0), np.float32(0), np.float32(0.9))
-        sr, sg, sb = reflect(lights, nx, ny, nz, vx, vy, vz, shadow, 1)
+        sr, sg, sb = reflect(lights, nx, ny, nz, vx, vy, vz, shadow, np.float32(0), np.float32(1), np.float32(0))
         return body.frame[0] * r + sr, body.frame[1] * g + sg, body.frame[2] * e + sb
     ar, ag, ab = _mix(surface.albedo, a, b, c, u, v, w)
     gloss = u * surface.gloss[a] + v * surface.gloss[b] + w * surface.gloss[c]
@@ -128,14 +128,33 @@ def look_up(picture, matrix, x, y):
             a * p[2] + b * q[2] + c * r[2] + d * s[2])
 
 
+@inline()
+def hidden(x, y, z, depth):
+    """Whether a place lies outside the picture, or well behind what a sample shows."""
+    i, j = int(x), int(y)
+    if i < -24 or j < -24 or i >= depth.shape[1] + 24 or j >= depth.shape[0] + 24:
+        return True
+    i, j = min(max(i, 0), depth.shape[1] - 1), min(max(j, 0), depth.shape[0] - 1)
+    return z < depth[j, i] - np.float32(0.4)
+
+
 @njit()
-def shade_strands(places, colour, inside, gloss, per_strand, lights, out):
+def shade_strands(places, points, depth, colour, inside, gloss, per_strand, lights, alphas, out):
     """Colours [S * P, 3] of strands: Kajiya and Kay (1989), with a second, tinted highlight (Marschner et al., 2003).
 
-    Args: places: [S * P, 3] camera axes. colour: [S, 3]. inside: [S] 0 at the skin .. 1 outside.
+    What is outside the picture or behind a surface gets no opacity and no shading.
+
+    Args:
+        places: [S * P, 3] camera axes. points: [S * P, 4] of ``draw_strands``. depth: [H, W] of the surfaces.
+        colour: [S, 3]. inside: [S] 0 at the skin .. 1 outside. alphas: [S * P], changed.
     """
     for i in range(places.shape[0]):
         s, p = i // per_strand, i % per_strand
+        if hidden(points[i, 0], points[i, 1], points[i, 2], depth):
+            alphas[i] = 0
+            for k in range(3):
+                out[i, k] = np.float32(0.5) * colour[s, k]
+            continue
         j = i - 1 if p == per_strand - 1 else i
         tx, ty, tz = (places[j + 1, 0] - places[j, 0], places[j + 1, 1] - places[j, 1], places[j + 1, 2] - places[j, 2])
         scale = 1 / (np.sqrt(tx * tx + ty * ty + tz * tz) + np.float32(1e-6))
@@ -143,7 +162,7 @@ def shade_strands(places, colour, inside, gloss, per_strand, lights, out):
         x, y, z = places[i, 0], places[i, 1], places[i, 2]
         along = np.float32(p) / (per_strand - 1)
         opened = (np.float32(0.45) + np.float32(0.55) * inside[s]) * (np.float32(0.55) + np.float32(0.45) * along)
-        shadow = lit(lights, x, y, z, np.float32(0.7)) * opened
+        shadow = lit_hair(lights, x, y, z) * opened
         r = g = b = np.float32(0.0)
         for k in range(3):
             lx, ly, lz = lights.toward[k, 0], lights.toward[k, 1], lights.toward[k, 2]

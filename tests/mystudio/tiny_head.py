@@ -11,7 +11,9 @@ _BROW = [(-5.8, 5.2), (-4.9, 6), (-3.8, 6.3), (-2.4, 6.2), (-1.2, 5.9)]
 _EYE = [(-4.5, 3.4), (-3.9, 4.1), (-2.8, 4.1), (-1.8, 3.3), (-2.7, 2.8), (-3.9, 2.8)]
 _LIPS = [(-2.5, -3.5), (-1.7, -2.8), (-.7, -2.4)], [(-1.8, -4.1), (-1, -4.4)]
 _INNER = [(-2.2, -3.5), (-1, -3.2)], [(-1.1, -3.5)]
-SMOOTH = {"jawOpen": ((0, -6), (0, -3, 0)), "eyeBlink_L": ((3.2, 4.1), (0, -1, 0)), "eyeBlink_R": ((-3.2, 4.1), (0, -1, 0))}
+#: name -> centre and displacement of an expression; the others are random
+_MOVES = {"jawOpen": ((0, -6), (0, -3, 0)), "eyeBlink_L": ((3.2, 4.1), (0, -1, 0)),
+          "eyeBlink_R": ((-3.2, 4.1), (0, -1, 0))}
 
 
 def _mirror(points):
@@ -72,7 +74,8 @@ def tiny_basis(seed=0):
     parts = {"mouth": _patch((0, -3.5, 6)), "gums": _patch((0, -3.5, 7)), "teeth": _patch((0, -3.5, 7.5))}
     for s in "lr":
         parts |= {f"sclera_{s}": _ball(eye[s]), f"iris_{s}": _ball(eye[s], 1.4), f"socket_{s}": _patch(eye[s])}
-        parts |= {f"{name}_{s}": _patch(eye[s] + [0, 0.6, 2.4], 0.3) for name in ("fluid", "blend", "occlusion", "lashes")}
+        parts |= {f"{name}_{s}": _patch(eye[s] + [0, 0.6, 2.4], 0.3)
+                  for name in ("fluid", "blend", "occlusion", "lashes")}
     vertices, faces, ends = [v], [f], [front, len(v)]
     for name in PARTS[2:]:
         vertices.append(parts[name][0])
@@ -83,7 +86,8 @@ def tiny_basis(seed=0):
     distance = ((v[None, :front, :2] - places[:, None]) ** 2).sum(-1)
     r = np.random.default_rng(seed)
     identity = np.stack([_bump(v, r.normal(0, 5, 2), r.normal(0, 0.4, 3), 5.0) for _ in range(20)])
-    expression = np.stack([_bump(v, *SMOOTH.get(n, (r.normal(0, 4, 2), r.normal(0, 0.3, 3))), 2.5) for n in EXPRESSIONS])
+    moves = [_MOVES.get(name, (r.normal(0, 4, 2), r.normal(0, 0.3, 3))) for name in EXPRESSIONS]
+    expression = np.stack([_bump(v, *move, 2.5) for move in moves])
     return Basis(v, f, identity, expression, distance.argmin(1), tuple(ends))
 
 
