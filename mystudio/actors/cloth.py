@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mystudio.actors.jit import inline, njit
+from mystudio.actors.jit import inline
 
 CREW, VEE, HIGH, SHIRT = range(4)
 PLAIN, STRIPES, CHECKS, YOKE = range(4)
@@ -47,7 +47,7 @@ def cloth_edge(cloth, x, y, z):
     return line - y
 
 
-@njit()
+@inline()
 def cloth_albedo(cloth, inside, x, y, z):
     """Colour (r, g, b) of the cloth, ``inside`` cm from its edge."""
     tone, mix = np.float32(1.0), np.float32(0.0)

@@ -51,21 +51,9 @@ def beard(actor: Actor) -> hair.Strands | None:
 
 def lashes(actor: Actor) -> hair.Strands | None:
     """Upper lashes; their tips are carried by the basis's own lashes, which turn down when the eye closes."""
-    roots, tips, bases, carriers = [], [], [], []
-    lm = actor.basis.landmarks
-    for side, line in (("r", lm[[36, 37, 38, 39]]), ("l", lm[[45, 44, 43, 42]])):  # from the outer corner
-        span = actor.basis.part(f"lashes_{side}")
-        for t in np.linspace(0.02, 0.92, _LASHES):
-            place = _on_line(actor.shape[line], t)
-            outward = np.array([(-1 if side == "r" else 1) * (0.75 - 0.9 * t), 0.45, 1.0])
-            reach = 0.38 + 0.42 * np.sin(np.pi * (0.25 + 0.6 * (1 - t)))
-            tip = place + reach * outward / np.linalg.norm(outward)
-            roots.append(place)
-            tips.append(tip)
-            bases.append(line[round(t * 3)])
-            near = actor.shape[span]
-            carriers.append(span.start + int(((near - tip) ** 2).sum(1).argmin()) if len(near) else bases[-1])
-    roots, tips = np.array(roots, np.float32), np.array(tips, np.float32)
+    made = [_lash_line(actor, side, actor.basis.landmarks[line])  # from the outer corner
+            for side, line in (("r", [36, 37, 38, 39]), ("l", [45, 44, 43, 42]))]
+    roots, tips, bases, carriers = (np.concatenate(parts) for parts in zip(*made))
     r = np.random.default_rng(41)
     tips = tips + r.normal(0, 0.05, tips.shape).astype(np.float32)
     t = np.linspace(0, 1, 4, dtype=np.float32)[None, :, None]
@@ -73,8 +61,8 @@ def lashes(actor: Actor) -> hair.Strands | None:
     points[..., 1] += 0.5 * (t[..., 0] ** 2 - t[..., 0]) * 0.5  # lashes curve upwards
     colour = np.tile(np.minimum(actor.colours.hair * 0.3, 0.02), (len(roots), 1)).astype(np.float32)
     width = np.array([0.05, 0.045, 0.035, 0.015], np.float32)
-    return hair.Strands(points, width, colour, np.full(len(roots), 0.6, np.float32), np.array(bases),
-                        np.array(carriers), np.ones(points.shape[:2], np.float32), gloss=0.0, alpha=0.8)
+    return hair.Strands(points, width, colour, np.full(len(roots), 0.6, np.float32), bases, carriers,
+                        np.ones(points.shape[:2], np.float32), gloss=0.0, alpha=0.8)
 
 
 def _short(actor: Actor, chosen, weight, roots, direction, length, flat, points, width, colour, seed, gloss, alpha
@@ -97,8 +85,21 @@ def _short(actor: Actor, chosen, weight, roots, direction, length, flat, points,
                         root, root, np.ones(path.shape[:2], np.float32), gloss, alpha)
 
 
-def _on_line(line: np.ndarray, t: float) -> np.ndarray:
-    """A place on the smooth curve through four points, 0..1."""
+def _lash_line(actor: Actor, side: str, line: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Roots and tips [46, 3] of one upper lid, and the vertices [46] that carry them."""
+    t = np.linspace(0.02, 0.92, _LASHES)
+    roots = (_through_four(t) @ actor.shape[line]).astype(np.float32)
+    outward = np.stack([(-1 if side == "r" else 1) * (0.75 - 0.9 * t), np.full(_LASHES, 0.45), np.ones(_LASHES)], -1)
+    reach = 0.38 + 0.42 * np.sin(np.pi * (0.25 + 0.6 * (1 - t)))
+    tips = roots + (reach[:, None] * outward / np.linalg.norm(outward, axis=1, keepdims=True)).astype(np.float32)
+    bases, span = line[np.round(t * 3).astype(int)], actor.basis.part(f"lashes_{side}")
+    near = actor.shape[span]
+    carriers = span.start + ((near[None] - tips[:, None]) ** 2).sum(-1).argmin(1) if len(near) else bases
+    return roots, tips, bases, carriers
+
+
+def _through_four(t: np.ndarray) -> np.ndarray:
+    """Weights [N, 4] of four points of a smooth curve through them, at 0..1 of its way (Lagrange)."""
     at = np.arange(4) / 3
-    weight = [np.prod([(t - at[j]) / (at[k] - at[j]) for j in range(4) if j != k]) for k in range(4)]
-    return np.tensordot(weight, line, 1)
+    factors = np.where(np.eye(4, dtype=bool), 1.0, (t[:, None, None] - at) / np.where(np.eye(4), 1.0, at[:, None] - at))
+    return factors.prod(-1)

@@ -152,8 +152,7 @@ def _cut(points: np.ndarray, actor: Actor, style: Style) -> np.ndarray:
         ear = lm[[0, 16]].mean(0)
         crossing |= (x > 0.98 * wide) & (np.abs(y - ear[1] + 2.6) < 4.0) & (z > -3.2) & (z < 3.0)
     if style.long:
-        keep = ~crossing.any(1) | (np.random.default_rng(13).random(len(points)) < 0.03)
-        return np.where(keep[:, None, None], points, points[:, :1])
+        return np.where(crossing.any(1)[:, None, None], points[:, :1], points)
     first = np.where(crossing.any(1), crossing.argmax(1), points.shape[1])
     last = np.minimum(np.arange(points.shape[1])[None], np.maximum(first - 1, 0)[:, None])
     return np.take_along_axis(points, last[..., None], 1)

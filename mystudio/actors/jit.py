@@ -13,4 +13,4 @@ except ImportError as error:
                       ) from error
 
 njit = partial(numba.njit, cache=True, fastmath=True, nogil=True, error_model="numpy")
-inline = partial(numba.njit, cache=True, fastmath=True, nogil=True, error_model="numpy", inline="always")
+inline = partial(numba.njit, cache=True, fastmath=True, nogil=True, error_model="numpy", forceinline=True)

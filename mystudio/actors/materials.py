@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mystudio.actors.cloth import cloth_albedo
-from mystudio.actors.jit import inline, njit
+from mystudio.actors.jit import inline
 from mystudio.actors.light import lit
 from mystudio.actors.noise import sample
 
@@ -52,7 +52,7 @@ def power16(x):
     return x * x
 
 
-@njit()
+@inline()
 def reflect(lights, nx, ny, nz, vx, vy, vz, shadow, soft, sharp, wet):
     """Specular light (r, g, b) of three lights: Blinn-Phong lobes of exponents 16, 64 and 512, each with its weight."""
     r = g = b = np.float32(0.0)
@@ -81,7 +81,7 @@ def reflect(lights, nx, ny, nz, vx, vy, vz, shadow, soft, sharp, wet):
     return r, g, b
 
 
-@njit()
+@inline()
 def diffuse(lights, nx, ny, nz, shadow, wrap_r, wrap_g, wrap_b, opened):
     """Diffuse and ambient light (r, g, b); wraps per channel soften the terminator as scattering in skin does."""
     r = g = b = np.float32(0.0)
@@ -103,13 +103,13 @@ def diffuse(lights, nx, ny, nz, shadow, wrap_r, wrap_g, wrap_b, opened):
     return r, g, b
 
 
-@njit()
+@inline()
 def skin(lights, body, ar, ag, ab, gloss, opened, x, y, z, wx, wy, wz, nx, ny, nz, vx, vy, vz):
     """Skin of an albedo (ar, ag, ab): pores, blotches and freckles, soft terminator, two highlights."""
-    fine, value = clip((body.detail - 12) / 40), np.float32(0.0)
+    fine, value = clip((body.detail - 20) / 50), np.float32(0.0)
     if fine > 0:
-        value, gx, gy, gz = sample(body.noise, x * 22, y * 22, z * 22)
-        bump = np.float32(0.10) * fine
+        value, gx, gy, gz = sample(body.noise, x * 38, y * 38, z * 38)
+        bump = np.float32(0.055) * fine
         nx, ny, nz = nx - bump * gx, ny - bump * gy, nz - bump * gz
         scale = 1 / np.sqrt(nx * nx + ny * ny + nz * nz)
         nx, ny, nz = nx * scale, ny * scale, nz * scale
@@ -134,7 +134,7 @@ def skin(lights, body, ar, ag, ab, gloss, opened, x, y, z, wx, wy, wz, nx, ny, n
             ab * dim * b + sb + sheen * lights.sky[2])
 
 
-@njit()
+@inline()
 def eye(lights, body, opened, x, y, z, wx, wy, wz, nx, ny, nz, vx, vy, vz):
     """An eyeball: white, iris with fibres and a dark rim, pupil, wet highlights, the lid's shade."""
     e = 0 if x > 0 else 1
@@ -167,7 +167,7 @@ def eye(lights, body, opened, x, y, z, wx, wy, wz, nx, ny, nz, vx, vy, vz):
     return ar * r + sr, ag * g + sg, ab * b + sb
 
 
-@njit()
+@inline()
 def mouth(lights, body, teeth, x, y, z, wx, wy, wz, nx, ny, nz, vx, vy, vz):
     """Teeth, or gums, tongue and cheeks: dark and red the deeper they lie."""
     deep = ((body.lip[0] - wx) * body.forward[0] + (body.lip[1] - wy) * body.forward[1]
@@ -187,7 +187,7 @@ def mouth(lights, body, teeth, x, y, z, wx, wy, wz, nx, ny, nz, vx, vy, vz):
     return ar * r * dim + sr, ag * g * dim + sg, ab * b * dim + sb
 
 
-@njit()
+@inline()
 def fabric(lights, body, cloth, depth_in, opened, x, y, z, wx, wy, wz, nx, ny, nz):
     """Clothes, ``depth_in`` cm from their hem: folds and weave."""
     ar, ag, ab = cloth_albedo(cloth, depth_in, x, y, z)

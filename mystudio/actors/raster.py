@@ -128,18 +128,16 @@ def draw_strands(points, colours, alphas, per_strand, depth, image):
             continue
         dx, dy = bx - ax, by - ay
         steep = abs(dy) > abs(dx)
-        along = max(abs(dx), abs(dy))
-        steps = int(along) + 1
-        if steps > 4096:
-            continue
-        slant = np.sqrt(dx * dx + dy * dy) / (along + np.float32(1e-6))
-        for k in range(steps):
-            f = np.float32((k + 0.5) / steps)
-            w = (points[i, 3] + f * (points[i + 1, 3] - points[i, 3])) * min(slant, np.float32(1.42))
+        start, along, limit = (ay, dy, height) if steep else (ax, dx, width)
+        slant = min(np.sqrt(dx * dx + dy * dy) / (abs(along) + np.float32(1e-6)), np.float32(1.42))
+        begin = max(int(np.ceil(min(start, start + along) - np.float32(0.5))), 0)
+        end = min(int(np.ceil(max(start, start + along) - np.float32(0.5))), limit)
+        for fixed in range(begin, end):  # the samples whose middles lie between the two points, each once
+            f = (np.float32(fixed) + np.float32(0.5) - start) / along
+            w = (points[i, 3] + f * (points[i + 1, 3] - points[i, 3])) * slant
             z = points[i, 2] + f * (points[i + 1, 2] - points[i, 2])
-            x, y = ax + f * dx, ay + f * dy
             alpha = alphas[i] + f * (alphas[i + 1] - alphas[i])
-            middle, fixed = (x, int(y)) if steep else (y, int(x))
+            middle = ax + f * dx if steep else ay + f * dy
             first, last = int(np.floor(middle - w / 2)), int(np.floor(middle + w / 2))
             r = colours[i, 0] + f * (colours[i + 1, 0] - colours[i, 0])
             g = colours[i, 1] + f * (colours[i + 1, 1] - colours[i, 1])

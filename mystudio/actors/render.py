@@ -19,6 +19,7 @@ from mystudio.actors.raster import NOTHING, draw_strands, rasterize, vertex_norm
 SUPERSAMPLE = 2  # samples a pixel in each direction
 _CASTS = 2000  # strands: fewer cast no shadow
 _EYE_BACK = 0.05  # cm that eyeballs are drawn farther back, so that lids close over the cornea
+_EYE_BACK_CLOSED = 0.35  # more, for closed eyes
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -58,6 +59,7 @@ class _Posed:
 
     def __init__(self, actor: Actor, expression: np.ndarray, pose: np.ndarray, gaze: np.ndarray):
         self.actor, head, basis = actor, actor.head, actor.basis
+        self.blink = expression[[EXPRESSION_ID["eyeBlink_L"], EXPRESSION_ID["eyeBlink_R"]]]
         self.turn, self.shift = rotation(*pose[:3]), pose[3:]
         used = np.flatnonzero(expression)
         moved = actor.shape.copy()
@@ -129,8 +131,8 @@ def _rasterize(actor: Actor, posed: _Posed, points: np.ndarray, depth: np.ndarra
     """Skin first; what is inside the mouth only where the lips may be open."""
     size, lm = depth.shape[0], points[actor.basis.landmarks[48:]]
     eyes = points.copy()
-    for side in "lr":
-        eyes[actor.basis.part(f"sclera_{side}"), 2] -= _EYE_BACK
+    for side, closed in zip("lr", posed.blink):
+        eyes[actor.basis.part(f"sclera_{side}"), 2] -= _EYE_BACK + _EYE_BACK_CLOSED * closed
     inside = np.isin(posed.material, (MOUTH, TEETH))
     cull = np.isin(posed.material, (SKIN, EYE, FRAME))
     low, high = np.floor(lm[:, :2].min(0)).astype(int), np.ceil(lm[:, :2].max(0)).astype(int)

@@ -35,7 +35,7 @@ def _mix(values, a, b, c, u, v, w):
             u * values[a, 2] + v * values[b, 2] + w * values[c, 2])
 
 
-@njit()
+@inline()
 def shade_sample(surface, body, cloth, lights, t, sx, sy):
     """Colour (r, g, b) of triangle ``t`` seen at a place of the picture, in samples."""
     a, b, c = surface.faces[t, 0], surface.faces[t, 1], surface.faces[t, 2]
@@ -112,7 +112,7 @@ def shade(surface, body, cloth, lights, shown, depth, backdrop, to_backdrop, ima
                         image[by + k // 2, bx + k % 2, c] = image[by, bx, c]
 
 
-@njit()
+@inline()
 def look_up(picture, matrix, x, y):
     """Bilinear colour (r, g, b) of a picture where a matrix [2, 3] sends a sample; its border goes on."""
     u = matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2] - np.float32(0.5)

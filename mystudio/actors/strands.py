@@ -51,7 +51,7 @@ def _keep_off(field, x, y, z, gap, step):
         wide = field.oval[0] * (1 + np.float32(0.03) * min(field.oval[1] - y, np.float32(6))) - \
             np.float32(0.06) * max(np.float32(-2) - y, np.float32(0))
         if abs(x) < wide:
-            x += min(wide - abs(x), step * np.float32(1.5)) * (np.float32(1) if x > field.parting else np.float32(-1))
+            x += min(wide - abs(x), step * np.float32(0.8)) * (np.float32(1) if x > field.parting else np.float32(-1))
         elif z > field.oval[2] + np.float32(1.5):
             z -= min(z - field.oval[2] - np.float32(1.5), step * np.float32(0.6))
     return x, y, z
@@ -81,6 +81,8 @@ def grow(roots, normals, rest, lengths, layers, points, field, noise):
             cx, cy, cz = cx * (1 - low), cy * (1 - low) - low, cz * (1 - low) - np.float32(0.4) * low
         along = cx * nx + cy * ny + cz * nz
         cx, cy, cz = cx - along * nx, cy - along * ny, cz - along * nz
+        scale = max(np.float32(0.8) / (np.sqrt(cx * cx + cy * cy + cz * cz) + np.float32(0.05)), np.float32(1.0))
+        cx, cy, cz = cx * scale, cy * scale, cz * scale
         up = 2 * field.lift * (1 - np.float32(0.6) * low)
         dx, dy, dz = cx + up * nx, cy + up * ny, cz + up * nz
         step = lengths[s] / (points - 1)

@@ -107,7 +107,8 @@ def test_nothing_is_unpickled(npz):
         read_npz(npz)
 
 
-def test_a_checkout_is_read(tmp_path, basis):
+def test_a_checkout_is_read(tmp_path):
+    basis = tiny_basis(rows=14, columns=12)
     model = tmp_path / "ICT-FaceKit" / "FaceXModel"
     model.mkdir(parents=True)
     triangles = [tuple(face) for face in basis.faces]

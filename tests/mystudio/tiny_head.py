@@ -4,7 +4,6 @@ import numpy as np
 
 from mystudio.actors.basis import EXPRESSIONS, PARTS, Basis
 
-ROWS, COLUMNS = 64, 72
 #: right half of the 68 landmarks on a mean face, cm: jaw, brow, nose, eye, mouth
 _JAW = [(-7.4, 3.7), (-7.3, 1.5), (-6.9, -.5), (-6.6, -2.4), (-5.7, -4.5), (-4.3, -6.2), (-3, -6.9), (-1.5, -7.3)]
 _BROW = [(-5.8, 5.2), (-4.9, 6), (-3.8, 6.3), (-2.4, 6.2), (-1.2, 5.9)]
@@ -32,16 +31,16 @@ def _landmark_places():
                     + mouth, np.float32)
 
 
-def _surface():
+def _surface(rows, columns):
     """A head that narrows to a neck, open below: vertices from the nose backwards, quads as triangles."""
-    t = np.linspace(0, 1, ROWS)
+    t = np.linspace(0, 1, rows)
     height = 14.0 - 30.0 * t
     head = 9.0 * np.sqrt(np.clip(1 - ((height - 3.0) / 11.05) ** 2, 0.003, 1))
     radius = np.where(height > -6, head, np.maximum(head, 5.2))
-    turn = np.linspace(0, 2 * np.pi, COLUMNS, endpoint=False)
-    v = np.stack([radius[:, None] * np.sin(turn), np.repeat(height[:, None], COLUMNS, 1),
+    turn = np.linspace(0, 2 * np.pi, columns, endpoint=False)
+    v = np.stack([radius[:, None] * np.sin(turn), np.repeat(height[:, None], columns, 1),
                   1.1 * radius[:, None] * np.cos(turn)], -1).reshape(-1, 3)
-    grid = np.arange(ROWS * COLUMNS).reshape(ROWS, COLUMNS)
+    grid = np.arange(rows * columns).reshape(rows, columns)
     a, b, c, d = grid[:-1], np.roll(grid, -1, 1)[:-1], grid[1:], np.roll(grid, -1, 1)[1:]
     f = np.concatenate([np.stack(q, -1).reshape(-1, 3) for q in ((a, c, b), (b, c, d))])
     order = np.argsort(v[:, 2] < 0, kind="stable")  # the face first
@@ -67,9 +66,9 @@ def _patch(centre, size=1.0):
     return v, np.array([(0, 1, 2), (0, 2, 3)])
 
 
-def tiny_basis(seed=0):
-    """A Basis of some five thousand vertices."""
-    v, f, front = _surface()
+def tiny_basis(rows=64, columns=72, seed=0):
+    """A Basis of some five thousand vertices, or fewer."""
+    v, f, front = _surface(rows, columns)
     eye = {"l": np.array([3.1, 3.4, 8.6]), "r": np.array([-3.1, 3.4, 8.6])}
     parts = {"mouth": _patch((0, -3.5, 6)), "gums": _patch((0, -3.5, 7)), "teeth": _patch((0, -3.5, 7.5))}
     for s in "lr":
