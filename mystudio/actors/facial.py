@@ -43,10 +43,15 @@ def beard(actor: Actor) -> hair.Strands | None:
     chosen, weight, roots = hair.pick_roots(actor.head, density, actor.shape, _BEARD_HAIRS, seed=31)
     if not len(chosen):
         return None
+    lm = actor.shape[actor.basis.landmarks]
     side = np.sign(roots[:, 0]) * np.clip(np.abs(roots[:, 0]) / 4, 0, 1)
+    moustache = (roots[:, 1] > lm[48, 1]) & (np.abs(roots[:, 0]) < lm[54, 0] + 0.4)
+    longest = np.where(moustache, np.minimum(0.9 * (roots[:, 1] - lm[51, 1]), 0.7).clip(0.12), 9.0)
+    side = side + 1.4 * np.sign(roots[:, 0]) * moustache
     direction = np.stack([0.35 * side, np.full(len(roots), -1.0), np.zeros(len(roots))], -1)
-    return _short(actor, chosen, weight, roots, direction, length=0.35 + 1.5 * amount**1.3, flat=0.3, points=5,
-                  width=0.06, colour=actor.colours.hair * 0.9, seed=32, gloss=0.5, alpha=0.85)
+    length = np.minimum(0.35 + 1.5 * amount**1.3, longest)
+    return _short(actor, chosen, weight, roots, direction, length=length, flat=0.3, points=5, width=0.06,
+                  colour=actor.colours.hair * 0.9, seed=32, gloss=0.5, alpha=0.85)
 
 
 def lashes(actor: Actor) -> hair.Strands | None:
@@ -73,7 +78,7 @@ def _short(actor: Actor, chosen, weight, roots, direction, length, flat, points,
     direction = direction - (direction * normals).sum(1, keepdims=True) * normals
     direction /= np.linalg.norm(direction, axis=1, keepdims=True) + 1e-6
     direction = direction + r.normal(0, 0.22, direction.shape)
-    reach = length * r.uniform(0.6, 1.1, (len(roots), 1))
+    reach = np.reshape(length, (-1, 1)) * r.uniform(0.6, 1.1, (len(roots), 1))
     t = np.linspace(0, 1, points)[None, :, None]
     rise = flat * np.sin(np.pi * 0.75 * t) * r.uniform(0.3, 1.0, (len(roots), 1, 1))
     path = roots[:, None] + reach[:, None] * (t * direction[:, None] + rise * normals[:, None])

@@ -121,7 +121,8 @@ class Actor:
         """[3] linear RGB: brown, hazel, green, blue."""
         stops = np.array([[0.035, 0.016, 0.008], [0.085, 0.040, 0.016], [0.13, 0.085, 0.03], [0.09, 0.13, 0.085],
                           [0.09, 0.17, 0.26]])
-        at = self.share("iris") * (len(stops) - 1)
+        lightest = min(1.0, 0.2 + 1.3 * self.share("skin_tone"))  # dark skin, darker eyes
+        at = self.share("iris") * lightest * (len(stops) - 1)
         k = min(int(at), len(stops) - 2)
         return (stops[k] * (1 - at + k) + stops[k + 1] * (at - k)).astype(np.float32)
 

@@ -23,7 +23,6 @@ class Body(NamedTuple):
     forward: np.ndarray  # [3] the head's forward
     lip: np.ndarray  # [3] between the lips, camera axes
     freckles: float  # 0..1
-    stubble: float  # 0..1
     frame: np.ndarray  # [3] colour of the glasses' frame
     detail: float  # samples a cm: what is finer is left out
     camera: float  # cm from the head's origin to the camera

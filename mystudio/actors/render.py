@@ -123,8 +123,10 @@ def _draw(actor: Actor, posed: _Posed, camera: Camera, expression: np.ndarray) -
 
 def _screen(places: np.ndarray, camera: Camera) -> np.ndarray:
     """Samples and depth [..., 3] of places in camera axes."""
-    flat = camera.project(places) * SUPERSAMPLE
-    return np.concatenate([flat, places[..., 2:] - DISTANCE], -1).astype(np.float32)
+    away = places[..., 2:] - np.float32(DISTANCE)
+    into = (camera.image_from_frame * SUPERSAMPLE).astype(np.float32)
+    seen = places[..., :2] * np.array([1, -1], np.float32) * np.float32(-camera.focal / 2) / away + np.float32(0.5)
+    return np.concatenate([seen @ into[:, :2].T + into[:, 2], away], -1)
 
 
 def _rasterize(actor: Actor, posed: _Posed, points: np.ndarray, depth: np.ndarray, shown: np.ndarray) -> None:
@@ -168,7 +170,7 @@ def _body(actor: Actor, posed: _Posed, camera: Camera) -> materials.Body:
     frame = actor.glasses.colour if actor.glasses else np.zeros(3, np.float32)
     pupil = 0.15 + 0.05 * (1 - actor.share("key_light"))
     return materials.Body(actor.head.eyes, actor.iris, np.float32(pupil), lids, up, forward,
-                      lm[[62, 66]].mean(0).astype(np.float32), np.float32(actor.freckles), np.float32(0), frame,
+                      lm[[62, 66]].mean(0).astype(np.float32), np.float32(actor.freckles), frame,
                       np.float32(scale), np.float32(DISTANCE), volume())
 
 
