@@ -35,7 +35,8 @@ def examine(folder: Path = Path(".")) -> list[Finding]:
     Args:
         folder: where artifacts would be written.
     """
-    return [*_python(), *_torch(), *_cv2(), *_landmarks(), *_perceptual(), *_bases(), *_codecs(), *_disk(folder)]
+    return [*_python(), *_torch(), *_cv2(), *_landmarks(), *_perceptual(), *_bases(), *_actors(), *_codecs(),
+            *_disk(folder)]
 
 
 def _python() -> Iterator[Finding]:
@@ -120,6 +121,22 @@ def _bases() -> Iterator[Finding]:
         coded = base.encoder_path is not None
         yield Finding(f"base {base.name}", coded, False, f"{facts}, {'with' if coded else 'without'} encoder",
                       "" if coded else "anchors start at the mean face: personalize takes longer")
+
+
+def _actors() -> Iterator[Finding]:
+    from mystudio.actors.basis import COMMAND, basis_path
+
+    if importlib.util.find_spec("numba") is None:
+        yield Finding("actors", False, False, "no package numba", "pip install 'mystudio[actors]' to draw actors")
+        return
+    try:
+        path = basis_path()
+    except StudioError as error:
+        yield Finding("actors", False, False, str(error), "set MYSTUDIO_HOME to a folder")
+        return
+    there = path.is_file()
+    yield Finding("actors", there, False, f"3D head {path}" if there else "no 3D head", "" if there else
+                  f"`{COMMAND}` keeps one; only synthetic people need it")
 
 
 def _codecs() -> Iterator[Finding]:

@@ -1,0 +1,141 @@
+"""Training images of actors with their codes: any number, drawn in parallel, resumable."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from mystudio.actors.basis import Basis, basis_path, load_basis
+from mystudio.actors.factors import MOTION, N_FACTORS, join, look_of
+from mystudio.actors.film import save_npz
+from mystudio.actors.look import Actor
+from mystudio.actors.motion import frame_from_factors
+from mystudio.actors.render import render
+from mystudio.errors import BadArtifact, OutputFailed
+from mystudio.types import Progress, silent
+
+SETTINGS = "dataset.json"
+
+
+@dataclass(frozen=True)
+class DatasetSettings:
+    """Which images; equal settings give equal images, on any number of workers."""
+
+    count: int  # images
+    size: int = 256  # px
+    seed: int = 0
+    takes: int = 4  # images of each person, in a row
+    crop: str | None = "ffhq"  # or None: the camera's whole view
+    shard: int = 256  # images a file
+
+    @property
+    def shards(self) -> int:
+        """How many files."""
+        return -(-self.count // self.shard)
+
+
+def code_of(seed: int, index: int, takes: int) -> np.ndarray:
+    """Code [64] float16 of an image of a dataset: the look of every ``takes`` images in a row is one."""
+    look = look_of(np.random.default_rng((seed, 0, index // takes)).normal(size=N_FACTORS))
+    motion = np.random.default_rng((seed, 1, index)).normal(size=N_FACTORS)[MOTION]
+    return join(look, motion).astype(np.float16)
+
+
+def draw(settings: DatasetSettings, index: int, basis: Basis | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """One image [H, W, 3] uint8 of a dataset, and its code [64] float16: data on the fly, without files."""
+    code = code_of(settings.seed, index, settings.takes)
+    actor = _actor(look_of(code).tobytes(), basis or load_basis())
+    expression, pose = frame_from_factors(code[MOTION].astype(np.float64))
+    return render(actor, expression, pose, settings.size, settings.crop, seed=index).image, code
+
+
+def write_dataset(folder: str | Path, settings: DatasetSettings, workers: int | None = None, head: Path | None = None,
+                  progress: Progress = silent) -> list[Path]:
+    """Write ``shard-00000.npz`` ...: ``images`` [N, H, W, 3] uint8 and ``codes`` [N, 64] float16; what is there stays.
+
+    Args:
+        workers: processes; one a core without it. head: file of the 3D head; the imported one without it.
+    Returns: the shards, in order.
+    Raises:
+        BadArtifact: the folder holds another dataset, or there is no head.
+        OutputFailed: the folder cannot be written.
+    """
+    folder, head = Path(folder), Path(head or basis_path())
+    load_basis(head)
+    paths = [folder / f"shard-{k:05d}.npz" for k in range(settings.shards)]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _claim(folder, settings)
+        missing = [k for k, path in enumerate(paths) if not _is_whole(path, _length(settings, k))]
+        done = sum(_length(settings, k) for k in range(len(paths)) if k not in set(missing))
+        progress("actors", done, settings.count)
+        for k in _draw_shards(missing, paths, settings, workers or os.cpu_count() or 1, head):
+            done += _length(settings, k)
+            progress("actors", done, settings.count)
+    except OSError as error:
+        raise OutputFailed(f"{folder} could not be written ({error.strerror or error}); free some space and run the "
+                           "same command again") from error
+    return paths
+
+
+def _draw_shards(missing: list[int], paths: list[Path], settings: DatasetSettings, workers: int, head: Path
+                 ) -> Iterator[int]:
+    tasks = [(k, str(paths[k]), settings, str(head)) for k in missing]
+    if workers <= 1 or len(tasks) <= 1:
+        yield from map(_draw_shard, tasks)
+        return
+    import multiprocessing
+
+    draw(settings, 0, load_basis(head))  # compiles once, before everybody would
+    with multiprocessing.get_context("spawn").Pool(min(workers, len(tasks)), maxtasksperchild=64) as pool:
+        yield from pool.imap_unordered(_draw_shard, tasks)
+
+
+def _draw_shard(task: tuple[int, str, DatasetSettings, str]) -> int:
+    k, path, settings, head = task
+    basis, first = load_basis(head), k * settings.shard
+    drawn = [draw(settings, first + i, basis) for i in range(_length(settings, k))]
+    save_npz(Path(path), images=np.stack([image for image, _ in drawn]), codes=np.stack([code for _, code in drawn]))
+    return k
+
+
+def _length(settings: DatasetSettings, shard: int) -> int:
+    return min(settings.shard, settings.count - shard * settings.shard)
+
+
+def _claim(folder: Path, settings: DatasetSettings) -> None:
+    """Keep two datasets apart; a larger count only adds shards, if the old ones were full."""
+    path, ours = folder / SETTINGS, asdict(settings)
+    if path.exists():
+        try:
+            theirs = json.loads(path.read_text())
+        except ValueError:
+            theirs = None
+        if not isinstance(theirs, dict) or theirs | {"count": 0} != ours | {"count": 0}:
+            raise BadArtifact(f"expected a new folder or the same dataset, {folder} holds one with other settings; "
+                              "choose another folder")
+    part = path.with_name(f".{SETTINGS}.part")
+    part.write_text(json.dumps(ours, indent=1) + "\n")
+    os.replace(part, path)
+
+
+def _is_whole(path: Path, length: int) -> bool:
+    if not path.is_file():
+        return False
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return len(file["codes"]) == length and "images" in file
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return False
+
+
+@lru_cache(maxsize=2)
+def _actor(look: bytes, basis: Basis) -> Actor:
+    return Actor(np.frombuffer(look, np.float16).astype(np.float32), basis)

@@ -1,0 +1,156 @@
+"""Rasterisation: which triangle each sample of the picture shows (a z-buffer of triangle numbers)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mystudio.actors.jit import njit
+
+NOTHING = np.float32(-1e9)  # depth of a sample that shows no surface
+
+
+@njit()
+def rasterize(points, faces, cull, box, depth, shown):
+    """Draw triangles into a z-buffer; samples lie at half-integers.
+
+    Args:
+        points: [V, 3] float32: x, y in samples (y down) and depth, larger is nearer.
+        faces: [F, 3]. cull: [F] bool, True drops a triangle that shows its back.
+        box: (left, top, right, bottom) samples to draw in.
+        depth: [H, W] float32, nearest so far. shown: [H, W] int32, its triangle.
+    """
+    left, top, right, bottom = box
+    for t in range(faces.shape[0]):
+        a, b, c = faces[t, 0], faces[t, 1], faces[t, 2]
+        x0, y0, x1, y1, x2, y2 = points[a, 0], points[a, 1], points[b, 0], points[b, 1], points[c, 0], points[c, 1]
+        area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
+        if area == 0 or (cull[t] and area > 0):
+            continue
+        xa, xb = max(left, int(np.ceil(min(x0, x1, x2) - 0.5))), min(right, int(np.floor(max(x0, x1, x2) - 0.5)) + 1)
+        ya, yb = max(top, int(np.ceil(min(y0, y1, y2) - 0.5))), min(bottom, int(np.floor(max(y0, y1, y2) - 0.5)) + 1)
+        if xa >= xb or ya >= yb:
+            continue
+        z2, dz0, dz1 = points[c, 2], points[a, 2] - points[c, 2], points[b, 2] - points[c, 2]
+        ux, uy, vx, vy = (y1 - y2) / area, (x2 - x1) / area, (y2 - y0) / area, (x0 - x2) / area
+        for y in range(ya, yb):
+            u = (xa + 0.5 - x2) * ux + (y + 0.5 - y2) * uy
+            v = (xa + 0.5 - x2) * vx + (y + 0.5 - y2) * vy
+            for x in range(xa, xb):
+                if u >= 0 and v >= 0 and u + v <= 1:
+                    z = z2 + u * dz0 + v * dz1
+                    if z > depth[y, x]:
+                        depth[y, x] = z
+                        shown[y, x] = t
+                u += ux
+                v += vx
+
+
+@njit()
+def rasterize_depth(points, faces, depth):
+    """Draw only the z-buffer, from both sides: shadow maps and occlusion."""
+    height, width = depth.shape
+    for t in range(faces.shape[0]):
+        a, b, c = faces[t, 0], faces[t, 1], faces[t, 2]
+        x0, y0, x1, y1, x2, y2 = points[a, 0], points[a, 1], points[b, 0], points[b, 1], points[c, 0], points[c, 1]
+        area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
+        if area == 0:
+            continue
+        xa, xb = max(0, int(np.ceil(min(x0, x1, x2) - 0.5))), min(width, int(np.floor(max(x0, x1, x2) - 0.5)) + 1)
+        ya, yb = max(0, int(np.ceil(min(y0, y1, y2) - 0.5))), min(height, int(np.floor(max(y0, y1, y2) - 0.5)) + 1)
+        z2, dz0, dz1 = points[c, 2], points[a, 2] - points[c, 2], points[b, 2] - points[c, 2]
+        ux, uy, vx, vy = (y1 - y2) / area, (x2 - x1) / area, (y2 - y0) / area, (x0 - x2) / area
+        for y in range(ya, yb):
+            u = (xa + 0.5 - x2) * ux + (y + 0.5 - y2) * uy
+            v = (xa + 0.5 - x2) * vx + (y + 0.5 - y2) * vy
+            for x in range(xa, xb):
+                if u >= 0 and v >= 0 and u + v <= 1:
+                    z = z2 + u * dz0 + v * dz1
+                    if z > depth[y, x]:
+                        depth[y, x] = z
+                u += ux
+                v += vx
+
+
+@njit()
+def strand_depth(points, depth):
+    """Draw every second polyline of [S, P, 3] into a z-buffer, two samples wide: hair in a shadow map."""
+    height, width = depth.shape
+    for s in range(0, points.shape[0], 2):
+        for p in range(points.shape[1] - 1):
+            dx, dy = points[s, p + 1, 0] - points[s, p, 0], points[s, p + 1, 1] - points[s, p, 1]
+            steps = min(int(max(abs(dx), abs(dy))) + 1, 64)
+            for k in range(steps):
+                f = np.float32(k) / steps
+                z = points[s, p, 2] + f * (points[s, p + 1, 2] - points[s, p, 2])
+                x, y = int(points[s, p, 0] + f * dx), int(points[s, p, 1] + f * dy)
+                if x < 0 or y < 0 or x >= width - 1 or y >= height - 1:
+                    continue
+                depth[y, x], depth[y, x + 1] = max(z, depth[y, x]), max(z, depth[y, x + 1])
+                depth[y + 1, x], depth[y + 1, x + 1] = max(z, depth[y + 1, x]), max(z, depth[y + 1, x + 1])
+
+
+@njit()
+def vertex_normals(vertices, faces, out):
+    """Area-weighted unit normals [V, 3] of a mesh, into ``out``."""
+    out[:] = 0
+    for t in range(faces.shape[0]):
+        a, b, c = faces[t, 0], faces[t, 1], faces[t, 2]
+        ux, uy, uz = vertices[b, 0] - vertices[a, 0], vertices[b, 1] - vertices[a, 1], vertices[b, 2] - vertices[a, 2]
+        vx, vy, vz = vertices[c, 0] - vertices[a, 0], vertices[c, 1] - vertices[a, 1], vertices[c, 2] - vertices[a, 2]
+        nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+        for corner in (a, b, c):
+            out[corner, 0] += nx
+            out[corner, 1] += ny
+            out[corner, 2] += nz
+    for i in range(out.shape[0]):
+        length = np.sqrt(out[i, 0] ** 2 + out[i, 1] ** 2 + out[i, 2] ** 2) + np.float32(1e-9)
+        out[i, 0] /= length
+        out[i, 1] /= length
+        out[i, 2] /= length
+
+
+@njit()
+def draw_strands(points, colours, alphas, per_strand, depth, image):
+    """Draw polylines as depth-tested ribbons, blended by how much of a sample they cover.
+
+    Args:
+        points: [N, 4] float32: x, y in samples, depth, width in samples; ``per_strand`` points make one polyline.
+        colours: [N, 3] linear RGB. alphas: [N] opacity. depth: [H, W]. image: [H, W, 3].
+    """
+    height, width = depth.shape
+    for i in range(points.shape[0] - 1):
+        if (i + 1) % per_strand == 0:
+            continue
+        if alphas[i] == 0 and alphas[i + 1] == 0:
+            continue
+        ax, ay, bx, by = points[i, 0], points[i, 1], points[i + 1, 0], points[i + 1, 1]
+        if max(ax, bx) < 0 or min(ax, bx) > width or max(ay, by) < 0 or min(ay, by) > height:
+            continue
+        dx, dy = bx - ax, by - ay
+        steep = abs(dy) > abs(dx)
+        start, along, limit = (ay, dy, height) if steep else (ax, dx, width)
+        slant = min(np.sqrt(dx * dx + dy * dy) / (abs(along) + np.float32(1e-6)), np.float32(1.42))
+        begin = max(int(np.ceil(min(start, start + along) - np.float32(0.5))), 0)
+        end = min(int(np.ceil(max(start, start + along) - np.float32(0.5))), limit)
+        for fixed in range(begin, end):  # the samples whose middles lie between the two points, each once
+            f = (np.float32(fixed) + np.float32(0.5) - start) / along
+            w = (points[i, 3] + f * (points[i + 1, 3] - points[i, 3])) * slant
+            z = points[i, 2] + f * (points[i + 1, 2] - points[i, 2])
+            alpha = alphas[i] + f * (alphas[i + 1] - alphas[i])
+            middle = ax + f * dx if steep else ay + f * dy
+            first, last = int(np.floor(middle - w / 2)), int(np.floor(middle + w / 2))
+            r = colours[i, 0] + f * (colours[i + 1, 0] - colours[i, 0])
+            g = colours[i, 1] + f * (colours[i + 1, 1] - colours[i, 1])
+            b = colours[i, 2] + f * (colours[i + 1, 2] - colours[i, 2])
+            for m in range(first, last + 1):
+                px, py = (m, fixed) if steep else (fixed, m)
+                if px < 0 or px >= width or py < 0 or py >= height or z <= depth[py, px]:
+                    continue
+                cover = (min(m + 1, middle + w / 2) - max(m, middle - w / 2)) * alpha
+                if cover <= 0:
+                    continue
+                image[py, px, 0] += cover * (r - image[py, px, 0])
+                image[py, px, 1] += cover * (g - image[py, px, 1])
+                image[py, px, 2] += cover * (b - image[py, px, 2])
+                if cover > 0.6:
+                    depth[py, px] = z

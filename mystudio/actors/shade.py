@@ -1,0 +1,187 @@
+"""Shading of the samples that the rasteriser found, and of strands (compiled; linear RGB)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from mystudio.actors.cloth import cloth_edge
+from mystudio.actors.head import EYE, FRAME, MOUTH, SKIN, TEETH
+from mystudio.actors.jit import inline, njit
+from mystudio.actors.light import lit, lit_hair
+from mystudio.actors.materials import clip, diffuse, eye, fabric, mouth, power16, reflect, skin
+
+
+class Surface(NamedTuple):
+    """Vertices of one frame."""
+
+    points: np.ndarray  # [V, 3] x, y in samples, depth
+    world: np.ndarray  # [V, 3] cm, camera axes
+    normals: np.ndarray  # [V, 3]
+    rest: np.ndarray  # [V, 3] cm on the mean head: where texture is looked up
+    albedo: np.ndarray  # [V, 3]
+    gloss: np.ndarray  # [V]
+    open: np.ndarray  # [V] share of the sky seen
+    faces: np.ndarray  # [F, 3]
+    material: np.ndarray  # [F]
+
+
+@inline()
+def _mix(values, a, b, c, u, v, w):
+    """A triangle's three values [V, 3], weighted."""
+    return (u * values[a, 0] + v * values[b, 0] + w * values[c, 0],
+            u * values[a, 1] + v * values[b, 1] + w * values[c, 1],
+            u * values[a, 2] + v * values[b, 2] + w * values[c, 2])
+
+
+@inline()
+def shade_sample(surface, body, cloth, lights, t, sx, sy):
+    """Colour (r, g, b) of triangle ``t`` seen at a place of the picture, in samples."""
+    a, b, c = surface.faces[t, 0], surface.faces[t, 1], surface.faces[t, 2]
+    p = surface.points
+    x0, y0, x1, y1, x2, y2 = p[a, 0], p[a, 1], p[b, 0], p[b, 1], p[c, 0], p[c, 1]
+    area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
+    u = ((x1 - sx) * (y2 - sy) - (x2 - sx) * (y1 - sy)) / area
+    v = ((x2 - sx) * (y0 - sy) - (x0 - sx) * (y2 - sy)) / area
+    u, v = np.float32(u), np.float32(v)
+    w = 1 - u - v
+    x, y, z = _mix(surface.rest, a, b, c, u, v, w)
+    wx, wy, wz = _mix(surface.world, a, b, c, u, v, w)
+    nx, ny, nz = _mix(surface.normals, a, b, c, u, v, w)
+    scale = 1 / (np.sqrt(nx * nx + ny * ny + nz * nz) + np.float32(1e-9))
+    nx, ny, nz = nx * scale, ny * scale, nz * scale
+    vz = np.float32(body.camera) - wz
+    scale = 1 / np.sqrt(wx * wx + wy * wy + vz * vz)
+    vx, vy, vz = -wx * scale, -wy * scale, vz * scale
+    opened = u * surface.open[a] + v * surface.open[b] + w * surface.open[c]
+    kind = surface.material[t]
+    if kind == EYE:
+        return eye(lights, body, opened, x, y, z, wx, wy, wz, nx, ny, nz, vx, vy, vz)
+    if kind == MOUTH or kind == TEETH:
+        return mouth(lights, body, kind == TEETH, x, y, z, wx, wy, wz, nx, ny, nz, vx, vy, vz)
+    if kind == FRAME:
+        shadow = lit(lights, wx, wy, wz, np.float32(0.6))
+        r, g, e = diffuse(lights, nx, ny, nz, shadow, np.float32(0), np.float32(0), np.float32(0), np.float32(0.9))
+        sr, sg, sb = reflect(lights, nx, ny, nz, vx, vy, vz, shadow, np.float32(0), np.float32(1), np.float32(0))
+        return body.frame[0] * r + sr, body.frame[1] * g + sg, body.frame[2] * e + sb
+    ar, ag, ab = _mix(surface.albedo, a, b, c, u, v, w)
+    gloss = u * surface.gloss[a] + v * surface.gloss[b] + w * surface.gloss[c]
+    if kind == SKIN and y < -9:
+        inside = cloth_edge(cloth, x, y, z)
+        if inside > 0:
+            return fabric(lights, body, cloth, inside, opened, x, y, z, wx, wy, wz, nx, ny, nz)
+        opened *= np.float32(0.55) + np.float32(0.45) * clip(-inside * np.float32(0.8))
+    if kind != SKIN:
+        opened *= np.float32(0.5)
+    return skin(lights, body, ar, ag, ab, gloss, opened, x, y, z, wx, wy, wz, nx, ny, nz, vx, vy, vz)
+
+
+@njit()
+def shade(surface, body, cloth, lights, shown, depth, backdrop, to_backdrop, image):
+    """Shade all samples; a block of 2 x 2 that shows one smooth piece of skin is shaded once.
+
+    Args:
+        shown, depth: [2 S, 2 S] of ``rasterize``. backdrop: [N, N, 3] linear RGB.
+        to_backdrop: [2, 3] backdrop pixels from samples. image: [2 S, 2 S, 3], written.
+    """
+    size = shown.shape[0]
+    for by in range(0, size, 2):
+        for bx in range(0, size, 2):
+            t = shown[by, bx]
+            whole = (shown[by, bx + 1] >= 0) == (t >= 0) and (shown[by + 1, bx] >= 0) == (t >= 0) \
+                and (shown[by + 1, bx + 1] >= 0) == (t >= 0)
+            if whole and t >= 0:
+                low = min(depth[by, bx], depth[by, bx + 1], depth[by + 1, bx], depth[by + 1, bx + 1])
+                high = max(depth[by, bx], depth[by, bx + 1], depth[by + 1, bx], depth[by + 1, bx + 1])
+                kind = surface.material[t]
+                whole = high - low < 0.5 and kind == SKIN and kind == surface.material[shown[by, bx + 1]] \
+                    and kind == surface.material[shown[by + 1, bx]] and kind == surface.material[shown[by + 1, bx + 1]]
+            for k in range(1 if whole else 4):
+                y, x = by + k // 2, bx + k % 2
+                t = shown[y, x]
+                at = np.float32(1.0) if whole else np.float32(0.5)
+                if t >= 0:
+                    r, g, b = shade_sample(surface, body, cloth, lights, t, x + at, y + at)
+                else:
+                    r, g, b = look_up(backdrop, to_backdrop, x + at, y + at)
+                image[y, x, 0], image[y, x, 1], image[y, x, 2] = r, g, b
+            if whole:
+                for k in range(1, 4):
+                    for c in range(3):
+                        image[by + k // 2, bx + k % 2, c] = image[by, bx, c]
+
+
+@inline()
+def look_up(picture, matrix, x, y):
+    """Bilinear colour (r, g, b) of a picture where a matrix [2, 3] sends a sample; its border goes on."""
+    u = matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2] - np.float32(0.5)
+    v = matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2] - np.float32(0.5)
+    height, width = picture.shape[0], picture.shape[1]
+    u = min(max(u, np.float32(0.0)), np.float32(width - 1.001))
+    v = min(max(v, np.float32(0.0)), np.float32(height - 1.001))
+    i, j = int(u), int(v)
+    fu, fv = np.float32(u - i), np.float32(v - j)
+    a, b, c, d = (1 - fu) * (1 - fv), fu * (1 - fv), (1 - fu) * fv, fu * fv
+    p, q, r, s = picture[j, i], picture[j, i + 1], picture[j + 1, i], picture[j + 1, i + 1]
+    return (a * p[0] + b * q[0] + c * r[0] + d * s[0], a * p[1] + b * q[1] + c * r[1] + d * s[1],
+            a * p[2] + b * q[2] + c * r[2] + d * s[2])
+
+
+@inline()
+def hidden(x, y, z, depth):
+    """Whether a place lies outside the picture, or well behind what a sample shows."""
+    i, j = int(x), int(y)
+    if i < -24 or j < -24 or i >= depth.shape[1] + 24 or j >= depth.shape[0] + 24:
+        return True
+    i, j = min(max(i, 0), depth.shape[1] - 1), min(max(j, 0), depth.shape[0] - 1)
+    return z < depth[j, i] - np.float32(0.4)
+
+
+@njit()
+def shade_strands(places, points, depth, colour, inside, gloss, per_strand, lights, alphas, out):
+    """Colours [S * P, 3] of strands: Kajiya and Kay (1989), with a second, tinted highlight (Marschner et al., 2003).
+
+    What is outside the picture or behind a surface gets no opacity and no shading.
+
+    Args:
+        places: [S * P, 3] camera axes. points: [S * P, 4] of ``draw_strands``. depth: [H, W] of the surfaces.
+        colour: [S, 3]. inside: [S] 0 at the skin .. 1 outside. alphas: [S * P], changed.
+    """
+    for i in range(places.shape[0]):
+        s, p = i // per_strand, i % per_strand
+        if hidden(points[i, 0], points[i, 1], points[i, 2], depth):
+            alphas[i] = 0
+            for k in range(3):
+                out[i, k] = np.float32(0.5) * colour[s, k]
+            continue
+        j = i - 1 if p == per_strand - 1 else i
+        tx, ty, tz = (places[j + 1, 0] - places[j, 0], places[j + 1, 1] - places[j, 1], places[j + 1, 2] - places[j, 2])
+        scale = 1 / (np.sqrt(tx * tx + ty * ty + tz * tz) + np.float32(1e-6))
+        tx, ty, tz = tx * scale, ty * scale, tz * scale
+        x, y, z = places[i, 0], places[i, 1], places[i, 2]
+        along = np.float32(p) / (per_strand - 1)
+        opened = (np.float32(0.45) + np.float32(0.55) * inside[s]) * (np.float32(0.55) + np.float32(0.45) * along)
+        shadow = lit_hair(lights, x, y, z) * opened
+        r = g = b = np.float32(0.0)
+        for k in range(3):
+            lx, ly, lz = lights.toward[k, 0], lights.toward[k, 1], lights.toward[k, 2]
+            block = shadow if k == 0 else opened
+            cosine = tx * lx + ty * ly + tz * lz
+            sine = np.sqrt(max(np.float32(0.0), 1 - cosine * cosine))
+            eye_cosine = tz
+            eye_sine = np.sqrt(max(np.float32(0.0), 1 - tz * tz))
+            lobe = max(np.float32(0.0), sine * eye_sine - cosine * eye_cosine)
+            shifted = max(np.float32(0.0), sine * eye_sine - (cosine + np.float32(0.16)) * eye_cosine)
+            first = power16(lobe)
+            first = first * first * first
+            second = power16(shifted)
+            white = gloss * block * np.float32(0.035) * first
+            diffuse = block * sine * np.float32(0.75)
+            tinted = gloss * block * np.float32(0.7) * second
+            r += lights.colour[k, 0] * (colour[s, 0] * (diffuse + tinted) + white)
+            g += lights.colour[k, 1] * (colour[s, 1] * (diffuse + tinted) + white)
+            b += lights.colour[k, 2] * (colour[s, 2] * (diffuse + tinted) + white)
+        out[i, 0] = r + colour[s, 0] * opened * (lights.sky[0] + lights.ground[0]) * np.float32(0.55)
+        out[i, 1] = g + colour[s, 1] * opened * (lights.sky[1] + lights.ground[1]) * np.float32(0.55)
+        out[i, 2] = b + colour[s, 2] * opened * (lights.sky[2] + lights.ground[2]) * np.float32(0.55)

@@ -1,0 +1,108 @@
+"""actors import-basis, clip, dataset, sheet: synthetic people with exact truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mystudio.commands.options import Command, common, existing
+from mystudio.commands.terminal import answer, can_resume, progress
+
+
+def _seed(words: str):
+    return click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help=words)
+
+
+def _size(default: int):
+    return click.option("--size", default=default, show_default=True, type=click.IntRange(32, 4096), metavar="PX",
+                        help="Side of an image.")
+
+
+@click.group()
+def actors():
+    """Synthetic people who do not exist, with exact truth (needs mystudio[actors])."""
+
+
+@actors.command("import-basis", cls=Command)
+@existing("FOLDER_OR_NPZ")
+@common
+def import_basis(folder_or_npz):
+    """Keep the 3D head that actors are made of: an ICT-FaceKit checkout (MIT), or an ict_basis.npz.
+
+    $ mystudio actors import-basis ICT-FaceKit
+    """
+    from mystudio.actors.basis import import_basis, read_npz
+
+    path = import_basis(folder_or_npz)
+    count = len(read_npz(path).neutral)
+    answer(f"{path}: a head of {count} vertices.", basis=path, vertices=count)
+
+
+@actors.command(cls=Command)
+@click.argument("out", type=click.Path(path_type=Path), metavar="OUT.mp4")
+@_seed("Which person.")
+@click.option("--script", type=click.Choice(["selfscan", "talk"]), default="talk", show_default=True,
+              help="What the person does.")
+@click.option("--motion-seed", type=click.IntRange(0), metavar="N",
+              help="Which performance; the seed plus one without it.")
+@click.option("--seconds", default=10.0, show_default=True, type=click.FloatRange(0, min_open=True), help="Length.")
+@click.option("--fps", default=25.0, show_default=True, type=click.FloatRange(1, 240), help="Frames a second.")
+@_size(512)
+@click.option("--ffhq", is_flag=True, help="Aligned squares, as generators are trained on, not the camera's view.")
+@common
+def clip(out, seed, script, motion_seed, seconds, fps, size, ffhq):
+    """Film a person; the truth of every frame is written beside the clip, as OUT.npz.
+
+    $ mystudio actors clip scan.mp4 --seed 7 --script selfscan --seconds 25
+    """
+    from mystudio.actors.film import write_clip
+    from mystudio.actors.look import Actor
+    from mystudio.actors.motion import perform
+
+    score = perform(script, seconds, fps, seed + 1 if motion_seed is None else motion_seed)
+    truth = write_clip(out, Actor.from_seed(seed), score, size, "ffhq" if ffhq else None, seed, progress())
+    answer(f"{out}: {len(score)} frames; their truth is in {truth}.", clip=out, truth=truth, frames=len(score))
+
+
+@actors.command(cls=Command)
+@click.argument("out", type=click.Path(path_type=Path), metavar="DIR")
+@click.option("--count", default=10000, show_default=True, type=click.IntRange(1), help="Images.")
+@_size(256)
+@_seed("Which people.")
+@click.option("--takes", default=4, show_default=True, type=click.IntRange(1), help="Images of each person.")
+@click.option("--workers", type=click.IntRange(1), help="Processes; one a core without it.")
+@common
+def dataset(out, count, size, seed, takes, workers):
+    """Draw aligned training images with their codes; run again, it goes on where it stopped.
+
+    $ mystudio actors dataset faces --count 20000 --size 256
+    """
+    from mystudio.actors.dataset import DatasetSettings, write_dataset
+
+    can_resume("the finished shards are kept: the same command goes on from there")
+    paths = write_dataset(out, DatasetSettings(count, size, seed, takes), workers, progress=progress())
+    answer(f"{out}: {count} images in {len(paths)} shards.", dataset=out, shards=len(paths), images=count)
+
+
+@actors.command(cls=Command)
+@click.argument("out", type=click.Path(path_type=Path), metavar="OUT.png")
+@click.option("--rows", default=4, show_default=True, type=click.IntRange(1, 50), help="Rows.")
+@click.option("--columns", default=6, show_default=True, type=click.IntRange(1, 50), help="Columns.")
+@_size(256)
+@_seed("Which people.")
+@click.option("--neutral", is_flag=True, help="Everybody looks straight ahead.")
+@common
+def sheet(out, rows, columns, size, seed, neutral):
+    """Draw a contact sheet of different people.
+
+    $ mystudio actors sheet people.png
+    """
+    import cv2
+
+    from mystudio.actors import film
+    from mystudio.workspace import write_bytes
+
+    picture = film.sheet(rows, columns, size, seed, neutral, progress=progress())
+    write_bytes(out, cv2.imencode(".png", picture[..., ::-1])[1].tobytes())
+    answer(f"{out}: {rows * columns} people.", sheet=out)
