@@ -36,6 +36,15 @@ def whole(data, tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """Sums over several threads differ in the last bit; the processes that are started have one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def _started(command, out, data, mode):
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     return subprocess.Popen([*command, str(PROGRAM), str(out), *map(str, data), mode], env=environment,
