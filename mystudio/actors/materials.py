@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mystudio.actors.cloth import cloth_albedo
-from mystudio.actors.jit import inline
+from mystudio.actors.jit import inline, splice
 from mystudio.actors.light import lit
 from mystudio.actors.noise import sample
 
@@ -29,20 +29,20 @@ class Body(NamedTuple):
     noise: np.ndarray  # noise.volume()
 
 
-@inline()
+@splice()
 def clip(x):
     """x in 0..1."""
     return min(max(x, np.float32(0.0)), np.float32(1.0))
 
 
-@inline()
+@splice()
 def smooth(x):
     """A smooth step from 0 to 1."""
     t = clip(x)
     return t * t * (3 - 2 * t)
 
 
-@inline()
+@splice()
 def power16(x):
     """x to the 16th."""
     x = x * x
