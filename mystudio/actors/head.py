@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from mystudio.actors.basis import EXPRESSION_ID, PARTS, Basis
-from mystudio.actors.raster import NOTHING, rasterize_depth, vertex_normals
+from mystudio.actors.raster import depth_map, vertex_normals
 
 PIVOT = np.array([0, -4, -1], np.float32)  # of head rotation, centimetres
 #: materials of triangles
@@ -158,8 +158,7 @@ def _openness(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
         axes = view_axes(toward)
         scale = np.array([_OCCLUSION_SIZE / (2 * half)] * 2 + [1.0], np.float32)
         shift = np.array([_OCCLUSION_SIZE / 2] * 2 + [0.0], np.float32)
-        depth = np.full((_OCCLUSION_SIZE, _OCCLUSION_SIZE), NOTHING, np.float32)
-        rasterize_depth((vertices - centre) @ axes.T * scale + shift, faces, depth)
+        depth = depth_map((vertices - centre) @ axes.T * scale + shift, faces, _OCCLUSION_SIZE)
         at = (lifted - centre) @ axes.T * scale + shift
         x, y = (np.clip(at[:, k].astype(np.int32), 0, _OCCLUSION_SIZE - 1) for k in (0, 1))
         outside = (at[:, :2] < 0).any(1) | (at[:, :2] >= _OCCLUSION_SIZE).any(1)

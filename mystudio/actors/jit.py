@@ -13,4 +13,7 @@ except ImportError as error:
                       ) from error
 
 njit = partial(numba.njit, cache=True, fastmath=True, nogil=True, error_model="numpy")
-inline = partial(numba.njit, cache=True, fastmath=True, nogil=True, error_model="numpy", forceinline=True)
+#: for large functions with one place of call: merged into the caller by the optimiser
+inline = partial(njit, forceinline=True)
+#: for small functions of numbers: merged before anything else
+splice = partial(njit, inline="always")

@@ -8,7 +8,7 @@ import numpy as np
 
 from mystudio.actors.head import view_axes
 from mystudio.actors.jit import inline
-from mystudio.actors.raster import NOTHING, rasterize_depth, strand_depth
+from mystudio.actors.raster import NOTHING, depth_map, strand_depth
 
 SHADOW_SIZE = 224  # samples a side
 SHADOW_HALF = 21.0  # cm around the head
@@ -54,9 +54,8 @@ def with_shadow(lights: Lights, vertices: np.ndarray, faces: np.ndarray, hair: l
     """Lights that know what the key light meets first: triangles, and strands [S, P, 3] each."""
     scale = np.array([SHADOW_SIZE / (2 * SHADOW_HALF)] * 2 + [1.0], np.float32)
     shift = np.array([SHADOW_SIZE / 2] * 2 + [0.0], np.float32)
-    depth = np.full((SHADOW_SIZE, SHADOW_SIZE), NOTHING, np.float32)
     into = lights.axes.T * scale
-    rasterize_depth((vertices - centre) @ into + shift, faces, depth)
+    depth = depth_map((vertices - centre) @ into + shift, faces, SHADOW_SIZE)
     for places in hair:
         strand_depth((places - centre) @ into + shift - np.array([0, 0, 0.25], np.float32), depth)
     return lights._replace(shadow=depth, centre=centre.astype(np.float32))

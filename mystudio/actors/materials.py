@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mystudio.actors.cloth import cloth_albedo
-from mystudio.actors.jit import inline
+from mystudio.actors.jit import inline, splice
 from mystudio.actors.light import lit
 from mystudio.actors.noise import sample
 
@@ -29,20 +29,20 @@ class Body(NamedTuple):
     noise: np.ndarray  # noise.volume()
 
 
-@inline()
+@splice()
 def clip(x):
     """x in 0..1."""
     return min(max(x, np.float32(0.0)), np.float32(1.0))
 
 
-@inline()
+@splice()
 def smooth(x):
     """A smooth step from 0 to 1."""
     t = clip(x)
     return t * t * (3 - 2 * t)
 
 
-@inline()
+@splice()
 def power16(x):
     """x to the 16th."""
     x = x * x
@@ -171,18 +171,18 @@ def mouth(lights, body, teeth, x, y, z, wx, wy, wz, nx, ny, nz, vx, vy, vz):
     """Teeth, or gums, tongue and cheeks: dark and red the deeper they lie."""
     deep = ((body.lip[0] - wx) * body.forward[0] + (body.lip[1] - wy) * body.forward[1]
             + (body.lip[2] - wz) * body.forward[2])  # cm behind the lips
-    open_ = np.float32(np.exp(-max(deep - np.float32(0.5), np.float32(0.0)) * np.float32(0.75)))
+    open_ = np.float32(np.exp(-max(deep - np.float32(0.8), np.float32(0.0)) * np.float32(0.42)))
     if teeth:
         ar, ag, ab, wet = np.float32(0.66), np.float32(0.60), np.float32(0.50), np.float32(0.5)
     else:
         ar, ag, ab, wet = np.float32(0.38), np.float32(0.115), np.float32(0.105), np.float32(0.3)
     facing = abs(nx * vx + ny * vy + nz * vz)
     shadow = lit(lights, wx + vx * np.float32(0.5), wy, wz + vz * np.float32(0.5), np.float32(0.4))
-    shadow = open_ * (np.float32(0.35) + np.float32(0.65) * shadow)
+    shadow = open_ * (np.float32(0.5) + np.float32(0.5) * shadow)
     r, g, b = diffuse(lights, nx, ny, abs(nz), shadow, np.float32(0.5), np.float32(0.35), np.float32(0.3),
                        open_ * np.float32(0.85))
     sr, sg, sb = reflect(lights, nx, ny, nz, vx, vy, vz, open_, np.float32(0.0), wet * open_, np.float32(0.0))
-    dim = open_ * (np.float32(0.55) + np.float32(0.45) * facing)
+    dim = (np.float32(0.3) + np.float32(0.7) * open_) * (np.float32(0.6) + np.float32(0.4) * facing)
     return ar * r * dim + sr, ag * g * dim + sg, ab * b * dim + sb
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mystudio.actors.jit import njit
+from mystudio.actors.jit import njit, splice
 
 NOTHING = np.float32(-1e9)  # depth of a sample that shows no surface
 
@@ -19,74 +19,63 @@ def rasterize(points, faces, cull, box, depth, shown):
         box: (left, top, right, bottom) samples to draw in.
         depth: [H, W] float32, nearest so far. shown: [H, W] int32, its triangle.
     """
-    left, top, right, bottom = box
     for t in range(faces.shape[0]):
-        a, b, c = faces[t, 0], faces[t, 1], faces[t, 2]
-        x0, y0, x1, y1, x2, y2 = points[a, 0], points[a, 1], points[b, 0], points[b, 1], points[c, 0], points[c, 1]
-        area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
-        if area == 0 or (cull[t] and area > 0):
-            continue
-        xa, xb = max(left, int(np.ceil(min(x0, x1, x2) - 0.5))), min(right, int(np.floor(max(x0, x1, x2) - 0.5)) + 1)
-        ya, yb = max(top, int(np.ceil(min(y0, y1, y2) - 0.5))), min(bottom, int(np.floor(max(y0, y1, y2) - 0.5)) + 1)
-        if xa >= xb or ya >= yb:
-            continue
-        z2, dz0, dz1 = points[c, 2], points[a, 2] - points[c, 2], points[b, 2] - points[c, 2]
-        ux, uy, vx, vy = (y1 - y2) / area, (x2 - x1) / area, (y2 - y0) / area, (x0 - x2) / area
-        for y in range(ya, yb):
-            u = (xa + 0.5 - x2) * ux + (y + 0.5 - y2) * uy
-            v = (xa + 0.5 - x2) * vx + (y + 0.5 - y2) * vy
-            for x in range(xa, xb):
-                if u >= 0 and v >= 0 and u + v <= 1:
-                    z = z2 + u * dz0 + v * dz1
-                    if z > depth[y, x]:
-                        depth[y, x] = z
-                        shown[y, x] = t
-                u += ux
-                v += vx
+        _fill(points, faces[t, 0], faces[t, 1], faces[t, 2], cull[t], t, box, depth, shown)
 
 
-@njit()
-def rasterize_depth(points, faces, depth):
-    """Draw only the z-buffer, from both sides: shadow maps and occlusion."""
-    height, width = depth.shape
-    for t in range(faces.shape[0]):
-        a, b, c = faces[t, 0], faces[t, 1], faces[t, 2]
-        x0, y0, x1, y1, x2, y2 = points[a, 0], points[a, 1], points[b, 0], points[b, 1], points[c, 0], points[c, 1]
-        area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
-        if area == 0:
-            continue
-        xa, xb = max(0, int(np.ceil(min(x0, x1, x2) - 0.5))), min(width, int(np.floor(max(x0, x1, x2) - 0.5)) + 1)
-        ya, yb = max(0, int(np.ceil(min(y0, y1, y2) - 0.5))), min(height, int(np.floor(max(y0, y1, y2) - 0.5)) + 1)
-        z2, dz0, dz1 = points[c, 2], points[a, 2] - points[c, 2], points[b, 2] - points[c, 2]
-        ux, uy, vx, vy = (y1 - y2) / area, (x2 - x1) / area, (y2 - y0) / area, (x0 - x2) / area
-        for y in range(ya, yb):
-            u = (xa + 0.5 - x2) * ux + (y + 0.5 - y2) * uy
-            v = (xa + 0.5 - x2) * vx + (y + 0.5 - y2) * vy
-            for x in range(xa, xb):
-                if u >= 0 and v >= 0 and u + v <= 1:
-                    z = z2 + u * dz0 + v * dz1
-                    if z > depth[y, x]:
-                        depth[y, x] = z
-                u += ux
-                v += vx
+@splice()
+def _fill(points, a, b, c, cull, t, box, depth, shown):
+    """Draw one triangle: its two weights change linearly over the samples."""
+    ax, ay, bx, by, cx, cy = points[a, 0], points[a, 1], points[b, 0], points[b, 1], points[c, 0], points[c, 1]
+    area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
+    if area == 0 or (cull and area > 0):
+        return
+    xa = max(box[0], int(np.ceil(min(ax, bx, cx) - np.float32(0.5))))
+    xb = min(box[2], int(np.floor(max(ax, bx, cx) - np.float32(0.5))) + 1)
+    ya = max(box[1], int(np.ceil(min(ay, by, cy) - np.float32(0.5))))
+    yb = min(box[3], int(np.floor(max(ay, by, cy) - np.float32(0.5))) + 1)
+    if xa >= xb:
+        return
+    ux, uy, vx, vy = (by - cy) / area, (cx - bx) / area, (cy - ay) / area, (ax - cx) / area
+    cz, dz0, dz1 = points[c, 2], points[a, 2] - points[c, 2], points[b, 2] - points[c, 2]
+    for y in range(ya, yb):
+        u = (xa + 0.5 - cx) * ux + (y + 0.5 - cy) * uy
+        v = (xa + 0.5 - cx) * vx + (y + 0.5 - cy) * vy
+        for x in range(xa, xb):
+            z = cz + u * dz0 + v * dz1
+            if u >= 0 and v >= 0 and u + v <= 1 and z > depth[y, x]:
+                depth[y, x] = z
+                shown[y, x] = t
+            u += ux
+            v += vx
+
+
+def depth_map(points: np.ndarray, faces: np.ndarray, size: int) -> np.ndarray:
+    """The z-buffer [size, size] alone, of triangles from both sides: shadow maps and occlusion."""
+    depth = np.full((size, size), NOTHING, np.float32)
+    rasterize(points, faces, np.zeros(len(faces), bool), (0, 0, size, size), depth, np.empty((size, size), np.int32))
+    return depth
 
 
 @njit()
 def strand_depth(points, depth):
     """Draw every second polyline of [S, P, 3] into a z-buffer, two samples wide: hair in a shadow map."""
-    height, width = depth.shape
     for s in range(0, points.shape[0], 2):
         for p in range(points.shape[1] - 1):
-            dx, dy = points[s, p + 1, 0] - points[s, p, 0], points[s, p + 1, 1] - points[s, p, 1]
+            x, y, z = points[s, p, 0], points[s, p, 1], points[s, p, 2]
+            dx, dy, dz = points[s, p + 1, 0] - x, points[s, p + 1, 1] - y, points[s, p + 1, 2] - z
             steps = min(int(max(abs(dx), abs(dy))) + 1, 64)
             for k in range(steps):
-                f = np.float32(k) / steps
-                z = points[s, p, 2] + f * (points[s, p + 1, 2] - points[s, p, 2])
-                x, y = int(points[s, p, 0] + f * dx), int(points[s, p, 1] + f * dy)
-                if x < 0 or y < 0 or x >= width - 1 or y >= height - 1:
-                    continue
-                depth[y, x], depth[y, x + 1] = max(z, depth[y, x]), max(z, depth[y, x + 1])
-                depth[y + 1, x], depth[y + 1, x + 1] = max(z, depth[y + 1, x]), max(z, depth[y + 1, x + 1])
+                f = np.float32(k) / np.float32(steps)
+                _deepen(depth, int(x + f * dx), int(y + f * dy), z + f * dz)
+
+
+@splice()
+def _deepen(depth, x, y, z):
+    if x < 0 or y < 0 or x >= depth.shape[1] - 1 or y >= depth.shape[0] - 1:
+        return
+    depth[y, x], depth[y, x + 1] = max(z, depth[y, x]), max(z, depth[y, x + 1])
+    depth[y + 1, x], depth[y + 1, x + 1] = max(z, depth[y + 1, x]), max(z, depth[y + 1, x + 1])
 
 
 @njit()
@@ -117,11 +106,10 @@ def draw_strands(points, colours, alphas, per_strand, depth, image):
         points: [N, 4] float32: x, y in samples, depth, width in samples; ``per_strand`` points make one polyline.
         colours: [N, 3] linear RGB. alphas: [N] opacity. depth: [H, W]. image: [H, W, 3].
     """
+    # one function: a call that passes arrays costs more than the work on one sample
     height, width = depth.shape
     for i in range(points.shape[0] - 1):
-        if (i + 1) % per_strand == 0:
-            continue
-        if alphas[i] == 0 and alphas[i + 1] == 0:
+        if (i + 1) % per_strand == 0 or (alphas[i] == 0 and alphas[i + 1] == 0):
             continue
         ax, ay, bx, by = points[i, 0], points[i, 1], points[i + 1, 0], points[i + 1, 1]
         if max(ax, bx) < 0 or min(ax, bx) > width or max(ay, by) < 0 or min(ay, by) > height:

@@ -8,7 +8,7 @@ import numpy as np
 
 from mystudio.actors.cloth import cloth_edge
 from mystudio.actors.head import EYE, FRAME, MOUTH, SKIN, TEETH
-from mystudio.actors.jit import inline, njit
+from mystudio.actors.jit import inline, njit, splice
 from mystudio.actors.light import lit, lit_hair
 from mystudio.actors.materials import clip, diffuse, eye, fabric, mouth, power16, reflect, skin
 
@@ -27,7 +27,7 @@ class Surface(NamedTuple):
     material: np.ndarray  # [F]
 
 
-@inline()
+@splice()
 def _mix(values, a, b, c, u, v, w):
     """A triangle's three values [V, 3], weighted."""
     return (u * values[a, 0] + v * values[b, 0] + w * values[c, 0],
@@ -85,31 +85,27 @@ def shade(surface, body, cloth, lights, shown, depth, backdrop, to_backdrop, ima
         shown, depth: [2 S, 2 S] of ``rasterize``. backdrop: [N, N, 3] linear RGB.
         to_backdrop: [2, 3] backdrop pixels from samples. image: [2 S, 2 S, 3], written.
     """
-    size = shown.shape[0]
+    size = shown.shape[0]  # one function: a call that passes arrays costs more than the work on one sample
     for by in range(0, size, 2):
         for bx in range(0, size, 2):
-            t = shown[by, bx]
-            whole = (shown[by, bx + 1] >= 0) == (t >= 0) and (shown[by + 1, bx] >= 0) == (t >= 0) \
-                and (shown[by + 1, bx + 1] >= 0) == (t >= 0)
-            if whole and t >= 0:
-                low = min(depth[by, bx], depth[by, bx + 1], depth[by + 1, bx], depth[by + 1, bx + 1])
-                high = max(depth[by, bx], depth[by, bx + 1], depth[by + 1, bx], depth[by + 1, bx + 1])
-                kind = surface.material[t]
-                whole = high - low < 0.5 and kind == SKIN and kind == surface.material[shown[by, bx + 1]] \
-                    and kind == surface.material[shown[by + 1, bx]] and kind == surface.material[shown[by + 1, bx + 1]]
-            for k in range(1 if whole else 4):
+            t0, t1, t2, t3 = shown[by, bx], shown[by, bx + 1], shown[by + 1, bx], shown[by + 1, bx + 1]
+            smooth = max(t0, t1, t2, t3) < 0
+            if min(t0, t1, t2, t3) >= 0:
+                z0, z1, z2, z3 = depth[by, bx], depth[by, bx + 1], depth[by + 1, bx], depth[by + 1, bx + 1]
+                inner = max(surface.material[t0], surface.material[t1], surface.material[t2], surface.material[t3])
+                smooth = max(z0, z1, z2, z3) - min(z0, z1, z2, z3) < np.float32(0.5) and inner == SKIN  # the lowest
+            at = np.float32(1.0) if smooth else np.float32(0.5)
+            for k in range(1 if smooth else 4):
                 y, x = by + k // 2, bx + k % 2
                 t = shown[y, x]
-                at = np.float32(1.0) if whole else np.float32(0.5)
                 if t >= 0:
                     r, g, b = shade_sample(surface, body, cloth, lights, t, x + at, y + at)
                 else:
                     r, g, b = look_up(backdrop, to_backdrop, x + at, y + at)
                 image[y, x, 0], image[y, x, 1], image[y, x, 2] = r, g, b
-            if whole:
-                for k in range(1, 4):
-                    for c in range(3):
-                        image[by + k // 2, bx + k % 2, c] = image[by, bx, c]
+            for k in range(1 if smooth else 4, 4):
+                for channel in range(3):
+                    image[by + k // 2, bx + k % 2, channel] = image[by, bx, channel]
 
 
 @inline()
@@ -128,7 +124,7 @@ def look_up(picture, matrix, x, y):
             a * p[2] + b * q[2] + c * r[2] + d * s[2])
 
 
-@inline()
+@splice()
 def hidden(x, y, z, depth):
     """Whether a place lies outside the picture, or well behind what a sample shows."""
     i, j = int(x), int(y)
