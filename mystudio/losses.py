@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+FACE = (0.2, 0.26, 0.6)  # left, top, side of the square of an FFHQ-aligned crop from brows to chin, in crops
 
 
 def keypoint(points: Tensor, target: Tensor, weights: Tensor) -> Tensor:
@@ -30,6 +33,30 @@ def masked_pixels(patch: Tensor, target: Tensor, mask: Tensor) -> Tensor:
 def pixel(image: Tensor, target: Tensor) -> Tensor:
     """Mean squared error of images [N, 3, H, W] in [-1, 1]."""
     return (image - target).square().flatten(1).mean(1)
+
+
+def whole(images: Tensor, size: int = 0) -> Tensor:
+    """Aligned images [N, 3, H, H], reduced to ``size`` px where they are larger; 0 = as they are."""
+    return _resized(images, min(size, images.shape[-1])) if size else images
+
+
+def face(images: Tensor, size: int = 0) -> Tensor:
+    """The face of aligned images [N, 3, H, H], brought to ``size`` px; 0 = to the size of the whole."""
+    height = images.shape[-1]
+    left, top, side = (round(part * height) for part in FACE)
+    return _resized(images[..., top:top + side, left:left + side], min(size, height) or height)
+
+
+def views(images: Tensor, size: int = 0) -> tuple[Tensor, Tensor]:
+    """What a perceptual distance looks at: the whole, and the face alone, which is most of the person."""
+    return whole(images, size), face(images, size)
+
+
+def _resized(images: Tensor, size: int) -> Tensor:
+    if images.shape[-1] == size:
+        return images
+    smaller = images.shape[-1] > size
+    return F.interpolate(images, (size, size), mode="bilinear", align_corners=False, antialias=smaller)
 
 
 def delta(offsets: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ class Chance:
         """This process's share of a step's z, [n, Z]."""
         count = getattr(self._settings, self._phase).batch
         z = torch.randn(count, self._settings.model.z_dim, generator=self._on_cpu(purpose))
-        if self._split:
+        if self.split:
             side = torch.rand(count, generator=self._on_cpu(purpose, 1)) < self._coded_share
             z[:, -1] = z[:, -1].abs() * torch.where(side, 1.0, -1.0)
         return self._team.share(z).to(self._device, non_blocking=True)
@@ -47,9 +47,9 @@ class Chance:
         """z [n, Z] of codes [n, C]: the code, then random numbers that the generator learns to do without."""
         z = torch.randn(len(codes) * self._team.size, self._settings.model.z_dim, generator=self._on_cpu(CODES))
         z = self._team.share(z).to(self._device)
-        if self._split:
+        if self.split:
             z[:, -1] = z[:, -1].abs()
-        return torch.cat([codes, z[:, self._code_size:]], 1) if self._code_size else z
+        return torch.cat([codes, z[:, codes.shape[1]:]], 1)
 
     def augmentation(self, purpose: int) -> Tensor:
         """This process's share of the augmentation's numbers."""
@@ -71,9 +71,11 @@ class Chance:
         return torch.Generator(self._device).manual_seed(self._seed(purpose, 3, 0 if alike else 1 + self._team.rank))
 
     @property
-    def _split(self) -> bool:
-        return (self._phase == "adversarial" and self._settings.adversarial.split and 0 < self._coded_share < 1
-                and self._code_size < self._settings.model.z_dim)
+    def split(self) -> bool:
+        """Whether the sign of z's last number tells images with codes from those without."""
+        both = self._phase == "adversarial" or self._settings.supervised.read
+        return bool(both and self._settings.adversarial.split and 0 < self._coded_share < 1
+                    and self._code_size < self._settings.model.z_dim)
 
     def _on_cpu(self, purpose: int, part: int = 0) -> torch.Generator:
         return torch.Generator().manual_seed(self._seed(purpose, part))

@@ -100,7 +100,8 @@ class _Run:
             t.enter(phase)
             self._save()  # roll-backs stay within the phase
         size = getattr(self.settings, phase).batch
-        mixture = self.mixture.coded_only() if phase == "supervised" else self.mixture
+        alone = phase == "supervised" and not self.settings.supervised.read
+        mixture = self.mixture.coded_only() if alone else self.mixture
         ahead = Ahead(mixture, size, self.team.rank, self.team.size)
         tick = _Tick(t)
         try:
@@ -132,7 +133,7 @@ class _Run:
             self._roll_back()
             return _Tick(t)
         seen = getattr(t.counters, phase)
-        number = -(-seen // self._tick_images)
+        number = seen // self._tick_images
         if self.team.rank == 0:
             self._log(tick.row(phase, seen, skipped))
         if train.sheet_every and number % train.sheet_every == 0:

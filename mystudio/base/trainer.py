@@ -17,8 +17,10 @@ from mystudio.base.chance import Chance
 from mystudio.base.compilation import with_fallback
 from mystudio.base.data import Batch
 from mystudio.base.parallel import Team
+from mystudio.base.reader import Reader, divergence
 from mystudio.base.settings import BaseSettings
 from mystudio.device import feature_dtype
+from mystudio.losses import views
 from mystudio.stylegan2.discriminator import Discriminator
 from mystudio.stylegan2.generator import Generator
 
@@ -56,6 +58,7 @@ class Trainer:
             self.g = Generator(model.resolution, model.z_dim, model.w_dim, model.mapping_layers, model.channel_base,
                                model.channel_max).to(device)
             self.d = Discriminator(model.resolution, model.channel_base, model.channel_max).to(device)
+            self.reader = Reader(model.z_dim).to(device) if settings.supervised.read else None
         self.ema = copy.deepcopy(self.g).eval().requires_grad_(False)
         self.chance = Chance(settings, self.g.num_ws, device, team, code_size, coded_share)
         self.dtype = feature_dtype(settings.train.precision, device)
@@ -71,6 +74,8 @@ class Trainer:
         settings = self.settings
         if phase == "supervised":
             self.adams = {"g": self._adam(self.g, settings.supervised.rate, 0, (0.9, 0.99))}
+            if self.reader:
+                self.adams["reader"] = self._adam(self.reader, settings.supervised.read_rate, 0, (0.9, 0.99))
         else:
             s = settings.adversarial
             self.adams = {"g": self._adam(self.g, s.rate, s.path_every, (0.0, 0.99)),
@@ -98,7 +103,7 @@ class Trainer:
 
     def state(self) -> tuple[dict[str, Tensor], dict]:
         """Everything that decides how the run goes on: tensors by name, and the counters."""
-        nets = {"g": self.g, "d": self.d, "ema": self.ema}
+        nets = self._nets()
         tensors = {f"{name}.{key}": value for name, net in nets.items() for key, value in net.state_dict().items()}
         for name, adam in self.adams.items():
             for i, slot in adam.state_dict()["state"].items():
@@ -110,7 +115,9 @@ class Trainer:
         known = {f.name for f in fields(Counters)}
         self.counters = Counters(**{k: v for k, v in counters.items() if k in known})
         light = not any(name.startswith("g.") for name in tensors)
-        for name, net in (("g", self.g), ("d", self.d), ("ema", self.ema)):
+        for name, net in self._nets().items():
+            if name == "reader" and light:
+                continue
             head = "ema." if light and name == "g" else f"{name}."
             net.load_state_dict({k[len(head):]: v.float() for k, v in tensors.items() if k.startswith(head)})
         for name, value in self.tensors.items():
@@ -130,16 +137,41 @@ class Trainer:
 
     def finite(self) -> bool:
         """Whether every weight is a finite number."""
-        return all(bool(p.isfinite().all()) for net in (self.g, self.d, self.ema) for p in net.parameters())
+        return all(bool(p.isfinite().all()) for net in self._nets().values() for p in net.parameters())
+
+    def _nets(self) -> dict[str, nn.Module]:
+        nets = {"g": self.g, "d": self.d, "ema": self.ema}
+        return nets | {"reader": self.reader} if self.reader else nets
 
     def _supervised(self, batch: Batch) -> dict[str, Tensor]:
-        images, codes, _ = self._to_device(batch)
-        w = self.g.mapping(self.chance.with_codes(codes))
+        images, codes, coded = self._to_device(batch)
+        known = torch.zeros(len(images), dtype=torch.bool, device=images.device)
+        known[coded] = True
+        z, loss, losses = self.chance.with_codes(codes), images.new_zeros(()), {}
+        if self.reader:
+            read, loss, losses = self._read(images, codes, known)
+            z = torch.where(known[:, None], z, read)
+        w = self.g.mapping(z)
         self._track(w)
         made = self._fast_g(self.g.broadcast(w), "none", None, None, self.dtype)
-        loss = self._likeness(made, images).mean()
-        self._apply("g", loss, self.g)
-        return {"likeness": loss.detach()}
+        likeness = self._likeness(made, images)
+        for name, here, rows in (("likeness", batch.coded, known), ("portraits", ~batch.coded, ~known)):
+            if here.any():  # asked on the CPU: no wait for the device
+                losses[name] = (likeness.detach() * rows).sum() / here.sum()
+        loss = loss + likeness.mean()
+        self._apply("g", loss, self.g, *([("reader", self.reader)] if self.reader else []))
+        return losses
+
+    def _read(self, images: Tensor, codes: Tensor, known: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """z [n, Z] as it is read off images, the reader's own loss, and its parts."""
+        s, size = self.settings.supervised, codes.shape[1]
+        mean, variance = self.reader(images)
+        noise = self.chance.with_codes(torch.zeros_like(codes[:, :0]))
+        z = mean + (variance / 2).exp() * noise
+        z = torch.cat([z[:, :-1], -z[:, -1:].abs()], 1) if self.chance.split else z
+        wrong = ((mean[:, :size] - codes).square().mean(1) * known).sum() / len(images)
+        apart = (divergence(mean, variance) * ~known).sum() / len(images)
+        return z, s.read * wrong + s.prior * apart, {"read": wrong.detach(), "prior": apart.detach()}
 
     def _adversarial(self, batch: Batch) -> dict[str, Tensor]:
         s, losses = self.settings.adversarial, {}
@@ -215,18 +247,20 @@ class Trainer:
         self.counters.probability = adjust(self.counters.probability, self.counters.mean_sign,
                                            s.batch * s.augment.every, s.augment)
 
-    def _apply(self, name: str, loss: Tensor, net: nn.Module) -> None:
+    def _apply(self, name: str, loss: Tensor, net: nn.Module, *others: tuple[str, nn.Module]) -> None:
         """Gradient, mean over processes, Adam; a gradient that is not finite becomes nothing and counts as skipped."""
-        adam = self.adams[name]
-        adam.zero_grad()
+        adams, nets = zip((self.adams[name], net), *((self.adams[other], net) for other, net in others))
+        for adam in adams:
+            adam.zero_grad()
         loss.backward()
-        gradients = [p.grad for p in net.parameters() if p.grad is not None]
+        gradients = [p.grad for net in nets for p in net.parameters() if p.grad is not None]
         self.team.average_(gradients)
         good = torch.stack(torch._foreach_norm(gradients)).isfinite().all()  # no wait for the device here
         for gradient in gradients:
             gradient.nan_to_num_(0.0, 0.0, 0.0)
         torch._foreach_mul_(gradients, good.to(gradients[0].dtype))
-        adam.step()
+        for adam in adams:
+            adam.step()
         self.tensors["skipped"] += (~good).float()
 
     @torch.no_grad()
@@ -255,7 +289,8 @@ class Trainer:
         s = self.settings.supervised
         loss = objectives.multiscale(made, aim, s.levels)
         if s.perceptual and self.perceptual is not None and len(made):
-            loss = loss + s.perceptual * self.perceptual.distance(made, aim)
+            for a, b in zip(views(made, s.view), views(aim, s.view)):
+                loss = loss + s.perceptual / 2 * self.perceptual.distance(a, b)
         return loss
 
     def _to_device(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:

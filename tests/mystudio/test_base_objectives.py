@@ -70,7 +70,21 @@ def test_growing_shows_the_upsampled_image_at_first_and_can_learn():
     with pytest.raises(BadCheckpoint, match="at most 16 px"):
         start_from(small, large)
     with pytest.raises(BadCheckpoint, match="channel_base"):
-        start_from(Generator(32, 8, 8, 2, 128, 16), small)
+        start_from(Generator(32, 8, 8, 2, 32, 16), small)
+
+
+def test_a_wider_generator_starts_with_the_same_image_and_uses_what_is_new():
+    torch.manual_seed(0)
+    small = Generator(16, 8, 8, 2, 64, 16)
+    with torch.no_grad():
+        for p in small.parameters():
+            p.add_(0.1 * torch.randn_like(p))
+    wide = Generator(16, 8, 8, 2, 96, 24)
+    start_from(wide, small)
+    w = small.mapping(torch.randn(3, 8))
+    assert torch.allclose(wide(wide.broadcast(w)), small(small.broadcast(w)), atol=1e-5)
+    wide(wide.broadcast(w)).square().mean().backward()
+    assert wide.synthesis.b16.conv1.weight.grad[:4, 4:].abs().max() > 0  # what was there can learn to read the new
 
 
 def test_a_larger_z_starts_without_effect():

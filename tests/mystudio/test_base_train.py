@@ -193,6 +193,18 @@ def test_a_run_starts_from_a_base_and_keeps_its_model(data, whole, tmp_path):
         run(tmp_path / "mine", data, tiny())
 
 
+def test_images_without_codes_are_learnt_by_codes_that_are_read_off_them(data, tmp_path):
+    settings = replace(tiny(0.32, 0), supervised=replace(tiny().supervised, kimg=0.32, read=1.0))
+    settings = replace(settings, train=replace(settings.train, tick_kimg=0.08))
+    run(tmp_path / "once", data, settings)
+    rows = _rows(tmp_path / "once")
+    for name in ("likeness", "portraits", "read"):
+        assert rows[-1]["losses"][name] < 0.9 * rows[0]["losses"][name], name
+    run(tmp_path / "twice", data, settings, minutes=1e-4)  # stops at once
+    run(tmp_path / "twice", data, settings)
+    assert _equal(tmp_path / "once", tmp_path / "twice")
+
+
 def test_data_that_does_not_fit_the_run_is_one_sentence(data, tmp_path):
     with pytest.raises(BadData, match="codes"):
         run(tmp_path / "a", data[:1], tiny())

@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mystudio.engines.personal.tune import FACE, TuneSettings, face, tune
+from mystudio.engines.personal.tune import TuneSettings, tune
+from mystudio.losses import FACE, face
 from mystudio.errors import TrainingDiverged
 from mystudio.stylegan2.generator import Generator
 from selfscan.perceptual import load_perceptual

@@ -12,11 +12,11 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mystudio import losses
@@ -25,7 +25,6 @@ from mystudio.errors import TrainingDiverged
 from mystudio.types import Progress, silent
 
 MAX_ROLLBACKS = 5
-FACE = (0.2, 0.26, 0.6)  # left, top, side of the square of an FFHQ-aligned crop from brows to chin, in crops
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,7 @@ class TuneSettings:
     decay: bool = True  # cosine decay of the rate to a twentieth; False = constant, as MyStyle
     perceptual: float = 1.0  # weight of the perceptual distance (MyStyle: 1)
     face: float = 1.0  # weight of the perceptual distance of the face alone, enlarged (MyStyle: 0)
+    view: int = 128  # px at which both perceptual distances are taken, at most; 0 = the base's resolution (MyStyle)
     pixel: float = 1.0  # weight of the mean squared error (MyStyle: 1)
     held_out: int = 4  # scan images kept out of tuning to decide when to stop; they stay anchors
     check_every: int = 100  # steps between checks, checkpoints and previews
@@ -118,8 +118,9 @@ class _Likeness:
     """Weighted perceptual distance to the scan images, whole and face alone; the images are embedded once."""
 
     def __init__(self, perceptual, images: Tensor, settings: TuneSettings):
-        views = ((settings.perceptual, _whole), (settings.face, face))
-        self._perceptual, self._views = perceptual, [(weight, view) for weight, view in views if weight]
+        views = ((settings.perceptual, losses.whole), (settings.face, losses.face))
+        self._perceptual, self._views = perceptual, [
+            (weight, partial(view, size=settings.view)) for weight, view in views if weight]
         with torch.no_grad():
             self._aims = [torch.cat([perceptual.embed(view(part)) for part in images.split(8)])
                           for _, view in self._views]
@@ -129,18 +130,6 @@ class _Likeness:
         made = made.float()
         return sum((weight * self._perceptual.distance_to(view(made), aims[rows])
                     for (weight, view), aims in zip(self._views, self._aims)), made.new_zeros(len(made)))
-
-
-def _whole(images: Tensor) -> Tensor:
-    return images
-
-
-def face(images: Tensor) -> Tensor:
-    """The face of aligned images [N, 3, H, H], enlarged to the size of the whole."""
-    size = images.shape[-1]
-    left, top, side = (round(part * size) for part in FACE)
-    part = images[..., top:top + side, left:left + side]
-    return F.interpolate(part, (size, size), mode="bilinear", align_corners=False)
 
 
 def _step(tuned, adam, anchors, images, likeness, train, settings, state) -> float:
