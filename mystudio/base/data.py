@@ -6,6 +6,7 @@ Every sample of every step follows from (seed, step), so that a resumed run sees
 from __future__ import annotations
 
 import os
+import re
 import threading
 import zipfile
 from collections.abc import Callable, Sequence
@@ -233,14 +234,19 @@ class Ahead:
 
 
 def open_source(path: str | Path, resolution: int) -> Source:
-    """Open a folder of images, an .npz file, or a folder of .npz files. Raises BadData."""
+    """Open a folder of images, an .npz file, a folder of .npz files, or ``actors[:SEED]``, drawn as they are needed.
+
+    Raises: BadData; BadArtifact where actors have no head yet.
+    """
     path = Path(path)
+    if re.fullmatch(r"actors(:\d+)?", str(path)) and not path.exists():
+        return _actors(int(str(path).partition(":")[2] or 0), resolution)
     if path.is_dir():
         return Shards(path, resolution) if any(path.glob("*.npz")) else Folder(path, resolution)
     if path.suffix == ".npz" and path.is_file():
         return Shards(path, resolution)
-    raise BadData(f"{path}: expected a folder of images, an .npz file or a folder of .npz files, found none; "
-                  "correct the path")
+    raise BadData(f"{path}: expected a folder of images, an .npz file, a folder of .npz files or actors[:SEED], found "
+                  "none; correct the path")
 
 
 def reduced(image: np.ndarray, resolution: int) -> np.ndarray:
@@ -250,6 +256,16 @@ def reduced(image: np.ndarray, resolution: int) -> np.ndarray:
     import cv2
 
     return cv2.resize(image, (resolution, resolution), interpolation=cv2.INTER_AREA)
+
+
+def _actors(seed: int, resolution: int) -> Rendered:
+    """People without end: each image is of a new one."""
+    from mystudio.actors.basis import load_basis
+    from mystudio.actors.dataset import DatasetSettings, draw
+    from mystudio.actors.factors import N_FACTORS
+
+    settings, basis = DatasetSettings(1 << 31, resolution, seed, takes=1), load_basis()
+    return Rendered(lambda index: draw(settings, index, basis), N_FACTORS, f"actors:{seed}", settings.count)
 
 
 def _open_shard(path: Path, resolution: int) -> tuple[np.ndarray, np.ndarray]:

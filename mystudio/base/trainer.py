@@ -73,7 +73,8 @@ class Trainer:
         """Begin a phase: fresh optimisers; the generator starts from its own average."""
         settings = self.settings
         if phase == "supervised":
-            self.adams = {"g": self._adam(self.g, settings.supervised.rate, 0, (0.9, 0.99))}
+            self.adams = {"g": self._adam(self.g, settings.supervised.rate, 0, (0.9, 0.99),
+                                          settings.supervised.mapping)}
             if self.reader:
                 self.adams["reader"] = self._adam(self.reader, settings.supervised.read_rate, 0, (0.9, 0.99))
         else:
@@ -302,12 +303,14 @@ class Trainer:
         images, codes, coded = (part.to(self.device, non_blocking=True) for part in parts)
         return images.permute(0, 3, 1, 2).float() / 127.5 - 1, codes, coded
 
-    def _adam(self, net: nn.Module, rate: float, every: int, betas: tuple[float, float]) -> torch.optim.Adam:
+    def _adam(self, net: nn.Module, rate: float, every: int, betas: tuple[float, float], mapping: float = 1.0
+              ) -> torch.optim.Adam:
         share = every / (every + 1) if every else 1.0  # two updates where a regulariser has its turn (StyleGAN2, B)
-        adam = torch.optim.Adam(net.parameters(), lr=rate * share, betas=tuple(b**share for b in betas), eps=1e-8)
-        for group in adam.param_groups:
-            group["peak"] = rate * share
-        return adam
+        slow = list(net.mapping.parameters()) if mapping != 1 else []
+        fast = [p for p in net.parameters() if all(p is not q for q in slow)]
+        groups = [{"params": fast, "peak": rate * share}]
+        groups += [{"params": slow, "peak": rate * share * mapping}] if slow else []
+        return torch.optim.Adam(groups, lr=rate * share, betas=tuple(b**share for b in betas), eps=1e-8)
 
     def _compiled(self, net: nn.Module) -> Callable:
         if not self.settings.train.compile:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,22 +15,19 @@ from mystudio.bench.ledger import Ledger
 from mystudio.bench.sheet import sheet_of
 from mystudio.bench.studio import PLAIN, STRAIGHT, Person, Studio, Variant, open_take, values_of
 from mystudio.device import choose
-from mystudio.errors import StudioError
 from mystudio.render import to_uint8
-from selfscan import video
 from selfscan.observe import observe
 from selfscan.perceptual import load_perceptual
 
 PEOPLE = (1000, 1008, 1018)  # seeds chosen by eye: tan, pale and brown skin, other faces, hair and light
 DRIVERS = ((1011, 9), (1015, 4))  # seeds of who drives, and of what that person does
-FPS, CRF = 25, 14
+FPS = 25
 
 
 @dataclass(frozen=True)
 class ActorsCase:
     """Who acts, and for how long."""
 
-    folder: Path  # of actors.py
     people: Sequence[int] = PEOPLE
     drivers: Sequence[tuple[int, int]] = DRIVERS
     scan_seconds: float = 20.0
@@ -54,9 +49,9 @@ def pair(studio: Studio, case: ActorsCase, seed: int, driver: tuple[int, int]) -
     """The clips of a pair, rendered when they are not there."""
     who, motion = driver
     stage = _Stage(case, studio)
-    scan = stage.clip(f"actor-{seed}", seed, "selfscan", case.scan_seconds, seed + 1)
-    acted = stage.clip(f"driver-{who}-{motion}", who, "talk", case.driver_seconds, motion)
-    truth = stage.clip(f"actor-{seed}-as-{who}-{motion}", seed, "talk", case.driver_seconds, motion)
+    scan = stage.clip(f"person-{seed}", seed, "selfscan", case.scan_seconds, seed + 1)
+    acted = stage.clip(f"acted-by-{who}-{motion}", who, "talk", case.driver_seconds, motion)
+    truth = stage.clip(f"person-{seed}-as-{who}-{motion}", seed, "talk", case.driver_seconds, motion)
     return Pair(Person(scan.stem, scan, f"Actor {seed} (synthetic)", fictional=True), acted, truth)
 
 
@@ -147,7 +142,7 @@ def _drawn(avatar, codes: torch.Tensor) -> np.ndarray:
 
 
 class _Stage:
-    """Renders clips of actors, each once."""
+    """Films clips of actors, each once."""
 
     def __init__(self, case: ActorsCase, studio: Studio):
         self.case, self.folder, self.progress = case, studio.out / "clips", studio.progress
@@ -155,32 +150,10 @@ class _Stage:
     def clip(self, what: str, seed: int, script: str, seconds: float, motion: int) -> Path:
         out = self.folder / f"{self.case.size}px-{seconds:g}s" / f"{what}.mp4"
         if not out.is_file():
-            out.parent.mkdir(parents=True, exist_ok=True)
-            actors = load_actors(self.case.folder / "actors.py")
-            actor = actors.Actor(np.random.default_rng(seed).normal(size=actors.Actor.N_FACTORS))
-            expressions, poses = actors.perform(script, seconds, FPS, motion)
-            stream = self._film(actors, actor, expressions, poses, what)
-            video.write(out, stream, np.arange(len(poses)) / FPS, crf=CRF)
+            from mystudio.actors.film import write_clip
+            from mystudio.actors.look import Actor
+            from mystudio.actors.motion import perform
+
+            write_clip(out, Actor.from_seed(seed), perform(script, seconds, FPS, motion), self.case.size, seed=seed,
+                       progress=self.progress)
         return out
-
-    def _film(self, actors, actor, expressions, poses, what: str) -> Iterator[np.ndarray]:
-        for k, (expression, pose) in enumerate(zip(expressions, poses), start=1):
-            yield actors.render(actor, expression, pose, self.case.size)[0]
-            self.progress(f"film {what}", k, len(poses))
-
-
-def load_actors(path: Path):
-    """Import the renderer of the synthetic actors from its file.
-
-    Raises: StudioError: it is not there, or a package that it needs is not installed.
-    """
-    if not path.is_file():
-        raise StudioError(f"expected actors.py in {path.parent}, it is not there; give the folder that holds it")
-    spec = importlib.util.spec_from_file_location("actors", path)
-    module = sys.modules["actors"] = importlib.util.module_from_spec(spec)  # numba's cache looks it up by name
-    try:
-        spec.loader.exec_module(module)
-    except ImportError as error:
-        raise StudioError(f"{path} needs the package {error.name}; install mystudio with its test packages") from error
-    return module
-

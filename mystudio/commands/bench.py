@@ -39,11 +39,6 @@ def _clips(required: bool):
     return add
 
 
-def _actors(required: bool):
-    return click.option("--actors", "actors_folder", required=required, type=click.Path(path_type=Path),
-                        metavar="FOLDER", help="Folder of actors.py, the renderer of synthetic people.")
-
-
 _scans = click.option("--scan", "scans", multiple=True, metavar="NAME", help="Clip to scan, without .mp4; repeatable.")
 _drivers = click.option("--driver", "drivers", multiple=True, metavar="NAME", help="Driving clip; repeatable.")
 
@@ -67,7 +62,6 @@ def real(folder, consent, scans, drivers, seconds, **rest):
 
 
 @bench.command(cls=Command, short_help="Synthetic actors, against the true cross-reenactment.")
-@_actors(required=True)
 @click.option("--people", default=3, show_default=True, type=click.IntRange(1, 3), help="Scanned actors.")
 @click.option("--performances", default=2, show_default=True, type=click.IntRange(1, 2), help="Drivers of each.")
 @click.option("--scan-seconds", default=20.0, show_default=True, help="Length of a self-scan.")
@@ -76,22 +70,24 @@ def real(folder, consent, scans, drivers, seconds, **rest):
 @click.option("--ceiling-every", default=4, show_default=True, metavar="N",
               help="Fit the ceiling to every Nth frame; 0 = no ceiling.")
 @_measuring
-def actors(actors_folder, people, performances, scan_seconds, seconds, size, ceiling_every, **rest):
-    """Render actors, drive each by others, and compare with the actor doing the driver's exact motion.
+def actors(people, performances, scan_seconds, seconds, size, ceiling_every, **rest):
+    """Film actors, drive each by others, and compare with the actor doing the driver's exact motion.
 
-    $ mystudio bench actors -o bench-out --actors actors
+    The actors' head is imported once: `mystudio actors import-basis`.
+
+    $ mystudio bench actors -o bench-out
     """
     from mystudio.bench import actors as part
 
     studio, ledger = _open(rest)
-    case = part.ActorsCase(actors_folder, part.PEOPLE[:people], part.DRIVERS[:performances], scan_seconds, seconds,
-                           size, ceiling_every)
+    case = part.ActorsCase(part.PEOPLE[:people], part.DRIVERS[:performances], scan_seconds, seconds, size,
+                           ceiling_every)
     _finish(ledger, "actors", part.run(studio, ledger, case))
 
 
 @bench.command(cls=Command, short_help="What each part of the method is worth.")
 @_clips(required=False)
-@_actors(required=False)
+@click.option("--actors", "on_actors", is_flag=True, help="On a pair of actors too.")
 @_scans
 @click.option("--variant", "variants", multiple=True, metavar="NAME",
               help="Only this change (and the recipe as it is); repeatable.")
@@ -99,10 +95,10 @@ def actors(actors_folder, people, performances, scan_seconds, seconds, size, cei
 @click.option("--seconds", default=4.0, show_default=True, help="Length of the actors' driving clip.")
 @click.option("--size", default=512, show_default=True, metavar="PX", help="Side of a rendered frame.")
 @_measuring
-def ablation(folder, consent, actors_folder, scans, variants, scan_seconds, seconds, size, **rest):
+def ablation(folder, consent, on_actors, scans, variants, scan_seconds, seconds, size, **rest):
     """Change one thing at a time, on a real clip and on a pair of actors; what real and actors made is used again.
 
-    $ mystudio bench ablation -o bench-out --actors actors
+    $ mystudio bench ablation -o bench-out --actors
     """
     from mystudio.bench import ablation as part
     from mystudio.bench.actors import ActorsCase
@@ -111,14 +107,13 @@ def ablation(folder, consent, actors_folder, scans, variants, scan_seconds, seco
     known = {variant.name for variant in part.VARIANTS}
     if unknown := set(variants) - known:
         raise click.UsageError(f"unknown variants: {', '.join(sorted(unknown))}; known are {', '.join(sorted(known))}")
-    if not (folder or actors_folder):
-        raise click.UsageError("expected --clips FOLDER or --actors FOLDER, or both")
+    if not (folder or on_actors):
+        raise click.UsageError("expected --clips FOLDER or --actors, or both")
     if folder and not consent:
         raise click.UsageError("expected --i-am-the-person-or-have-consent NAME with --clips")
     studio, ledger = _open(rest)
     real_case = RealCase(folder, consent, scans or (part.SCAN,), ()) if folder else None
-    actors_case = ActorsCase(actors_folder, scan_seconds=scan_seconds, driver_seconds=seconds,
-                             size=size) if actors_folder else None
+    actors_case = ActorsCase(scan_seconds=scan_seconds, driver_seconds=seconds, size=size) if on_actors else None
     _finish(ledger, "ablation", part.run(studio, ledger, real_case, actors_case, part.chosen(variants)))
 
 

@@ -13,7 +13,8 @@ from mystudio.commands.options import Command, common, device_option, existing, 
 from mystudio.commands.terminal import answer, can_resume, progress
 
 _data = click.option("--data", "data", multiple=True, type=click.Path(path_type=Path), metavar="FOLDER|FILE",
-                     help="Images (a folder), or images with codes (.npz, or a folder of them); repeatable.")
+                     help="Images (a folder), images with codes (.npz, or a folder of them), or actors[:SEED], drawn "
+                          "as they are needed; repeatable.")
 _weight = click.option("--weight", "weights", multiple=True, type=click.FloatRange(0), metavar="W",
                        help="Share of each --data, in their order; equal shares without.")
 _named = click.argument("name", metavar="BASE|FILE")

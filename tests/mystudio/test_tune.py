@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from mystudio.engines.personal.tune import TuneSettings, tune
-from mystudio.losses import FACE, face
 from mystudio.errors import TrainingDiverged
+from mystudio.losses import FACE, face
 from mystudio.stylegan2.generator import Generator
 from selfscan.perceptual import load_perceptual
 

@@ -37,7 +37,7 @@ class TuneSettings:
     decay: bool = True  # cosine decay of the rate to a twentieth; False = constant, as MyStyle
     perceptual: float = 1.0  # weight of the perceptual distance (MyStyle: 1)
     face: float = 1.0  # weight of the perceptual distance of the face alone, enlarged (MyStyle: 0)
-    view: int = 128  # px at which both perceptual distances are taken, at most; 0 = the base's resolution (MyStyle)
+    view: int = 160  # px at which both perceptual distances are taken, at most; 0 = the base's resolution (MyStyle)
     pixel: float = 1.0  # weight of the mean squared error (MyStyle: 1)
     held_out: int = 4  # scan images kept out of tuning to decide when to stop; they stay anchors
     check_every: int = 100  # steps between checks, checkpoints and previews
