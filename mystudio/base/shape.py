@@ -1,11 +1,7 @@
-"""How large a generator is, and how a larger one starts from a smaller one."""
+"""How large a generator is."""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-
-from mystudio.errors import BadCheckpoint
 from mystudio.stylegan2.generator import Generator
 
 
@@ -25,48 +21,3 @@ def synthesis_macs(generator: Generator) -> int:
 def half_bytes(generator: Generator) -> int:
     """Bytes of the generator's numbers as float16."""
     return 2 * sum(t.numel() for t in generator.state_dict().values())
-
-
-@torch.no_grad()
-def start_from(generator: Generator, smaller: Generator) -> int:
-    """Copy what a generator of lower or equal resolution and width has; the new one then shows its image, enlarged.
-
-    New channels are read by nobody at first and new blocks add nothing to the image, so that nothing is lost
-    (after Net2Net, arXiv 1511.05641). The mapping network may take a larger z: the new numbers start without effect.
-
-    Args:
-        generator: changed in place. smaller: of the same w and mapping depth.
-    Returns: number of tensors that were copied.
-    Raises: BadCheckpoint: the two do not fit; the message says where.
-    """
-    if smaller.resolution > generator.resolution:
-        raise BadCheckpoint(f"expected a base of at most {generator.resolution} px to start from, got "
-                            f"{smaller.resolution} px")
-    mine, theirs = generator.state_dict(), smaller.state_dict()
-    misfit = [f"{n} {tuple(t.shape)}, expected {tuple(mine[n].shape) if n in mine else 'none'}"
-              for n, t in theirs.items() if n not in mine or not _widens(n, mine[n], t)]
-    if misfit:
-        raise BadCheckpoint(f"expected a base to start from whose tensors fit, {len(misfit)} do not: {misfit[0]}; set "
-                            "model.w_dim and mapping_layers as that base has them, and channel_base, channel_max and "
-                            "z_dim no smaller")
-    for name, tensor in theirs.items():
-        target, inputs = mine[name], tensor.shape[1] if tensor.ndim in (2, 4) else 0
-        if inputs and inputs < target.shape[1]:
-            target[:len(tensor)] = 0  # what was there does not read what is new
-            if name == "mapping.fc0.weight" or ".torgb.weight" in name:  # the layer divides by the root of its inputs
-                tensor = tensor * (target.shape[1] / inputs) ** 0.5
-        target[tuple(slice(n) for n in tensor.shape)] = tensor
-    generator.load_state_dict(mine)
-    for block in generator.synthesis.blocks():
-        if block.conv1.resolution > smaller.resolution:
-            block.torgb.weight.zero_()
-            block.torgb.bias.zero_()
-    return len(theirs)
-
-
-def _widens(name: str, mine: Tensor, theirs: Tensor) -> bool:
-    """Whether a tensor fits into another of equal or more channels (or a larger z)."""
-    fixed = name.endswith(("noise_const", "resample_filter", "w_avg")) or (name.startswith("mapping.")
-                                                                         and name != "mapping.fc0.weight")
-    return mine.ndim == theirs.ndim and all(a == b or (a > b and not fixed)
-                                            for a, b in zip(mine.shape, theirs.shape))

@@ -20,10 +20,10 @@ from mystudio.base import checkpoint
 from mystudio.base.data import Ahead, Mixture, Source
 from mystudio.base.parallel import Team, joined
 from mystudio.base.settings import BaseSettings
-from mystudio.base.shape import start_from
 from mystudio.base.sheets import COLUMNS, fixed_latents, sheet_of_training, write_png
 from mystudio.base.trainer import PHASES, Trainer, mean_of
 from mystudio.errors import BadArtifact, BadData, TrainingDiverged
+from mystudio.stylegan2.growth import start_from
 from mystudio.types import Progress, silent
 from mystudio.workspace import lock, plain, write_bytes
 

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from mystudio.base import chance, objectives
 from mystudio.base.augment import adjust, augment
 from mystudio.base.chance import Chance
-from mystudio.base.compilation import with_fallback
 from mystudio.base.data import Batch
 from mystudio.base.parallel import Team
 from mystudio.base.reader import Reader, divergence
 from mystudio.base.settings import BaseSettings
+from mystudio.compilation import with_fallback
 from mystudio.device import feature_dtype
 from mystudio.losses import views
 from mystudio.stylegan2.discriminator import Discriminator

@@ -142,6 +142,28 @@ def costs(folder, consent, scans, drivers, iterations, frames, paper_frames, len
     _finish(ledger, "costs", part.run(studio, ledger, wanted))
 
 
+@bench.command(cls=Command, short_help="Training a base: images a second, beside a plain implementation.")
+@click.option("--recipe", default="base-faces", show_default=True, metavar="NAME|FILE", help="Of the base's shape.")
+@click.option("--batch", default=8, show_default=True, type=click.IntRange(1), help="Images a step.")
+@click.option("--steps", default=5, show_default=True, type=click.IntRange(1), help="Measured, after as many before.")
+@click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto", show_default=True,
+              help="Of our feature maps; the plain one has float32.")
+@device_option
+@common
+def training(recipe, batch, steps, precision, device):
+    """Time adversarial steps against a plain float32 StyleGAN2 with the same weights, in one run.
+
+    $ mystudio bench training --recipe base-cpu
+    """
+    from mystudio.bench.base_training import TrainingCase, measure
+    from mystudio.device import choose
+    from mystudio.recipe import resolve_base
+
+    found = measure(TrainingCase(resolve_base(recipe, ()).model, batch, steps, precision), choose(device))
+    answer(f"{recipe}: ours {found['ours']:.2f} images/s, plain {found['reference']:.2f}, {found['times']:.1f} times.",
+           recipe=recipe, batch=batch, **found)
+
+
 def _open(rest: dict):
     from mystudio.bench.ledger import Ledger
     from mystudio.bench.studio import Studio

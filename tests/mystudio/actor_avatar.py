@@ -29,7 +29,7 @@ CONSENT = Consent("Ada Nobody", "does not exist", "2024-01-01T00:00:00Z", "0" * 
 MISSING = (5,)  # frames of a driving clip in which nothing is found
 SETTINGS = SimpleNamespace(
     invert=InvertSettings(blind_steps=12, rate=0.1),
-    personalize=TuneSettings(steps=24, batch=4, check_every=12),
+    personalize=TuneSettings(steps=24, batch=4, check_every=12, resolution=0, width=0),
     regress=RegressSettings(samples=160, rank=12, steps=250),
     retarget=RetargetSettings(smooth=0.0),
     reenact=SolveSettings(steps=3, window=8),

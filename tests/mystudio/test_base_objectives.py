@@ -12,9 +12,10 @@ from mystudio.base.chance import Chance
 from mystudio.base.encoder import one_look
 from mystudio.base.parallel import Team
 from mystudio.base.settings import ModelSettings
-from mystudio.base.shape import half_bytes, start_from, synthesis_macs
+from mystudio.base.shape import half_bytes, synthesis_macs
 from mystudio.errors import BadCheckpoint
 from mystudio.stylegan2.generator import Generator
+from mystudio.stylegan2.growth import grown, start_from
 from mystudio.stylegan2.layers import fir_kernel, upsample_image
 
 
@@ -85,6 +86,14 @@ def test_a_wider_generator_starts_with_the_same_image_and_uses_what_is_new():
     assert torch.allclose(wide(wide.broadcast(w)), small(small.broadcast(w)), atol=1e-5)
     wide(wide.broadcast(w)).square().mean().backward()
     assert wide.synthesis.b16.conv1.weight.grad[:4, 4:].abs().max() > 0  # what was there can learn to read the new
+
+
+def test_a_generator_is_grown_where_it_is_too_small_and_always_to_the_same_weights():
+    small = Generator(16, 8, 8, 2, 64, 16)
+    assert grown(small, 16, 64) is small and grown(small, 8, 32) is small
+    first, again = grown(small, 32, 128), grown(small, 32, 128)
+    assert first.resolution == 32 and first.config["channel_base"] == 128
+    assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), again.state_dict().values()))
 
 
 def test_a_larger_z_starts_without_effect():

@@ -14,10 +14,10 @@ import torch
 from base_runs import CODE, make_data, run, tiny
 
 from mystudio.base import checkpoint
-from mystudio.base.compilation import with_fallback
 from mystudio.base.data import Mixture, open_source
 from mystudio.base.runs import export_generator, pack, settings_of, with_budget
 from mystudio.base.trainer import Trainer
+from mystudio.compilation import with_fallback
 from mystudio.errors import BadArtifact, BadCheckpoint, BadData, OutputFailed, TrainingDiverged
 
 PROGRAM = Path(__file__).with_name("base_runs.py")

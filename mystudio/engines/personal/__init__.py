@@ -29,6 +29,7 @@ def personalize(scan, base, settings, progress: Progress = silent, journal: Path
     from mystudio import edit, invert, retarget
     from mystudio.engines.personal import regress, tune
     from mystudio.latents import AnchorSpace
+    from mystudio.stylegan2 import growth
     from selfscan import patches
     from selfscan.facemesh import load_facemesh
     from selfscan.perceptual import load_perceptual
@@ -36,7 +37,9 @@ def personalize(scan, base, settings, progress: Progress = silent, journal: Path
     if not scan.consent.name:
         raise ConsentRequired("an avatar needs a scan with a consent record; scan again with "
                               "--i-am-the-person-or-have-consent NAME")
-    generator = copy.deepcopy(base.generator).requires_grad_(False).to(device)
+    sizes = settings.personalize
+    generator = growth.grown(base.generator, sizes.resolution, sizes.width, sizes.seed)
+    generator = copy.deepcopy(generator).requires_grad_(False).to(device)
     perceptual = load_perceptual()
     encoder = invert.load_encoder(base.encoder_path).to(device) if base.encoder_path else None
     images, marks = images_of(scan, generator.resolution).to(device), torch.as_tensor(scan.landmarks).to(device)

@@ -20,11 +20,13 @@ import torch
 from torch import Tensor
 
 from mystudio import losses
+from mystudio.compilation import with_fallback
 from mystudio.device import feature_dtype
 from mystudio.errors import TrainingDiverged
 from mystudio.types import Progress, silent
 
 MAX_ROLLBACKS = 5
+WORTH_COMPILING = 4e8  # steps x batch x pixels: some ten minutes on two cores
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class TuneSettings:
     decay: bool = True  # cosine decay of the rate to a twentieth; False = constant, as MyStyle
     perceptual: float = 1.0  # weight of the perceptual distance (MyStyle: 1)
     face: float = 1.0  # weight of the perceptual distance of the face alone, enlarged (MyStyle: 0)
+    resolution: int = 256  # px of the avatar at least: a smaller base is grown (0 = the base's)
+    width: int = 6144  # a block of r px has width / r channels at least, up to the base's most (0 = the base's)
     view: int = 160  # px at which both perceptual distances are taken, at most; 0 = the base's resolution (MyStyle)
     pixel: float = 1.0  # weight of the mean squared error (MyStyle: 1)
     held_out: int = 4  # scan images kept out of tuning to decide when to stop; they stay anchors
@@ -44,7 +48,9 @@ class TuneSettings:
     patience: int = 5  # checks without a better held-out distance before stopping; 0 = never stop early
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the feature maps; auto = bfloat16 where the
     #   hardware multiplies in it (weights and their updates stay float32)
-    seed: int = 0  # order of the images
+    compile: Literal["auto", "yes", "no"] = "auto"  # torch.compile of each step; auto = where a minute or two of
+    #   compiling is soon won back, judged by steps x batch x pixels; where it fails, tuning goes on without
+    seed: int = 0  # order of the images, weights of what is grown
 
 
 @dataclass
@@ -76,11 +82,13 @@ def tune(generator, anchors: Tensor, images: Tensor, perceptual, settings: TuneS
     checkpoint = journal / "tune.safetensors" if journal else None
     if checkpoint and checkpoint.exists():
         _load(checkpoint, tuned, adam, state)
+    remarks: list[str] = []
+    fast = _fast(tuned, settings, remarks)
     held, train = _split(len(images), settings.held_out)
     likeness = _Likeness(perceptual, images, settings)
     good = _snapshot(tuned, adam)
     while state.step < settings.steps:
-        loss = _step(tuned, adam, anchors, images, likeness, train, settings, state)
+        loss = _step(tuned, fast, adam, anchors, images, likeness, train, settings, state)
         if not math.isfinite(loss):
             _roll_back(tuned, adam, good, state)
             continue
@@ -104,7 +112,8 @@ def tune(generator, anchors: Tensor, images: Tensor, perceptual, settings: TuneS
         if settings.patience and state.stale >= settings.patience:
             break
     return tuned.eval().requires_grad_(False), {"history": state.history, "steps": state.step,
-                                                "held_out_distance": state.best, "rollbacks": state.rollbacks}
+                                                "held_out_distance": state.best, "rollbacks": state.rollbacks,
+                                                "remarks": remarks}
 
 
 def _split(count: int, held_out: int) -> tuple[list[int], list[int]]:
@@ -132,7 +141,15 @@ class _Likeness:
                     for (weight, view), aims in zip(self._views, self._aims)), made.new_zeros(len(made)))
 
 
-def _step(tuned, adam, anchors, images, likeness, train, settings, state) -> float:
+def _fast(tuned, settings: TuneSettings, remarks: list[str]) -> Callable:
+    """The generator's forward pass, compiled where that pays."""
+    work = settings.steps * settings.batch * tuned.resolution**2
+    if settings.compile == "no" or (settings.compile == "auto" and work < WORTH_COMPILING):
+        return tuned
+    return with_fallback(torch.compile(tuned), tuned, remarks)
+
+
+def _step(tuned, fast, adam, anchors, images, likeness, train, settings, state) -> float:
     draw = torch.Generator().manual_seed(settings.seed * 1_000_003 + state.step)  # stateless: resuming is exact
     rows = torch.tensor(train)[torch.randperm(len(train), generator=draw)[:settings.batch]]
     scale = state.rate_scale
@@ -140,7 +157,7 @@ def _step(tuned, adam, anchors, images, likeness, train, settings, state) -> flo
         scale *= 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * state.step / settings.steps))
     for group in adam.param_groups:
         group["lr"] = settings.rate * scale
-    made = tuned(tuned.broadcast(anchors[rows]), dtype=feature_dtype(settings.precision, anchors.device))
+    made = fast(tuned.broadcast(anchors[rows]), "const", None, None, feature_dtype(settings.precision, anchors.device))
     loss = (likeness.distance(made, rows) + settings.pixel * losses.pixel(made, images[rows])).mean()
     adam.zero_grad()
     loss.backward()
