@@ -19,7 +19,18 @@ from typing import BinaryIO
 
 from mystudio.artifacts import ARRAYS, GENERATOR, VALUES, read
 from mystudio.errors import BadArchive, BadArtifact, OutputFailed
-from mystudio.manifest import MANIFEST, MAX_MANIFEST_BYTES, Folder, Manifest, beside, digest, open_folder, parse, where
+from mystudio.manifest import (
+    MANIFEST,
+    MAX_MANIFEST_BYTES,
+    SCHEMA,
+    Folder,
+    Manifest,
+    beside,
+    digest,
+    open_folder,
+    parse,
+    where,
+)
 from mystudio.types import Avatar
 from mystudio.workspace import lock, recover, sync_tree
 
@@ -86,26 +97,30 @@ def unpack(archive: Path, out: Path) -> Manifest:
         OutputFailed: disk full, no permission; nothing was placed.
     """
     archive, out = Path(archive), where(out)
-    with lock(out), _opened(archive) as file:
-        recover(out)
+    with _opened(archive) as file:
         manifest, data = _manifest(file, archive)
-        if _is_there(out, manifest):
-            return manifest
-        part = beside(out, "new")
-        try:
-            shutil.rmtree(part, ignore_errors=True)
-            part.mkdir(parents=True)
-            (part / MANIFEST).write_bytes(data)
-            _read_members(file, manifest, data, part, archive)
-            _check_content(part, manifest, archive)
-            sync_tree(part)
-            os.rename(part, out)
-        except OSError as error:
-            raise OutputFailed(f"{out} could not be written ({error.strerror or error}); free space or choose another "
-                               "place; nothing was placed") from error
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+        with lock(out):
+            recover(out)
+            if not _is_there(out, manifest):
+                _place(file, manifest, data, out, archive)
     return manifest
+
+
+def _place(file: BinaryIO, manifest: Manifest, data: bytes, out: Path, archive: Path) -> None:
+    part = beside(out, "new")
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        (part / MANIFEST).write_bytes(data)
+        _read_members(file, manifest, data, part, archive)
+        _check_content(part, manifest, archive)
+        sync_tree(part)
+        os.rename(part, out)
+    except OSError as error:
+        raise OutputFailed(f"{out} could not be written ({error.strerror or error}); free space or choose another "
+                           "place; nothing was placed") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _write(folder: Folder, file: BinaryIO) -> None:
@@ -175,8 +190,9 @@ def _manifest(file: BinaryIO, archive: Path) -> tuple[Manifest, bytes]:
     data = file.read(size)
     try:
         manifest = parse(data, f"{archive}: {MANIFEST}", hint)
-        if manifest.type != "avatar":
-            raise BadArtifact(f"{archive} holds a {manifest.type}, expected an avatar; {hint}")
+        if manifest.type != "avatar" or manifest.schema != SCHEMA:
+            raise BadArtifact(f"{archive} holds a {manifest.type[:40]!r} of schema {manifest.schema}, expected an "
+                              f"avatar of schema {SCHEMA}; {hint}")
         _check_members(manifest, f"{archive}")
     except BadArtifact as error:
         raise BadArchive(str(error)) from None

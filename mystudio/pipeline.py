@@ -155,7 +155,9 @@ def _on(avatar: Avatar, device: str) -> Avatar:
 
 
 def _if_there(folder: Folder, name: str) -> Path | None:
-    return folder.source(name) if name in folder.manifest.inputs else None
+    """What a report can do without: a shared avatar comes without its scan."""
+    recorded = folder.manifest.inputs.get(name)
+    return folder.source(name) if recorded and (folder.path.parent / recorded.path).exists() else None
 
 
 def _recorded(inputs: dict[str, Path]) -> dict:

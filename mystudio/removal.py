@@ -55,8 +55,11 @@ def plan(avatar: Path, with_scan: bool = False, with_takes: bool = False, search
     rests = [_item(rest, "rest of an earlier deletion") for place in places for rest in _rests(place)]
     if rests and not path.exists() and any(rest.path == _gone(path) for rest in rests):
         return Plan(tuple(rests), ())
-    with lock(path):
-        recover(path)
+    if path.is_file():
+        raise BadArtifact(f"{path} is a file, expected the folder of an avatar; nothing was removed")
+    if beside(path, "old").exists():
+        with lock(path):
+            recover(path)
     folder = open_folder(path, "avatar")
     known = [found for place in places for found in _artifacts(place)]
     takes = [f for f in known if f.manifest.type in ("take", "report") and _made_from(f, "avatar", folder)]
