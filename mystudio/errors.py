@@ -49,5 +49,13 @@ class SigningFailed(StudioError):
     """A key, a certificate or a file is not fit for signing."""
 
 
+class NotVerified(StudioError):
+    """A file carries no mark, or one that does not fit it."""
+
+
+class NotConfirmed(StudioError):
+    """The question whether to go on was not answered with yes."""
+
+
 class OutputFailed(StudioError):
     """A result could not be written (disk full, no permission); what existed before is whole."""

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from mystudio.commands.options import Command, common, existing, output
-from mystudio.commands.terminal import JSON, Failure, answer
+from mystudio.commands.terminal import JSON, answer
+from mystudio.errors import NotConfirmed
 
 
 @click.group()
@@ -75,7 +76,7 @@ def delete(avatar, with_scan, with_takes, search, yes):
 
 
 def _ask(planned) -> None:
-    """Show what would go; raise Failure unless the answer is yes."""
+    """Show what would go; raise NotConfirmed unless the answer is yes."""
     if not click.get_current_context().find_root().meta.get(JSON):
         click.echo("\n".join([f"would remove: {item}" for item in planned.items]
                              + [f"would leave: {text}" for text in planned.left]))
@@ -84,4 +85,4 @@ def _ask(planned) -> None:
     except click.Abort:
         agreed = False
     if not agreed:
-        raise Failure("nothing was removed; answer y, or give --yes")
+        raise NotConfirmed("nothing was removed; answer y, or give --yes")

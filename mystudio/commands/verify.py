@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from mystudio.commands.options import Command, common, existing
-from mystudio.commands.terminal import Failure, answer
+from mystudio.commands.terminal import answer
+from mystudio.errors import NotVerified
 
 
 @click.command(cls=Command, short_help="What a clip or picture says about itself, and whether it is true.")
@@ -28,5 +29,5 @@ def verify(file, trusted):
     words = "; ".join(finding.statement for finding in findings)
     states = {finding.state for finding in findings}
     if "tampered" in states or "found" not in states:
-        raise Failure(f"{file}: {words}")
+        raise NotVerified(f"{file}: {words}")
     answer(f"{file}: {words}.", file=file, findings=[vars(finding) for finding in findings])
