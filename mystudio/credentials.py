@@ -103,7 +103,7 @@ def _answer(request: dict[str, str]) -> dict[str, Any]:
 
 
 def _told(store: dict[str, Any], state: str) -> dict[str, Any]:
-    active = store["manifests"][store["active_manifest"]]
+    active = store.get("manifests", {}).get(store.get("active_manifest"), {})  # none where it cannot be parsed
     results = store.get("validation_results", {}).get("activeManifest", {})
     problems = [f"{entry['code']}: {entry.get('explanation', '')}" for entry in results.get("failure", ())
                 if entry["code"] != UNKNOWN_SIGNER]

@@ -134,12 +134,12 @@ def test_composites_are_called_composites(studio, view, word):
     assert word.encode() in out.read_bytes()
 
 
-@pytest.mark.parametrize("place", ["frame", "last frame", "index", "statement", "certificate", "end"])
+@pytest.mark.parametrize("place", ["frame", "last frame", "index", "statement", "signer", "end"])
 def test_a_changed_byte_is_found_out(clip, tmp_path, place):
     data = bytearray(clip.read_bytes())
     start, end = box(data, "mdat")
     at = {"frame": start + 40, "last frame": end - 3, "index": box(data, "moov")[0] + 120,
-          "statement": data.index(b"fictional"), "certificate": data.index(b"mystudio key"), "end": len(data) - 1}[place]
+          "statement": data.index(b"fictional"), "signer": data.index(b"mystudio key"), "end": len(data) - 1}[place]
     data[at] ^= 1
     (tmp_path / "x.mp4").write_bytes(data)
     assert "was changed after signing" in verified(tmp_path / "x.mp4", code=1)
