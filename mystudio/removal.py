@@ -99,9 +99,11 @@ def carry_out(plan: Plan) -> tuple[Item, ...]:
 
 
 def _remove(path: Path) -> None:
-    gone = path if path.suffix == GONE else _gone(path)
-    if gone != path:
-        shutil.rmtree(gone) if gone.exists() else None
+    gone = path
+    if path.suffix != GONE:
+        gone = _gone(path)
+        if gone.exists():
+            shutil.rmtree(gone)
         os.rename(path, gone)
     shutil.rmtree(gone)
 

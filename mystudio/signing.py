@@ -31,9 +31,11 @@ class Identity:
 
 
 def key_file() -> Path | None:
-    """Where this user's key is kept: ``keys/signing.pem`` beside the user's bases; None without a home."""
+    """Where this user's key is kept: ``keys/signing.pem`` beside the user's bases; None without a home that exists."""
     folder = user_folder()
-    return folder.parent / "keys" / "signing.pem" if folder else None
+    if folder is None or not os.environ.get("MYSTUDIO_HOME") and not Path.home().is_dir():
+        return None
+    return folder.parent / "keys" / "signing.pem"
 
 
 def own_identity() -> Identity:

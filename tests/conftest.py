@@ -8,7 +8,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 @pytest.fixture(scope="session", autouse=True)
-def home(tmp_path_factory) -> Iterator[Path]:
+def own_studio_home(tmp_path_factory) -> Iterator[Path]:
     """A home of mystudio of the tests' own: their signing key and bases are not the user's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MYSTUDIO_HOME", str(tmp_path_factory.mktemp("home")))

@@ -3,11 +3,14 @@
 import dataclasses
 import hashlib
 import json
+import multiprocessing
 import os
+import random
 import resource
 import shutil
 import stat
 import struct
+import time
 import zipfile
 import zlib
 from pathlib import Path
@@ -261,6 +264,33 @@ def test_a_full_disk_leaves_nothing(avatar, packed, tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert os.listdir(tmp_path) == ["me.zip"] and (tmp_path / "me.zip").read_bytes() == packed
+
+
+def test_killed_at_any_moment_the_avatar_is_whole_or_not_there(avatar, packed, tmp_path):
+    (tmp_path / "me.zip").write_bytes(packed)
+    out, rng, half = tmp_path / "me.avatar", random.Random(0), 0
+
+    def unpacking(seconds: float | None) -> float:
+        child = multiprocessing.get_context("fork").Process(target=archive.unpack, args=(tmp_path / "me.zip", out))
+        child.start()
+        start = time.monotonic()
+        child.join(seconds)
+        child.kill()
+        child.join()
+        return time.monotonic() - start
+
+    full = unpacking(None)
+    shutil.rmtree(out)
+    for _ in range(25):
+        unpacking(rng.uniform(0, full))
+        half += (tmp_path / ".me.avatar.new").exists()
+        if out.exists():
+            assert contents(out) == contents(avatar)
+            shutil.rmtree(out)
+    assert half  # some kills came in the middle
+    archive.unpack(tmp_path / "me.zip", out)
+    assert contents(out) == contents(avatar)
+    assert sorted(os.listdir(tmp_path)) == ["me.avatar", "me.zip"]
 
 
 def test_the_commands(avatar, tmp_path):

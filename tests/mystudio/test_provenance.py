@@ -204,6 +204,18 @@ def test_without_a_home_renders_are_signed_with_a_key_that_is_forgotten(studio, 
     assert sorted(os.listdir(tmp_path)) == [".x.mp4.made", "file", "x.mp4"]
 
 
+def test_a_home_that_does_not_exist_is_not_made(tmp_path, monkeypatch, caplog):
+    monkeypatch.delenv("MYSTUDIO_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "gone"))
+    assert signing.key_file() is None and signing.own_issuer() == b""
+    assert provenance.identity(provenance.ProvenanceSettings()).algorithm == "es256"
+    assert "this user has no home" in caplog.text and os.listdir(tmp_path) == []
+    (tmp_path / "gone").mkdir()
+    made = signing.own_identity()
+    assert signing.own_identity() == made and signing.own_issuer() in made.chain
+    assert signing.key_file() == tmp_path / "gone/.local/share/mystudio/keys/signing.pem"
+
+
 def own_key(folder: Path, days=30, password=None) -> tuple[Path, Path, Path]:
     """Key, chain and issuer of a user with certificates of their own, in files."""
     from cryptography import x509

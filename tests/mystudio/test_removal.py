@@ -2,8 +2,11 @@
 
 import dataclasses
 import json
+import multiprocessing
 import os
+import random
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -143,6 +146,41 @@ def test_a_strangers_file_a_link_and_a_writer_stop_it(home):
     for name in ("me.scan", "hello.take", "driver.mp4", "nowhere"):
         assert "avatar" in delete(home / name, "--yes", code=1).stderr
     assert tree(home) == before
+
+
+def test_killed_at_any_moment_the_same_command_goes_on(home, tmp_path):
+    gone = {"me.avatar", "me.scan", "hello.take", "smile.take", "report"}
+    before = tree(home)
+    words = {name: {n for n in before if n.startswith(f"{name}/")} for name in gone}
+
+    def remove(place=home):
+        removal.carry_out(removal.plan(place / "me.avatar", with_scan=True, with_takes=True))
+
+    def removing(place: Path, seconds: float | None) -> float:
+        child = multiprocessing.get_context("fork").Process(target=remove, args=(place,))
+        child.start()
+        start = time.monotonic()
+        child.join(seconds)
+        child.kill()
+        child.join()
+        return time.monotonic() - start
+
+    shutil.copytree(home, tmp_path / "copy")
+    full = removing(tmp_path / "copy", None)
+    assert not (tmp_path / "copy" / "me.avatar").exists()
+    rng = random.Random(1)
+    for _ in range(15):
+        if not (home / "me.avatar").exists():
+            break
+        removing(home, rng.uniform(0.3, 1) * full)
+        now = tree(home)
+        for name in gone:  # whole or gone, and the avatar last
+            assert words[name] <= now or not any(n.startswith(f"{name}/") for n in now)
+        assert (home / "me.avatar").exists() or not any((home / name).exists() for name in gone)
+    if (home / "me.avatar").exists() or (home / ".me.avatar.deleted").exists():
+        remove()
+    left = {name for name in tree(home) if not name.endswith(".lock")}
+    assert left == {n for n in before if n.split("/")[0] not in gone | {".me.avatar.old", "me.avatar.partial"}}
 
 
 def test_what_a_kill_left_goes_with_the_next_deletion(home):
