@@ -8,7 +8,7 @@ import warnings
 import click
 
 from mystudio import __version__
-from mystudio.commands import about, actors, bench, edit, stages, training  # noqa: F401 (training adds to about.base)
+from mystudio.commands import about, actors, avatar, bench, edit, stages, training, verify  # noqa: F401 (training)
 from mystudio.commands.terminal import DEBUG, StudioGroup
 
 
@@ -36,7 +36,8 @@ def cli(ctx: click.Context):
 
 
 for command in (stages.scan, stages.personalize, stages.reenact, edit.edit, stages.render, stages.evaluate,
-                about.demo, about.doctor, about.recipe, about.base, actors.actors, bench.bench):
+                verify.verify, avatar.avatar, about.demo, about.doctor, about.recipe, about.base, actors.actors,
+                bench.bench):  # training adds to about.base
     cli.add_command(command)
 
 

@@ -8,8 +8,7 @@ from pathlib import Path
 from mystudio import pipeline
 from mystudio.artifacts import load
 from mystudio.recipe import Recipe
-from mystudio.types import Avatar, Edit, Progress, Take, silent
-from mystudio.workspace import write_bytes
+from mystudio.types import Avatar, Edit, Progress, silent
 
 FOLDER = Path(__file__).parent / "data" / "demo"
 PERSON = "Demo Actor (synthetic)"
@@ -31,7 +30,7 @@ def run_demo(out: Path, recipe: Recipe, progress: Progress = silent, device: str
     pipeline.run_personalize(scan, avatar, BASE, recipe, progress, device=device)
     pipeline.run_reenact(avatar, driver, take, recipe, progress, device=device)
     person = load(avatar, Avatar)
-    write_bytes(out / "edits.png", pipeline.sheet_png(person, load(take, Take)))
+    pipeline.run_sheet(avatar, out / "edits.png", recipe, take)
     made = {scan: "the scan; coverage.png in it shows what it holds",
             avatar: "the avatar: a generator that is this person",
             take: "the driver's performance, as codes of the avatar",

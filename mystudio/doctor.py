@@ -36,7 +36,7 @@ def examine(folder: Path = Path(".")) -> list[Finding]:
         folder: where artifacts would be written.
     """
     return [*_python(), *_torch(), *_cv2(), *_landmarks(), *_perceptual(), *_bases(), *_actors(), *_codecs(),
-            *_disk(folder)]
+            *_marks(), *_disk(folder)]
 
 
 def _python() -> Iterator[Finding]:
@@ -150,6 +150,23 @@ def _codecs() -> Iterator[Finding]:
             missing.append(name)
     found = f"PyAV {av.__version__}" + (f" without {', '.join(missing)}" if missing else "")
     yield Finding("video codecs", not missing, True, found, "pip install --force-reinstall av" if missing else "")
+
+
+def _marks() -> Iterator[Finding]:
+    from mystudio.signing import key_file
+
+    try:
+        import c2pa
+    except (ImportError, OSError, RuntimeError) as error:
+        yield Finding("provenance", False, True, f"c2pa cannot be used ({error})", "pip install 'c2pa-python>=0.38'")
+        return
+    file = key_file()
+    if file is None:
+        yield Finding("provenance", False, False, f"c2pa {c2pa.sdk_version()}, no home to keep a signing key in",
+                      "set MYSTUDIO_HOME to a folder; without it every result is signed with a key of its own")
+        return
+    kept = f"signing key {file}" if file.exists() else f"the first render makes a signing key, {file}"
+    yield Finding("provenance", True, True, f"c2pa {c2pa.sdk_version()}, {kept}")
 
 
 def _disk(folder: Path) -> Iterator[Finding]:

@@ -21,6 +21,10 @@ class BadArtifact(StudioError):
     """An artifact folder is missing, damaged, of another type or of another version."""
 
 
+class BadArchive(StudioError):
+    """An avatar archive is damaged, hostile, or not one; nothing of it was placed."""
+
+
 class ArtifactBusy(StudioError):
     """Another process is writing this artifact."""
 
@@ -39,6 +43,18 @@ class BadEdit(StudioError):
 
 class TrainingDiverged(StudioError):
     """Steps kept giving non-finite values after rolling back."""
+
+
+class SigningFailed(StudioError):
+    """A key, a certificate or a file is not fit for signing."""
+
+
+class NotVerified(StudioError):
+    """A file carries no mark, or one that does not fit it."""
+
+
+class NotConfirmed(StudioError):
+    """The question whether to go on was not answered with yes."""
 
 
 class OutputFailed(StudioError):

@@ -71,19 +71,27 @@ class Folder:
 
         Raises: BadArtifact: the file is missing or differs from what was written.
         """
-        entry = self.manifest.files.get(name)
-        if entry is None:
-            raise BadArtifact(f"{self.path} lists no file {name}; make the artifact again")
-        if any(part.is_symlink() for part in (self.path / name, (self.path / name).parent)):
-            raise BadArtifact(f"{self.path / name} is a link, and artifacts hold none; make the artifact again")
+        path, entry = self.file(name)
         try:
-            with open(self.path / name, "rb") as file:
+            with open(path, "rb") as file:
                 data = file.read(entry.bytes + 1)
         except OSError as error:
             raise BadArtifact(f"{self.path / name} cannot be read ({error.strerror}); make it again") from None
         if len(data) != entry.bytes or hashlib.sha256(data).hexdigest() != entry.sha256:
             raise BadArtifact(f"{self.path / name} is damaged (its digest differs); make the artifact again")
         return data
+
+    def file(self, name: str) -> tuple[Path, Entry]:
+        """Return where one file lies and what it must contain, which is not compared here.
+
+        Raises: BadArtifact: the artifact lists no such file, or it is a link.
+        """
+        entry = self.manifest.files.get(name)
+        if entry is None:
+            raise BadArtifact(f"{self.path} lists no file {name}; make the artifact again")
+        if any(part.is_symlink() for part in (self.path / name, (self.path / name).parent)):
+            raise BadArtifact(f"{self.path / name} is a link, and artifacts hold none; make the artifact again")
+        return self.path / name, entry
 
     def source(self, name: str) -> Path:
         """Return where the input ``name`` lies, after checking that it is still what the artifact was made from.
@@ -174,14 +182,26 @@ def versions() -> dict[str, str]:
 
 
 def _parse_manifest(folder: Path) -> Manifest:
-    from pydantic import TypeAdapter, ValidationError
-
     file = folder / MANIFEST
     hint = "give a file or the folder of an artifact, or make it again"
     if not file.is_file() or file.stat().st_size > MAX_MANIFEST_BYTES:
         raise BadArtifact(f"{folder} is a folder without a usable {MANIFEST}; {hint}")
+    return parse(file.read_bytes(), file, hint)
+
+
+def parse(data: bytes, file: Path | str, hint: str) -> Manifest:
+    """Return the manifest in a file's content, every value checked.
+
+    Args:
+        data: the content.
+        file: where it came from, for the error.
+        hint: what to do if it is not valid.
+    Raises: BadArtifact: not a manifest, or its digest differs.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
     try:
-        manifest = TypeAdapter(Manifest).validate_json(file.read_bytes(), strict=True)
+        manifest = TypeAdapter(Manifest).validate_json(data, strict=True)
     except ValidationError as error:
         raise BadArtifact(f"{file} is damaged ({error.errors()[0]['msg']}); {hint}") from None
     if len(manifest.files) > MAX_FILES or manifest.digest != manifest.content_digest():

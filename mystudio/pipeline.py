@@ -11,13 +11,13 @@ from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
-from mystudio import bases, edit, engines, evaluate, perform, render
+from mystudio import bases, edit, engines, evaluate, perform, provenance, render
 from mystudio.artifacts import load, save
 from mystudio.device import choose
 from mystudio.manifest import Folder, digest, open_folder
 from mystudio.recipe import Recipe
 from mystudio.types import Avatar, Edit, Performance, Progress, Take, silent
-from mystudio.workspace import product, stage
+from mystudio.workspace import product, stage, write_bytes
 from selfscan import coverage
 from selfscan.scan import make_consent, scan
 from selfscan.types import Scan
@@ -90,11 +90,27 @@ def run_render(take_path: Path, out: Path, recipe: Recipe, progress: Progress = 
     folder = open_folder(take_path, "take")
     inputs = {name: folder.source(name) for name in ("avatar", "performance")}
     inputs |= {"take": take_path, "video": open_folder(inputs["performance"]).source("video")}
-    with product(out, inputs, recipe.render, force) as done:
+    settings = {"render": recipe.render, "provenance": recipe.provenance}
+    with product(out, inputs, settings, force) as done:
         if not done:
-            avatar = _on(load(inputs["avatar"], Avatar), device)
-            render.render(avatar, load(take_path, Take), load_performance(inputs["performance"]), out,
-                          recipe.render, progress)
+            who = provenance.identity(recipe.provenance)
+            avatar, take = _on(load(inputs["avatar"], Avatar), device), load(take_path, Take)
+            claim = provenance.Claim(recipe.render.view, digest(inputs["avatar"]), avatar.consent.fictional,
+                                     digest(inputs["video"]), digest(take_path), take.edits)
+            render.render(avatar, take, load_performance(inputs["performance"]), out, recipe.render, progress,
+                          provenance.finisher(out, claim, who) if who else None)
+    return out
+
+
+def run_sheet(avatar_path: Path, out: Path, recipe: Recipe, take_path: Path | None = None) -> Path:
+    """A picture of every edit that an avatar offers, on its neutral face or on a take."""
+    who = provenance.identity(recipe.provenance)
+    avatar, take = load(avatar_path, Avatar), load(take_path, Take) if take_path else None
+    picture = sheet_png(avatar, take)
+    if who:
+        claim = provenance.Claim("edit sheet", digest(avatar_path), avatar.consent.fictional)
+        picture = provenance.seal_png(picture, claim, who, out.name)
+    write_bytes(out, picture)
     return out
 
 
@@ -139,7 +155,9 @@ def _on(avatar: Avatar, device: str) -> Avatar:
 
 
 def _if_there(folder: Folder, name: str) -> Path | None:
-    return folder.source(name) if name in folder.manifest.inputs else None
+    """What a report can do without: a shared avatar comes without its scan."""
+    recorded = folder.manifest.inputs.get(name)
+    return folder.source(name) if recorded and (folder.path.parent / recorded.path).exists() else None
 
 
 def _recorded(inputs: dict[str, Path]) -> dict:

@@ -7,7 +7,7 @@ driving clip's.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -126,6 +126,7 @@ def render(
     out_path: str | Path,
     settings: RenderSettings | None = None,
     progress: Progress = silent,
+    finish: Callable[[Path], None] | None = None,
 ) -> Path:
     """Write a take as an mp4 with the driving clip's time stamps and sound.
 
@@ -133,6 +134,7 @@ def render(
         avatar, take, performance, settings: see ``frames``.
         out_path: target .mp4; replaced only when everything is written.
         progress: told after every frame.
+        finish: told the path of the finished temporary file before it gets its name; may change the file.
     Returns: the target's path.
     Raises:
         StudioError: see ``frames``.
@@ -141,7 +143,8 @@ def render(
     settings = settings or RenderSettings()
     stream = _counted(frames(avatar, take, performance, settings), len(take), progress)
     try:
-        video.write(out_path, stream, take.times, audio_from=performance.observation.video, crf=settings.crf)
+        video.write(out_path, stream, take.times, audio_from=performance.observation.video, crf=settings.crf,
+                    finish=finish)
     except OSError as error:
         raise OutputFailed(str(error)) from error
     return Path(out_path)

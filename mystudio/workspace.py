@@ -21,6 +21,7 @@ from mystudio import __version__
 from mystudio.errors import ArtifactBusy, BadArtifact, OutputFailed
 from mystudio.manifest import (
     MANIFEST,
+    MAX_MANIFEST_BYTES,
     SCHEMA,
     Entry,
     Manifest,
@@ -93,7 +94,7 @@ class Job:
             yield new
             _finish(new, self)
             _replace(self.path, new)
-            shutil.rmtree(_journal_of(self.path), ignore_errors=True)
+            shutil.rmtree(journal_of(self.path), ignore_errors=True)
         except OSError as error:
             raise OutputFailed(f"{self.path} could not be written ({error.strerror or error}); free space or choose "
                                f"another place; what was there before is whole") from error
@@ -118,8 +119,7 @@ def stage(path: Path, kind: str, inputs: Mapping[str, Path], settings: Any, seed
     path = where(path)
     _refuse_inputs(path, inputs)
     with lock(path):
-        if not path.exists() and beside(path, "old").exists():  # a writer died between its two renames
-            os.rename(beside(path, "old"), path)
+        recover(path)
         _refuse_foreign(path, kind)
         sources = {name: Source(os.path.relpath(where(p), path.parent), digest(p)) for name, p in inputs.items()}
         values = plain(settings)
@@ -129,22 +129,41 @@ def stage(path: Path, kind: str, inputs: Mapping[str, Path], settings: Any, seed
 
 @contextmanager
 def product(path: Path, inputs: Mapping[str, Path], settings: Any, force: bool = False) -> Iterator[bool]:
-    """Lock a file for people (a video) and say whether it is already what would be made; remember it on success.
+    """Lock a file for people (a video) and say whether it is already what would be made; record it on success.
 
-    The memory is a small hidden file beside it: a finished clip is not an artifact that later stages read.
+    The record is a small hidden file beside it: a finished clip is not an artifact that later stages read.
     """
     path = where(path)
     _refuse_inputs(path, inputs)
     if path.is_dir():
         raise BadArtifact(f"{path} is a folder, expected the name of a file; choose another name")
     with lock(path):
-        memory = beside(path, "made")
-        key = digest_of([{name: digest(p) for name, p in inputs.items()}, plain(settings), __version__])
-        known = memory.read_text(errors="replace") if memory.is_file() else ""
-        done = not force and path.is_file() and known == f"{key} {digest(path)}"
+        made = {"inputs": {name: digest(p) for name, p in inputs.items()}, "settings": plain(settings),
+                "mystudio": __version__}
+        known = record(path)
+        done = not force and path.is_file() and known == made | {"sha256": known.get("sha256")}
+        done = done and known["sha256"] == digest(path)
         yield done
         if not done:
-            write_bytes(memory, f"{key} {digest(path)}".encode())
+            write_bytes(_record_of(path), (json.dumps(made | {"sha256": digest(path)}, indent=1) + "\n").encode())
+
+
+def record(path: Path) -> dict[str, Any]:
+    """Return what is recorded about a finished file (inputs, settings, sha256); empty if nothing is."""
+    file = _record_of(where(path))
+    try:
+        if not file.is_file() or file.stat().st_size > MAX_MANIFEST_BYTES:
+            return {}
+        found = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def recover(path: Path) -> None:
+    """Give an artifact its name back if its writer died between its two renames; call it with the lock held."""
+    if not path.exists() and beside(path, "old").exists():
+        os.rename(beside(path, "old"), path)
 
 
 @contextmanager
@@ -175,7 +194,7 @@ def lock(path: Path) -> Iterator[None]:
 
 def journal(path: Path, key: str) -> Path:
     """Return ``path``.partial, bound to ``key``: kept when it was made for the same key, otherwise emptied."""
-    folder = _journal_of(where(path))
+    folder = journal_of(where(path))
     stamp = folder / "journal.key"
     if stamp.is_file() and stamp.read_text(errors="replace") == key:
         return folder
@@ -197,8 +216,13 @@ def write_bytes(path: Path, data: bytes) -> None:
     os.replace(temporary, path)
 
 
-def _journal_of(path: Path) -> Path:
+def journal_of(path: Path) -> Path:
+    """Return the folder in which an unfinished stage keeps its checkpoints."""
     return path.with_name(f"{path.name}.partial")
+
+
+def _record_of(path: Path) -> Path:
+    return beside(path, "made")
 
 
 def _refuse_inputs(path: Path, inputs: Mapping[str, Path]) -> None:
@@ -231,14 +255,11 @@ def _finish(folder: Path, job: Job) -> None:
     files = {}
     for file in sorted(p for p in folder.rglob("*") if p.is_file()):
         files[file.relative_to(folder).as_posix()] = Entry(file.stat().st_size, digest(file))
-        _sync(file)
     made = Manifest(job.kind, SCHEMA, job.inputs, job.settings, job.seed, versions(),
                     datetime.now(timezone.utc).isoformat(timespec="seconds"), files, "")
     made = dataclasses.replace(made, digest=made.content_digest())
     (folder / MANIFEST).write_text(json.dumps(dataclasses.asdict(made), indent=1, allow_nan=False) + "\n")
-    _sync(folder / MANIFEST)
-    for sub in [p for p in folder.rglob("*") if p.is_dir()] + [folder]:
-        _sync(sub)
+    sync_tree(folder)
 
 
 def _replace(path: Path, new: Path) -> None:
@@ -249,6 +270,12 @@ def _replace(path: Path, new: Path) -> None:
     os.rename(new, path)
     _sync(path.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def sync_tree(folder: Path) -> None:
+    """Make sure that everything in a folder is on the disk: files first, then the folders that name them."""
+    for path in [*sorted(folder.rglob("*"), key=lambda p: p.is_dir()), folder]:
+        _sync(path)
 
 
 def _sync(path: Path) -> None:

@@ -9,7 +9,7 @@ import errno
 import hashlib
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -114,6 +114,7 @@ def write(
     times: Sequence[float],
     audio_from: str | Path | None = None,
     crf: float = 18,
+    finish: Callable[[Path], None] | None = None,
 ) -> int:
     """Write an H.264 mp4 from a stream of frames, with exact times and the source's sound.
 
@@ -126,6 +127,7 @@ def write(
         times: [T] s, strictly increasing, one a frame.
         audio_from: clip whose sound is copied (sound that mp4 cannot hold is encoded as AAC).
         crf: x264 quality, 0 best to 51; 18 is visually lossless.
+        finish: told the path of the whole temporary file before it gets the target's name; may change the file.
     Returns:
         Number of frames written.
     Raises:
@@ -139,6 +141,8 @@ def write(
     try:
         count = mux.encode(part, frames, times, crf)
         mux.join(part, whole, times, audio_from)
+        if finish is not None:
+            finish(whole)
         with open(whole, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(whole, path)

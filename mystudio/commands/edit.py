@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from mystudio.commands.options import Command, common, existing, force_option, output
+from mystudio.commands.options import Command, common, existing, force_option, marked, output, provenance_options
 from mystudio.commands.terminal import answer
 from mystudio.errors import BadEdit
 
@@ -88,19 +88,20 @@ def list_(avatar):
 @existing("AVATAR")
 @output("PICTURE", "PNG file to write.")
 @click.option("--take", type=click.Path(path_type=Path), metavar="TAKE", help="Start from this take, not the neutral.")
+@provenance_options
 @common
-def sheet(avatar, out, take):
+def sheet(avatar, out, take, sign_key, sign_cert, no_provenance):
     """Draw every edit of an avatar from -2 to 2.
 
     $ mystudio edit sheet me.avatar -o edits.png
     """
-    from mystudio.artifacts import load
-    from mystudio.pipeline import sheet_png
-    from mystudio.types import Avatar, Take
-    from mystudio.workspace import write_bytes
+    from mystudio.pipeline import run_sheet
+    from mystudio.recipe import resolve
 
-    write_bytes(out, sheet_png(load(avatar, Avatar), load(take, Take) if take else None))
-    answer(f"{out}: written.", picture=out)
+    settings = marked(resolve(), sign_key, sign_cert, no_provenance)
+    run_sheet(avatar, out, settings, take)
+    mark = settings.provenance.mark
+    answer(f"{out}: written" + ("." if mark else " without a mark, as you chose."), picture=out, marked=mark)
 
 
 def read_keys(path: Path) -> dict[str, tuple[tuple[float, float], ...]]:

@@ -34,6 +34,25 @@ def recipe_options(command, default: str = "default"):
                         help="Settings of the stages; see `mystudio recipe list`.")(command)
 
 
+def provenance_options(command):
+    """--sign-key, --sign-cert and --no-provenance: ``marked`` applies them."""
+    command = click.option("--no-provenance", is_flag=True,
+                           help="Write no mark into the result (provenance.mark=false); recorded beside it.")(command)
+    command = click.option("--sign-cert", type=click.Path(path_type=Path), metavar="PEM",
+                           help="Certificates of --sign-key, the signing one first (provenance.sign_cert).")(command)
+    return click.option("--sign-key", type=click.Path(path_type=Path), metavar="PEM",
+                        help="Your own private key; without it, one made at first use (provenance.sign_key).")(command)
+
+
+def marked(recipe, sign_key: Path | None, sign_cert: Path | None, no_provenance: bool):
+    """Return a recipe with what the options of ``provenance_options`` say."""
+    from dataclasses import replace
+
+    given = {"sign_key": sign_key and str(sign_key), "sign_cert": sign_cert and str(sign_cert)}
+    changes = {key: value for key, value in given.items() if value} | ({"mark": False} if no_provenance else {})
+    return replace(recipe, provenance=replace(recipe.provenance, **changes))
+
+
 def device_option(command):
     """--device."""
     return click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,

@@ -12,7 +12,9 @@ from mystudio.commands.options import (
     device_option,
     existing,
     force_option,
+    marked,
     output,
+    provenance_options,
     recipe_options,
 )
 from mystudio.commands.terminal import answer, can_resume, progress
@@ -115,12 +117,15 @@ def reenact(avatar, video, out, recipe, options, device, force):
 @output("OUT.mp4", "Video to write.")
 @click.option("--view", type=click.Choice(["aligned", "side-by-side", "paste"]),
               help="The avatar alone, beside the driver, or pasted into the driving clip (render.view).")
+@provenance_options
 @recipe_options
 @device_option
 @force_option
 @common
-def render(take, out, view, recipe, options, device, force):
+def render(take, out, view, sign_key, sign_cert, no_provenance, recipe, options, device, force):
     """Write a take as a video, with the driving clip's time stamps and sound.
+
+    The video carries a signed C2PA manifest that says what it is; `mystudio verify` reads it.
 
     $ mystudio render hello.take -o hello.mp4 --view side-by-side
     """
@@ -128,9 +133,12 @@ def render(take, out, view, recipe, options, device, force):
     from mystudio.recipe import resolve
 
     settings = resolve(recipe, [*options, *([f'render.view="{view}"'] if view else [])])
+    settings = marked(settings, sign_key, sign_cert, no_provenance)
     can_resume(f"{out} is as it was before; the same command writes it")
     run_render(take, out, settings, progress(), device=device, force=force)
-    answer(f"{out}: written ({settings.render.view}).", video=out, view=settings.render.view)
+    mark = settings.provenance.mark
+    answer(f"{out}: written ({settings.render.view}" + (")." if mark else "), without a mark, as you chose."),
+           video=out, view=settings.render.view, marked=mark)
 
 
 @click.command(cls=Command, short_help="Take -> metrics and a report.")
