@@ -32,7 +32,7 @@ EXTRAS = (
     ("eyeLookUp", 0.6, 20.2, 0.3), ("mouthSmile", 0.9, 22.6, 0.6), ("jawOpen", 0.5, 22.6, 0.6),
 )
 SIDES = {"look left": ("eyeLookOut_L", "eyeLookIn_R"), "look right": ("eyeLookIn_L", "eyeLookOut_R")}
-FPS, SIZE, CRF = 25, 512, 18
+FPS, SIZE, CRF = 25, 512, 21
 
 
 def with_extras(score: Score) -> Score:
