@@ -1,6 +1,7 @@
 """The contract of every engine: personalize, reenact, decode, on a small avatar whose truth is known."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import actor_avatar
 import numpy as np
@@ -70,6 +71,19 @@ def test_avatar_shapes(avatar):
     assert avatar.generator is not base.generator
     assert avatar.base_digest == base.digest and avatar.consent == scan.consent
     assert all(d.shape == (base.generator.w_dim,) and d.isfinite().all() for d in avatar.directions.values())
+
+
+def test_an_avatar_is_grown_beyond_a_small_base_and_keeps_its_codes(avatar):
+    base = find_base("actors128")
+    few = SimpleNamespace(**vars(SETTINGS) | {
+        "personalize": replace(SETTINGS.personalize, steps=1, rate=1e-9, resolution=256, width=6144),
+        "regress": replace(SETTINGS.regress, samples=16, steps=2)})
+    large = engines.named("personal").personalize(actor_avatar.scan(), base, few)
+    assert large.generator.resolution == 256 and large.generator.config["channel_base"] == 6144
+    assert torch.allclose(large.anchors, avatar.anchors, atol=0.02)  # the encoder reads 64 px of larger images
+    w = large.generator.broadcast(large.anchors[:2])
+    small = base.generator(base.generator.broadcast(large.anchors[:2]))
+    assert torch.allclose(large.generator(w, resolution=128), small, atol=1e-3)
 
 
 def test_take_shapes(avatar, driver, take):

@@ -64,6 +64,16 @@ def test_the_loss_falls_and_only_the_synthesis_changes(task):
     assert not any(p.requires_grad for p in tuned.parameters()) and not tuned.training
 
 
+@pytest.mark.slow
+def test_compiled_steps_give_what_plain_ones_do(task):
+    base, anchors, images, perceptual = task
+    plain = FAST if FAST.precision == "float32" else replace(FAST, precision="float32")
+    (a, _), (b, info) = (tune(base, anchors, images, perceptual, replace(plain, compile=how)) for how in ("no", "yes"))
+    assert not info["remarks"]
+    made, true = (net(net.broadcast(anchors)) for net in (b, a))
+    assert torch.allclose(made, true, atol=0.02 * float(true.abs().max()))
+
+
 def test_held_out_distance_is_that_of_the_held_out_images(task):
     base, anchors, images, perceptual = task
     tuned, info = tune(base, anchors, images, perceptual, replace(FAST, face=0.5))
