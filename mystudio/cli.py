@@ -8,7 +8,7 @@ import warnings
 import click
 
 from mystudio import __version__
-from mystudio.commands import about, actors, bench, edit, stages, training  # noqa: F401 (training adds to about.base)
+from mystudio.commands import about, actors, bench, edit, live, stages, training  # noqa: F401 (adds to about.base)
 from mystudio.commands.terminal import DEBUG, StudioGroup
 
 
@@ -26,6 +26,7 @@ def cli(ctx: click.Context):
     $ mystudio edit hello.take -o smiling.take --set smile=1.0
     $ mystudio render smiling.take -o hello.mp4
     $ mystudio evaluate smiling.take -o hello.report
+    $ mystudio live me.avatar                                the avatar follows the camera
 
     Everything stays on this machine. Each command explains itself with --help.
     """
@@ -36,7 +37,7 @@ def cli(ctx: click.Context):
 
 
 for command in (stages.scan, stages.personalize, stages.reenact, edit.edit, stages.render, stages.evaluate,
-                about.demo, about.doctor, about.recipe, about.base, actors.actors, bench.bench):
+                live.live, about.demo, about.doctor, about.recipe, about.base, actors.actors, bench.bench):
     cli.add_command(command)
 
 

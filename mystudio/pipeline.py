@@ -6,21 +6,32 @@ one. A stage whose inputs and settings are unchanged does nothing, and one that 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from io import BytesIO
+from itertools import takewhile
 from pathlib import Path
+from typing import Literal
+
+import numpy as np
 
 from mystudio import bases, edit, engines, evaluate, perform, render
 from mystudio.artifacts import load, save
 from mystudio.device import choose
+from mystudio.live import Live, Shown
 from mystudio.manifest import Folder, digest, open_folder
 from mystudio.recipe import Recipe
+from mystudio.stream import Pace, play
 from mystudio.types import Avatar, Edit, Performance, Progress, Take, silent
 from mystudio.workspace import product, stage
-from selfscan import coverage
+from selfscan import camera, coverage, video
 from selfscan.scan import make_consent, scan
 from selfscan.types import Scan
+
+CAMERA_RATE = 30.0  # frames a second, about: times are exact whatever it is
+Wish = Literal["", "stop", "neutral"]  # of who watches a live avatar
 
 
 def run_scan(video: Path, out: Path, consent: str, recipe: Recipe, progress: Progress = silent, *,
@@ -68,6 +79,36 @@ def run_reenact(avatar_path: Path, video: Path, out: Path, recipe: Recipe, progr
             save(engines.named(avatar.engine).reenact(avatar, load(performance_path, Performance), recipe, progress,
                                                       job.journal(), choose(device)), job)
     return out
+
+
+def run_live(avatar_path: Path, source: Path | int, recipe: Recipe, show: Callable[[Shown], Wish] = lambda _: "", *,
+             out: Path | None = None, drop: bool | None = None, seconds: float | None = None,
+             device: str = "auto") -> dict:
+    """An avatar follows a camera (its number) or a clip as if it were one.
+
+    Args:
+        show: gets every picture; may wish to stop, or to look for the driver's neutral face anew.
+        out: mp4 of what was shown. drop: leave out frames that come too fast; None = unless a clip is recorded.
+        seconds: of the source.
+    Returns: frames, outcomes, frames a second, delay and time a stage (``stream.Pace.summary``).
+    """
+    clip = source if isinstance(source, Path) else None
+    rate = video.probe(clip).fps if clip else CAMERA_RATE
+    drop = (clip is None or out is None) if drop is None else drop
+    live = Live(load(avatar_path, Avatar), recipe.retarget, recipe.live, recipe.reenact.match, choose(device))
+    frames = video.read(clip) if clip else camera.read(source)
+    if seconds is not None:
+        frames = takewhile(lambda timed: timed[0] < seconds, frames)
+    pace = Pace()
+    with closing(live), closing(play(frames, live, pace, drop=drop, paced=drop and clip is not None)) as stream:
+        shown = _shown(stream, live, show)
+        if out is None:
+            deque(shown, maxlen=0)
+            return pace.summary()
+        inputs = {"avatar": avatar_path} | ({"video": clip} if clip else {})
+        with product(out, inputs, {"live": recipe.live}, force=True):
+            render.record(out, shown, rate, clip, recipe.render.crf)
+    return pace.summary()
 
 
 def run_edit(take_path: Path, out: Path, edits: Sequence[Edit], *, directions: Path | None = None,
@@ -132,6 +173,16 @@ def sheet_png(avatar: Avatar, take: Take | None = None) -> bytes:
     import cv2
 
     return cv2.imencode(".png", edit.sheet(avatar, take)[..., ::-1])[1].tobytes()
+
+
+def _shown(stream: Iterator[Shown], live: Live, show: Callable[[Shown], Wish]) -> Iterator[tuple[float, np.ndarray]]:
+    for shown in stream:
+        wish = show(shown)
+        if wish == "neutral":
+            live.forget()
+        yield shown.time, shown.picture
+        if wish == "stop":
+            return
 
 
 def _on(avatar: Avatar, device: str) -> Avatar:

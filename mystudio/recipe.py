@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from mystudio.engines.personal.solve import SolveSettings
     from mystudio.engines.personal.tune import TuneSettings
     from mystudio.invert import InvertSettings
+    from mystudio.live import LiveSettings
     from mystudio.render import RenderSettings
     from mystudio.retarget import RetargetSettings
     from selfscan.scan import ScanSettings
@@ -46,6 +47,7 @@ STAGES = {
     "retarget": "mystudio.retarget:RetargetSettings",
     "reenact": "mystudio.engines.personal.solve:SolveSettings",
     "render": "mystudio.render:RenderSettings",
+    "live": "mystudio.live:LiveSettings",
 }
 FOLDER = Path(__file__).parent / "recipes"
 DEFAULT = "default"
@@ -65,6 +67,7 @@ class Recipe:
     retarget: RetargetSettings
     reenact: SolveSettings
     render: RenderSettings
+    live: LiveSettings
 
     def show(self) -> str:
         """Return the recipe as TOML, every key with its meaning as a comment."""

@@ -19,6 +19,8 @@ import numpy as np
 from selfscan import mux
 from selfscan.errors import UnreadableVideo, VideoTooLarge
 
+record = mux.record  # like write, for a stream whose length nobody knows yet
+
 #: demuxers that hold videos; playlists and network formats are left out on purpose, they open other files
 VIDEO_FORMATS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,flv,asf,ogg,mxf,gif,ivf,dv,nut"
 #: known only so that the error can say what the file is
@@ -134,7 +136,7 @@ def write(
     if len(times) == 0 or not np.isfinite(times).all() or (np.diff(times) <= 0).any() or times[0] < 0:
         raise ValueError("times: expected at least one time stamp, not negative and strictly increasing")
     rate = 1 / float(np.median(np.diff(times))) if len(times) > 1 else 25.0
-    return mux.record(path, _stamped(frames, times), rate, audio_from, crf)
+    return record(path, _stamped(frames, times), rate, audio_from, crf)
 
 
 def _stamped(frames: Iterable[np.ndarray], times: np.ndarray) -> Iterator[tuple[float, np.ndarray]]:
