@@ -10,8 +10,8 @@ from torch import Tensor
 
 from mystudio.retarget import neutral_face, neutral_scores
 
-POOL = 96  # frames from which the neutral face is chosen
-BEST = 12  # of them that thinning never drops
+POOL = 96  # frames that stand for the past, evenly spread over it
+BEST = 12  # most neutral frames so far, kept whenever they came
 
 
 class OneEuro:
@@ -49,36 +49,37 @@ def _share(cut_off: float, step: float) -> float:
 class NeutralSoFar:
     """The driver's neutral face, as far as the frames seen so far show it.
 
-    ``retarget.neutral_face`` of a bounded pool of frames; a better one is approached over ``ease`` seconds, so that
+    ``retarget.neutral_face`` of a bounded choice of the past; a better one is approached over ``ease`` seconds, so that
     the avatar does not jump.
     """
 
     def __init__(self, ease: float):
         self._ease = ease
-        self._pool: list[np.ndarray] = []
-        self._stride, self._count = 1, 0
-        self._best: Tensor | None = None
+        self._spread: dict[int, np.ndarray] = {}  # every ``_stride``th frame
+        self._best: dict[int, np.ndarray] = {}
+        self._stride, self._count, self._time = 1, 0, 0.0
         self._used: Tensor | None = None
-        self._time = 0.0
 
     def __call__(self, landmarks: np.ndarray, time: float) -> Tensor:
         """Take the next frame's landmarks [478, 3] in crops; returns the neutral face [478, 3]."""
-        if self._count % self._stride == 0:
-            self._pool.append(landmarks)
-            if len(self._pool) > POOL:
-                self._thin()
-            self._best = neutral_face(np.stack(self._pool), np.ones(len(self._pool), bool))
-        self._count += 1
+        self._keep(landmarks)
+        known = np.stack(list((self._spread | self._best).values()))
+        found = neutral_face(known, np.ones(len(known), bool))
         if self._used is None:
-            self._used = self._best
+            self._used = found
         else:
-            self._used = self._used.lerp(self._best, 1 - math.exp(-(time - self._time) / self._ease))
+            self._used = self._used.lerp(found, 1 - math.exp(-(time - self._time) / self._ease))
         self._time = time
         return self._used
 
-    def _thin(self) -> None:
-        """Keep every second frame, and the best: the pool spans the whole past, ever more thinly."""
-        order = np.argsort(neutral_scores(np.stack(self._pool), np.ones(len(self._pool), bool)), kind="stable")
-        kept = sorted({*order[:BEST].tolist(), *range(0, len(self._pool), 2)})
-        self._pool = [self._pool[k] for k in kept]
-        self._stride *= 2
+    def _keep(self, landmarks: np.ndarray) -> None:
+        known = self._spread | self._best | {self._count: landmarks}
+        scores = neutral_scores(np.stack(list(known.values())), np.ones(len(known), bool))
+        order = np.argsort(scores, kind="stable")[:BEST]
+        self._best = {number: known[number] for number in np.array(list(known))[order].tolist()}
+        if self._count % self._stride == 0:
+            self._spread[self._count] = landmarks
+        if len(self._spread) > POOL:
+            self._stride *= 2
+            self._spread = {k: face for k, face in self._spread.items() if k % self._stride == 0}
+        self._count += 1

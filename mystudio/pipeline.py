@@ -6,12 +6,12 @@ one. A stage whose inputs and settings are unchanged does nothing, and one that 
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from io import BytesIO
-from itertools import takewhile
 from pathlib import Path
 from typing import Literal
 
@@ -23,7 +23,7 @@ from mystudio.device import choose
 from mystudio.live import Live, Shown
 from mystudio.manifest import Folder, digest, open_folder
 from mystudio.recipe import Recipe
-from mystudio.stream import Pace, play
+from mystudio.stream import Frames, Pace, play
 from mystudio.types import Avatar, Edit, Performance, Progress, Take, silent
 from mystudio.workspace import product, stage
 from selfscan import camera, coverage, video
@@ -81,9 +81,9 @@ def run_reenact(avatar_path: Path, video: Path, out: Path, recipe: Recipe, progr
     return out
 
 
-def run_live(avatar_path: Path, source: Path | int, recipe: Recipe, show: Callable[[Shown], Wish] = lambda _: "", *,
-             out: Path | None = None, drop: bool | None = None, seconds: float | None = None,
-             device: str = "auto") -> dict:
+def run_live(avatar_path: Path, source: Path | int, recipe: Recipe, show: Callable[[Shown], Wish] = lambda _: "",
+             progress: Progress = silent, *, out: Path | None = None, drop: bool | None = None,
+             seconds: float = math.inf, device: str = "auto") -> dict:
     """An avatar follows a camera (its number) or a clip as if it were one.
 
     Args:
@@ -93,21 +93,20 @@ def run_live(avatar_path: Path, source: Path | int, recipe: Recipe, show: Callab
     Returns: frames, outcomes, frames a second, delay and time a stage (``stream.Pace.summary``).
     """
     clip = source if isinstance(source, Path) else None
-    rate = video.probe(clip).fps if clip else CAMERA_RATE
+    info = video.probe(clip) if clip else None
     drop = (clip is None or out is None) if drop is None else drop
     live = Live(load(avatar_path, Avatar), recipe.retarget, recipe.live, recipe.reenact.match, choose(device))
-    frames = video.read(clip) if clip else camera.read(source)
-    if seconds is not None:
-        frames = takewhile(lambda timed: timed[0] < seconds, frames)
-    pace = Pace()
+    pace, frames = Pace(), _until(video.read(clip) if clip else camera.read(source), seconds)
     with closing(live), closing(play(frames, live, pace, drop=drop, paced=drop and clip is not None)) as stream:
         shown = _shown(stream, live, show)
+        if clip and not drop:
+            shown = _told(shown, math.ceil(min(seconds, info.duration) * info.fps), progress)
         if out is None:
             deque(shown, maxlen=0)
             return pace.summary()
         inputs = {"avatar": avatar_path} | ({"video": clip} if clip else {})
         with product(out, inputs, {"live": recipe.live}, force=True):
-            render.record(out, shown, rate, clip, recipe.render.crf)
+            render.record(out, shown, info.fps if info else CAMERA_RATE, clip, recipe.render.crf)
     return pace.summary()
 
 
@@ -175,6 +174,14 @@ def sheet_png(avatar: Avatar, take: Take | None = None) -> bytes:
     return cv2.imencode(".png", edit.sheet(avatar, take)[..., ::-1])[1].tobytes()
 
 
+def _until(frames: Frames, seconds: float) -> Frames:
+    with closing(frames):
+        for timed in frames:
+            if timed[0] >= seconds:
+                return
+            yield timed
+
+
 def _shown(stream: Iterator[Shown], live: Live, show: Callable[[Shown], Wish]) -> Iterator[tuple[float, np.ndarray]]:
     for shown in stream:
         wish = show(shown)
@@ -183,6 +190,13 @@ def _shown(stream: Iterator[Shown], live: Live, show: Callable[[Shown], Wish]) -
         yield shown.time, shown.picture
         if wish == "stop":
             return
+
+
+def _told(stream: Iterator[tuple[float, np.ndarray]], total: int, progress: Progress
+          ) -> Iterator[tuple[float, np.ndarray]]:
+    for count, timed in enumerate(stream, start=1):
+        yield timed
+        progress("live", count, max(count, total))
 
 
 def _on(avatar: Avatar, device: str) -> Avatar:

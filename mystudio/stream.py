@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from time import perf_counter
@@ -22,6 +22,8 @@ from mystudio.live import Followed, Live, Shown
 
 RECENT = 10_000  # frames whose times are kept for the medians: memory does not grow with the session
 PATIENCE = 5.0  # s that a thread gets to end
+
+Frames = Generator[tuple[float, np.ndarray], None, None]  # of ``selfscan.video.read`` and ``selfscan.camera.read``
 
 
 class Pace:
@@ -60,13 +62,13 @@ class Pace:
                 "latency_ms": _spread(self._delays), "stages_ms": {k: _spread(v) for k, v in self._spent.items()}}
 
 
-def play(frames: Iterable[tuple[float, np.ndarray]], live: Live, pace: Pace, *, drop: bool, paced: bool
-         ) -> Iterator[Shown]:
+def play(frames: Frames, live: Live, pace: Pace, *, drop: bool, paced: bool) -> Iterator[Shown]:
     """Show frames as they come.
 
     Args:
-        frames: pairs of time in s and image [H, W, 3] uint8 RGB. live: the avatar. pace: keeps count.
-        drop: a new frame replaces one that still waits. paced: frames of a file come no sooner than its times say.
+        frames: pairs of time in s and image [H, W, 3] uint8 RGB; closed at the end.
+        live: the avatar. pace: keeps count.
+        drop: a new frame replaces one that still waits. paced: frames come no sooner than their times say.
     Returns: what there is to show, at once; the time until the next is asked for counts as output.
     Raises: whatever reading raises.
     """
@@ -155,16 +157,18 @@ def _run(work: Iterator[Any], slot: _Slot, stop: threading.Event) -> None:
     slot.put(_End(error))
 
 
-def _reading(frames: Iterable[tuple[float, np.ndarray]], stop: threading.Event, paced: bool, pace: Pace
-             ) -> Iterator[tuple[float, float, np.ndarray]]:
+def _reading(
+    frames: Frames, stop: threading.Event, paced: bool, pace: Pace
+) -> Iterator[tuple[float, float, np.ndarray]]:
     begun = before = perf_counter()
-    for time, frame in frames:
-        pace.lap("read", perf_counter() - before)
-        if paced:
-            stop.wait(max(0.0, begun + time - perf_counter()))
-        before = perf_counter()
-        yield before, time, frame
-        before = perf_counter()
+    with closing(frames):  # by the thread that reads: a camera is let go at once
+        for time, frame in frames:
+            pace.lap("read", perf_counter() - before)
+            if paced:
+                stop.wait(max(0.0, begun + time - perf_counter()))
+            before = perf_counter()
+            yield before, time, frame
+            before = perf_counter()
 
 
 def _following(read: _Slot, live: Live) -> Iterator[tuple[float, Followed]]:
@@ -172,6 +176,7 @@ def _following(read: _Slot, live: Live) -> Iterator[tuple[float, Followed]]:
         yield arrived, live.follow(frame, time)
 
 
-def _spread(seconds: Iterable[float]) -> dict[str, float]:
+def _spread(seconds: Iterable[float]) -> dict[str, float | None]:
     ms = 1000 * np.array(list(seconds))
-    return {"median": round(float(np.median(ms)), 2), "p95": round(float(np.percentile(ms, 95)), 2)}
+    return {name: round(float(np.percentile(ms, share)), 2) if len(ms) else None
+            for name, share in (("median", 50), ("p95", 95))}

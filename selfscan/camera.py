@@ -11,6 +11,8 @@ import numpy as np
 
 from selfscan.errors import NoCamera
 
+SILENT = 0  # OpenCV's LOG_LEVEL_SILENT
+
 
 def read(number: int) -> Iterator[tuple[float, np.ndarray]]:
     """Stream a camera's frames until it stops or the iterator is closed.
@@ -51,10 +53,9 @@ def read(number: int) -> Iterator[tuple[float, np.ndarray]]:
 @contextmanager
 def _silent(cv2):
     """OpenCV warns of every driver it tries; one sentence of ours says it."""
-    logging = cv2.utils.logging
-    level = logging.getLogLevel()
-    logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+    level = cv2.getLogLevel()
+    cv2.setLogLevel(SILENT)
     try:
         yield
     finally:
-        logging.setLogLevel(level)
+        cv2.setLogLevel(level)

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from mystudio.commands.options import Command, common, device_option, existing, recipe_options
-from mystudio.commands.terminal import answer, can_resume
+from mystudio.commands.terminal import answer, can_resume, progress
 
 
 @click.command(cls=Command, short_help="Avatar + camera -> the avatar follows, at once.")
@@ -26,7 +26,8 @@ from mystudio.commands.terminal import answer, can_resume
 @click.option("--drop/--no-drop", default=None,
               help="Leave out frames that come too fast, or take every one and be late; if not said, every frame of a "
                    "file that is recorded, and only then.")
-@click.option("--seconds", type=click.FloatRange(0, min_open=True), metavar="S", help="End after this long.")
+@click.option("--seconds", type=click.FloatRange(0, min_open=True), default=float("inf"), metavar="S",
+              help="End after this long.")
 @recipe_options
 @device_option
 @common
@@ -53,8 +54,8 @@ def live(avatar, driver, out, window, drop, seconds, recipe, options, device):
         can_resume(f"{out} is as it was before" if out else "nothing was recorded")
     with _stop_on_ctrl_c(isinstance(source, int)) as stop:
         try:
-            told = run_live(avatar, source, settings, lambda shown: _watch(shown, view, stop), out=out, drop=drop,
-                            seconds=seconds, device=device)
+            told = run_live(avatar, source, settings, lambda shown: _watch(shown, view, stop), progress(), out=out,
+                            drop=drop, seconds=seconds, device=device)
         finally:
             if view:
                 view.close()
