@@ -37,7 +37,6 @@ def live(avatar, driver, out, window, drop, seconds, recipe, options, device):
     Nothing is solved: codes come from the avatar's regressor alone. Look into the camera with a face at rest for the
     first second. Ctrl-C ends a camera's recording and keeps it; a file's recording is written whole or not at all.
 
-    \b
     $ mystudio live me.avatar
     $ mystudio live me.avatar --driver driver.mp4 -o live.mp4 --no-window
     """

@@ -16,6 +16,9 @@ from live_person import avatar, frames, room
 
 from mystudio import artifacts, workspace
 from mystudio.cli import cli
+from mystudio.commands.live import _stop_on_ctrl_c
+from mystudio.pipeline import run_live
+from mystudio.recipe import resolve
 from selfscan import video
 
 ROOT = Path(__file__).parents[2]
@@ -110,6 +113,34 @@ def test_bad_inputs_are_one_sentence(me, clips, tmp_path):
     told = run(me, "--driver", clips / "driver.mp4", "-o", tmp_path / "absent" / "x" / "a.mp4", "--option",
                "live.rset=2", "--no-window", code=1).stderr
     assert "did you mean 'rest'" in told
+
+
+def test_whoever_watches_can_end_it_and_keeps_what_was_recorded(me, clips, tmp_path):
+    out, seen = tmp_path / "live.mp4", []
+
+    def watch(shown):
+        seen.append(shown.picture)
+        return "stop" if len(seen) == 4 else ""
+
+    told = run_live(me, clips / "driver.mp4", resolve(), watch, out=out)
+    assert told["frames"] == len(list(video.read(out))) == len(seen) == 4
+
+
+def test_ctrl_c_ends_a_camera_in_good_order_and_a_second_one_interrupts():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with _stop_on_ctrl_c(True) as stop:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert stop.wait(5)
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(5)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        with pytest.raises(KeyboardInterrupt), _stop_on_ctrl_c(False):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from face_clips import FPS, backdrop, compose, photographs
 
-from selfscan import align, camera
-from selfscan.errors import NoCamera
+from selfscan import align
 from selfscan.locate import PATIENCE, Locator
 from selfscan.track import Follower
 
@@ -67,9 +66,3 @@ def test_somebody_else_takes_over_only_after_a_while(people):
     assert PATIENCE * FPS - 2 <= first <= PATIENCE * FPS + 2 and all(found[3 + first :])
     assert places[3 + first].is_new and not any(p.is_new for p in places[4 + first :])
     assert middles(places)[-1][0] > 350
-
-
-def test_no_camera_is_an_error_with_a_way_out(capfd):
-    with pytest.raises(NoCamera, match="expected a camera .* name a video file"):
-        next(camera.read(97))
-    assert capfd.readouterr().err == ""
