@@ -20,6 +20,7 @@ import torch
 
 from mystudio.live import Followed, Live, Shown
 
+STAGES = ("read", "track", "measure", "code", "synthesize", "compose", "output")  # in the order of the work
 RECENT = 10_000  # frames whose times are kept for the medians: memory does not grow with the session
 PATIENCE = 5.0  # s that a thread gets to end
 
@@ -34,7 +35,7 @@ class Pace:
         self.dropped = 0
         self._first = self._last = 0.0
         self._delays: deque[float] = deque(maxlen=RECENT)
-        self._spent: dict[str, deque[float]] = {}
+        self._spent: dict[str, deque[float]] = {}  # STAGES
 
     @property
     def frames(self) -> int:
@@ -59,7 +60,8 @@ class Pace:
         seconds = self._last - self._first
         return {"frames": self.frames, "dropped": self.dropped, "outcomes": dict(self.outcomes),
                 "frames_per_second": round((self.frames - 1) / seconds, 2) if seconds > 0 else None,
-                "latency_ms": _spread(self._delays), "stages_ms": {k: _spread(v) for k, v in self._spent.items()}}
+                "latency_ms": _spread(self._delays),
+                "stages_ms": {stage: _spread(self._spent[stage]) for stage in STAGES if stage in self._spent}}
 
 
 def play(frames: Frames, live: Live, pace: Pace, *, drop: bool, paced: bool) -> Iterator[Shown]:
