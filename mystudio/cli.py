@@ -8,7 +8,7 @@ import warnings
 import click
 
 from mystudio import __version__
-from mystudio.commands import about, actors, avatar, bench, edit, stages, training, verify  # noqa: F401 (training)
+from mystudio.commands import about, actors, avatar, bench, edit, live, stages, training, verify  # noqa: F401
 from mystudio.commands.terminal import DEBUG, StudioGroup
 
 
@@ -26,6 +26,7 @@ def cli(ctx: click.Context):
     $ mystudio edit hello.take -o smiling.take --set smile=1.0
     $ mystudio render smiling.take -o hello.mp4
     $ mystudio evaluate smiling.take -o hello.report
+    $ mystudio live me.avatar                                the avatar follows the camera
 
     Everything stays on this machine. Each command explains itself with --help.
     """
@@ -36,8 +37,8 @@ def cli(ctx: click.Context):
 
 
 for command in (stages.scan, stages.personalize, stages.reenact, edit.edit, stages.render, stages.evaluate,
-                verify.verify, avatar.avatar, about.demo, about.doctor, about.recipe, about.base, actors.actors,
-                bench.bench):  # training adds to about.base
+                live.live, verify.verify, avatar.avatar, about.demo, about.doctor, about.recipe, about.base,
+                actors.actors, bench.bench):  # training adds to about.base
     cli.add_command(command)
 
 

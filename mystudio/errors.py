@@ -59,3 +59,7 @@ class NotConfirmed(StudioError):
 
 class OutputFailed(StudioError):
     """A result could not be written (disk full, no permission); what existed before is whole."""
+
+
+class NoDisplay(StudioError):
+    """A window was asked for and there is no screen to show it on."""

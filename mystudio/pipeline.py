@@ -6,21 +6,32 @@ one. A stage whose inputs and settings are unchanged does nothing, and one that 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from typing import Literal
+
+import numpy as np
 
 from mystudio import bases, edit, engines, evaluate, perform, provenance, render
 from mystudio.artifacts import load, save
 from mystudio.device import choose
+from mystudio.live import Live, Shown
 from mystudio.manifest import Folder, digest, open_folder
 from mystudio.recipe import Recipe
+from mystudio.stream import Frames, Pace, play
 from mystudio.types import Avatar, Edit, Performance, Progress, Take, silent
 from mystudio.workspace import product, stage, write_bytes
-from selfscan import coverage
+from selfscan import camera, coverage, video
 from selfscan.scan import make_consent, scan
 from selfscan.types import Scan
+
+CAMERA_RATE = 30.0  # frames a second, about: times are exact whatever it is
+Wish = Literal["", "stop", "neutral"]  # of who watches a live avatar
 
 
 def run_scan(video: Path, out: Path, consent: str, recipe: Recipe, progress: Progress = silent, *,
@@ -68,6 +79,40 @@ def run_reenact(avatar_path: Path, video: Path, out: Path, recipe: Recipe, progr
             save(engines.named(avatar.engine).reenact(avatar, load(performance_path, Performance), recipe, progress,
                                                       job.journal(), choose(device)), job)
     return out
+
+
+def run_live(avatar_path: Path, source: Path | int, recipe: Recipe, show: Callable[[Shown], Wish] = lambda _: "",
+             progress: Progress = silent, *, out: Path | None = None, drop: bool | None = None,
+             seconds: float = math.inf, device: str = "auto") -> dict:
+    """An avatar follows a camera (its number) or a clip as if it were one.
+
+    Args:
+        show: gets every picture; may wish to stop, or to look for the driver's neutral face anew.
+        out: mp4 of what was shown. drop: leave out frames that come too fast; None = unless a clip is recorded.
+        seconds: of the source.
+    Returns: frames, outcomes, frames a second, delay and time a stage (``stream.Pace.summary``).
+    """
+    clip = source if isinstance(source, Path) else None
+    info = video.probe(clip) if clip else None
+    drop = (clip is None or out is None) if drop is None else drop
+    who = provenance.identity(recipe.provenance) if out else None
+    avatar = load(avatar_path, Avatar)
+    live = Live(avatar, recipe.retarget, recipe.live, recipe.reenact.match, choose(device))
+    pace, frames = Pace(), _until(video.read(clip) if clip else camera.read(source), seconds)
+    with closing(live), closing(play(frames, live, pace, drop=drop, paced=drop and clip is not None)) as stream:
+        shown = _shown(stream, live, show)
+        if clip and not drop:
+            shown = _told(shown, math.ceil(min(seconds, info.duration) * info.fps), progress)
+        if out is None:
+            deque(shown, maxlen=0)
+            return pace.summary()
+        inputs = {"avatar": avatar_path} | ({"video": clip} if clip else {})
+        with product(out, inputs, {"live": recipe.live, "provenance": recipe.provenance}, force=True):
+            claim = provenance.Claim("live", digest(avatar_path), avatar.consent.fictional,
+                                     digest(clip) if clip else None)
+            render.record(out, shown, info.fps if info else CAMERA_RATE, clip, recipe.render.crf,
+                          provenance.finisher(out, claim, who) if who else None)
+    return pace.summary()
 
 
 def run_edit(take_path: Path, out: Path, edits: Sequence[Edit], *, directions: Path | None = None,
@@ -148,6 +193,31 @@ def sheet_png(avatar: Avatar, take: Take | None = None) -> bytes:
     import cv2
 
     return cv2.imencode(".png", edit.sheet(avatar, take)[..., ::-1])[1].tobytes()
+
+
+def _until(frames: Frames, seconds: float) -> Frames:
+    with closing(frames):
+        for timed in frames:
+            if timed[0] >= seconds:
+                return
+            yield timed
+
+
+def _shown(stream: Iterator[Shown], live: Live, show: Callable[[Shown], Wish]) -> Iterator[tuple[float, np.ndarray]]:
+    for shown in stream:
+        wish = show(shown)
+        if wish == "neutral":
+            live.forget()
+        yield shown.time, shown.picture
+        if wish == "stop":
+            return
+
+
+def _told(stream: Iterator[tuple[float, np.ndarray]], total: int, progress: Progress
+          ) -> Iterator[tuple[float, np.ndarray]]:
+    for count, timed in enumerate(stream, start=1):
+        yield timed
+        progress("live", count, max(count, total))
 
 
 def _on(avatar: Avatar, device: str) -> Avatar:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from mystudio.engines.personal.solve import SolveSettings
     from mystudio.engines.personal.tune import TuneSettings
     from mystudio.invert import InvertSettings
+    from mystudio.live import LiveSettings
     from mystudio.provenance import ProvenanceSettings
     from mystudio.render import RenderSettings
     from mystudio.retarget import RetargetSettings
@@ -48,6 +49,7 @@ STAGES = {
     "reenact": "mystudio.engines.personal.solve:SolveSettings",
     "render": "mystudio.render:RenderSettings",
     "provenance": "mystudio.provenance:ProvenanceSettings",
+    "live": "mystudio.live:LiveSettings",
 }
 FOLDER = Path(__file__).parent / "recipes"
 DEFAULT = "default"
@@ -68,6 +70,7 @@ class Recipe:
     reenact: SolveSettings
     render: RenderSettings
     provenance: ProvenanceSettings
+    live: LiveSettings
 
     def show(self) -> str:
         """Return the recipe as TOML, every key with its meaning as a comment."""

@@ -150,6 +150,21 @@ def render(
     return Path(out_path)
 
 
+def record(
+    out_path: Path, timed: Iterator[tuple[float, np.ndarray]], rate: float, sound: Path | None, crf: int,
+    finish: Callable[[Path], None] | None = None,
+) -> None:
+    """Write a live stream of times and pictures as an mp4, all or nothing (``selfscan.video.record``).
+
+    Raises:
+        OutputFailed: disk full, no permission; an existing target is untouched.
+    """
+    try:
+        video.record(out_path, timed, rate, sound, crf, finish)
+    except OSError as error:
+        raise OutputFailed(str(error)) from error
+
+
 def driver_frames(performance: Performance) -> Iterator[np.ndarray]:
     """Frames [H, W, 3] uint8 of the driving clip, exactly as many as were measured.
 

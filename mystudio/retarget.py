@@ -196,7 +196,7 @@ def retarget(performance: Performance, neutral: Tensor, statistics: dict[str, Te
     marks = torch.as_tensor(seen.landmarks, dtype=torch.float32)
     if driver_neutral is None:
         driver_neutral = neutral_face(seen.landmarks, usable)
-    seen_neutral = neutral
+    change, wanted = change_and_measures(marks, neutral, driver_neutral, settings)
     if settings.neutral == "frontal":
         neutral, driver_neutral = frontal(neutral), frontal(driver_neutral)
     shape = dict(part_offsets=settings.part_offsets, depth=settings.depth)
@@ -210,13 +210,26 @@ def retarget(performance: Performance, neutral: Tensor, statistics: dict[str, Te
         weights[1::2] = 0
     mouth, mouth_mask, irises, iris_mask = patches.targets(performance.mouth, performance.irises, marks, statistics,
                                                            torch.as_tensor(usable))
-    change = relative_motion(marks, driver_neutral) + relative_motion(neutral, seen_neutral)
-    if settings.motion == "absolute":  # the driver's shape itself is the aim: its change from the avatar's neutral face
-        change = change + relative_motion(driver_neutral, torch.zeros_like(neutral), driver_neutral)
-        change = change - relative_motion(neutral, torch.zeros_like(neutral), neutral)
     change = torch.as_tensor(smooth_over_time(change.numpy(), settings.smooth, usable))
-    faces = measures(torch.stack([neutral, driver_neutral]))
-    wanted = wanted_measures(measures(marks), faces[0], faces[1], settings.motion)
     wanted = torch.as_tensor(smooth_over_time(wanted.numpy(), settings.smooth, usable))
     return Motion(target, weights, change, mouth, mouth_mask, irises, iris_mask,
                   torch.as_tensor(usable), torch.as_tensor(seen.track.times), wanted)
+
+
+def change_and_measures(landmarks: Tensor, neutral: Tensor, driver_neutral: Tensor, settings: RetargetSettings
+                        ) -> tuple[Tensor, Tensor]:
+    """What the regressor and ``expression`` need of a driver, frame by frame.
+
+    Args:
+        landmarks: [T, 478, 3] of the driver. neutral, driver_neutral: [478, 3] of the avatar and the driver, in crops.
+    Returns: change from the neutral face [T, 66, 3] (``relative_motion``), expression in the avatar's measure [T, M].
+    """
+    seen_neutral = neutral
+    if settings.neutral == "frontal":
+        neutral, driver_neutral = frontal(neutral), frontal(driver_neutral)
+    change = relative_motion(landmarks, driver_neutral) + relative_motion(neutral, seen_neutral)
+    if settings.motion == "absolute":  # the driver's shape itself is the aim: its change from the avatar's neutral face
+        change = change + relative_motion(driver_neutral, torch.zeros_like(neutral), driver_neutral)
+        change = change - relative_motion(neutral, torch.zeros_like(neutral), neutral)
+    faces = measures(torch.stack([neutral, driver_neutral]))
+    return change, wanted_measures(measures(landmarks), faces[0], faces[1], settings.motion)

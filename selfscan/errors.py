@@ -13,6 +13,10 @@ class VideoTooLarge(SelfscanError):
     """The video exceeds the limits that are checked before decoding."""
 
 
+class NoCamera(SelfscanError):
+    """There is no camera, or it gives no picture."""
+
+
 class NoFaceFound(SelfscanError):
     """No face was found in (enough of) the clip."""
 

@@ -1,9 +1,12 @@
-"""The two passes behind ``video.write``: encode pictures, then join them with the sound."""
+"""Writing a video in two passes, all or nothing: encode pictures, then join them with the sound."""
 
 from __future__ import annotations
 
+import errno
 import heapq
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -22,35 +25,85 @@ def origin(container) -> float:
     return (container.start_time or 0) / av.time_base if broadcast else 0.0
 
 
-def encode(path: Path, frames: Iterable[np.ndarray], times: np.ndarray, crf: float) -> int:
+def record(
+    path: str | Path,
+    timed: Iterable[tuple[float, np.ndarray]],
+    rate: float,
+    audio_from: str | Path | None = None,
+    crf: float = 18,
+    finish: Callable[[Path], None] | None = None,
+) -> int:
+    """Write an H.264 mp4 from a stream whose length nobody knows yet; see ``video.write``.
+
+    Args:
+        path: target .mp4.
+        timed: pairs of time in s (not negative, strictly increasing) and image [H, W, 3] uint8 RGB, all of one size.
+        rate: frames a second, about; the times are exact whatever it is.
+        audio_from: clip whose sound is copied.
+        crf: x264 quality.
+        finish: told the path of the whole temporary file before it gets the target's name; may change the file.
+    Returns:
+        Number of frames written.
+    Raises:
+        OSError: disk full, no permission, ...; an existing target is untouched and temporary files are gone.
+        ValueError: no frames, other sizes, or times that do not increase.
+    """
+    path = Path(path)
+    part, whole = path.with_name(f"{path.stem}.part.mp4"), path.with_name(f"{path.stem}.mux.part.mp4")
+    try:
+        times = encode(part, timed, rate, crf)
+        join(part, whole, times, audio_from)
+        if finish is not None:
+            finish(whole)
+        with open(whole, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(whole, path)
+    except (OSError, av.FFmpegError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise OSError(
+            getattr(error, "errno", None) or errno.EIO,
+            f"the video could not be written ({reason}); free some space or choose another folder",
+            str(path),
+        ) from error
+    finally:
+        for leftover in (part, whole):
+            with suppress(OSError):  # the folder itself is gone or closed: the first error says why
+                leftover.unlink(missing_ok=True)
+    return len(times)
+
+
+def encode(path: Path, timed: Iterable[tuple[float, np.ndarray]], rate: float, crf: float) -> np.ndarray:
     """Encode frames into a fragmented mp4, which stays playable if the program is killed.
 
     Args:
         path: file to write.
-        frames: images [H, W, 3] uint8 RGB.
-        times: [T] s.
+        timed: pairs of time in s and image [H, W, 3] uint8 RGB.
+        rate: frames a second, about.
         crf: x264 quality.
     Returns:
-        Number of frames, equal to T.
+        times [T] s.
     Raises:
-        ValueError: the frames differ in size or number from what was promised.
+        ValueError: no frames, another size, or a time that is not later than the last.
     """
     options = {"movflags": "frag_keyframe+delay_moov"}
+    stream, shape, times = None, None, []
     with av.open(f"file:{path}", "w", format="mp4", options=options) as container:
-        stream, shape, count = None, None, 0
-        for count, frame in enumerate(frames, start=1):
+        for time, frame in timed:
             if stream is None:
-                shape, stream = frame.shape, _video_stream(container, frame.shape, times, crf)
-            if frame.shape != shape or frame.dtype != np.uint8 or count > len(times):
+                shape, stream = frame.shape, _video_stream(container, frame.shape, rate, crf)
+            if frame.shape != shape or frame.dtype != np.uint8:
                 raise ValueError(
-                    f"frames: expected {len(times)} uint8 images of shape {shape}, got {frame.dtype} {frame.shape} "
-                    f"as number {count}"
+                    f"frames: expected uint8 images of shape {shape}, got {frame.dtype} {frame.shape} as number "
+                    f"{len(times) + 1}"
                 )
-            container.mux(stream.encode(_yuv(frame, times[count - 1])))
-        if count != len(times):
-            raise ValueError(f"frames: expected {len(times)}, one a time stamp, got {count}")
+            if not (times[-1] if times else -TIME_BASE) < time < np.inf:
+                raise ValueError(f"times: expected a time after {times[-1:]} s, got {time} s")
+            container.mux(stream.encode(_yuv(frame, time)))
+            times.append(time)
+        if stream is None:
+            raise ValueError("frames: expected at least one, got none")
         container.mux(stream.encode(None))
-    return count
+    return np.array(times)
 
 
 def join(pictures: Path, path: Path, times: np.ndarray, sound: str | Path | None) -> None:
@@ -79,8 +132,7 @@ def _interleave(out, *streams: Iterator) -> None:
         out.mux(packet)
 
 
-def _video_stream(container, shape: tuple[int, ...], times: np.ndarray, crf: float):
-    rate = 1 / float(np.median(np.diff(times))) if len(times) > 1 else 25.0
+def _video_stream(container, shape: tuple[int, ...], rate: float, crf: float):
     rate = Fraction(min(rate, 240.0)).limit_denominator(1001)
     stream = container.add_stream("libx264", rate=rate, options={"crf": str(crf), "g": str(max(1, round(2 * rate)))})
     stream.height, stream.width = (n + n % 2 for n in shape[:2])

@@ -49,7 +49,7 @@ def observe(
     mesh = load_facemesh()
     for start, images in _batches(_crops(path, alignment.crop_from_frame, size)):
         part = slice(start, start + len(images))
-        landmarks[part], presence[part] = _measure(mesh, images)
+        landmarks[part], presence[part] = measure(mesh, images)
         progress("measure", part.stop, len(face))
     presence[~face.valid] = 0
     fill_gaps(landmarks, face.valid)
@@ -93,7 +93,15 @@ def _batches(crops: Iterator[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.
         yield index + 1 - len(images), np.stack(images)
 
 
-def _measure(mesh: FaceMesh, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def measure(mesh: FaceMesh, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Landmarks of aligned crops, in the region that also looks at generated images.
+
+    Args:
+        mesh: the network.
+        images: [N, size, size, 3] uint8 RGB.
+    Returns:
+        landmarks [N, 478, 3] in crops, presence [N] in 0..1.
+    """
     batch = torch.from_numpy(images).permute(0, 3, 1, 2).to(next(mesh.buffers())).div(127.5).sub(1)
     with torch.no_grad():
         landmarks, presence = crop_landmarks(mesh, batch)

@@ -26,7 +26,7 @@ MAX_FACES = 4  # followed at once
 MIN_FRAMES = 3  # shorter sightings are not joined to the chosen face
 MESH = slice(0, 468)  # all points but the irises
 
-_Sighting = tuple[np.ndarray, float]  # landmarks [478, 3] px, presence
+Sighting = tuple[np.ndarray, float]  # landmarks [478, 3] px, presence
 
 
 def track(path: str | Path, progress: Progress = silent, second_face_stops: bool = False) -> FaceTrack:
@@ -45,20 +45,22 @@ def track(path: str | Path, progress: Progress = silent, second_face_stops: bool
     """
     total = video.probe(path).frames_estimate
     times, size, follower = [], (0, 0), Follower()
+    faces: dict[int, dict[int, Sighting]] = {}  # number of a face -> frame -> sighting
     try:
         for time, frame in video.read(path):
-            follower.step(frame)
+            for number, sighting in follower.step(frame).items():
+                faces.setdefault(number, {})[len(times)] = sighting
             times.append(time)
             size = (frame.shape[1], frame.shape[0])
             progress("track", len(times), max(total, len(times)))
     finally:
         follower.close()
-    if not follower.faces:
+    if not faces:
         raise NoFaceFound(
             f"{path}: expected a face, found none in {len(times)} frames; use a clip in good light whose face is "
             f"upright and at least 4 % of the picture's width"
         )
-    result = _face_track(follower.faces, np.array(times), size)
+    result = _face_track(list(faces.values()), np.array(times), size)
     if second_face_stops:
         _refuse_second_face(path, result)
     return result
@@ -71,16 +73,22 @@ class Follower:
     """
 
     def __init__(self, mesh: FaceMesh | None = None):
-        self.faces: list[dict[int, _Sighting]] = []  # one dict a face: frame -> sighting
-        self._live: list[dict[int, _Sighting]] = []
-        self._mesh, self._detector, self._index = mesh or load_facemesh(), Detector(), 0
+        self._live: dict[int, Sighting] = {}  # number of a face -> where it was seen last, one frame ago
+        self._mesh, self._detector, self._index, self._born = mesh or load_facemesh(), Detector(), 0, 0
 
-    def step(self, frame: np.ndarray) -> None:
-        """Take the next frame [H, W, 3] uint8 RGB."""
+    def step(self, frame: np.ndarray) -> dict[int, Sighting]:
+        """Find the faces of the next frame.
+
+        Args:
+            frame: [H, W, 3] uint8 RGB.
+        Returns:
+            Number -> landmarks and presence; a face keeps its number until it is lost.
+        """
         self._follow(frame)
         if not self._live or self._index % DETECT_EVERY == 0:
             self._look(frame)
         self._index += 1
+        return dict(self._live)
 
     def close(self) -> None:
         """Free the detector."""
@@ -89,40 +97,34 @@ class Follower:
     def _follow(self, frame: np.ndarray) -> None:
         if not self._live:
             return
-        before = [face[self._index - 1][0] for face in self._live]
-        sightings = _measure(self._mesh, frame, [_region_of_landmarks(points) for points in before])
-        kept = []
-        for face, last, sighting in zip(self._live, before, sightings):
-            same_size = 0.5 < _width(sighting[0]) / _width(last) < 2
-            if sighting[1] >= MIN_PRESENCE and same_size and not self._taken(kept, sighting[0]):
-                face[self._index] = sighting
-                kept.append(face)
-        self._live = kept
+        before, self._live = self._live, {}
+        sightings = _measure(self._mesh, frame, [_region_of_landmarks(points) for points, _ in before.values()])
+        for (number, (last, _)), sighting in zip(before.items(), sightings):
+            same_size = 0.5 < face_width(sighting[0]) / face_width(last) < 2
+            if sighting[1] >= MIN_PRESENCE and same_size and not self._taken(sighting[0]):
+                self._live[number] = sighting
 
     def _look(self, frame: np.ndarray) -> None:
         found = self._detector(frame)
-        widest = max([_width(face[self._index][0]) for face in self._live] + [d.width for d in found], default=0)
+        widest = max([face_width(points) for points, _ in self._live.values()] + [d.width for d in found], default=0)
         for detection in found:
             if len(self._live) >= MAX_FACES or detection.width < FOLLOW_SHARE * widest:
                 return
-            if self._near(detection):
+            if any(detection.is_near(_centre(points)) for points, _ in self._live.values()):
                 continue
             points, _ = _measure(self._mesh, frame, [_region_of_detection(detection)])[0]
             sighting = _measure(self._mesh, frame, [_region_of_landmarks(points)])[0]
-            if sighting[1] >= MIN_PRESENCE and not self._taken(self._live, sighting[0]):
-                self.faces.append({self._index: sighting})
-                self._live.append(self.faces[-1])
+            if sighting[1] >= MIN_PRESENCE and not self._taken(sighting[0]):
+                self._live[self._born] = sighting
+                self._born += 1
 
-    def _near(self, detection: Detection) -> bool:
-        return any(detection.is_near(_centre(face[self._index][0])) for face in self._live)
-
-    def _taken(self, faces: list[dict[int, _Sighting]], points: np.ndarray) -> bool:
+    def _taken(self, points: np.ndarray) -> bool:
         """Whether one of the faces already is where these points are."""
-        centres = [_centre(face[self._index][0]) for face in faces]
-        return any(np.linalg.norm(centre - _centre(points)) < SAME_FACE * _width(points) for centre in centres)
+        centres = [_centre(others) for others, _ in self._live.values()]
+        return any(np.linalg.norm(centre - _centre(points)) < SAME_FACE * face_width(points) for centre in centres)
 
 
-def _face_track(faces: list[dict[int, _Sighting]], times: np.ndarray, size: tuple[int, int]) -> FaceTrack:
+def _face_track(faces: list[dict[int, Sighting]], times: np.ndarray, size: tuple[int, int]) -> FaceTrack:
     chosen = _chosen(faces, size)
     count = len(times)
     score, valid = np.zeros(count, np.float32), np.zeros(count, bool)
@@ -134,29 +136,32 @@ def _face_track(faces: list[dict[int, _Sighting]], times: np.ndarray, size: tupl
     for face in faces:
         for index, (points, _) in face.items():
             other = index not in chosen or chosen[index][0] is not points
-            second[index] |= other and _width(points) >= SECOND_SHARE * _width(landmarks[index])
+            second[index] |= other and face_width(points) >= SECOND_SHARE * face_width(landmarks[index])
     return FaceTrack(landmarks, head_pose(landmarks), score, valid, times, size, second)
 
 
-def _chosen(faces: list[dict[int, _Sighting]], size: tuple[int, int]) -> dict[int, _Sighting]:
+def _chosen(faces: list[dict[int, Sighting]], size: tuple[int, int]) -> dict[int, Sighting]:
     """The face that is widest and most central over the clip, with its sightings before and after gaps."""
     ranked = sorted(faces, key=lambda face: -_weight(face, size))
     chosen = dict(ranked[0])
-    width = np.median([_width(points) for points, _ in chosen.values()])
+    width = np.median([face_width(points) for points, _ in chosen.values()])
     for face in ranked[1:]:
-        ratio = np.median([_width(points) for points, _ in face.values()]) / width
+        ratio = np.median([face_width(points) for points, _ in face.values()]) / width
         if len(face) >= MIN_FRAMES and 0.5 < ratio < 2 and not chosen.keys() & face.keys():
             chosen |= face
     return chosen
 
 
-def _weight(face: dict[int, _Sighting], size: tuple[int, int]) -> float:
+def _weight(face: dict[int, Sighting], size: tuple[int, int]) -> float:
+    return sum(prominence(sighting, size) for sighting in face.values())
+
+
+def prominence(sighting: Sighting, size: tuple[int, int]) -> float:
+    """How wide, sure and central a face is in a frame of ``size`` (width, height) px; more is more prominent."""
+    points, presence = sighting
     middle = np.array(size) / 2
-    total = 0.0
-    for points, presence in face.values():
-        off = np.linalg.norm(_centre(points) - middle) / np.linalg.norm(middle)
-        total += presence * _width(points) * (1 - 0.5 * min(off, 1))
-    return total
+    off = np.linalg.norm(_centre(points) - middle) / np.linalg.norm(middle)
+    return presence * face_width(points) * (1 - 0.5 * min(off, 1))
 
 
 def fill_gaps(values: np.ndarray, valid: np.ndarray) -> None:
@@ -185,7 +190,7 @@ def _refuse_second_face(path: str | Path, result: FaceTrack) -> None:
             )
 
 
-def _measure(mesh: FaceMesh, frame: np.ndarray, regions: list[np.ndarray]) -> list[_Sighting]:
+def _measure(mesh: FaceMesh, frame: np.ndarray, regions: list[np.ndarray]) -> list[Sighting]:
     pixels = np.stack([align.crop(frame, region, INPUT_SIZE) for region in regions])
     batch = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(next(mesh.buffers())).div(255)
     with torch.no_grad():
@@ -212,7 +217,8 @@ def _region(centre: np.ndarray, side: float, angle: float) -> np.ndarray:
     return align.similarity(np.array(scale), np.array(-angle), np.asarray(centre), INPUT_SIZE)
 
 
-def _width(points: np.ndarray) -> float:
+def face_width(points: np.ndarray) -> float:
+    """Width of a face's landmarks [478, 3], irises aside."""
     x = points[MESH, 0]
     return float(x.max() - x.min())
 

@@ -5,12 +5,10 @@ Reading streams frame by frame in constant memory. Writing is all or nothing: th
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -20,6 +18,8 @@ import numpy as np
 
 from selfscan import mux
 from selfscan.errors import UnreadableVideo, VideoTooLarge
+
+record = mux.record  # like write, for a stream whose length nobody knows yet
 
 #: demuxers that hold videos; playlists and network formats are left out on purpose, they open other files
 VIDEO_FORMATS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,flv,asf,ogg,mxf,gif,ivf,dv,nut"
@@ -134,29 +134,21 @@ def write(
         OSError: disk full, no permission, ...; an existing target is untouched and temporary files are gone.
         ValueError: no frames, other sizes, or times that do not fit the frames.
     """
-    path, times = Path(path), np.asarray(times, np.float64)
+    times = np.asarray(times, np.float64)
     if len(times) == 0 or not np.isfinite(times).all() or (np.diff(times) <= 0).any() or times[0] < 0:
         raise ValueError("times: expected at least one time stamp, not negative and strictly increasing")
-    part, whole = path.with_name(f"{path.stem}.part.mp4"), path.with_name(f"{path.stem}.mux.part.mp4")
-    try:
-        count = mux.encode(part, frames, times, crf)
-        mux.join(part, whole, times, audio_from)
-        if finish is not None:
-            finish(whole)
-        with open(whole, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(whole, path)
-    except (OSError, av.FFmpegError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise OSError(
-            getattr(error, "errno", None) or errno.EIO,
-            f"the video could not be written ({reason}); free some space or choose another folder",
-            str(path),
-        ) from error
-    finally:
-        for leftover in (part, whole):
-            _remove(leftover)
-    return count
+    rate = 1 / float(np.median(np.diff(times))) if len(times) > 1 else 25.0
+    return record(path, _stamped(frames, times), rate, audio_from, crf, finish)
+
+
+def _stamped(frames: Iterable[np.ndarray], times: np.ndarray) -> Iterator[tuple[float, np.ndarray]]:
+    count = 0
+    for count, frame in enumerate(frames, start=1):
+        if count > len(times):
+            break
+        yield times[count - 1], frame
+    if count != len(times):
+        raise ValueError(f"frames: expected {len(times)}, one a time stamp, got {count}")
 
 
 @contextmanager
@@ -299,8 +291,3 @@ def _upright_rgb(frame, size: tuple[int, int]) -> np.ndarray:
     rgb = rgb[::-1] if up_down else rgb
     rgb = rgb[:, ::-1] if left_right else rgb
     return np.ascontiguousarray(rgb)
-
-
-def _remove(path: Path) -> None:
-    with suppress(OSError):  # the folder itself is gone or closed: the first error says why
-        path.unlink(missing_ok=True)

@@ -5,7 +5,11 @@ import pytest
 import torch
 
 from mystudio.engines.personal import expression
-from mystudio.engines.personal.expression import towards
+from mystudio.engines.personal.expression import Ties
+
+
+def towards(codes, wanted, known, shown, held):
+    return Ties.of(known, shown, held).move(codes, wanted)
 
 
 @pytest.fixture(scope="module")

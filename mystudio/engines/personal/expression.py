@@ -7,9 +7,12 @@ and leaves the pose, follows in closed form.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
+from mystudio.engines.personal.regress import Regressor
 from mystudio.latents import AnchorSpace
 from mystudio.retarget import measures
 from selfscan.headpose import euler, head_pose
@@ -19,34 +22,58 @@ POSE = 3.0  # weight of leaving the pose, in the same unit
 BEYOND = 0.1  # standard deviations that an expression may leave the scan's range by
 
 
-def match(codes: Tensor, wanted: Tensor, space: AnchorSpace, scan_landmarks: Tensor) -> Tensor:
-    """Move codes so that they show the wanted expression, as far as the scan's own codes can tell.
+class StartCodes:
+    """What the driver does -> codes, without any search: the regressor's, moved to the driver's expression.
 
     Args:
-        codes: [T, K]. wanted: [T, M] (``Motion.measures``). space: the avatar's anchors.
-        scan_landmarks: [N, 478, 3] of the scan images, in the anchors' order.
-    Returns: [T, K].
+        regressor: the avatar's. space: its anchors. scan_landmarks: [N, 478, 3] of the scan images, in the anchors'
+            order. match: 0..1, share of the step to the expression that is made.
     """
-    shown, turned = measures(scan_landmarks), torch.as_tensor(euler(head_pose(scan_landmarks.numpy()))).to(codes)
-    return towards(codes, wanted, space.codes, shown, turned)
+
+    def __init__(self, regressor: Regressor, space: AnchorSpace, scan_landmarks: Tensor, match: float):
+        self._regressor, self._match = regressor, match
+        self._ties = Ties.of_scan(space, scan_landmarks) if match else None
+
+    def __call__(self, change: Tensor, wanted: Tensor | None) -> Tensor:
+        """Codes [T, K] for relative motion [T, 66, 3] and expression [T, M] (``Motion.change``, ``.measures``)."""
+        codes = self._regressor.code(change)
+        if self._ties is None or wanted is None:
+            return codes
+        return codes.lerp(self._ties.move(codes, wanted), self._match)
 
 
-def towards(codes: Tensor, wanted: Tensor, known: Tensor, shown: Tensor, held: Tensor) -> Tensor:
-    """The shortest step to the wanted values of linear functions of the code, others held.
+@dataclass(frozen=True)
+class Ties:
+    """How linear functions of the code are tied to it: what is to change, with its range, and what is held."""
 
-    Args:
-        codes: [T, K]; wanted: [T, M]. known: [N, K] codes with their values: shown [N, M], which are to change,
-            held [N, P], which are not.
-    Returns: [T, K]; wanted values beyond the known range are cut to it.
-    """
-    slope, offset = _fit(known, shown)
-    still, _ = _fit(known, held)
-    unit, turn = shown.std(0).clamp_min(1e-6), held.std(0).clamp_min(1e-6)
-    low, high = shown.amin(0) - BEYOND * unit, shown.amax(0) + BEYOND * unit
-    gap = (torch.minimum(torch.maximum(wanted, low), high) - codes @ slope - offset) / unit
-    gap = torch.cat([gap, gap.new_zeros(len(gap), held.shape[1])], 1)
-    maps = torch.cat([slope / unit, POSE * still / turn], 1)  # [K, M + P]
-    return codes + gap @ torch.linalg.solve(maps.t() @ maps + RIDGE * torch.eye(maps.shape[1]), maps.t())
+    slope: Tensor  # [K, M] of what is to change
+    offset: Tensor  # [M]
+    unit: Tensor  # [M] standard deviation over the known codes
+    low: Tensor  # [M] the known range
+    high: Tensor  # [M]
+    step: Tensor  # [M + P, K] shortest step for a miss of one standard deviation
+
+    @classmethod
+    def of(cls, known: Tensor, shown: Tensor, held: Tensor) -> Ties:
+        """Learn from known codes [N, K] with what is to change, shown [N, M], and what is not, held [N, P]."""
+        slope, offset = _fit(known, shown)
+        still, _ = _fit(known, held)
+        unit, turn = shown.std(0).clamp_min(1e-6), held.std(0).clamp_min(1e-6)
+        low, high = shown.amin(0) - BEYOND * unit, shown.amax(0) + BEYOND * unit
+        maps = torch.cat([slope / unit, POSE * still / turn], 1)  # [K, M + P]
+        step = torch.linalg.solve(maps.t() @ maps + RIDGE * torch.eye(maps.shape[1]), maps.t())
+        return cls(slope, offset, unit, low, high, step)
+
+    @classmethod
+    def of_scan(cls, space: AnchorSpace, scan_landmarks: Tensor) -> Ties:
+        """Expression is to change, the pose is held; known are the anchors with their images' landmarks [N, 478, 3]."""
+        turned = torch.as_tensor(euler(head_pose(scan_landmarks.numpy()))).to(space.codes)
+        return cls.of(space.codes, measures(scan_landmarks), turned)
+
+    def move(self, codes: Tensor, wanted: Tensor) -> Tensor:
+        """Codes [T, K] by the shortest step to the wanted values [T, M], which are cut to the known range."""
+        gap = (torch.minimum(torch.maximum(wanted, self.low), self.high) - codes @ self.slope - self.offset) / self.unit
+        return codes + torch.cat([gap, gap.new_zeros(len(gap), len(self.step) - gap.shape[1])], 1) @ self.step
 
 
 def _fit(known: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mystudio.engines.personal import expression
+from mystudio.engines.personal.expression import StartCodes
 from mystudio.engines.personal.measure import Measured, Weights, measure
 from mystudio.engines.personal.regress import Regressor
 from mystudio.latents import AnchorSpace
@@ -100,11 +100,8 @@ def solve(avatar: Avatar, motion: Motion, shape: RetargetSettings = RetargetSett
     from mystudio.engines.personal import adam, gauss_newton
 
     run = {"adam": adam.solve_window, "gauss-newton": gauss_newton.solve_window}[settings.method]
-    regressor = Regressor.load(avatar.regressor)
-    space = anchor_space(avatar)
-    start = regressor.code(motion.change)
-    if settings.match and motion.measures is not None:
-        start = start.lerp(expression.match(start, motion.measures, space, avatar.anchor_keypoints), settings.match)
+    regressor, space = Regressor.load(avatar.regressor), anchor_space(avatar)
+    start = StartCodes(regressor, space, avatar.anchor_keypoints, settings.match)(motion.change, motion.measures)
     start = _fill(start, motion.valid)
     mesh = load_facemesh(device=next(avatar.generator.parameters()).device)
     problem = Problem(avatar.generator, mesh, space, regressor, motion, shape, settings, start, _linked(motion.times))

@@ -1,0 +1,113 @@
+"""live AVATAR: the avatar follows a camera."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from mystudio.commands.options import (
+    Command,
+    common,
+    device_option,
+    existing,
+    marked,
+    provenance_options,
+    recipe_options,
+)
+from mystudio.commands.terminal import answer, can_resume, progress
+
+
+@click.command(cls=Command, short_help="Avatar + camera -> the avatar follows, at once.")
+@existing("AVATAR")
+@click.option("--driver", default="0", show_default=True, metavar="N|VIDEO",
+              help="Number of the camera, or a video file that is played as if it were one.")
+@click.option("-o", "--out", "out", type=click.Path(path_type=Path), metavar="OUT.mp4",
+              help="Record what is shown, with the driver's time stamps (and sound, of a file).")
+@click.option("--window/--no-window", default=None,
+              help="Show a window, or none; if not said, one where there is a screen. Keys: q ends, n says that the "
+                   "face is at rest now.")
+@click.option("--drop/--no-drop", default=None,
+              help="Leave out frames that come too fast, or take every one and be late; if not said, every frame of a "
+                   "file that is recorded, and only then.")
+@click.option("--seconds", type=click.FloatRange(0, min_open=True), default=float("inf"), metavar="S",
+              help="End after this long.")
+@provenance_options
+@recipe_options
+@device_option
+@common
+def live(avatar, driver, out, window, drop, seconds, sign_key, sign_cert, no_provenance, recipe, options, device):
+    """Let an avatar follow a camera, beside the driver, without delay.
+
+    Nothing is solved: codes come from the avatar's regressor alone. Look into the camera with a face at rest for the
+    first second. Ctrl-C ends a camera's recording and keeps it; a file's recording is written whole or not at all.
+
+    $ mystudio live me.avatar
+    $ mystudio live me.avatar --driver driver.mp4 -o live.mp4 --no-window
+    """
+    from mystudio.pipeline import run_live
+    from mystudio.recipe import resolve
+    from mystudio.window import Window, display_is_missing
+
+    settings = marked(resolve(recipe, options), sign_key, sign_cert, no_provenance)
+    source = int(driver) if driver.isdecimal() else Path(driver)
+    if window is None:
+        window = out is None or not display_is_missing()
+    view = Window() if window else None
+    if isinstance(source, Path):
+        can_resume(f"{out} is as it was before" if out else "nothing was recorded")
+    with _stop_on_ctrl_c(isinstance(source, int)) as stop:
+        try:
+            told = run_live(avatar, source, settings, lambda shown: _watch(shown, view, stop), progress(), out=out,
+                            drop=drop, seconds=seconds, device=device)
+        finally:
+            if view:
+                view.close()
+    answer(sentences(told, out), **({"video": out} if out else {}), **told)
+
+
+def sentences(told: dict, out: Path | None) -> str:
+    """What happened, for people."""
+    count, outcomes = told["frames"], told["outcomes"]
+    words = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in outcomes.items())
+    lines = [f"{out}: {count} frames ({words})." if out else f"{count} frames ({words})."]
+    if told["dropped"]:
+        lines.append(f"{told['dropped']} frames came too fast and were left out.")
+    if not outcomes.get("followed"):
+        lines.append("No frame showed a face: the avatar stayed at rest. Use good light, and a face that is upright "
+                     "and at least 4 % of the picture's width.")
+    lines.append(f"{told['frames_per_second']} frames a second; from frame to picture {_ms(told['latency_ms'])}.")
+    return "\n".join([*lines, *(f"  {name}: {_ms(spread)}" for name, spread in told["stages_ms"].items())])
+
+
+def _ms(spread: dict) -> str:
+    return f"{spread['median']} ms, 95 % within {spread['p95']} ms"
+
+
+def _watch(shown, view, stop: threading.Event) -> str:
+    wish = view(shown.picture) if view else ""
+    return "stop" if stop.is_set() else wish
+
+
+@contextmanager
+def _stop_on_ctrl_c(active: bool) -> Iterator[threading.Event]:
+    """The first Ctrl-C ends a camera's stream in good order; a second one interrupts."""
+    stop = threading.Event()
+    if not active:
+        yield stop
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def ask(*_) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, ask)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
