@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 SOURCE = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 #: view of a render -> IPTC's word for where its pictures come from
 SOURCE_TYPES = {"aligned": "trainedAlgorithmicMedia", "edit sheet": "trainedAlgorithmicMedia",
-                "side-by-side": "compositeSynthetic", "live": "compositeSynthetic", "paste": "compositeWithTrainedAlgorithmicMedia"}
+                "side-by-side": "compositeSynthetic", "live": "compositeSynthetic",
+                "paste": "compositeWithTrainedAlgorithmicMedia"}
 STATEMENT = "mystudio.render"  # label of our own assertion
 WHOLE_BYTES = 64 << 20  # larger clips are hashed in blocks, so that memory does not grow with them
 BLOCK_KB = 4096

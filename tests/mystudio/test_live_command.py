@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 from live_person import avatar, frames, room
 
-from mystudio import artifacts, workspace
+from mystudio import artifacts, verify, workspace
 from mystudio.cli import cli
 from mystudio.commands.live import _stop_on_ctrl_c
 from mystudio.pipeline import run_live
@@ -64,6 +64,8 @@ def test_a_recorded_file_keeps_its_frames_and_times(me, clips, tmp_path):
     assert np.allclose([t for t, _ in recorded], [t for t, _ in driver], atol=1e-3) and len(recorded) == 10
     assert recorded[0][1].shape == (256, 512, 3)
     assert sorted(p.name for p in tmp_path.iterdir()) == [".live.mp4.made", "live.mp4"]
+    (mark,) = [found for found in verify.examine(out) if found.state == "found"]
+    assert mark.details["driver"] == video.sha256(clips / "driver.mp4") and mark.details["view"] == "live"
 
 
 def test_a_clip_without_a_face_is_recorded_whole_and_said_so(me, clips, tmp_path):
