@@ -19,6 +19,7 @@ WIDEST = 2.4  # scales between 1 / WIDEST and WIDEST of the untouched one are se
 STEP = 1.01  # from scale to scale: the picture's border moves by less than a quarter of the shortest wave
 PEAKS = 6  # best places that are looked at closely, twice
 LARGEST = 1.5  # no wave counts for more than this, times the rms of its neighbours
+WAYS = 6  # of being found at one place: mirrored or not; unread, read or known
 SMALLEST = 48  # px: in smaller frames nothing is looked for
 
 
@@ -63,15 +64,18 @@ class Evidence:
             raise StudioError("expected at least one frame, got none; give an image or a clip with frames")
         if min(self.shape[:2]) < SMALLEST or not self.total.any():
             return Detection(None, False, 0.0, 1.0)
-        verdict, tried = None, 0
-        for mirrored in (False, True):
-            search = _Search(self.total[:, ::-1] if mirrored else self.total, settings.key)
-            best = min((search.read(place, known) for place in search.places()), key=lambda one: one.log_chance)
-            tried += search.tried
-            verdict = _verdict(best, best.log_chance + np.log(tried) + np.log(2), mirrored, settings.false_positive)
-            if verdict.marked:
-                break
+        verdict = self._look(self.total, settings, known, False)
+        if not verdict.marked:
+            other = self._look(np.ascontiguousarray(self.total[:, ::-1]), settings, known, True)
+            verdict = min(verdict, other, key=lambda one: one.false_positive)
         return verdict
+
+    @staticmethod
+    def _look(total: np.ndarray, settings: WatermarkSettings, known: Sequence[int], mirrored: bool) -> Detection:
+        search = _Search(total, settings.key)
+        best = min((search.read(place, known) for place in search.places()), key=lambda one: one.log_chance)
+        chance = best.log_chance + np.log(search.tried * WAYS)
+        return _verdict(best, chance, mirrored, settings.false_positive)
 
 
 def _verdict(best: _Reading, log_chance: float, mirrored: bool, limit: float) -> Detection:

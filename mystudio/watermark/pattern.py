@@ -68,7 +68,8 @@ def cell_size(height: int, width: int) -> float:
 def oscillations(length: int, cell: float, highest: int = OUTER) -> np.ndarray:
     """Return exp(2 pi i k (x + 1/2) / (cell TILE)) for pixels x and k = 0..highest: [highest + 1, length] complex64."""
     turns = np.arange(highest + 1)[:, None] * ((np.arange(length) + 0.5) / (cell * TILE))
-    return np.exp(2j * np.pi * turns).astype(np.complex64)
+    angles = (2 * np.pi * (turns - np.rint(turns))).astype(np.float32)  # small, as float32 keeps few digits
+    return np.cos(angles) + 1j * np.sin(angles)
 
 
 @lru_cache(maxsize=4)

@@ -72,14 +72,13 @@ def decode(soft: np.ndarray) -> int | None:
     Args:
         soft: [192] log-likelihood ratios up to a common factor, positive for +1.
     """
-    branches = np.einsum("tg,spg->tsp", np.tile(np.reshape(soft, (MESSAGE, -1)), (3, 1)), _branch_signs())
-    before = _predecessors()
+    branches = np.tile(np.reshape(soft, (MESSAGE, -1)) @ _branch_signs(), (3, 1)).reshape(-1, 2, STATES)
+    first, second = _predecessors()
     metric, chosen = np.zeros(STATES), np.empty((3 * MESSAGE, STATES), np.int64)
     for step, branch in enumerate(branches):
-        paths = metric[before] + branch
-        best = paths.argmax(1)
-        chosen[step] = before[np.arange(STATES), best]
-        metric = paths.max(1)
+        one, other = metric[first] + branch[0], metric[second] + branch[1]
+        chosen[step] = np.where(one >= other, first, second)
+        metric = np.maximum(one, other)
     state, message = int(metric.argmax()), 0
     for step in range(3 * MESSAGE - 1, MESSAGE - 1, -1):
         if step < 2 * MESSAGE:
@@ -91,12 +90,13 @@ def decode(soft: np.ndarray) -> int | None:
 
 @lru_cache
 def _predecessors() -> np.ndarray:
+    """[2, 256] states from which each state is reached."""
     states = np.arange(STATES)
-    return np.stack([states >> 1, states >> 1 | STATES >> 1], 1)
+    return np.stack([states >> 1, states >> 1 | STATES >> 1])
 
 
 @lru_cache
 def _branch_signs() -> np.ndarray:
-    registers = _predecessors() << 1 | (np.arange(STATES) & 1)[:, None]
-    odd = [[[bin(r & g).count("1") & 1 for g in GENERATORS] for r in pair] for pair in registers.tolist()]
-    return 1.0 - 2.0 * np.array(odd)
+    """[3, 2 * 256] code bits that are sent on the way to each state."""
+    registers = (_predecessors() << 1 | (np.arange(STATES) & 1)).ravel().tolist()
+    return np.array([[1.0 - 2.0 * (bin(r & g).count("1") & 1) for r in registers] for g in GENERATORS])
