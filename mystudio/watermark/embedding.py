@@ -9,6 +9,7 @@ from mystudio.errors import StudioError
 from mystudio.watermark.pattern import WatermarkSettings, cell_size, draw
 from mystudio.watermark.payload import encode
 
+ROUNDING = 1 / 12  # mean squared error of whole grey levels
 EDGE = 10.0  # grey levels: contrast beyond this hides no more
 
 
@@ -26,6 +27,7 @@ def embed(images: np.ndarray, payload: int, settings: WatermarkSettings | None =
     check_images(images)
     word = encode(payload).astype(np.int8).tobytes()
     pattern = draw(settings.key, word, *images.shape[-3:-1])
+    images = np.ascontiguousarray(images)
     marked = np.empty_like(images)
     flat_in, flat_out = (array.reshape(-1, *images.shape[-3:]) for array in (images, marked))
     for image, out in zip(flat_in, flat_out):
@@ -47,11 +49,11 @@ def strength(image: np.ndarray, settings: WatermarkSettings) -> np.ndarray:
     small = (max(1, round(width / cell)), max(1, round(height / cell)))
     luma = cv2.cvtColor(cv2.resize(image, small, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY).astype(np.float32)
     detail = np.minimum(np.abs(luma - cv2.GaussianBlur(luma, (0, 0), 1.5)), EDGE)
-    contrast = cv2.erode(cv2.GaussianBlur(detail, (0, 0), 1.5), np.ones((9, 9)))  # what single edges leave is gone
-    contrast = cv2.GaussianBlur(cv2.dilate(contrast, np.ones((5, 5))), (0, 0), 1.5)
+    contrast = cv2.erode(cv2.GaussianBlur(detail, (0, 0), 1.5), np.ones((13, 13)))  # single edges go
+    contrast = cv2.GaussianBlur(cv2.dilate(contrast, np.ones((9, 9))), (0, 0), 1.5)
     allowed = np.minimum(settings.flat + settings.texture * contrast, settings.strongest)
-    limit = 255 * 10 ** (-settings.psnr / 20)
-    allowed *= min(1.0, limit / float(np.sqrt(np.mean(allowed**2))))
+    limit = max(0.0, 255**2 * 10 ** (-settings.psnr / 10) - ROUNDING)
+    allowed *= min(1.0, float(np.sqrt(limit / np.mean(allowed**2))))
     return cv2.resize(allowed, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
