@@ -85,6 +85,33 @@ def jpeg(quality: int) -> Channel:
     return lambda frames: [cv2.imdecode(cv2.imencode(".jpg", frame, options)[1], cv2.IMREAD_COLOR) for frame in frames]
 
 
+def turned(degrees: float) -> Channel:
+    """Rotated about the middle."""
+
+    def channel(frames: Frames) -> Frames:
+        height, width = frames[0].shape[:2]
+        matrix = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1.0)
+        return [cv2.warpAffine(f, matrix, (width, height), borderMode=cv2.BORDER_REFLECT) for f in frames]
+
+    return channel
+
+
+def stretched(share: float) -> Channel:
+    """Made wider by a share, the height kept."""
+
+    def channel(frames: Frames) -> Frames:
+        height, width = frames[0].shape[:2]
+        return [cv2.resize(f, (2 * round(width * (1 + share) / 2), height), interpolation=cv2.INTER_CUBIC)
+                for f in frames]
+
+    return channel
+
+
+def blurred(sigma: float) -> Channel:
+    """Gaussian blur, px."""
+    return lambda frames: [cv2.GaussianBlur(frame, (0, 0), sigma) for frame in frames]
+
+
 def mirrored(frames: Frames) -> Frames:
     """Left and right exchanged."""
     return [np.ascontiguousarray(frame[:, ::-1]) for frame in frames]
@@ -112,6 +139,14 @@ CHANNELS: dict[str, tuple[Channel, ...]] = {
     "cropped by 10 %, gamma 1.3, CRF 28": (cropped(0.1), toned(gamma=1.3), compressed(28)),
     "CRF 23, cropped by 10 %, 75 %, brightness +20, CRF 28":
         (compressed(23), cropped(0.1), scaled(0.75), toned(offset=20), compressed(28)),
+    "H.264, CRF 38": (compressed(38),),
+    "blurred by 4 px": (blurred(4),),
+    "scaled to 25 %": (scaled(0.25),),
+    "cropped by 60 %": (cropped(0.6),),
+    "stretched by 1 %": (stretched(0.01),),
+    "stretched by 4 %": (stretched(0.04),),
+    "turned by 0.5°": (turned(0.5),),
+    "turned by 2°": (turned(2.0),),
 }  # fmt: skip
 
 

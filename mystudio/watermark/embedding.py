@@ -9,7 +9,8 @@ from mystudio.errors import StudioError
 from mystudio.watermark.pattern import WatermarkSettings, cell_size, draw
 from mystudio.watermark.payload import encode
 
-ROUNDING = 1 / 12  # mean squared error of whole grey levels
+DITHER = np.array([[-0.375, 0.125], [0.375, -0.125]], np.float32)  # grey levels: no contours where the mark is weak
+ROUNDING = 1 / 6  # grey levels^2: mean squared error of dithered whole numbers
 EDGE = 10.0  # grey levels: contrast beyond this hides no more
 
 
@@ -25,13 +26,15 @@ def embed(images: np.ndarray, payload: int, settings: WatermarkSettings | None =
     """
     settings = settings or WatermarkSettings()
     check_images(images)
-    word = encode(payload).astype(np.int8).tobytes()
-    pattern = draw(settings.key, word, *images.shape[-3:-1])
     images = np.ascontiguousarray(images)
+    height, width = images.shape[-3:-1]
+    word = encode(payload).astype(np.int8).tobytes()
+    pattern = draw(settings.key, word, height, width)
+    dither = np.tile(DITHER, (height // 2 + 1, width // 2 + 1))[:height, :width]
     marked = np.empty_like(images)
     flat_in, flat_out = (array.reshape(-1, *images.shape[-3:]) for array in (images, marked))
     for image, out in zip(flat_in, flat_out):
-        change = np.rint(pattern * strength(image, settings)).astype(np.int16)
+        change = np.rint(pattern * strength(image, settings) + dither).astype(np.int16)
         cv2.add(image, cv2.merge([change] * 3), dst=out, dtype=cv2.CV_8U)  # saturates
     return marked
 

@@ -21,9 +21,9 @@ class WatermarkSettings:
     """What embedding and detection must agree on, and how strong the mark is."""
 
     key: str = "mystudio"  # whoever knows it can find, and remove, the mark
-    flat: float = 0.6  # grey levels (rms) on plain surfaces
-    texture: float = 1.3  # more for each grey level of local contrast
-    strongest: float = 5.0  # grey levels (rms) anywhere
+    flat: float = 0.5  # grey levels (rms) on plain surfaces
+    texture: float = 1.0  # more for each grey level of local contrast
+    strongest: float = 3.5  # grey levels (rms) anywhere
     psnr: float = 42.0  # dB: a frame that would cost more quality is marked more weakly
     false_positive: float = 1e-9  # a mark is reported when chance explains it at most this often
 
