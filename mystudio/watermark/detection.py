@@ -123,6 +123,28 @@ def detect(images: np.ndarray | Iterable[np.ndarray], settings: WatermarkSetting
     return evidence.judge(settings, known)
 
 
+def detect_parts(frames: Iterable[np.ndarray], settings: WatermarkSettings | None = None, known: Sequence[int] = (),
+                 window: int = 100) -> list[tuple[int, int, Detection]]:
+    """Look for marks in every stretch of a clip, where only parts may be marked, or by several avatars.
+
+    Args:
+        frames: [H, W, 3] uint8 RGB, one by one.
+        settings, known: see ``detect``; the bound holds for each stretch by itself.
+        window: frames of a stretch.
+    Returns: first frame, end (not included) and what was found, for each stretch with a mark.
+    Raises: StudioError: see ``detect``.
+    """
+    found, start, evidence = [], 0, Evidence()
+    for end, frame in enumerate(frames, start=1):
+        evidence.add(frame)
+        if evidence.count == window:
+            found.append((start, end, evidence.judge(settings, known)))
+            start, evidence = end, Evidence()
+    if evidence.count or not found:
+        found.append((start, start + evidence.count, evidence.judge(settings, known)))
+    return [part for part in found if part[2].marked]
+
+
 @dataclass(frozen=True)
 class _Place:
     """Where the pattern may lie: a pixel x shows its point x / cell - shift."""

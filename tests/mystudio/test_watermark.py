@@ -9,7 +9,7 @@ import pytest
 from mystudio.bench import marking
 from mystudio.bench.marking import PAYLOAD, bit_errors, compressed, cropped, scaled, through, toned
 from mystudio.errors import StudioError
-from mystudio.watermark import Evidence, WatermarkSettings, detect, embed, payload_of
+from mystudio.watermark import Evidence, WatermarkSettings, detect, detect_parts, embed, payload_of
 from mystudio.watermark.pattern import INNER, OUTER, cell_size, draw, waves
 from mystudio.watermark.payload import CODED, MESSAGE, checksum, decode, encode
 from selfscan import video
@@ -164,6 +164,14 @@ def test_evidence_one_by_one_is_the_whole_clip(marked):
         evidence.add(frame)
     whole = detect(np.stack(marked[:3]))
     assert evidence.judge().score == whole.score and evidence.count == 3
+
+
+def test_parts_of_a_clip_tell_their_avatars_apart(clip, marked):
+    other = list(embed(np.stack(clip[:3]), 99))
+    found = detect_parts(iter([*marked[:2], *clip[2:4], *other]), window=2)
+    assert [(start, end, one.payload) for start, end, one in found] == [(0, 2, PAYLOAD), (4, 6, 99), (6, 7, 99)]
+    with pytest.raises(StudioError, match="at least one frame"):
+        detect_parts([])
 
 
 def test_clean_clip_and_wrong_key_give_nothing(clip, marked):
