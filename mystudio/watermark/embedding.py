@@ -54,7 +54,8 @@ def strength(image: np.ndarray, settings: WatermarkSettings) -> np.ndarray:
     detail = np.minimum(np.abs(luma - cv2.GaussianBlur(luma, (0, 0), 1.5)), EDGE)
     contrast = cv2.erode(cv2.GaussianBlur(detail, (0, 0), 1.5), np.ones((13, 13)))  # single edges go
     contrast = cv2.GaussianBlur(cv2.dilate(contrast, np.ones((9, 9))), (0, 0), 1.5)
-    allowed = np.minimum(settings.flat + settings.texture * contrast, settings.strongest)
+    flat = settings.flat * min(1.2, max(1.0, 512 / min(height, width)) ** 0.5)  # small frames are seen small
+    allowed = np.minimum(flat + settings.texture * contrast, settings.strongest)
     limit = max(0.0, 255**2 * 10 ** (-settings.psnr / 10) - ROUNDING)
     allowed *= min(1.0, float(np.sqrt(limit / np.mean(allowed**2))))
     return cv2.resize(allowed, (width, height), interpolation=cv2.INTER_LINEAR)
