@@ -81,8 +81,12 @@ def toned(gain: float = 1.0, offset: float = 0.0, gamma: float = 1.0) -> Channel
 
 def jpeg(quality: int) -> Channel:
     """Every frame as a JPEG."""
-    options = [cv2.IMWRITE_JPEG_QUALITY, quality]
-    return lambda frames: [cv2.imdecode(cv2.imencode(".jpg", frame, options)[1], cv2.IMREAD_COLOR) for frame in frames]
+
+    def through_file(frame: np.ndarray) -> np.ndarray:
+        data = cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
+
+    return lambda frames: [through_file(frame) for frame in frames]
 
 
 def turned(degrees: float) -> Channel:

@@ -20,6 +20,7 @@ STEP = 1.01  # from scale to scale: the picture's border moves by less than a qu
 PEAKS = 6  # best places that are looked at closely, twice
 LARGEST = 1.5  # no wave counts for more than this, times the rms of its neighbours
 WAYS = 6  # of being found at one place: mirrored or not; unread, read or known
+NEARBY = 27**3  # places that refinement may reach from one: three times 3 scales and 3 x 3 shifts
 SMALLEST = 48  # px: in smaller frames nothing is looked for
 
 
@@ -74,7 +75,7 @@ class Evidence:
     def _look(total: np.ndarray, settings: WatermarkSettings, known: Sequence[int], mirrored: bool) -> Detection:
         search = _Search(total, settings.key)
         best = min((search.read(place, known) for place in search.places()), key=lambda one: one.log_chance)
-        chance = best.log_chance + np.log(search.tried * WAYS)
+        chance = best.log_chance + np.log(float(search.tried * NEARBY * WAYS))
         return _verdict(best, chance, mirrored, settings.false_positive)
 
 
@@ -207,7 +208,6 @@ class _Search:
         values = self.values(cell)[self.sync] * np.exp(-1j * self.waves.phase[self.sync])
         shifts = shift + reach * np.array([(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)])
         z = (values * np.exp(2j * np.pi * shifts @ self.wave_vectors[:, self.sync])).real.sum(1) / _spread(values)
-        self.tried += len(z)
         return [_Place(cell, one, float(height)) for one, height in zip(shifts, z)]
 
     def values(self, cell: float) -> np.ndarray:

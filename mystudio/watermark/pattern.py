@@ -25,7 +25,7 @@ class WatermarkSettings:
     texture: float = 1.0  # more for each grey level of local contrast
     strongest: float = 3.5  # grey levels (rms) anywhere
     psnr: float = 42.0  # dB: a frame that would cost more quality is marked more weakly
-    false_positive: float = 1e-9  # a mark is reported when chance explains it at most this often
+    false_positive: float = 1e-6  # a mark is reported when chance explains it at most this often
 
 
 @dataclass(frozen=True)
