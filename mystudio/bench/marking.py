@@ -33,7 +33,7 @@ class MarkingCase:
 
     clips: tuple[Path, ...]
     frames: int = 48  # of each clip's beginning
-    looked_at: int = 4  # single frames of each clip, evenly spread, that are also read alone
+    looked_at: int = 3  # single frames of each clip, evenly spread, that are also read alone
     settings: WatermarkSettings = WatermarkSettings()
 
 
