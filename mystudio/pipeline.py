@@ -110,6 +110,8 @@ def run_live(avatar_path: Path, source: Path | int, recipe: Recipe, show: Callab
         with product(out, inputs, {"live": recipe.live, "provenance": recipe.provenance}, force=True):
             claim = provenance.Claim("live", digest(avatar_path), avatar.consent.fictional,
                                      digest(clip) if clip else None)
+            if stamp := provenance.stamp(recipe.provenance, claim.avatar):
+                shown = ((time, stamp(picture)) for time, picture in shown)
             render.record(out, shown, info.fps if info else CAMERA_RATE, clip, recipe.render.crf,
                           provenance.finisher(out, claim, who) if who else None)
     return pace.summary()
@@ -143,7 +145,8 @@ def run_render(take_path: Path, out: Path, recipe: Recipe, progress: Progress = 
             claim = provenance.Claim(recipe.render.view, digest(inputs["avatar"]), avatar.consent.fictional,
                                      digest(inputs["video"]), digest(take_path), take.edits)
             render.render(avatar, take, load_performance(inputs["performance"]), out, recipe.render, progress,
-                          provenance.finisher(out, claim, who) if who else None)
+                          provenance.finisher(out, claim, who) if who else None,
+                          provenance.stamp(recipe.provenance, claim.avatar))
     return out
 
 
@@ -151,7 +154,7 @@ def run_sheet(avatar_path: Path, out: Path, recipe: Recipe, take_path: Path | No
     """A picture of every edit that an avatar offers, on its neutral face or on a take."""
     who = provenance.identity(recipe.provenance)
     avatar, take = load(avatar_path, Avatar), load(take_path, Take) if take_path else None
-    picture = sheet_png(avatar, take)
+    picture = sheet_png(avatar, take, provenance.stamp(recipe.provenance, digest(avatar_path)))
     if who:
         claim = provenance.Claim("edit sheet", digest(avatar_path), avatar.consent.fictional)
         picture = provenance.seal_png(picture, claim, who, out.name)
@@ -188,11 +191,13 @@ def load_performance(path: Path) -> Performance:
     return replace(performance, observation=replace(performance.observation, video=str(clip)))
 
 
-def sheet_png(avatar: Avatar, take: Take | None = None) -> bytes:
-    """A picture of every direction that the avatar offers, as PNG."""
+def sheet_png(avatar: Avatar, take: Take | None = None, stamp: Callable[[np.ndarray], np.ndarray] | None = None
+              ) -> bytes:
+    """A picture of every direction that the avatar offers, as PNG; ``stamp`` may change it, as a watermark does."""
     import cv2
 
-    return cv2.imencode(".png", edit.sheet(avatar, take)[..., ::-1])[1].tobytes()
+    picture = edit.sheet(avatar, take)
+    return cv2.imencode(".png", (stamp(picture) if stamp else picture)[..., ::-1])[1].tobytes()
 
 
 def _until(frames: Frames, seconds: float) -> Frames:

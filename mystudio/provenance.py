@@ -10,9 +10,12 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
 
 from mystudio import __version__, signing
 from mystudio.errors import OutputFailed, SigningFailed
@@ -36,6 +39,7 @@ class ProvenanceSettings:
     """How outputs are marked."""
 
     mark: bool = True  # put a signed C2PA manifest into every output; false is recorded beside it
+    watermark: bool = True  # hide the avatar's id in the pixels too, where mark is true
     sign_key: str | None = None  # PEM file of your own private key; None = this user's, made at first use
     sign_cert: str | None = None  # PEM file of the certificates of sign_key, the signing one first
 
@@ -93,6 +97,15 @@ def identity(settings: ProvenanceSettings) -> Identity | None:
         raise SigningFailed(f"{error}; give another key and certificates, or turn marking off with "
                             "--no-provenance") from None
     return who
+
+
+def stamp(settings: ProvenanceSettings, avatar: str) -> Callable[[np.ndarray], np.ndarray] | None:
+    """What hides an avatar's digest in a picture [H, W, 3] uint8 (``watermark``); None if nothing is marked."""
+    if not (settings.mark and settings.watermark):
+        return None
+    from mystudio.watermark import embed, payload_of
+
+    return partial(embed, payload=payload_of(avatar))
 
 
 def finisher(target: Path, claim: Claim, who: Identity) -> Callable[[Path], None]:

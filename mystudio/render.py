@@ -127,6 +127,7 @@ def render(
     settings: RenderSettings | None = None,
     progress: Progress = silent,
     finish: Callable[[Path], None] | None = None,
+    stamp: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> Path:
     """Write a take as an mp4 with the driving clip's time stamps and sound.
 
@@ -135,13 +136,15 @@ def render(
         out_path: target .mp4; replaced only when everything is written.
         progress: told after every frame.
         finish: told the path of the finished temporary file before it gets its name; may change the file.
+        stamp: changes every finished frame, such as by a watermark.
     Returns: the target's path.
     Raises:
         StudioError: see ``frames``.
         OutputFailed: disk full, no permission; an existing target is untouched.
     """
     settings = settings or RenderSettings()
-    stream = _counted(frames(avatar, take, performance, settings), len(take), progress)
+    stream = frames(avatar, take, performance, settings)
+    stream = _counted(map(stamp, stream) if stamp else stream, len(take), progress)
     try:
         video.write(out_path, stream, take.times, audio_from=performance.observation.video, crf=settings.crf,
                     finish=finish)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from mystudio import credentials, signing
 from mystudio.errors import SigningFailed
 from mystudio.manifest import digest
 from mystudio.provenance import STATEMENT
 from mystudio.workspace import record
+from selfscan import video
+from selfscan.errors import SelfscanError
 
+MAX_FRAMES = 500  # that are looked at for a watermark
+PICTURES = (".png", ".jpg", ".jpeg")
 MAX_TEXT = 200  # characters of a text that a file brings along
 
 
@@ -58,7 +65,40 @@ def manifest(path: Path, trusted: Sequence[Path] = ()) -> Finding:
     return Finding("manifest", "found", f"a whole C2PA manifest, {who}: {_in_words(said)}", details)
 
 
-CHECKS: tuple[Callable[[Path, Sequence[Path]], Finding], ...] = (manifest,)
+def watermark(path: Path, trusted: Sequence[Path] = ()) -> Finding:
+    """Look for the invisible watermark in the first ``MAX_FRAMES`` pictures."""
+    from mystudio.watermark import Evidence
+
+    evidence = Evidence()
+    try:
+        for picture in islice(_pictures(path), MAX_FRAMES):
+            evidence.add(picture)
+    except SelfscanError as error:
+        return Finding("watermark", "absent", f"no watermark could be looked for ({_plain(error)})")
+    found = evidence.judge() if evidence.count else None
+    if found is None or not found.marked:
+        return Finding("watermark", "absent", f"no watermark in {evidence.count} pictures")
+    details = {"score": found.score, "false_positive": found.false_positive, "frames": evidence.count}
+    chance = f"chance looks like this in less than 1 of {1 / max(found.false_positive, 1e-12):.0e} clips"
+    if found.payload is None:
+        return Finding("watermark", "found", f"a watermark of mystudio whose bits cannot be read ({chance})", details)
+    name = f"{found.payload:012x}"
+    return Finding("watermark", "found", f"a watermark of the avatar whose digest begins with {name} ({chance})",
+                   details | {"avatar": name})
+
+
+CHECKS: tuple[Callable[[Path, Sequence[Path]], Finding], ...] = (manifest, watermark)
+
+
+def _pictures(path: Path) -> Iterator[np.ndarray]:
+    if path.suffix.lower() not in PICTURES:
+        yield from (frame for _, frame in video.read(path))
+        return
+    import cv2
+
+    picture = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+    if picture is not None:
+        yield np.ascontiguousarray(picture[..., ::-1])
 
 
 def _signer(found: credentials.Credentials) -> str:
