@@ -31,6 +31,15 @@ def codes_of(shown) -> torch.Tensor:
     return torch.cat([s.code for s in shown])
 
 
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Sums over several threads differ in the last bits, and the stages that run side by side share the threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def test_the_first_frames_do_not_depend_on_what_follows():
     head = frames(16)[:8]
     tails = ([(i / FPS, room()) for i in range(8, 14)], [(i / FPS, framed(portraits(16)[0])) for i in range(8, 14)])
