@@ -64,7 +64,8 @@ def test_a_recorded_file_keeps_its_frames_and_times(me, clips, tmp_path):
     assert np.allclose([t for t, _ in recorded], [t for t, _ in driver], atol=1e-3) and len(recorded) == 10
     assert recorded[0][1].shape == (256, 512, 3)
     assert sorted(p.name for p in tmp_path.iterdir()) == [".live.mp4.made", "live.mp4"]
-    (mark,) = [found for found in verify.examine(out) if found.state == "found"]
+    mark, hidden = verify.examine(out)
+    assert mark.state == hidden.state == "found" and hidden.details["avatar"] == mark.details["avatar"][:12]
     assert mark.details["driver"] == video.sha256(clips / "driver.mp4") and mark.details["view"] == "live"
 
 
