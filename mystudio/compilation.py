@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
+
+
+def compiled(net: Callable, remarks: list[str]) -> Callable:
+    """A network's forward pass, compiled; plain where compiling fails, which ``remarks`` then say."""
+    return with_fallback(torch.compile(net), net, remarks)
+
 
 def with_fallback(fast: Callable, plain: Callable, remarks: list[str]) -> Callable:
     """A function that is ``fast`` until that fails once, and ``plain`` from then on."""

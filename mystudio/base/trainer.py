@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -18,7 +18,7 @@ from mystudio.base.data import Batch
 from mystudio.base.parallel import Team
 from mystudio.base.reader import Reader, divergence
 from mystudio.base.settings import BaseSettings
-from mystudio.compilation import with_fallback
+from mystudio.compilation import compiled
 from mystudio.device import feature_dtype
 from mystudio.losses import views
 from mystudio.stylegan2.discriminator import Discriminator
@@ -63,7 +63,8 @@ class Trainer:
         self.chance = Chance(settings, self.g.num_ws, device, team, code_size, coded_share)
         self.dtype = feature_dtype(settings.train.precision, device)
         self.remarks: list[str] = []
-        self._fast_g, self._fast_d = (self._compiled(net) for net in (self.g, self.d))
+        self._fast_g, self._fast_d = (compiled(net, self.remarks) if settings.train.compile else net
+                                      for net in (self.g, self.d))
         self.counters = Counters(probability=settings.adversarial.augment.start)
         self.tensors = {name: torch.zeros(2 if name == "signs" else 1, device=device)
                         for name in ("signs", "path", "skipped")}
@@ -311,11 +312,6 @@ class Trainer:
         groups = [{"params": fast, "peak": rate * share}]
         groups += [{"params": slow, "peak": rate * share * mapping}] if slow else []
         return torch.optim.Adam(groups, lr=rate * share, betas=tuple(b**share for b in betas), eps=1e-8)
-
-    def _compiled(self, net: nn.Module) -> Callable:
-        if not self.settings.train.compile:
-            return net
-        return with_fallback(torch.compile(net), net, self.remarks)
 
 
 def mean_of(rows: Iterable[dict[str, Tensor]]) -> dict[str, float]:

@@ -3,14 +3,12 @@
 import dataclasses
 import hashlib
 import json
-import multiprocessing
 import os
 import random
 import resource
 import shutil
 import stat
 import struct
-import time
 import zipfile
 import zlib
 from pathlib import Path
@@ -20,6 +18,7 @@ import torch
 from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from killing import killed_after
 
 from mystudio import archive, artifacts, manifest, workspace
 from mystudio.cli import cli
@@ -271,13 +270,7 @@ def test_killed_at_any_moment_the_avatar_is_whole_or_not_there(avatar, packed, t
     out, rng, half = tmp_path / "me.avatar", random.Random(0), 0
 
     def unpacking(seconds: float | None) -> float:
-        child = multiprocessing.get_context("fork").Process(target=archive.unpack, args=(tmp_path / "me.zip", out))
-        child.start()
-        start = time.monotonic()
-        child.join(seconds)
-        child.kill()
-        child.join()
-        return time.monotonic() - start
+        return killed_after(seconds, archive.unpack, tmp_path / "me.zip", out)
 
     full = unpacking(None)
     shutil.rmtree(out)

@@ -55,12 +55,18 @@ def test_multiscale_difference():
     assert torch.equal(objectives.multiscale(made, made, 3), torch.zeros(2))
 
 
-def test_growing_shows_the_upsampled_image_at_first_and_can_learn():
+def shaken_generator() -> Generator:
+    """A small generator in which no weight is at its start, where many are nothing."""
     torch.manual_seed(0)
     small = Generator(16, 8, 8, 2, 64, 16)
     with torch.no_grad():
         for p in small.parameters():
             p.add_(0.1 * torch.randn_like(p))
+    return small
+
+
+def test_growing_shows_the_upsampled_image_at_first_and_can_learn():
+    small = shaken_generator()
     large = Generator(32, 8, 8, 2, 64, 16)
     assert start_from(large, small) == len(small.state_dict())
     w = small.mapping(torch.randn(3, 8))
@@ -75,11 +81,7 @@ def test_growing_shows_the_upsampled_image_at_first_and_can_learn():
 
 
 def test_a_wider_generator_starts_with_the_same_image_and_uses_what_is_new():
-    torch.manual_seed(0)
-    small = Generator(16, 8, 8, 2, 64, 16)
-    with torch.no_grad():
-        for p in small.parameters():
-            p.add_(0.1 * torch.randn_like(p))
+    small = shaken_generator()
     wide = Generator(16, 8, 8, 2, 96, 24)
     start_from(wide, small)
     w = small.mapping(torch.randn(3, 8))

@@ -2,16 +2,15 @@
 
 import dataclasses
 import json
-import multiprocessing
 import os
 import random
 import shutil
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from killing import killed_after
 
 from mystudio import artifacts, removal, workspace
 from mystudio.cli import cli
@@ -156,23 +155,14 @@ def test_killed_at_any_moment_the_same_command_goes_on(home, tmp_path):
     def remove(place=home):
         removal.carry_out(removal.plan(place / "me.avatar", with_scan=True, with_takes=True))
 
-    def removing(place: Path, seconds: float | None) -> float:
-        child = multiprocessing.get_context("fork").Process(target=remove, args=(place,))
-        child.start()
-        start = time.monotonic()
-        child.join(seconds)
-        child.kill()
-        child.join()
-        return time.monotonic() - start
-
     shutil.copytree(home, tmp_path / "copy")
-    full = removing(tmp_path / "copy", None)
+    full = killed_after(None, remove, tmp_path / "copy")
     assert not (tmp_path / "copy" / "me.avatar").exists()
     rng = random.Random(1)
     for _ in range(15):
         if not (home / "me.avatar").exists():
             break
-        removing(home, rng.uniform(0.3, 1) * full)
+        killed_after(rng.uniform(0.3, 1) * full, remove, home)
         now = tree(home)
         for name in gone:  # whole or gone, and the avatar last
             assert words[name] <= now or not any(n.startswith(f"{name}/") for n in now)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from mystudio import losses
-from mystudio.compilation import with_fallback
+from mystudio.compilation import compiled
 from mystudio.device import feature_dtype
 from mystudio.errors import TrainingDiverged
 from mystudio.types import Progress, silent
@@ -146,7 +146,7 @@ def _fast(tuned, settings: TuneSettings, remarks: list[str]) -> Callable:
     work = settings.steps * settings.batch * tuned.resolution**2
     if settings.compile == "no" or (settings.compile == "auto" and work < WORTH_COMPILING):
         return tuned
-    return with_fallback(torch.compile(tuned), tuned, remarks)
+    return compiled(tuned, remarks)
 
 
 def _step(tuned, fast, adam, anchors, images, likeness, train, settings, state) -> float:
