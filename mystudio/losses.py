@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-FACE = (0.2, 0.26, 0.6)  # left, top, side of the square of an FFHQ-aligned crop from brows to chin, in crops
+FACE = (0.2, 0.26, 0.6, 0.6)  # left, top, width, height of an FFHQ-aligned crop's part from brows to chin, in crops
+EYES = (0.25, 0.375, 0.5, 0.1875)  # both eyes with their lids
 
 
 def keypoint(points: Tensor, target: Tensor, weights: Tensor) -> Tensor:
@@ -42,21 +43,30 @@ def whole(images: Tensor, size: int = 0) -> Tensor:
 
 def face(images: Tensor, size: int = 0) -> Tensor:
     """The face of aligned images [N, 3, H, H], brought to ``size`` px; 0 = to the size of the whole."""
+    return _part(images, FACE, size)
+
+
+def eyes(images: Tensor, size: int = 0) -> Tensor:
+    """Both eyes of aligned images [N, 3, H, H], brought to a width of ``size`` px; 0 = to that of the whole.
+
+    At least 96 px: perceptual networks see nothing in less than 32 rows.
+    """
+    return _part(images, EYES, size, least=96)
+
+
+def _part(images: Tensor, part: tuple[float, float, float, float], size: int, least: int = 0) -> Tensor:
     height = images.shape[-1]
-    left, top, side = (round(part * height) for part in FACE)
-    return _resized(images[..., top:top + side, left:left + side], min(size, height) or height)
+    left, top, wide, high = (round(p * height) for p in part)
+    return _resized(images[..., top:top + high, left:left + wide], max(min(size, height) or height, least))
 
 
-def views(images: Tensor, size: int = 0) -> tuple[Tensor, Tensor]:
-    """What a perceptual distance looks at: the whole, and the face alone, which is most of the person."""
-    return whole(images, size), face(images, size)
-
-
-def _resized(images: Tensor, size: int) -> Tensor:
-    if images.shape[-1] == size:
+def _resized(images: Tensor, width: int) -> Tensor:
+    """Images [N, 3, h, w] at another width, in proportion."""
+    if images.shape[-1] == width:
         return images
-    smaller = images.shape[-1] > size
-    return F.interpolate(images, (size, size), mode="bilinear", align_corners=False, antialias=smaller)
+    smaller = images.shape[-1] > width
+    size = (round(images.shape[-2] * width / images.shape[-1]), width)
+    return F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=smaller)
 
 
 def delta(offsets: Tensor) -> Tensor:

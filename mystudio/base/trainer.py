@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mystudio import losses as terms
 from mystudio.base import chance, objectives
 from mystudio.base.augment import adjust, augment
 from mystudio.base.chance import Chance
@@ -20,7 +21,6 @@ from mystudio.base.reader import Reader, divergence
 from mystudio.base.settings import BaseSettings
 from mystudio.compilation import compiled
 from mystudio.device import feature_dtype
-from mystudio.losses import views
 from mystudio.stylegan2.discriminator import Discriminator
 from mystudio.stylegan2.generator import Generator
 
@@ -291,8 +291,10 @@ class Trainer:
         s = self.settings.supervised
         loss = objectives.multiscale(made, aim, s.levels)
         if s.perceptual and self.perceptual is not None and len(made):
-            for a, b in zip(views(made, s.view), views(aim, s.view)):
-                loss = loss + s.perceptual / 2 * self.perceptual.distance(a, b)
+            views = ((0.5, terms.whole), (0.5, terms.face), (s.eyes, terms.eyes))
+            for weight, view in (pair for pair in views if pair[0]):
+                distance = self.perceptual.distance(view(made, s.view), view(aim, s.view))
+                loss = loss + s.perceptual * weight * distance
         return loss
 
     def _to_device(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:

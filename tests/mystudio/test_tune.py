@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mystudio.engines.personal.tune import TuneSettings, tune
 from mystudio.errors import TrainingDiverged
-from mystudio.losses import FACE, face
+from mystudio.losses import EYES, FACE, eyes, face
 from mystudio.stylegan2.generator import Generator
 from selfscan.perceptual import load_perceptual
 
@@ -84,20 +84,23 @@ def test_held_out_distance_is_that_of_the_held_out_images(task):
     assert info["held_out_distance"] == min(d for _, _, d in info["history"])
 
 
-def test_the_face_is_the_middle_of_the_crop_enlarged():
-    rows, columns = torch.meshgrid(torch.arange(100.0), torch.arange(100.0), indexing="ij")
-    x, y = face(torch.stack([columns, rows])[None] / 100)[0]
-    left, top, side = FACE
-    assert x.shape == (100, 100) and (x.min(), x.max()) == pytest.approx((left, left + side), abs=0.012)
-    assert (y[0].mean(), y[-1].mean()) == pytest.approx((top, top + side), abs=0.012)
+@pytest.mark.parametrize("view, part", [(face, FACE), (eyes, EYES)])
+def test_a_view_is_its_part_of_the_crop_enlarged(view, part):
+    rows, columns = torch.meshgrid(torch.arange(160.0), torch.arange(160.0), indexing="ij")
+    x, y = view(torch.stack([columns, rows])[None] / 160)[0]
+    left, top, width, height = part
+    assert x.shape == (round(160 * height / width), 160)
+    assert (x.min(), x.max()) == pytest.approx((left, left + width), abs=0.012)
+    assert (y[0].mean(), y[-1].mean()) == pytest.approx((top, top + height), abs=0.012)
 
 
-def test_weight_on_the_face_brings_the_face_nearer(task):
+@pytest.mark.parametrize("name, view", [("face", face), ("eyes", eyes)])
+def test_weight_on_a_view_brings_it_nearer(task, name, view):
     base, anchors, images, perceptual = task
     far = {}
     for weight in (0.0, 3.0):
-        tuned, _ = tune(base, anchors, images, perceptual, replace(FAST, steps=60, check_every=60, face=weight))
-        far[weight] = perceptual.distance(face(tuned(tuned.broadcast(anchors))), face(images)).mean()
+        tuned, _ = tune(base, anchors, images, perceptual, replace(FAST, steps=60, check_every=60, **{name: weight}))
+        far[weight] = perceptual.distance(view(tuned(tuned.broadcast(anchors))), view(images)).mean()
     assert far[3.0] < 0.95 * far[0.0]
 
 

@@ -39,9 +39,10 @@ class TuneSettings:
     decay: bool = True  # cosine decay of the rate to a twentieth; False = constant, as MyStyle
     perceptual: float = 1.0  # weight of the perceptual distance (MyStyle: 1)
     face: float = 1.0  # weight of the perceptual distance of the face alone, enlarged (MyStyle: 0)
+    eyes: float = 0.0  # weight of the perceptual distance of the eyes alone, enlarged (MyStyle: 0)
     resolution: int = 256  # px of the avatar at least: a smaller base is grown (0 = the base's)
     width: int = 6144  # a block of r px has width / r channels at least, up to the base's most (0 = the base's)
-    view: int = 160  # px at which both perceptual distances are taken, at most; 0 = the base's resolution (MyStyle)
+    view: int = 160  # px at which the perceptual distances are taken, at most; 0 = the base's resolution (MyStyle)
     pixel: float = 1.0  # weight of the mean squared error (MyStyle: 1)
     held_out: int = 4  # scan images kept out of tuning to decide when to stop; they stay anchors
     check_every: int = 100  # steps between checks, checkpoints and previews
@@ -124,10 +125,10 @@ def _split(count: int, held_out: int) -> tuple[list[int], list[int]]:
 
 
 class _Likeness:
-    """Weighted perceptual distance to the scan images, whole and face alone; the images are embedded once."""
+    """Weighted perceptual distance to the scan images, of several views; the images are embedded once."""
 
     def __init__(self, perceptual, images: Tensor, settings: TuneSettings):
-        views = ((settings.perceptual, losses.whole), (settings.face, losses.face))
+        views = ((settings.perceptual, losses.whole), (settings.face, losses.face), (settings.eyes, losses.eyes))
         self._perceptual, self._views = perceptual, [
             (weight, partial(view, size=settings.view)) for weight, view in views if weight]
         with torch.no_grad():
