@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 FACE = (0.2, 0.26, 0.6, 0.6)  # left, top, width, height of an FFHQ-aligned crop's part from brows to chin, in crops
-EYES = (0.25, 0.375, 0.5, 0.1875)  # both eyes with their lids
+EYES = (0.25, 0.34375, 0.5, 0.25)  # both eyes and brows
 
 
 def keypoint(points: Tensor, target: Tensor, weights: Tensor) -> Tensor:
@@ -47,9 +47,9 @@ def face(images: Tensor, size: int = 0) -> Tensor:
 
 
 def eyes(images: Tensor, size: int = 0) -> Tensor:
-    """Both eyes of aligned images [N, 3, H, H], brought to a width of ``size`` px; 0 = to that of the whole.
+    """Both eyes and brows of aligned images [N, 3, H, H], brought to a width of ``size`` px; 0 = to that of the whole.
 
-    At least 96 px: perceptual networks see nothing in less than 32 rows.
+    At least 96 px: perceptual networks want 32 rows and more.
     """
     return _part(images, EYES, size, least=96)
 
