@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
@@ -39,6 +40,8 @@ def load_everything() -> None:
     from selfscan.facemesh import load_facemesh
 
     load_facemesh()
+    gc.collect()
+    gc.freeze()  # children share what is there
 
 
 def carry_out(words: list[str], place: Path, fault: dict) -> int:
