@@ -125,9 +125,10 @@ def series(studio: Studio, stage: Stage, place: Path, moments: list[Moment], exp
             tally.other.append(f"after {moment}: {fault}")
         if not run.killed:
             break
-    tally.finished, tally.equal = 1, int(stage.state(place / stage.makes) == expected)
+    result = stage.state(place / stage.makes)
+    tally.finished, tally.equal = 1, int(result == expected)
     if tally.equal == 0:
-        tally.other.append(f"after {moments}: another result")
+        tally.other.append(f"after {moments}: another result{difference(result, expected)}")
     if fault := redone(stage, runs):
         tally.other.append(f"after {moments}: {fault}")
     again = studio.run(*command)
@@ -136,6 +137,13 @@ def series(studio: Studio, stage: Stage, place: Path, moments: list[Moment], exp
     if left := leftovers(place):
         tally.other.append(f"after {moments}: left behind: {left}")
     return tally
+
+
+def difference(a, b) -> str:
+    """Where two results differ."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return "".join(f"/{key}{difference(a.get(key), b.get(key))}" for key in {**a, **b} if a.get(key) != b.get(key))
+    return f": {str(a)[:80]} != {str(b)[:80]} "
 
 
 def leftovers(place: Path) -> list[str]:
