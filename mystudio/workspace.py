@@ -32,6 +32,7 @@ from mystudio.manifest import (
     beside,
     digest,
     digest_of,
+    is_there,
     open_folder,
     versions,
     where,
@@ -241,10 +242,20 @@ def _record_of(path: Path) -> Path:
 
 def _refuse_inputs(path: Path, inputs: Mapping[str, Path]) -> None:
     for name, source in inputs.items():
-        if not Path(source).exists():
+        if not is_there(source):
             raise BadArtifact(f"{source} does not exist; give the path of the {name}")
         if where(source) == path:
             raise BadArtifact(f"{path} is the {name} itself; choose another name for the result")
+        _refuse_name(os.path.relpath(where(source), path.parent))
+    _refuse_name(path.name)
+
+
+def _refuse_name(name: str) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise BadArtifact(f"the name {os.fsencode(name)!r} is not UTF-8, and could not be written down; rename it, or "
+                          "choose another name") from None
 
 
 def _refuse_foreign(path: Path, kind: str) -> None:

@@ -1,6 +1,5 @@
 """One process that has everything loaded, and one small studio in which every stage has run undisturbed."""
 
-import os
 import shutil
 import sys
 import tempfile
@@ -83,11 +82,3 @@ def pytest_generate_tests(metafunc):
 def pytest_configure(config):
     """The mark ``quick`` names the stages that the fast suite takes."""
     config.addinivalue_line("markers", "quick(*stages): stages that are not slow here")
-
-
-@pytest.fixture
-def unprivileged() -> int:
-    """The user to become, for whom permissions count; 0 = stay who we are."""
-    if os.geteuid() != 0:
-        return 0
-    return 65534

@@ -15,7 +15,7 @@ from pathlib import Path
 
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link")
-NOBODY = 65534
+CAPABILITIES_3 = 0x20080522  # version of the system call's structures
 
 
 def load_everything() -> None:
@@ -76,13 +76,13 @@ def _tell_steps(handle: int) -> None:
 
 
 def suffer(notes: int, *, folder: str | None = None, kill_at: int = -1, stop_at: int = -1, file_bytes: int = 0,
-           memory_mb: float = 0, uid: int = 0, env: dict | None = None, clock: list[float] = (), **step) -> None:
+           memory_mb: float = 0, unprivileged: bool = False, env: dict | None = None, clock: list[float] = (), **step) -> None:
     """Prepare what the command will suffer.
 
     Args:
         folder: file operations in it are counted and noted. kill_at, stop_at: SIGKILL or SIGSTOP before this one.
         file_bytes: a file cannot become larger. memory_mb: the process cannot grow by more.
-        uid: another user without rights. env: changed variables (null = removed).
+        unprivileged: permissions count, even for root. env: changed variables (null = removed).
         clock: seconds that the clock jumps by, one after another, each time it is looked at.
         step: see ``_spoil``.
     """
@@ -95,20 +95,28 @@ def suffer(notes: int, *, folder: str | None = None, kill_at: int = -1, stop_at:
     if clock:
         _jumping(clock)
     if folder:
-        _watch(folder, notes, kill_at, stop_at)
+        watch(folder, notes, kill_at, stop_at)
     if file_bytes:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
     if memory_mb:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         limit = pages * resource.getpagesize() + int(memory_mb * 2**20)
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    if uid:
-        os.setgroups([])
-        os.setgid(uid)
-        os.setuid(uid)
+    if unprivileged and os.geteuid() == 0:
+        _drop_rights()
 
 
-def _watch(folder: str, notes: int, kill_at: int, stop_at: int) -> None:
+def _drop_rights() -> None:
+    """Give up every capability: root then reads and writes what the modes let an owner, no more (capset(2))."""
+    import ctypes
+
+    header = (ctypes.c_uint32 * 2)(CAPABILITIES_3, 0)
+    if ctypes.CDLL(None, use_errno=True).capset(header, (ctypes.c_uint32 * 6)()):
+        raise OSError(ctypes.get_errno(), "capabilities cannot be dropped here")
+
+
+def watch(folder: str, notes: int, kill_at: int = -1, stop_at: int = -1) -> None:
+    """Note every file operation in a folder from now on, and be killed or stopped before one of them."""
     count, folder, own = 0, os.path.realpath(folder), os.getpid()
 
     def hook(event: str, arguments: tuple) -> None:

@@ -1,7 +1,7 @@
 """A small studio of real stages: their commands, what they make, and how to tell whether it is what it was.
 
-Everything is real and tiny: 18 frames of the demo's scan, 12 of its driver, a random generator of 32 px, an avatar of
-12 tuning steps with a checkpoint every two, a take of three windows. The folder's name has a space, quotes and letters
+Everything is real and tiny: 16 frames of the demo's scan, 8 of its driver, a random generator of 32 px, an avatar of
+12 tuning steps with a checkpoint every two, a take of two windows. The folder's name has a space, quotes and letters
 of other alphabets.
 """
 
@@ -161,7 +161,7 @@ INPUTS = ("me.mp4", "driver.mp4", "tiny.toml", "base.toml", "tiny.safetensors", 
 def prepare(place: Path) -> None:
     """Write what the stages start from."""
     place.mkdir(parents=True)
-    for source, name, every, count in (("scan.mp4", "me.mp4", 10, 18), ("driver.mp4", "driver.mp4", 2, 12)):
+    for source, name, every, count in (("scan.mp4", "me.mp4", 10, 16), ("driver.mp4", "driver.mp4", 3, 8)):
         timed = list(islice(video.read(DEMO / source), 0, every * count, every))
         video.write(place / name, [frame for _, frame in timed], [time for time, _ in timed])
     (place / "tiny.toml").write_text(RECIPE)
