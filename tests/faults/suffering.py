@@ -76,7 +76,8 @@ def _tell_steps(handle: int) -> None:
 
 
 def suffer(notes: int, *, folder: str | None = None, kill_at: int = -1, stop_at: int = -1, file_bytes: int = 0,
-           memory_mb: float = 0, unprivileged: bool = False, env: dict | None = None, clock: list[float] = (), **step) -> None:
+           memory_mb: float = 0, unprivileged: bool = False, env: dict | None = None, clock: list[float] = (),
+           **step) -> None:
     """Prepare what the command will suffer.
 
     Args:

@@ -41,7 +41,8 @@ def test_an_input_that_cannot_be_read_is_told(stage, studio, begun, place):
 
 
 @pytest.mark.parametrize("env", [
-    {"MYSTUDIO_HOME": "/proc/nowhere"}, pytest.param({"MYSTUDIO_HOME": None, "HOME": "/nowhere"}, marks=pytest.mark.slow),
+    {"MYSTUDIO_HOME": "/proc/nowhere"},
+    pytest.param({"MYSTUDIO_HOME": None, "HOME": "/nowhere"}, marks=pytest.mark.slow),
     pytest.param({"MYSTUDIO_HOME": None, "HOME": None}, marks=pytest.mark.slow)], ids=["no place", "no home", "unset"])
 def test_a_home_that_is_not_there_costs_nobody_a_render(env, studio, begun, place, expected):
     stage = STAGES["render"]
