@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import json
 import os
 import resource
@@ -10,8 +11,11 @@ import signal
 import sys
 import time
 import traceback
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
+
+from mystudio.errors import BadArtifact
 
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link")
@@ -25,20 +29,24 @@ def load_everything() -> None:
 
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    import c2pa  # noqa: F401
-    import jinja2  # noqa: F401
-    import matplotlib.figure  # noqa: F401
-    import mediapipe  # noqa: F401
-    import pydantic  # noqa: F401
-    import safetensors.torch  # noqa: F401
-    import torch._dynamo  # noqa: F401 (the optimisers import it)
-
-    import mystudio.base.train  # noqa: F401
-    import mystudio.cli  # noqa: F401
-    import mystudio.pipeline  # noqa: F401
-    import mystudio.removal  # noqa: F401
+    for name in ("c2pa", "jinja2", "matplotlib.figure", "mediapipe", "numpy.testing", "av.subtitles.stream",
+                 "encodings.cp437", "cryptography.x509", "safetensors.torch", "torch._dynamo", "mystudio.base.train",
+                 "mystudio.base.runs", "mystudio.cli", "mystudio.pipeline", "mystudio.archive", "mystudio.removal",
+                 "mystudio.watermark", "mystudio.verify", "mystudio.engines.personal.regress",
+                 "mystudio.engines.personal.gauss_newton", "mystudio.engines.personal.solve",
+                 "mystudio.engines.personal.tune", "selfscan.perceptual_offline"):
+        importlib.import_module(name)
+    from mystudio.bases import find_base
+    from mystudio.manifest import parse
+    from mystudio.recipe import resolve
+    from mystudio.signing import make
     from selfscan.facemesh import load_facemesh
 
+    resolve("default")
+    make()
+    find_base("actors128")
+    with suppress(BadArtifact):
+        parse(b"{}", "nothing", "")
     load_facemesh()
     gc.collect()
     gc.freeze()  # children share what is there
@@ -151,8 +159,6 @@ def _spoil(target: str, call: int, how: str, times: int = 1) -> None:
         target: "module:name" or "module:Class.name". how: "nan" makes its numbers NaN; "memory" asks the allocator
             for more than there is, and lets its error pass; "thread", "disk" likewise of the system.
     """
-    import importlib
-
     module, _, name = target.partition(":")
     holder = importlib.import_module(module)
     *outer, name = name.split(".")
