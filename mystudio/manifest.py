@@ -127,7 +127,8 @@ def digest(path: Path) -> str:
 
 def is_there(path: Path) -> bool:
     """Whether a file or artifact exists, an artifact also while its writer swaps the older one for the newer."""
-    return any(one.exists() for one in (Path(path), beside(where(path), "old"), Path(path)))
+    path = where(path)
+    return path.exists() or path.name != "" and beside(path, "old").exists() or path.exists()
 
 
 def open_folder(path: Path, kind: str | None = None) -> Folder:

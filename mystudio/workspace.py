@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -108,7 +108,8 @@ class Job:
             yield new
             _finish(new, self)
             _replace(self.path, new)
-            discard(journal_of(self.path))
+            with suppress(OSError):  # the artifact is there; the next run tries again
+                discard(journal_of(self.path))
         except OSError as error:
             if error.errno == errno.ENOMEM or not _is_in(self.path.parent, error.filename):
                 raise  # what failed was not the writing
