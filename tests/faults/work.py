@@ -109,14 +109,14 @@ def artifact(path: Path) -> dict:
 
 def scanned(path: Path) -> dict:
     """A scan; its consent record says when it was made."""
-    found, values = artifact(path), json.loads((path / "values.json").read_bytes())
+    found, values = artifact(path), json.loads(open_folder(path).read("values.json"))
     del values["consent"]["when"], found["files"]["values.json"]
     return found | {"values": values}
 
 
 def reported(path: Path) -> dict:
     """A report; names of clip paths in its drawings hang on the last bit of a layout."""
-    found, page = artifact(path), (path / "report.html").read_text("utf-8")
+    found, page = artifact(path), open_folder(path).read("report.html").decode()
     del found["files"]["report.html"]
     return found | {"page": re.sub(r"\bp[0-9a-f]{10}\b", "p", page)}
 
