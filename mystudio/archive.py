@@ -32,7 +32,7 @@ from mystudio.manifest import (
     where,
 )
 from mystudio.types import Avatar
-from mystudio.workspace import lock, recover, sync_tree
+from mystudio.workspace import lock, recover, sync_tree, tidy
 
 MEMBERS = (ARRAYS, GENERATOR, VALUES)  # what an avatar holds besides its manifest, in the order of the archive
 MAX_BYTES = (4 << 30) - 1  # of an archive: what a zip without extensions can address
@@ -101,6 +101,7 @@ def unpack(archive: Path, out: Path) -> Manifest:
         manifest, data = _manifest(file, archive)
         with lock(out):
             recover(out)
+            tidy(out)
             if not _is_there(out, manifest):
                 _place(file, manifest, data, out, archive)
     return manifest

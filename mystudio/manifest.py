@@ -102,7 +102,7 @@ class Folder:
         if source is None:
             raise BadArtifact(f"{self.path} does not record its {name}; make it again")
         path = Path(os.path.normpath(self.path.parent / source.path))
-        if not path.exists():
+        if not is_there(path):
             raise BadArtifact(f"{self.path} needs its {name} at {path}, which is not there; move it back")
         if digest(path) != source.digest:
             raise BadArtifact(f"{path} has changed since {self.path} was made from it; make {self.path.name} again")
@@ -116,13 +116,19 @@ def digest_of(value: Any) -> str:
 
 def digest(path: Path) -> str:
     """Return the sha256 of a file, or the content digest of an artifact."""
-    if Path(path).is_dir():
+    if Path(path).is_dir() or not Path(path).exists() and is_there(path):
         return open_folder(path).manifest.digest
     total = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
             total.update(block)
     return total.hexdigest()
+
+
+def is_there(path: Path) -> bool:
+    """Whether a file or artifact exists, an artifact also while its writer swaps the older one for the newer."""
+    path = where(path)
+    return path.exists() or path.name != "" and beside(path, "old").exists() or path.exists()
 
 
 def open_folder(path: Path, kind: str | None = None) -> Folder:

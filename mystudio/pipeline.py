@@ -63,7 +63,9 @@ def run_perform(video: Path, folder: Path, progress: Progress = silent, *, force
     out = folder / f"{video.stem}-{digest(video)[:8]}.performance"
     with stage(out, "performance", {"video": video}, {}, force=force) as job:
         if not job.done:
-            save(perform.perform(video, progress=progress), job)
+            made = perform.perform(video, progress=progress)
+            seen = replace(made.observation, video=video.name)  # where it lies is the manifest's business
+            save(replace(made, observation=seen), job)
     return out
 
 

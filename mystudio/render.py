@@ -149,7 +149,7 @@ def render(
         video.write(out_path, stream, take.times, audio_from=performance.observation.video, crf=settings.crf,
                     finish=finish)
     except OSError as error:
-        raise OutputFailed(str(error)) from error
+        raise OutputFailed(f"{error.filename}: {error.strerror}") from error
     return Path(out_path)
 
 
@@ -165,7 +165,7 @@ def record(
     try:
         video.record(out_path, timed, rate, sound, crf, finish)
     except OSError as error:
-        raise OutputFailed(str(error)) from error
+        raise OutputFailed(f"{error.filename}: {error.strerror}") from error
 
 
 def driver_frames(performance: Performance) -> Iterator[np.ndarray]:

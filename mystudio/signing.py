@@ -166,7 +166,8 @@ def _identity(content: bytes) -> Identity:
         raise ValueError("the key is not that of the first certificate")
     if not signing.not_valid_before_utc <= datetime.now(timezone.utc) <= signing.not_valid_after_utc:
         raise ValueError(f"the certificate is good from {signing.not_valid_before_utc:%Y-%m-%d} to "
-                         f"{signing.not_valid_after_utc:%Y-%m-%d} only")
+                         f"{signing.not_valid_after_utc:%Y-%m-%d} only; this machine's clock says "
+                         f"{datetime.now(timezone.utc):%Y-%m-%d}")
     names = signing.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
                                 serialization.NoEncryption())

@@ -1,24 +1,26 @@
 """Artifact folders: a manifest beside the data, replaced as a whole, locked while written, verified when read.
 
 ``NAME/`` is the artifact, ``NAME.partial/`` the journal of a stage that can resume, ``.NAME.lock``, ``.NAME.new``
-and ``.NAME.old`` exist only while a process works on it.
+and ``.NAME.old`` exist only while a process works on it; what a kill leaves of them goes with the next run.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import errno
 import fcntl
 import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from mystudio import __version__
 from mystudio.errors import ArtifactBusy, BadArtifact, OutputFailed
+from mystudio.journal import discard, journal, journal_of, key_of, write_bytes
 from mystudio.manifest import (
     MANIFEST,
     MAX_MANIFEST_BYTES,
@@ -30,6 +32,7 @@ from mystudio.manifest import (
     beside,
     digest,
     digest_of,
+    is_there,
     open_folder,
     versions,
     where,
@@ -52,7 +55,7 @@ def plain(settings: Any) -> dict[str, Any]:
 
 
 def up_to_date(path: Path, kind: str, inputs: Mapping[str, Source], settings: Mapping[str, Any], seed: int = 0) -> bool:
-    """Return whether ``path`` already holds what this stage would make from equal inputs and settings."""
+    """Return whether ``path`` holds, undamaged, what this stage would make from equal inputs and settings."""
     try:
         folder = open_folder(path, kind)
     except BadArtifact:
@@ -61,8 +64,10 @@ def up_to_date(path: Path, kind: str, inputs: Mapping[str, Source], settings: Ma
     same = {n: s.digest for n, s in made.inputs.items()} == {n: s.digest for n, s in inputs.items()}
     if not same or made.settings != settings or made.seed != seed or made.versions.get("mystudio") != __version__:
         return False
-    sizes = {name: folder.path / name for name in made.files}
-    return all(p.is_file() and p.stat().st_size == made.files[n].bytes for n, p in sizes.items())
+    try:
+        return all(digest(folder.file(name)[0]) == entry.sha256 for name, entry in made.files.items())
+    except (BadArtifact, OSError):
+        return False
 
 
 @dataclasses.dataclass
@@ -78,8 +83,17 @@ class Job:
 
     def journal(self) -> Path:
         """Return the folder where the stage keeps what it needs to resume; a stale one is emptied."""
+        return journal(self.path, self._key)
+
+    def forget_journal(self) -> None:
+        """Remove the journal of this very run; one for other inputs or settings is somebody's unfinished work."""
+        if key_of(journal_of(self.path)) == self._key:
+            discard(journal_of(self.path))
+
+    @property
+    def _key(self) -> str:
         inputs = {name: source.digest for name, source in self.inputs.items()}
-        return journal(self.path, digest_of([self.kind, inputs, self.settings, self.seed]))
+        return digest_of([self.kind, inputs, self.settings, self.seed])
 
     @contextmanager
     def writing(self) -> Iterator[Path]:
@@ -94,8 +108,11 @@ class Job:
             yield new
             _finish(new, self)
             _replace(self.path, new)
-            shutil.rmtree(journal_of(self.path), ignore_errors=True)
+            with suppress(OSError):  # the artifact is there; the next run tries again
+                discard(journal_of(self.path))
         except OSError as error:
+            if error.errno == errno.ENOMEM or not _is_in(self.path.parent, error.filename):
+                raise  # what failed was not the writing
             raise OutputFailed(f"{self.path} could not be written ({error.strerror or error}); free space or choose "
                                f"another place; what was there before is whole") from error
         finally:
@@ -120,11 +137,15 @@ def stage(path: Path, kind: str, inputs: Mapping[str, Path], settings: Any, seed
     _refuse_inputs(path, inputs)
     with lock(path):
         recover(path)
+        tidy(path)
         _refuse_foreign(path, kind)
         sources = {name: Source(os.path.relpath(where(p), path.parent), digest(p)) for name, p in inputs.items()}
         values = plain(settings)
         done = not force and up_to_date(path, kind, sources, values, seed)
-        yield Job(path, kind, sources, values, seed, done)
+        job = Job(path, kind, sources, values, seed, done)
+        if done:
+            job.forget_journal()
+        yield job
 
 
 @contextmanager
@@ -144,8 +165,13 @@ def product(path: Path, inputs: Mapping[str, Path], settings: Any, force: bool =
         done = not force and path.is_file() and known == made | {"sha256": known.get("sha256")}
         done = done and known["sha256"] == digest(path)
         yield done
-        if not done:
+        if done:
+            return
+        try:
             write_bytes(_record_of(path), (json.dumps(made | {"sha256": digest(path)}, indent=1) + "\n").encode())
+        except OSError as error:
+            raise OutputFailed(f"{path} is written, the record beside it could not be ({error.strerror or error}); "
+                               "free space, and the same command makes both again") from error
 
 
 def record(path: Path) -> dict[str, Any]:
@@ -166,6 +192,13 @@ def recover(path: Path) -> None:
         os.rename(beside(path, "old"), path)
 
 
+def tidy(path: Path) -> None:
+    """Remove what a writer that was killed left beside an artifact; call it with the lock held, after ``recover``."""
+    partial = journal_of(path)
+    for rest in (beside(path, "old"), beside(path, "new"), beside(partial, "new"), beside(partial, "deleted")):
+        shutil.rmtree(rest, ignore_errors=True)
+
+
 @contextmanager
 def lock(path: Path) -> Iterator[None]:
     """Hold the only right to write ``path``; the operating system releases it if the process dies.
@@ -182,7 +215,7 @@ def lock(path: Path) -> Iterator[None]:
             os.close(handle)
             message = f"{path} is being written by another process; wait for it or choose another name"
             raise ArtifactBusy(message) from None
-        if name.exists() and os.stat(name).st_ino == os.fstat(handle).st_ino:
+        if _is_still(name, handle):
             break
         os.close(handle)  # the holder removed the file between our open and our lock
     try:
@@ -192,33 +225,16 @@ def lock(path: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def journal(path: Path, key: str) -> Path:
-    """Return ``path``.partial, bound to ``key``: kept when it was made for the same key, otherwise emptied."""
-    folder = journal_of(where(path))
-    stamp = folder / "journal.key"
-    if stamp.is_file() and stamp.read_text(errors="replace") == key:
-        return folder
-    if folder.exists() and not stamp.is_file() and any(folder.iterdir()):
-        raise BadArtifact(f"{folder} is in the way and is no journal of mystudio; move it or choose another name")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    write_bytes(stamp, key.encode())
-    return folder
+def _is_in(folder: Path, name: Any) -> bool:
+    """Whether a file that an error names lies in a folder; an error without a name may be about any file."""
+    return name is None or not isinstance(name, (str, bytes)) or where(Path(os.fsdecode(name))).is_relative_to(folder)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file so that it is old or new after a crash, never half."""
-    temporary = path.with_name(f".{path.name}.new")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
-def journal_of(path: Path) -> Path:
-    """Return the folder in which an unfinished stage keeps its checkpoints."""
-    return path.with_name(f"{path.name}.partial")
+def _is_still(name: Path, handle: int) -> bool:
+    try:
+        return os.stat(name).st_ino == os.fstat(handle).st_ino
+    except FileNotFoundError:
+        return False
 
 
 def _record_of(path: Path) -> Path:
@@ -227,10 +243,20 @@ def _record_of(path: Path) -> Path:
 
 def _refuse_inputs(path: Path, inputs: Mapping[str, Path]) -> None:
     for name, source in inputs.items():
-        if not Path(source).exists():
+        if not is_there(source):
             raise BadArtifact(f"{source} does not exist; give the path of the {name}")
         if where(source) == path:
             raise BadArtifact(f"{path} is the {name} itself; choose another name for the result")
+        _refuse_name(os.path.relpath(where(source), path.parent))
+    _refuse_name(path.name)
+
+
+def _refuse_name(name: str) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise BadArtifact(f"the name {os.fsencode(name)!r} is not UTF-8, and could not be written down; rename it, or "
+                          "choose another name") from None
 
 
 def _refuse_foreign(path: Path, kind: str) -> None:

@@ -73,6 +73,11 @@ def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise BadCheckpoint(f"expected a whole checkpoint in {folder}, got a damaged one; copy it anew") from error
 
 
+def is_free(folder: Path) -> bool:
+    """Whether a run may begin here: nothing is there, or no more than a first checkpoint that was never finished."""
+    return not folder.exists() or folder.is_dir() and set(folder.iterdir()) == set(_parts(folder))
+
+
 def load_facts(folder: Path) -> dict[str, Any]:
     """The facts of a checkpoint, without its tensors. Raises BadCheckpoint."""
     return _index(folder)["facts"]
@@ -104,6 +109,10 @@ def _named(folder: Path) -> set[str]:
 
 
 def _remove(folder: Path, keep: set[str]) -> None:
-    for path in (*folder.glob("checkpoint-*.part"), *folder.glob(".checkpoint*.new")):
+    for path in _parts(folder):
         if path.name not in keep:
             path.unlink(missing_ok=True)
+
+
+def _parts(folder: Path) -> list[Path]:
+    return [*folder.glob("checkpoint-*.part"), *folder.glob(".checkpoint*.new")]

@@ -50,7 +50,7 @@ def pack(run: Path, out: Path, max_part_mb: float = 15.0) -> None:
 
     Raises: BadCheckpoint, BadArtifact, OutputFailed.
     """
-    if out.exists() and any(out.iterdir()):
+    if not checkpoint.is_free(out):
         raise BadArtifact(f"{out} holds files, expected a free name; choose another")
     tensors, facts = checkpoint.load(run)
     checkpoint.save(out, checkpoint.lightened(tensors), facts, max_part_mb)

@@ -22,7 +22,7 @@ from mystudio.base.parallel import Team, joined
 from mystudio.base.settings import BaseSettings
 from mystudio.base.sheets import COLUMNS, fixed_latents, sheet_of_training, write_png
 from mystudio.base.trainer import PHASES, Trainer, mean_of
-from mystudio.errors import BadArtifact, BadData, TrainingDiverged
+from mystudio.errors import BadArtifact, BadData, OutputFailed, TrainingDiverged
 from mystudio.stylegan2.growth import start_from
 from mystudio.types import Progress, silent
 from mystudio.workspace import lock, plain, write_bytes
@@ -134,10 +134,14 @@ class _Run:
             return _Tick(t)
         seen = getattr(t.counters, phase)
         number = seen // self._tick_images
-        if self.team.rank == 0:
-            self._log(tick.row(phase, seen, skipped))
-        if train.sheet_every and number % train.sheet_every == 0:
-            self._sheet(phase, seen)
+        try:
+            if self.team.rank == 0:
+                self._log(tick.row(phase, seen, skipped))
+            if train.sheet_every and number % train.sheet_every == 0:
+                self._sheet(phase, seen)
+        except OSError as error:
+            raise OutputFailed(f"could not write to {self.path}: {error.strerror}; free space and run the same command "
+                               "again, it goes on from its last checkpoint") from error
         if number % train.save_every == 0:
             self._save()
         return _Tick(t)
@@ -154,7 +158,7 @@ class _Run:
         if (self.path / checkpoint.INDEX).exists():
             self._resume()
             return
-        if self.path.exists() and any(self.path.iterdir()):
+        if not checkpoint.is_free(self.path):
             raise BadArtifact(f"{self.path} holds other files, expected a free name or a training run; choose another")
         if self.job.start:
             from mystudio.stylegan2.checkpoint import load_generator

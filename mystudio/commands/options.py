@@ -8,6 +8,8 @@ import click
 
 from mystudio.commands.terminal import DEBUG, JSON
 
+PATH = click.Path(path_type=Path, readable=False)
+
 
 def _remember(key: str):
     def callback(ctx: click.Context, param: click.Parameter, value: bool) -> None:
@@ -67,13 +69,12 @@ def force_option(command):
 
 def output(metavar: str, words: str):
     """-o, required."""
-    return click.option("-o", "--out", "out", required=True, type=click.Path(path_type=Path), metavar=metavar,
-                        help=words)
+    return click.option("-o", "--out", "out", required=True, type=PATH, metavar=metavar, help=words)
 
 
 def existing(name: str):
-    """A positional path; whether it exists is checked by the stage, whose sentence is clearer."""
-    return click.argument(name.lower(), type=click.Path(path_type=Path), metavar=name)
+    """A positional path; whether it exists and can be read is checked by the stage, whose sentence is clearer."""
+    return click.argument(name.lower(), type=PATH, metavar=name)
 
 
 class Command(click.Command):

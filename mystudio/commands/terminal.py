@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 import time
@@ -60,12 +61,20 @@ def sentence(error: BaseException) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, (SelfscanError, StudioError)):
         return text
+    if _is_memory(error, text.lower()):
+        return "memory ran out; close other programs, or use smaller batches (see `mystudio recipe show`)"
     if isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename else ""
         return f"{place}{error.strerror or text}; check the path, the permissions and the free space"
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "allocate memory" in text:
-        return "memory ran out; close other programs, or use smaller batches (see `mystudio recipe show`)"
     return f"this should not happen ({type(error).__name__}: {text[:300]}); run again with --debug and report it"
+
+
+def _is_memory(error: BaseException, text: str) -> bool:
+    """Whether memory ran out; every library says so in its own way."""
+    return (isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+            or isinstance(error, OSError) and error.errno == errno.ENOMEM
+            or any(words in text for words in ("allocate memory", "bad_alloc", "out of memory", "insufficient memory",
+                                               "not enough memory", "start new thread")))
 
 
 def answer(sentences: str, **values: Any) -> None:

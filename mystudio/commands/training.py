@@ -9,10 +9,10 @@ from pathlib import Path
 import click
 
 from mystudio.commands.about import base
-from mystudio.commands.options import Command, common, device_option, existing, output
+from mystudio.commands.options import PATH, Command, common, device_option, existing, output
 from mystudio.commands.terminal import answer, can_resume, progress
 
-_data = click.option("--data", "data", multiple=True, type=click.Path(path_type=Path), metavar="FOLDER|FILE",
+_data = click.option("--data", "data", multiple=True, type=PATH, metavar="FOLDER|FILE",
                      help="Images (a folder), images with codes (.npz, or a folder of them), or actors[:SEED], drawn "
                           "as they are needed; repeatable.")
 _weight = click.option("--weight", "weights", multiple=True, type=click.FloatRange(0), metavar="W",

@@ -175,6 +175,18 @@ def test_a_packed_run_goes_on(data, whole, tmp_path):
         pack(whole, tmp_path / "light")
 
 
+def test_what_a_killed_first_checkpoint_left_is_in_nobodys_way(data, whole, tmp_path):
+    for name in ("run", "light"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "checkpoint-0a1b2c3d-000.part").write_bytes(b"whole, but no index names it")
+        (tmp_path / name / ".checkpoint-0a1b2c3d-001.part.new").write_bytes(b"half")
+    pack(whole, tmp_path / "light")
+    assert not run(tmp_path / "run", data, tiny(), minutes=1e-4)["done"]
+    for name in ("run", "light"):
+        checkpoint.load(tmp_path / name)
+        assert not list((tmp_path / name).glob("*checkpoint-0a1b2c3d*"))
+
+
 def test_a_run_starts_from_a_base_and_keeps_its_model(data, whole, tmp_path):
     from mystudio.stylegan2.checkpoint import save_generator
 

@@ -175,7 +175,7 @@ def test_a_run_that_was_killed_ends_in_the_same_weights(task, tmp_path):
     run = subprocess.run([sys.executable, "-c", KILLED, folder, str(tmp_path), threads], timeout=500,
                          env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])})  # fmt: skip
     assert run.returncode == -signal.SIGKILL
-    (tmp_path / "tune.part").write_bytes(b"half a checkpoint")  # as if it had been writing
+    (tmp_path / ".tune.checkpoint.new").write_bytes(b"half a checkpoint")  # as if it had been writing
     said: list[int] = []
     resumed, again = tune(*task, FAST, lambda stage, done, total: said.append(done), tmp_path)
     assert said == [9, 10, 11, 12]  # from the checkpoint after step 8
@@ -190,13 +190,22 @@ def test_a_finished_run_does_nothing_more(task, tmp_path):
     assert said == [] and same(weights(done), weights(again)) and same_info == info
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped header", "empty"])
+def test_a_run_that_stopped_early_takes_no_more_steps_after_a_kill(task, tmp_path):
+    settings = replace(FAST, steps=400, check_every=2, patience=3, rate=0.0)
+    done, info = tune(*task, settings, journal=tmp_path)  # what follows tuning may take longer, and be killed
+    said: list[int] = []
+    again, same_info = tune(*task, settings, lambda *event: said.append(event[1]), tmp_path)
+    assert info["steps"] == 8 and said == [] and same(weights(done), weights(again)) and same_info == info
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped header", "flipped weight", "empty"])
 def test_a_damaged_checkpoint_is_started_over(task, tmp_path, damage):
     expected, _ = tune(*task, FAST, journal=tmp_path)
-    path = tmp_path / "tune.safetensors"
+    path = tmp_path / "tune.checkpoint"
     content = path.read_bytes()
+    flipped = content[:-5000] + bytes([content[-5000] ^ 1]) + content[-4999:]
     path.write_bytes({"cut": content[: len(content) // 2], "flipped header": content[:20] + b"\xff" + content[21:],
-                      "empty": b""}[damage])  # fmt: skip
+                      "flipped weight": flipped, "empty": b""}[damage])  # fmt: skip
     again, info = tune(*task, FAST, journal=tmp_path)
     assert info["steps"] == 12 and same(weights(again), weights(expected))
 

@@ -202,6 +202,18 @@ def test_equal_inputs_and_settings_are_not_computed_twice(tmp_path):
     assert not done({"steps": 3})
 
 
+def test_a_damaged_result_is_made_again_by_the_same_command(tmp_path):
+    make(tmp_path / "take", settings={"steps": 3})
+    file = tmp_path / "take" / "arrays.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    with workspace.stage(tmp_path / "take", "take", {}, {"steps": 3}) as job:
+        assert not job.done
+        artifacts.save(a_take(), job)
+    assert same(a_take(), artifacts.load(tmp_path / "take", Take))
+
+
 def test_a_source_is_found_again_after_the_whole_folder_moved_and_refused_after_it_changed(tmp_path):
     (tmp_path / "a").mkdir()
     make(tmp_path / "a" / "scan", a_scan())
@@ -270,6 +282,14 @@ def test_a_journal_belongs_to_its_inputs_and_settings(tmp_path):
     (tmp_path / "you.partial" / "mine").write_text("mine")
     with pytest.raises(BadArtifact, match="no journal"):
         workspace.journal(tmp_path / "you", "key")
+
+
+def test_a_journal_that_was_being_emptied_when_its_process_died_is_in_nobodys_way(tmp_path):
+    (workspace.journal(tmp_path / "me", "key one") / "step-10").write_text("ten")
+    os.rename(tmp_path / "me.partial", tmp_path / ".me.partial.deleted")
+    (tmp_path / ".me.partial.deleted" / "journal.key").unlink()
+    (tmp_path / ".me.partial.new").mkdir()
+    assert [p.name for p in workspace.journal(tmp_path / "me", "key two").iterdir()] == ["journal.key"]
 
 
 def test_the_journal_goes_when_the_artifact_is_there(tmp_path):

@@ -9,9 +9,9 @@ Two solvers share the objective: ``gauss_newton`` (all frames of a window at onc
 from __future__ import annotations
 
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Literal
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor
 from mystudio.engines.personal.expression import StartCodes
 from mystudio.engines.personal.measure import Measured, Weights, measure
 from mystudio.engines.personal.regress import Regressor
+from mystudio.journal import seal, unseal
 from mystudio.latents import AnchorSpace
 from mystudio.retarget import RetargetSettings
 from mystudio.types import OUTCOMES, Avatar, Motion, Progress, Take, silent
@@ -109,7 +110,7 @@ def solve(avatar: Avatar, motion: Motion, shape: RetargetSettings = RetargetSett
     done: list[Solved] = []
     for k, frames in enumerate(windows):
         path = journal / f"window{k:05d}.npz" if journal else None
-        solved = _read(path) if path and path.exists() else None
+        solved = _read(path) if path else None
         if solved is None:
             last = done[-1].codes[-1] if done else None
             solved = run(problem, frames, last, lambda n, base=frames.start: progress("solve", base + n, len(motion)))
@@ -154,18 +155,16 @@ def _hold(codes: Tensor, outcome: np.ndarray, valid: Tensor) -> tuple[Tensor, np
 
 
 def _write(path: Path, solved: Solved) -> None:
-    part = path.with_suffix(".part")
-    with open(part, "wb") as f:
-        np.savez(f, codes=solved.codes.numpy(), outcome=solved.outcome,
-                 **{f"loss.{k}": v for k, v in solved.losses.items()})
-    part.replace(path)
+    np.savez(content := BytesIO(), codes=solved.codes.numpy(), outcome=solved.outcome,
+             **{f"loss.{k}": v for k, v in solved.losses.items()})
+    seal(path, content.getvalue())
 
 
 def _read(path: Path) -> Solved | None:
-    """A finished window, or None when the file is damaged: then it is solved again."""
-    try:
-        with np.load(path, allow_pickle=False) as z:
-            terms = {k[5:]: z[k] for k in z.files if k.startswith("loss.")}
-            return Solved(torch.as_tensor(z["codes"]), z["outcome"], terms)
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+    """A finished window; None where there is none, or it is damaged: then it is solved again."""
+    content = unseal(path)
+    if content is None:
         return None
+    with np.load(BytesIO(content), allow_pickle=False) as z:
+        terms = {k[5:]: z[k] for k in z.files if k.startswith("loss.")}
+        return Solved(torch.as_tensor(z["codes"]), z["outcome"], terms)

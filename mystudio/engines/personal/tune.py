@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +22,7 @@ from mystudio import losses
 from mystudio.compilation import compiled
 from mystudio.device import feature_dtype
 from mystudio.errors import TrainingDiverged
+from mystudio.journal import seal, unseal
 from mystudio.types import Progress, silent
 
 MAX_ROLLBACKS = 5
@@ -80,15 +80,15 @@ def tune(generator, anchors: Tensor, images: Tensor, perceptual, settings: TuneS
     tuned.synthesis.requires_grad_(True)
     adam = torch.optim.Adam(tuned.synthesis.parameters(), lr=settings.rate, betas=(0.9, 0.99))
     state = _State(history=[])
-    checkpoint = journal / "tune.safetensors" if journal else None
-    if checkpoint and checkpoint.exists():
+    checkpoint = journal / "tune.checkpoint" if journal else None
+    if checkpoint:
         _load(checkpoint, tuned, adam, state)
     remarks: list[str] = []
     fast = _fast(tuned, settings, remarks)
     held, train = _split(len(images), settings.held_out)
     likeness = _Likeness(perceptual, images, settings)
     good = _snapshot(tuned, adam)
-    while state.step < settings.steps:
+    while state.step < settings.steps and not (settings.patience and state.stale >= settings.patience):
         loss = _step(tuned, fast, adam, anchors, images, likeness, train, settings, state)
         if not math.isfinite(loss):
             _roll_back(tuned, adam, good, state)
@@ -110,8 +110,6 @@ def tune(generator, anchors: Tensor, images: Tensor, perceptual, settings: TuneS
             _save(checkpoint, tuned, adam, state)
         if preview:
             preview(state.step, _show(tuned, anchors, images))
-        if settings.patience and state.stale >= settings.patience:
-            break
     return tuned.eval().requires_grad_(False), {"history": state.history, "steps": state.step,
                                                 "held_out_distance": state.best, "rollbacks": state.rollbacks,
                                                 "remarks": remarks}
@@ -204,23 +202,17 @@ def _save(path: Path, tuned, adam, state: _State) -> None:
     tensors = {f"g.{k}": v.contiguous() for k, v in tuned.state_dict().items()}
     for i, slot in adam.state_dict()["state"].items():
         tensors |= {f"adam.{i}.{k}": v.contiguous() for k, v in slot.items()}
-    part = path.with_suffix(".part")
-    with open(part, "wb") as f:  # not save_file: a full disk is an OSError here, and no OSError there
-        f.write(save(tensors, {"state": json.dumps(vars(state))}))
-        f.flush()
-        os.fsync(f.fileno())
-    os.replace(part, path)
+    seal(path, save(tensors | {"state": _as_tensor(vars(state))}))
 
 
 def _load(path: Path, tuned, adam, state: _State) -> None:
-    from safetensors import SafetensorError, safe_open
+    from safetensors.torch import load
 
-    try:
-        with safe_open(path, "pt") as f:
-            stored, tensors = json.loads(f.metadata()["state"]), {k: f.get_tensor(k) for k in f.keys()}
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
-        return  # damaged: start over
-    vars(state).update(stored)
+    content = unseal(path)
+    if content is None:
+        return  # none yet, or damaged: start over
+    tensors = load(content)
+    vars(state).update(json.loads(tensors.pop("state").numpy().tobytes()))
     tuned.load_state_dict({k[2:]: v for k, v in tensors.items() if k.startswith("g.")})
     slots: dict[int, dict] = {}
     for k, v in tensors.items():
@@ -229,3 +221,7 @@ def _load(path: Path, tuned, adam, state: _State) -> None:
             slots.setdefault(int(i), {})[name] = v
     if slots:
         adam.load_state_dict({**adam.state_dict(), "state": slots})
+
+
+def _as_tensor(values: dict) -> Tensor:
+    return torch.frombuffer(bytearray(json.dumps(values).encode()), dtype=torch.uint8)

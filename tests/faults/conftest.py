@@ -1,0 +1,84 @@
+"""One process that has everything loaded, and one small studio in which every stage has run undisturbed."""
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "mystudio"))  # its tiny runs are used here too
+
+import work  # noqa: E402
+from children import Studio  # noqa: E402
+from work import STAGES, Stage  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def root() -> Iterator[Path]:
+    """Where everything happens."""
+    folder = Path(tempfile.mkdtemp(prefix="faults-"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def studio(root) -> Iterator[Studio]:
+    """The process that begins commands."""
+    if sys.platform != "linux":
+        pytest.skip("these tests fork, stop and limit processes as Linux does")
+    studio = Studio(root / "home")
+    yield studio
+    studio.close()
+
+
+@pytest.fixture(scope="session")
+def template(studio, root) -> Path:
+    """The small studio, everything made."""
+    place = root / work.NAME
+    work.prepare(place)
+    work.make_all(studio, place)
+    return place
+
+
+@pytest.fixture
+def place(template, root) -> Iterator[Path]:
+    """Where a test works; not there yet."""
+    folder = Path(tempfile.mkdtemp(prefix="t-", dir=root))
+    yield folder / work.NAME
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def expected(template) -> Callable[[Stage], object]:
+    """The undisturbed result of a stage."""
+    known = {}
+
+    def of(stage: Stage):
+        if stage.name not in known:
+            known[stage.name] = stage.state(template / stage.makes)
+        return known[stage.name]
+
+    return of
+
+
+@pytest.fixture
+def begun(template, place) -> Callable[[Stage], Path]:
+    """Make a copy of the studio in which a stage has not run yet."""
+    return lambda stage: work.without(template, place, stage)
+
+
+def pytest_generate_tests(metafunc):
+    """A test that asks for ``stage`` runs for every stage; those that are named by ``quick`` fast, the others slow."""
+    if "stage" not in metafunc.fixturenames:
+        return
+    quick = next((mark.args for mark in metafunc.definition.iter_markers("quick")), tuple(STAGES))
+    found = [pytest.param(stage, id=name, marks=[] if name in quick else [pytest.mark.slow])
+             for name, stage in STAGES.items()]
+    metafunc.parametrize("stage", found)
+
+
+def pytest_configure(config):
+    """The mark ``quick`` names the stages that the fast suite takes."""
+    config.addinivalue_line("markers", "quick(*stages): stages that are not slow here")

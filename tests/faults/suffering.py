@@ -1,0 +1,214 @@
+"""What a command suffers, inside its own process: killed at a file operation, no space, no memory, not a number ..."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import resource
+import signal
+import sys
+import time
+import traceback
+from contextlib import suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from mystudio.errors import BadArtifact
+
+WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link")
+CAPABILITIES_3 = 0x20080522  # version of the system call's structures
+
+
+def load_everything() -> None:
+    """Import what the commands need, so that a child begins with its work."""
+    import cv2
+    import torch
+
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    for name in ("c2pa", "jinja2", "matplotlib.figure", "mediapipe", "numpy.testing", "av.subtitles.stream",
+                 "encodings.cp437", "cryptography.x509", "safetensors.torch", "torch._dynamo", "mystudio.base.train",
+                 "mystudio.base.runs", "mystudio.cli", "mystudio.pipeline", "mystudio.archive", "mystudio.removal",
+                 "mystudio.watermark", "mystudio.verify", "mystudio.engines.personal.regress",
+                 "mystudio.engines.personal.gauss_newton", "mystudio.engines.personal.solve",
+                 "mystudio.engines.personal.tune", "selfscan.perceptual_offline"):
+        importlib.import_module(name)
+    from mystudio.bases import find_base
+    from mystudio.manifest import parse
+    from mystudio.recipe import resolve
+    from mystudio.signing import make
+    from selfscan.facemesh import load_facemesh
+
+    resolve("default")
+    make()
+    find_base("actors128")
+    with suppress(BadArtifact):
+        parse(b"{}", "nothing", "")
+    load_facemesh()
+    gc.collect()
+    gc.freeze()  # children share what is there
+
+
+def carry_out(words: list[str], place: Path, fault: dict) -> int:
+    """Run a command line in this process; returns its exit code."""
+    for number, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(place / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+    sys.stdout, sys.stderr = (open(n, "w", buffering=1, closefd=False, errors="surrogateescape") for n in (1, 2))
+    notes = {name: os.open(place / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND) for name in ("steps", "files")}
+    _tell_steps(notes["steps"])
+    suffer(notes["files"], **fault)
+    from mystudio.cli import cli
+
+    try:
+        cli.main(args=words, prog_name="mystudio")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+    except BaseException:
+        traceback.print_exc()
+        return 70
+    return 0
+
+
+def _tell_steps(handle: int) -> None:
+    from mystudio.commands import terminal
+
+    class Told(terminal._Lines):
+        def __call__(self, stage: str, done: int, total: int) -> None:
+            os.write(handle, (json.dumps([stage, done, total]) + "\n").encode())
+            super().__call__(stage, done, total)
+
+    terminal._Lines = Told
+
+
+def suffer(notes: int, *, folder: str | None = None, kill_at: int = -1, stop_at: int = -1, file_bytes: int = 0,
+           memory_mb: float = 0, unprivileged: bool = False, env: dict | None = None, clock: list[float] = (),
+           **step) -> None:
+    """Prepare what the command will suffer.
+
+    Args:
+        folder: file operations in it are counted and noted. kill_at, stop_at: SIGKILL or SIGSTOP before this one.
+        file_bytes: a file cannot become larger. memory_mb: the process cannot grow by more.
+        unprivileged: permissions count, even for root. env: changed variables (null = removed).
+        clock: seconds that the clock jumps by, one after another, each time it is looked at.
+        step: see ``_spoil``.
+    """
+    for name, value in (env or {}).items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
+    if step:
+        _spoil(**step)
+    if clock:
+        _jumping(clock)
+    if folder:
+        watch(folder, notes, kill_at, stop_at)
+    if file_bytes:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
+    if memory_mb:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limit = pages * resource.getpagesize() + int(memory_mb * 2**20)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    if unprivileged and os.geteuid() == 0:
+        _drop_rights()
+
+
+def _drop_rights() -> None:
+    """Give up every capability: root then reads and writes what the modes let an owner, no more (capset(2))."""
+    import ctypes
+
+    header = (ctypes.c_uint32 * 2)(CAPABILITIES_3, 0)
+    if ctypes.CDLL(None, use_errno=True).capset(header, (ctypes.c_uint32 * 6)()):
+        raise OSError(ctypes.get_errno(), "capabilities cannot be dropped here")
+
+
+def watch(folder: str, notes: int, kill_at: int = -1, stop_at: int = -1) -> None:
+    """Note every file operation in a folder from now on, and be killed or stopped before one of them."""
+    count, folder, own = 0, os.path.realpath(folder), os.getpid()
+
+    def hook(event: str, arguments: tuple) -> None:
+        nonlocal count
+        if event == "open":
+            path, _, flags = arguments
+            if not isinstance(flags, int) or not flags & WRITES or not isinstance(path, (str, bytes)):
+                return
+        elif event in CHANGES:
+            path = arguments[0]
+        else:
+            return
+        name = os.fsdecode(path) if isinstance(path, (str, bytes, os.PathLike)) else ""
+        within = name.startswith(folder) or (not os.path.isabs(name) and event in ("os.remove", "os.rmdir"))
+        if not within or os.getpid() != own:
+            return
+        if count == kill_at:
+            os.kill(own, signal.SIGKILL)
+        if count == stop_at:
+            os.kill(own, signal.SIGSTOP)
+        count += 1
+        os.write(notes, f"{event} {json.dumps(name.removeprefix(folder))}\n".encode())
+
+    sys.addaudithook(hook)
+
+
+def _spoil(target: str, call: int, how: str, times: int = 1) -> None:
+    """Spoil the result of a real function from its ``call``-th call on, ``times`` times.
+
+    Args:
+        target: "module:name" or "module:Class.name". how: "nan" makes its numbers NaN; "memory" asks the allocator
+            for more than there is, and lets its error pass; "thread", "disk" likewise of the system.
+    """
+    module, _, name = target.partition(":")
+    holder = importlib.import_module(module)
+    *outer, name = name.split(".")
+    for part in outer:
+        holder = getattr(holder, part)
+    real, count = getattr(holder, name), 0
+
+    def spoilt(*arguments, **named):
+        nonlocal count
+        count += 1
+        if not call <= count < call + times:
+            return real(*arguments, **named)
+        if how == "memory":
+            import torch
+
+            torch.empty(1 << 50, dtype=torch.uint8)
+        return _not_numbers(real(*arguments, **named))
+
+    setattr(holder, name, spoilt)
+
+
+def _not_numbers(value):
+    import numpy as np
+    import torch
+
+    if isinstance(value, torch.Tensor) and value.is_floating_point():
+        return value * float("nan")
+    if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+        return value * np.nan
+    if isinstance(value, tuple):
+        return tuple(map(_not_numbers, value))
+    return value
+
+
+def _jumping(jumps: list[float]) -> None:
+    """Every look at the wall clock is off by the next of ``jumps``; the last one stays."""
+    import mystudio.signing
+    import mystudio.workspace
+    import selfscan.scan
+
+    left, real = list(jumps), time.time
+
+    def offset() -> float:
+        return left.pop(0) if len(left) > 1 else left[0]
+
+    class Jumping(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) + timedelta(seconds=offset())
+
+    time.time = lambda: real() + offset()
+    for module in (mystudio.workspace, mystudio.signing, selfscan.scan):
+        module.datetime = Jumping

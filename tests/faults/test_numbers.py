@@ -1,0 +1,117 @@
+"""Numbers that are none, and memory that is not there, in the middle of real steps."""
+
+import numpy as np
+import pytest
+from kills import leftovers, redone
+from work import STAGES
+
+from mystudio.artifacts import load
+from mystudio.types import OUTCOMES, Avatar, Take
+
+GENERATOR = "mystudio.stylegan2.generator:Generator"
+MEMORY = {  # stage -> real function whose call asks for too much, call
+    "scan": ("selfscan.perceptual:Perceptual.embed", 1),
+    "personalize": ("mystudio.losses:pixel", 8),
+    "reenact": ("mystudio.engines.personal.solve:measure", 3),
+    "edit": ("mystudio.edit:apply", 1),
+    "evaluate": ("mystudio.look:Looker.look", 1),
+    "live": ("mystudio.live:Live.draw", 3),
+    "base train": ("mystudio.base.trainer:Trainer.step", 7),
+}
+
+
+@pytest.mark.quick("reenact")
+def test_memory_that_runs_out_is_told_and_the_command_goes_on(stage, studio, begun, place, expected):
+    if stage.name not in MEMORY:
+        pytest.skip(f"{stage.name} has no large step; a render halves its batch (below)")
+    begun(stage)
+    target, call = MEMORY[stage.name]
+    failed = studio.run(*stage.command(place), target=target, call=call, how="memory")
+    assert "memory ran out" in failed.sentence
+    assert stage.name == "base train" or not (place / stage.makes).exists()
+    again = studio.run(*stage.command(place))
+    assert again.code == 0 and redone(stage, [failed, again]) == ""
+    assert stage.state(place / stage.makes) == expected(stage)
+    assert leftovers(place) == []
+
+
+def test_a_render_goes_on_with_fewer_images_at_a_time(studio, begun, place, expected):
+    stage = STAGES["render"]
+    begun(stage)
+    ended = studio.run(*stage.command(place), target=f"{GENERATOR}.synthesize", call=1, how="memory", times=2)
+    assert ended.code == 0 and ended.stderr.count("memory ran out: going on with") == 2
+    before = stage.state(place / stage.makes)
+    (times, made), (same_times, whole) = before, expected(stage)
+    levels = np.abs(np.frombuffer(made, np.uint8).astype(int) - np.frombuffer(whole, np.uint8))
+    assert times == same_times and levels.mean() < 0.5  # smaller batches round in another order
+    begun_again = studio.run(*stage.command(place), "--force", target=f"{GENERATOR}.synthesize", call=1, how="memory",
+                             times=99)
+    assert "memory ran out" in begun_again.stderr.splitlines()[-1] and begun_again.code == 1
+    assert stage.state(place / stage.makes) == before
+
+
+@pytest.mark.quick()
+def test_an_address_space_that_is_too_small(stage, studio, begun, place, expected):
+    """Whatever fails first, in whichever library: one sentence, or the process is ended by it; nothing is lost."""
+    begun(stage)
+    codes = []
+    for megabytes in (1, 20, 60, 150, 400):
+        ended = studio.run(*stage.command(place), memory_mb=megabytes)
+        codes.append(ended.code)
+        if ended.code == 1:
+            assert ended.sentence
+        assert (place / stage.makes).exists() == (ended.code == 0) or stage.name == "base train"
+    again = studio.run(*stage.command(place))
+    assert again.code == 0 and stage.state(place / stage.makes) == expected(stage)
+    assert codes[0] != 0
+    print(f"address space, {stage.name}: {codes}")
+
+
+@pytest.mark.slow
+def test_tuning_rolls_back_from_a_step_that_is_no_number(studio, begun, place):
+    stage = STAGES["personalize"]
+    begun(stage)
+    assert studio.run(*stage.command(place), target="mystudio.losses:pixel", call=9, how="nan").code == 0
+    made = load(place / stage.makes, Avatar)
+    assert made.info["rollbacks"] == 1 and made.info["steps"] == 12
+    assert all(bool(v.isfinite().all()) for v in made.generator.state_dict().values())
+
+
+@pytest.mark.slow
+def test_tuning_that_stays_no_number_says_what_to_do_and_keeps_its_checkpoint(studio, begun, place, expected):
+    stage = STAGES["personalize"]
+    begun(stage)
+    failed = studio.run(*stage.command(place), target="mystudio.losses:pixel", call=9, how="nan", times=1000)
+    assert "lower personalize.rate" in failed.sentence
+    again = studio.run(*stage.command(place))
+    assert redone(stage, [failed, again]) == "" and stage.state(place / stage.makes) == expected(stage)
+
+
+@pytest.mark.parametrize("call", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_a_frame_whose_landmarks_are_no_numbers_is_held(call, studio, begun, place):
+    stage = STAGES["reenact"]
+    begun(stage)
+    ended = studio.run(*stage.command(place), target="mystudio.engines.personal.measure:crop_landmarks", call=call,
+                       how="nan")
+    assert ended.code == 0, ended.stderr
+    take = load(place / stage.makes, Take)
+    assert len(take) == 8 and bool(take.codes.isfinite().all())
+    assert set(take.outcome) <= set(range(len(OUTCOMES)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["selfscan.track:head_pose", "selfscan.facemesh:FaceMesh.forward"])
+def test_a_scan_leaves_out_frames_that_are_no_numbers(target, studio, begun, place):
+    stage = STAGES["scan"]
+    begun(stage)
+    ended = studio.run(*stage.command(place), target=target, call=3, how="nan")
+    if ended.code == 0:
+        assert all(np.isfinite(v).all() for v in _arrays(place / stage.makes))
+    else:
+        assert ended.sentence
+
+
+def _arrays(folder):
+    from safetensors.numpy import load_file
+
+    return load_file(folder / "arrays.safetensors").values()

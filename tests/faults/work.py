@@ -1,0 +1,193 @@
+"""A small studio of real stages: their commands, what they make, and how to tell whether it is what it was.
+
+Everything is real and tiny: 16 frames of the demo's scan, 8 of its driver, a random generator of 32 px, an avatar of
+12 tuning steps with a checkpoint every two, a take of two windows. The folder's name has a space, quotes and letters
+of other alphabets.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from base_runs import make_data
+from children import ROOT, Studio
+
+from mystudio.base import checkpoint
+from mystudio.manifest import digest, open_folder
+from mystudio.stylegan2.checkpoint import save_generator
+from mystudio.stylegan2.generator import Generator
+from selfscan import video
+
+NAME = "Ada's \"work\" é 日本"
+DEMO = ROOT / "mystudio" / "data" / "demo"
+RECIPE = """
+[scan]
+frames = 12
+size = 64
+embed_size = 64
+[invert]
+blind_steps = 3
+[personalize]
+steps = 12
+check_every = 2
+patience = 0
+batch = 2
+resolution = 0
+width = 0
+[regress]
+samples = 16
+rank = 8
+steps = 20
+[reenact]
+window = 4
+steps = 1
+batch = 4
+"""
+BASE_RECIPE = """
+[model]
+resolution = 16
+z_dim = 8
+w_dim = 8
+mapping_layers = 2
+channel_base = 64
+channel_max = 8
+[supervised]
+kimg = 0.064
+batch = 8
+levels = 2
+perceptual = 0.0
+[adversarial]
+kimg = 0.064
+batch = 8
+wait_kimg = 0.016
+[adversarial.augment]
+start = 0.3
+[train]
+tick_kimg = 0.016
+sheet_every = 2
+save_every = 2
+"""
+CONSENT = ("--i-am-the-person-or-have-consent", "Ada")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One command and its result."""
+
+    name: str
+    words: tuple  # of the command line; {} is the folder
+    makes: str  # name of the result in the folder
+    state: Callable[[Path], object]  # of the result; equal for equal results, raises if it is not whole
+    before: tuple | None = None  # words that change the command so that it makes another, earlier result
+    also: str = ""  # a pattern: results of its own that it makes on the way
+    journal: tuple[str, ...] = ()  # the progress that its checkpoints keep
+    unit: int = 1  # what a step adds to that progress
+    every: int = 1  # steps between two checkpoints
+
+    def command(self, place: Path, earlier: bool = False) -> list[str]:
+        words = [*self.words, *((self.before or ()) if earlier else ())]
+        return [str(word).replace("{}", str(place)) for word in words]
+
+
+def artifact(path: Path) -> dict:
+    """Inputs, settings and every file's digest, compared with the file."""
+    folder = open_folder(path)
+    for name in folder.manifest.files:
+        folder.read(name)
+    inputs = {name: source.digest for name, source in folder.manifest.inputs.items()}
+    return {"files": {n: e.sha256 for n, e in folder.manifest.files.items()}, "inputs": inputs,
+            "settings": folder.manifest.settings}
+
+
+def scanned(path: Path) -> dict:
+    """A scan; its consent record says when it was made."""
+    found, values = artifact(path), json.loads(open_folder(path).read("values.json"))
+    del values["consent"]["when"], found["files"]["values.json"]
+    return found | {"values": values}
+
+
+def reported(path: Path) -> dict:
+    """A report; names of clip paths in its drawings hang on the last bit of a layout."""
+    found, page = artifact(path), open_folder(path).read("report.html").decode()
+    del found["files"]["report.html"]
+    return found | {"page": re.sub(r"\bp[0-9a-f]{10}\b", "p", page)}
+
+
+def clip(path: Path) -> tuple:
+    """Pictures and times; the signature differs each time."""
+    times, frames = zip(*video.read(path))
+    return times, np.stack(frames).tobytes()
+
+
+def trained(path: Path) -> tuple:
+    """Tensors of the checkpoint and rows of the metrics, without their times."""
+    tensors, facts = checkpoint.load(path)
+    rows = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    timeless = [{k: v for k, v in row.items() if k not in ("seconds", "images_per_s", "time")} for row in rows]
+    return {k: v.numpy().tobytes() for k, v in tensors.items()}, facts, timeless
+
+
+STAGES = {stage.name: stage for stage in (
+    Stage("scan", ("scan", "{}/me.mp4", "-o", "{}/me.scan", *CONSENT, "--recipe", "{}/tiny.toml"), "me.scan", scanned,
+          ("--option", "scan.frames=13")),
+    Stage("personalize", ("personalize", "{}/me.scan", "-o", "{}/me.avatar", "--base", "{}/tiny.safetensors",
+                          "--recipe", "{}/tiny.toml"), "me.avatar", artifact, ("--option", "personalize.steps=2"),
+          journal=("tune",), every=2),
+    Stage("reenact", ("reenact", "{}/me.avatar", "{}/driver.mp4", "-o", "{}/hello.take", "--recipe", "{}/tiny.toml"),
+          "hello.take", artifact, ("--option", "reenact.steps=0"), "driver-*.performance"),
+    Stage("edit", ("edit", "{}/hello.take", "-o", "{}/turned.take", "--set", "yaw=1"), "turned.take", artifact,
+          ("--set", "pitch=1")),
+    Stage("render", ("render", "{}/hello.take", "-o", "{}/hello.mp4"), "hello.mp4", clip, ("--view", "side-by-side")),
+    Stage("evaluate", ("evaluate", "{}/hello.take", "-o", "{}/report"), "report", reported, ("--truth", "same")),
+    Stage("live", ("live", "{}/me.avatar", "--driver", "{}/driver.mp4", "-o", "{}/live.mp4", "--no-window"),
+          "live.mp4", clip, ("--seconds", "0.3")),
+    Stage("pack", ("avatar", "pack", "{}/me.avatar", "-o", "{}/me.zip"), "me.zip", digest, ()),
+    Stage("unpack", ("avatar", "unpack", "{}/me.zip", "-o", "{}/again.avatar"), "again.avatar", artifact),
+    Stage("base train", ("base", "train", "-o", "{}/base.run", "--recipe", "{}/base.toml", "--data", "{}/faces",
+                         "--data", "{}/actors.npz", "--device", "cpu"), "base.run", trained,
+          journal=("supervised", "adversarial"), unit=8, every=4),
+)}
+INPUTS = ("me.mp4", "driver.mp4", "tiny.toml", "base.toml", "tiny.safetensors", "faces", "actors.npz")
+
+
+def prepare(place: Path) -> None:
+    """Write what the stages start from."""
+    place.mkdir(parents=True)
+    for source, name, every, count in (("scan.mp4", "me.mp4", 10, 16), ("driver.mp4", "driver.mp4", 3, 8)):
+        timed = list(islice(video.read(DEMO / source), 0, every * count, every))
+        video.write(place / name, [frame for _, frame in timed], [time for time, _ in timed])
+    (place / "tiny.toml").write_text(RECIPE)
+    (place / "base.toml").write_text(BASE_RECIPE)
+    torch.manual_seed(0)
+    generator = Generator(32, z_dim=16, w_dim=16, mapping_layers=2, channel_base=512, channel_max=32)
+    save_generator(generator.eval(), place / "tiny.safetensors")
+    make_data(place)
+
+
+def make_all(studio: Studio, place: Path) -> dict[str, float]:
+    """Run every stage undisturbed; returns their processor seconds."""
+    used = {}
+    for stage in STAGES.values():
+        ended = studio.run(*stage.command(place))
+        assert ended.code == 0, (stage.name, ended.stderr)
+        used[stage.name] = ended.seconds
+    return used
+
+
+def without(template: Path, place: Path, stage: Stage) -> Path:
+    """A copy of the studio in which a stage's result was not made yet."""
+    shutil.copytree(template, place)
+    for path in (place / stage.makes, place / f".{stage.makes}.made", *(place.glob(stage.also) if stage.also else ())):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    return place
