@@ -12,6 +12,7 @@ import numpy as np
 from selfscan import video as videos
 from selfscan.coverage import coverage
 from selfscan.errors import ConsentMissing, TooFewFrames
+from selfscan.identity import appearance, check_one_person
 from selfscan.observe import iter_crops, observe
 from selfscan.perceptual import Perceptual, load_perceptual, pairwise
 from selfscan.quality import Quality, assess
@@ -85,6 +86,7 @@ def scan(
     Raises:
         ConsentMissing: no record, or one for another clip.
         SecondFace: another face is there for a second or longer; insets of less than half the width are ignored.
+        SecondPerson: for two seconds or longer the face is not that of the rest.
         NoFaceFound, UnreadableVideo, VideoTooLarge: see ``observe``.
         TooFewFrames: fewer than ``min_frames`` usable frames are left.
     """
@@ -105,6 +107,7 @@ def scan_observation(
 ) -> Scan:
     """Choose the images of a scan from a clip that was observed already; see ``scan``."""
     spans = held_out_spans(observation.track.times, settings)
+    one_person = check_one_person(observation.video, appearance(observation, progress))
     quality = assess(observation, progress)
     allowed = ~inside(observation.track.times, spans)
     candidates = np.flatnonzero(quality.usable & allowed)
@@ -123,6 +126,7 @@ def scan_observation(
         consent=consent,
         perceptual=metric.name,
         held_out=spans,
+        identity=one_person,
     )
 
 

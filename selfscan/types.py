@@ -106,6 +106,15 @@ class Coverage:
 
 
 @dataclass(frozen=True)
+class Identity:
+    """Whether a clip shows one person: see ``selfscan.identity``."""
+
+    seconds: float  # s that could be judged
+    lowest: float | None  # likeness of the least like two seconds to the rest; None: nothing could be judged
+    threshold: float  # likeness below which it would have been refused
+
+
+@dataclass(frozen=True)
 class Scan:
     """The chosen, aligned images of one person."""
 
@@ -118,6 +127,7 @@ class Scan:
     consent: Consent
     perceptual: str  # name of the metric that chose the frames
     held_out: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))  # [M, 2] s: spans kept away from the scan
+    identity: Identity | None = None  # None: the scan is from before it was looked at
 
     def __post_init__(self):
         n = len(self.images)
