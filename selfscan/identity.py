@@ -110,7 +110,8 @@ def texture(images: np.ndarray, landmarks: np.ndarray) -> tuple[np.ndarray, np.n
 
     weights = _facing(landmarks)
     corners, shares, inside = grid()
-    places = np.einsum("gk,ngkd->ngd", shares, np.asarray(landmarks, np.float64)[:, corners, :2]) * images.shape[1] - 0.5
+    triangles = np.asarray(landmarks, np.float64)[:, corners, :2] * images.shape[1]
+    places = np.einsum("gk,ngkd->ngd", shares, triangles) - 0.5
     values = np.empty((len(images), len(corners)), np.float32)
     for n, image in enumerate(images):
         x, y = places[n].astype(np.float32).T

@@ -86,6 +86,35 @@ class Observation:
 
 
 @dataclass(frozen=True)
+class Said:
+    """Something that was shown to a person to say it or hold it up."""
+
+    text: str
+    start: float  # s of the recording
+    end: float  # s
+    mouth: float | None = None  # how much the mouth's opening changed meanwhile, in eye distances; None: not seen
+
+
+@dataclass(frozen=True)
+class CodeWords:
+    """Random words shown while a clip was recorded: evidence for a human listener, nothing recognises speech."""
+
+    said: tuple[Said, ...]
+    recorded: str  # ISO 8601, UTC: when the recording ended
+    video_sha256: str  # of the recording
+
+
+@dataclass(frozen=True)
+class ConsentClip:
+    """A separate clip in which the person says that they agree."""
+
+    video_sha256: str
+    likeness: float  # of its face to the scan's: see selfscan.identity
+    threshold: float  # likeness below which it would have been refused
+    words: CodeWords | None = None
+
+
+@dataclass(frozen=True)
 class Consent:
     """Who is shown, who says so, when, and for which clip."""
 
@@ -94,6 +123,8 @@ class Consent:
     when: str  # ISO 8601, UTC
     video_sha256: str
     fictional: bool = False  # True: the person does not exist
+    words: CodeWords | None = None  # shown while the clip was recorded
+    clip: ConsentClip | None = None
 
 
 @dataclass(frozen=True)
