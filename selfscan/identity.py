@@ -31,7 +31,8 @@ FRONT = (25.0, 18.0)  # degrees of yaw and pitch beyond which a frame is not jud
 PRESENT = 0.5  # least presence of a face
 RATE = 8.0  # frames a second that are looked at
 CELL_SECONDS, WINDOW = 0.5, 4  # s that are summed up, and how many of them are judged together
-SAME = 0.55  # least likeness of two seconds to the rest, and of two clips: see docs/identity.md
+WITHIN = 0.6  # least likeness of two seconds to the rest of a clip; honest ones stay above .69: see docs/identity.md
+SAME = 0.55  # least likeness of two recordings of one person: .62 and more under other light
 ROUNDS = 3  # of finding the person that most windows show
 MOST_WINDOWS = 600  # compared all with all; longer clips are thinned for that
 _OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
@@ -132,20 +133,20 @@ def likeness(a: Appearance, b: Appearance) -> float:
 def identity(seen: Appearance) -> tuple[Identity, list[Stranger]]:
     """Whether a clip shows one person.
 
-    The person is whom most windows of two seconds show: the window that is most like all others, then the mean of all
-    that are like it. Windows that are not like that mean are strangers.
+    The person is whom most windows of two seconds show: the window that is most like all others, then the mean of the
+    half that is most like it, so that a stranger has no part in it. Windows that are not like that mean are strangers.
 
     Returns: the figures, and the parts of the clip that show somebody else, in order.
     """
     windows = _windows(seen)
     if not len(windows):
-        return Identity(0.0, None, SAME), []
+        return Identity(0.0, None, WITHIN), []
     total = np.stack([seen.total[part].sum(0) for part in windows])
     weight = np.stack([seen.weight[part].sum(0) for part in windows])
     values, weights = _means(total, weight)
     like = _like_most(values, weights, total, weight)
-    strange = [(seen.start[windows[k]], like[k]) for k in np.flatnonzero(like < SAME)]
-    return Identity(seen.seconds, float(like.min()), SAME), _spans(strange)
+    strange = [(seen.start[windows[k]], like[k]) for k in np.flatnonzero(like < WITHIN)]
+    return Identity(seen.seconds, float(like.min()), WITHIN), _spans(strange)
 
 
 def check_one_person(path: str | Path, seen: Appearance) -> Identity:
@@ -159,8 +160,8 @@ def check_one_person(path: str | Path, seen: Appearance) -> Identity:
         parts = ", ".join(f"{s.start:.1f} to {s.end:.1f} s" for s in strangers[:3])
         raise SecondPerson(
             f"{path}: expected one person, but the face from {parts} is not that of the rest (likeness "
-            f"{min(s.likeness for s in strangers):.2f}, at least {SAME} is needed); cut that part out, or record again "
-            f"alone, with nothing in front of the face"
+            f"{min(s.likeness for s in strangers):.2f}, at least {WITHIN} is needed); cut that part out, or record "
+            f"again alone, with nothing in front of the face"
         )
     return found
 
@@ -260,7 +261,7 @@ def _like_most(values: np.ndarray, weights: np.ndarray, total: np.ndarray, weigh
     pairs = _correlations(values[some], weights[some], values[some], weights[some])
     like = _correlations(values, weights, *(part[some[[pairs.sum(1).argmax()]]] for part in (values, weights)))[:, 0]
     for _ in range(ROUNDS):
-        mine = like >= min(SAME, like.max())
+        mine = like >= np.median(like)
         person = _means(total[mine].sum(0)[None], weight[mine].sum(0)[None])
         like = _correlations(values, weights, *person)[:, 0]
     return like

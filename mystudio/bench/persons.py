@@ -19,7 +19,7 @@ import numpy as np
 
 from selfscan import identity
 from selfscan.facemesh import load_facemesh
-from selfscan.identity import CELL_SECONDS, SAME, WINDOW, Appearance
+from selfscan.identity import CELL_SECONDS, SAME, WINDOW, WITHIN, Appearance
 from selfscan.observe import iter_crops, measure, observe
 
 ACTOR_SECONDS, ACTOR_FPS, ACTOR_SIZE, FIRST_ACTOR = 10, 10, 320, 5000
@@ -174,12 +174,12 @@ CHANGES = {"light from the side": lit_from_the_side, "a third of the light, nois
            "48 px crops": small, "JPEG 15": compressed}
 
 
-def line(name: str, values: Sequence[float], different: bool) -> str:
+def line(name: str, values: Sequence[float], different: bool, limit: float = SAME) -> str:
     """A row of the table: spread, and the share on the wrong side of the threshold."""
     x = np.array([v for v in values if not np.isnan(v)])
     if not len(x):
         return f"| {name} | 0 | | | | | |"
-    wrong = (x >= SAME) if different else (x < SAME)
+    wrong = (x >= limit) if different else (x < limit)
     cells = [f"{np.percentile(x, q):.2f}" for q in ((50, 95, 99, 100) if different else (50, 5, 1, 0))]
     return f"| {name} | {len(x)} | " + " | ".join(cells) + f" | {100 * wrong.mean():.2f} % ({wrong.sum()}) |"
 
@@ -188,7 +188,7 @@ def spread(groups: Mapping[str, Sequence[Clip]]) -> Iterator[str]:
     """The tables of likeness."""
     yield "| same person | pairs | median | 5 % | 1 % | least | refused |\n|---|---|---|---|---|---|---|"
     for name, clips in groups.items():
-        yield line(f"{name}: two seconds, rest of the clip", list(same_clip(clips)), False)
+        yield line(f"{name}: two seconds, rest of the clip", list(same_clip(clips)), False, WITHIN)
         yield line(f"{name}: thirds of a clip", list(thirds(clips)), False)
         yield line(f"{name}: two recordings",
                    [identity.likeness(a.seen, b.seen) for a, b in pairs(clips, same=True)], False)
