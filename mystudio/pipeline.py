@@ -182,12 +182,13 @@ def run_evaluate(take_path: Path, out: Path, progress: Progress = silent, *, tru
     with stage(out, "report", inputs, {"truth": "same" if truth == "same" else None}, force=force) as job:
         if not job.done:
             avatar, take = _on(load(inputs["avatar"], Avatar), device), load(take_path, Take)
+            stamp = provenance.stamp(provenance.ProvenanceSettings(), digest(inputs["avatar"]))
             with job.writing() as place:
                 evaluate.evaluate(
                     avatar, take, load_performance(inputs["performance"]), place, progress=progress, truth=truth,
                     scan=load(inputs["scan"], Scan) if "scan" in inputs else None,
                     unedited=load(inputs["unedited"], Take) if "unedited" in inputs else None,
-                    edit_sheet=sheet_png(avatar, take), identity_net=identity_net, blendshapes=blendshapes,
+                    edit_sheet=sheet_png(avatar, take, stamp), identity_net=identity_net, blendshapes=blendshapes,
                     recipe=_recorded(inputs))
     return out
 
