@@ -31,8 +31,7 @@ FRONT = (25.0, 18.0)  # degrees of yaw and pitch beyond which a frame is not jud
 PRESENT = 0.5  # least presence of a face
 RATE = 8.0  # frames a second that are looked at
 CELL_SECONDS, WINDOW = 0.5, 4  # s that are summed up, and how many of them are judged together
-WITHIN = 0.6  # least likeness of two seconds to the rest of a clip; honest ones stay above .69: see docs/identity.md
-SAME = 0.55  # least likeness of two recordings of one person: .62 and more under other light
+SAME = 0.55  # least likeness of two seconds to the rest, and of two recordings: see docs/identity.md
 ROUNDS = 3  # of finding the person that most windows show
 MOST_WINDOWS = 600  # compared all with all; longer clips are thinned for that
 _OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
@@ -140,13 +139,13 @@ def identity(seen: Appearance) -> tuple[Identity, list[Stranger]]:
     """
     windows = _windows(seen)
     if not len(windows):
-        return Identity(0.0, None, WITHIN), []
+        return Identity(0.0, None, SAME), []
     total = np.stack([seen.total[part].sum(0) for part in windows])
     weight = np.stack([seen.weight[part].sum(0) for part in windows])
     values, weights = _means(total, weight)
     like = _like_most(values, weights, total, weight)
-    strange = [(seen.start[windows[k]], like[k]) for k in np.flatnonzero(like < WITHIN)]
-    return Identity(seen.seconds, float(like.min()), WITHIN), _spans(strange)
+    strange = [(seen.start[windows[k]], like[k]) for k in np.flatnonzero(like < SAME)]
+    return Identity(seen.seconds, float(like.min()), SAME), _spans(strange)
 
 
 def check_one_person(path: str | Path, seen: Appearance) -> Identity:
@@ -160,7 +159,7 @@ def check_one_person(path: str | Path, seen: Appearance) -> Identity:
         parts = ", ".join(f"{s.start:.1f} to {s.end:.1f} s" for s in strangers[:3])
         raise SecondPerson(
             f"{path}: expected one person, but the face from {parts} is not that of the rest (likeness "
-            f"{min(s.likeness for s in strangers):.2f}, at least {WITHIN} is needed); cut that part out, or record "
+            f"{min(s.likeness for s in strangers):.2f}, at least {SAME} is needed); cut that part out, or record "
             f"again alone, with nothing in front of the face"
         )
     return found

@@ -10,7 +10,7 @@ from selfscan import identity, video
 from selfscan.consent import make_consent, with_clip
 from selfscan.errors import ConsentMissing, SecondPerson
 from selfscan.facemesh import load_facemesh
-from selfscan.identity import SAME, WITHIN, Appearance, appearance, check_one_person, likeness
+from selfscan.identity import SAME, Appearance, appearance, check_one_person, likeness
 from selfscan.observe import measure, observe
 from selfscan.scan import ScanSettings, scan
 from selfscan.types import Consent
@@ -51,7 +51,7 @@ def faces(clips):
 
 def test_one_person_passes_and_is_the_same_in_another_clip(clips, faces):
     found = check_one_person(clips["ada"], faces["ada"])
-    assert found.lowest > WITHIN + 0.1 and found.seconds >= 5 and found.threshold == WITHIN
+    assert found.lowest > SAME + 0.1 and found.seconds >= 5 and found.threshold == SAME
     assert likeness(faces["ada"], faces["ada again"]) > SAME + 0.2
     assert likeness(faces["ada"], faces["other"]) < SAME - 0.1
 
