@@ -8,7 +8,7 @@ import warnings
 import click
 
 from mystudio import __version__
-from mystudio.commands import about, actors, avatar, bench, edit, live, stages, training, verify  # noqa: F401
+from mystudio.commands import about, actors, avatar, bench, edit, live, record, stages, training, verify  # noqa: F401
 from mystudio.commands.terminal import DEBUG, StudioGroup
 
 
@@ -20,6 +20,7 @@ def cli(ctx: click.Context):
 
     \b
     $ mystudio demo                                          everything once, in minutes
+    $ mystudio record -o me.mp4                              the camera, with advice
     $ mystudio scan me.mp4 -o me.scan --i-am-the-person-or-have-consent "Ada Example"
     $ mystudio personalize me.scan -o me.avatar
     $ mystudio reenact me.avatar driver.mp4 -o hello.take
@@ -36,9 +37,9 @@ def cli(ctx: click.Context):
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
-for command in (stages.scan, stages.personalize, stages.reenact, edit.edit, stages.render, stages.evaluate,
-                live.live, verify.verify, avatar.avatar, about.demo, about.doctor, about.recipe, about.base,
-                actors.actors, bench.bench):  # training adds to about.base
+for command in (record.record, stages.scan, stages.personalize, stages.reenact, edit.edit, stages.render,
+                stages.evaluate, live.live, verify.verify, avatar.avatar, about.demo, about.doctor, about.recipe,
+                about.base, actors.actors, bench.bench):  # training adds to about.base
     cli.add_command(command)
 
 

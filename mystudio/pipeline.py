@@ -17,7 +17,7 @@ from typing import Literal
 
 import numpy as np
 
-from mystudio import bases, edit, engines, evaluate, perform, provenance, render
+from mystudio import bases, edit, engines, evaluate, perform, provenance, recording, render
 from mystudio.artifacts import load, save
 from mystudio.device import choose
 from mystudio.live import Live, Shown
@@ -27,20 +27,27 @@ from mystudio.stream import Frames, Pace, play
 from mystudio.types import Avatar, Edit, Performance, Progress, Take, silent
 from mystudio.workspace import product, stage, write_bytes
 from selfscan import camera, coverage, video
-from selfscan.scan import make_consent, scan
+from selfscan.consent import make_consent
+from selfscan.scan import scan
 from selfscan.types import Scan
 
-CAMERA_RATE = 30.0  # frames a second, about: times are exact whatever it is
 Wish = Literal["", "stop", "neutral"]  # of who watches a live avatar
 
 
 def run_scan(video: Path, out: Path, consent: str, recipe: Recipe, progress: Progress = silent, *,
-             fictional: bool = False, force: bool = False) -> Path:
-    """A video of one person -> the scan: chosen, aligned images, coverage and consent."""
+             fictional: bool = False, consent_clip: Path | None = None, force: bool = False) -> Path:
+    """A video of one person -> the scan: chosen, aligned images, coverage and consent.
+
+    Words that ``run_record`` wrote beside the video or beside ``consent_clip`` become part of the consent.
+    """
     settings = {"scan": recipe.scan, "consent": consent, "fictional": fictional}
-    with stage(out, "scan", {"video": video}, settings, force=force) as job:
+    inputs = {"video": video} | ({"consent_clip": consent_clip} if consent_clip else {})
+    inputs |= {f"{name}_words": found for name, clip in inputs.items() if (found := recording.words_of(clip)).is_file()}
+    with stage(out, "scan", inputs, settings, force=force) as job:
         if not job.done:
-            made = scan(video, make_consent(consent, video, fictional), recipe.scan, progress)
+            who = make_consent(consent, video, fictional, recording.read_words(video))
+            clip = (consent_clip, recording.read_words(consent_clip)) if consent_clip else None
+            made = scan(video, who, recipe.scan, progress, consent_clip=clip)
             coverage.draw(made.coverage, picture := BytesIO(), made.frame_index)
             save(made, job, {"coverage.png": picture.getvalue()})
     return out
@@ -114,7 +121,7 @@ def run_live(avatar_path: Path, source: Path | int, recipe: Recipe, show: Callab
                                      digest(clip) if clip else None)
             if stamp := provenance.stamp(recipe.provenance, claim.avatar):
                 shown = ((time, stamp(picture)) for time, picture in shown)
-            render.record(out, shown, info.fps if info else CAMERA_RATE, clip, recipe.render.crf,
+            render.record(out, shown, info.fps if info else recording.CAMERA_RATE, clip, recipe.render.crf,
                           provenance.finisher(out, claim, who) if who else None)
     return pace.summary()
 
@@ -177,12 +184,13 @@ def run_evaluate(take_path: Path, out: Path, progress: Progress = silent, *, tru
     with stage(out, "report", inputs, {"truth": "same" if truth == "same" else None}, force=force) as job:
         if not job.done:
             avatar, take = _on(load(inputs["avatar"], Avatar), device), load(take_path, Take)
+            stamp = provenance.stamp(provenance.ProvenanceSettings(), digest(inputs["avatar"]))
             with job.writing() as place:
                 evaluate.evaluate(
                     avatar, take, load_performance(inputs["performance"]), place, progress=progress, truth=truth,
                     scan=load(inputs["scan"], Scan) if "scan" in inputs else None,
                     unedited=load(inputs["unedited"], Take) if "unedited" in inputs else None,
-                    edit_sheet=sheet_png(avatar, take), identity_net=identity_net, blendshapes=blendshapes,
+                    edit_sheet=sheet_png(avatar, take, stamp), identity_net=identity_net, blendshapes=blendshapes,
                     recipe=_recorded(inputs))
     return out
 

@@ -33,22 +33,23 @@ def display_is_missing() -> str:
 class Window:
     """Shows pictures and says which key was pressed.
 
+    Args: title: of the window.
     Raises: NoDisplay: there is no screen.
     """
 
-    def __init__(self):
+    def __init__(self, title: str = TITLE):
         if reason := display_is_missing():
             raise NoDisplay(f"expected a screen to show the avatar on, found none ({reason}); give -o OUT.mp4 to "
                             f"record instead, or --no-window to measure speed alone")
-        self._open = False
+        self._title, self._open = title, False
 
     def __call__(self, picture: np.ndarray) -> str:
         """Show a picture [H, W, 3] uint8 RGB; returns "stop", "neutral" or ""."""
         import cv2
 
-        if self._open and cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) < 1:
+        if self._open and cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1:
             return "stop"  # closed by its button
-        cv2.imshow(TITLE, picture[..., ::-1])
+        cv2.imshow(self._title, picture[..., ::-1])
         self._open = True
         return KEYS.get(cv2.waitKey(1) & 0xFF, "")
 
@@ -57,6 +58,6 @@ class Window:
         import cv2
 
         if self._open:
-            cv2.destroyWindow(TITLE)
+            cv2.destroyWindow(self._title)
             cv2.waitKey(1)
         self._open = False

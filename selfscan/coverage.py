@@ -135,10 +135,14 @@ def coverage(observation: Observation, use: np.ndarray | None = None) -> Coverag
     use = use & observation.track.valid & (observation.presence >= PRESENT)
     measured = measures(observation.landmarks, observation.track.pose)
     share = shares(measured, use)
+    return Coverage(measured, share, missing(share))
+
+
+def missing(share: dict[str, float]) -> tuple[str, ...]:
+    """What to do, in words, for each bin of ``shares`` that holds too little."""
     lacking = {name for name in BINS if share[name] < NEEDED}
     asked = [name for name in BINS if name in lacking and name.replace("far ", "") not in lacking - {name}]
-    missing = tuple(BINS[name][-1] for name in asked if BINS[name][-1])
-    return Coverage(measured, share, missing)
+    return tuple(BINS[name][-1] for name in asked if BINS[name][-1])
 
 
 def shares(measured: dict[str, np.ndarray], use: np.ndarray) -> dict[str, float]:

@@ -25,6 +25,10 @@ class SecondFace(SelfscanError):
     """A scan shows a second stable face."""
 
 
+class SecondPerson(SelfscanError):
+    """A scan shows two people one after the other, or a consent clip shows somebody else."""
+
+
 class TooFewFrames(SelfscanError):
     """Too few usable frames are left after quality checks."""
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from selfscan import align
 from selfscan.facemesh import FaceMesh
-from selfscan.track import Follower, Sighting, face_width, prominence
+from selfscan.track import SECOND_SHARE, Follower, Sighting, face_width, prominence
 
 PATIENCE = 1.0  # s without the face after which one of another size may take its place
 
@@ -21,6 +21,7 @@ class Place:
     found: bool
     crop_from_frame: np.ndarray  # [2, 3] px to px; without a face the last one, or at first the middle of the frame
     is_new: bool  # this may be somebody else than before
+    second_face: bool = False  # another face of at least half this one's width is there
 
 
 class Locator:
@@ -58,7 +59,8 @@ class Locator:
         self._number, self._width, self._seen = number, width, time
         self._past.append(align.ffhq_transform(points, self._size))
         self._last = align.smooth(np.stack(self._past), self._size, self._sigma)[-1]
-        return Place(True, self._last, is_new)
+        second = any(n != number and face_width(other) >= SECOND_SHARE * width for n, (other, _) in faces.items())
+        return Place(True, self._last, is_new, second)
 
     def close(self) -> None:
         """Free the detector."""

@@ -78,8 +78,8 @@ def assess(observation: Observation, progress: Progress = silent) -> Quality:
     t = len(observation)
     detail, burnt, colours = np.zeros((t, 2)), np.zeros(t), np.zeros((t, len(SKIN), 3), np.float32)
     for index, image in iter_crops(observation, SIZE):
-        detail[index], burnt[index] = _detail(image), (image[FACE].min(-1) >= 250).mean()
-        colours[index] = _skin_colours(image, observation.landmarks[index])
+        detail[index], burnt[index] = detail_of(image), (image[FACE].min(-1) >= 250).mean()
+        colours[index] = skin_colours(image, observation.landmarks[index])
         progress("quality", index + 1, t)
     seen = observation.track.valid & (observation.presence >= PRESENT)
     sharpness = _sharpness(detail, observation.track.times, seen)
@@ -126,7 +126,7 @@ def _score(sharpness, lightness, covered, speed, seen) -> np.ndarray:
     return sharp * light * clear * calm
 
 
-def _detail(image: np.ndarray) -> np.ndarray:
+def detail_of(image: np.ndarray) -> np.ndarray:
     """Strength of fine detail along x and along y, relative to the face's contrast."""
     import cv2
 
@@ -146,7 +146,7 @@ def _sharpness(detail: np.ndarray, times: np.ndarray, seen: np.ndarray) -> np.nd
     return (detail / np.clip(usual, LEAST_USUAL * clip + 1e-6, clip + 1e-6)).min(1)
 
 
-def _skin_colours(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+def skin_colours(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     """CIELAB at the skin points, [S, 3], L* in 0..100."""
     import cv2
 

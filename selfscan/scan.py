@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
 
 from selfscan import video as videos
+from selfscan.consent import with_clip, with_mouth
 from selfscan.coverage import coverage
 from selfscan.errors import ConsentMissing, TooFewFrames
+from selfscan.identity import appearance, check_one_person
 from selfscan.observe import iter_crops, observe
 from selfscan.perceptual import Perceptual, load_perceptual, pairwise
 from selfscan.quality import Quality, assess
 from selfscan.select import k_centre, k_centre_distances
-from selfscan.types import Consent, Observation, Progress, Scan, silent
+from selfscan.types import CodeWords, Consent, Observation, Progress, Scan, silent
 
-STATEMENT = "I am the person shown in this video, or I have this person's consent to make an avatar from it."
-FICTIONAL = "The person shown in this video does not exist."
 EXACT = 1200  # candidates up to which distances are exact: 2.5 GB of embeddings at 128 px
 SKETCH = 8192  # numbers per candidate beyond that: distances with a relative standard error of 1.6 %
 
@@ -40,32 +39,13 @@ class ScanSettings:
     perceptual: str = "auto"  # metric that tells images apart: see selfscan.perceptual.load_perceptual
 
 
-def make_consent(name: str, video: str | Path, fictional: bool = False) -> Consent:
-    """Record who is shown in a clip and agrees, or that the person does not exist.
-
-    Args:
-        name: of the person, or of the fictional character.
-        video: the clip the record is for.
-        fictional: the person does not exist.
-
-    Returns:
-        The record, with the present time and the clip's digest.
-
-    Raises:
-        ConsentMissing: the name is empty.
-    """
-    if not name.strip():
-        raise ConsentMissing("consent: expected the name of the person who is shown or has agreed, got none")
-    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    return Consent(name.strip(), FICTIONAL if fictional else STATEMENT, now, videos.sha256(video), fictional)
-
-
 def scan(
     video: str | Path,
     consent: Consent | None,
     settings: ScanSettings = ScanSettings(),  # noqa: B008
     progress: Progress = silent,
     perceptual: Perceptual | None = None,
+    consent_clip: tuple[Path, CodeWords | None] | None = None,
 ) -> Scan:
     """Choose few diverse, good images of one person from a clip.
 
@@ -74,10 +54,11 @@ def scan(
 
     Args:
         video: the clip.
-        consent: record for this very clip; see ``make_consent``.
+        consent: record for this very clip; see ``selfscan.consent.make_consent``.
         settings: see ``ScanSettings``.
         progress: called with (stage, frames done, frames in all).
         perceptual: metric to use instead of ``settings.perceptual``.
+        consent_clip: a separate clip in which the person agrees, and the words that were shown while it was recorded.
 
     Returns:
         The scan; its images are in the order of the clip.
@@ -85,6 +66,7 @@ def scan(
     Raises:
         ConsentMissing: no record, or one for another clip.
         SecondFace: another face is there for a second or longer; insets of less than half the width are ignored.
+        SecondPerson: for two seconds or longer the face is not that of the rest, or the consent clip shows another.
         NoFaceFound, UnreadableVideo, VideoTooLarge: see ``observe``.
         TooFewFrames: fewer than ``min_frames`` usable frames are left.
     """
@@ -93,7 +75,7 @@ def scan(
     if Path(video).is_file() and videos.sha256(video) != consent.video_sha256:
         raise ConsentMissing(f"scan: the consent of {consent.name} is for another clip; make one for {video}")
     observation = observe(video, settings.size, settings.sigma, progress, second_face_stops=True)
-    return scan_observation(observation, consent, settings, progress, perceptual)
+    return scan_observation(observation, consent, settings, progress, perceptual, consent_clip)
 
 
 def scan_observation(
@@ -102,9 +84,15 @@ def scan_observation(
     settings: ScanSettings = ScanSettings(),  # noqa: B008
     progress: Progress = silent,
     perceptual: Perceptual | None = None,
+    consent_clip: tuple[Path, CodeWords | None] | None = None,
 ) -> Scan:
     """Choose the images of a scan from a clip that was observed already; see ``scan``."""
     spans = held_out_spans(observation.track.times, settings)
+    face = appearance(observation, progress)
+    one_person = check_one_person(observation.video, face)
+    consent = with_mouth(consent, observation)
+    if consent_clip:
+        consent = with_clip(consent, face, *consent_clip, progress)
     quality = assess(observation, progress)
     allowed = ~inside(observation.track.times, spans)
     candidates = np.flatnonzero(quality.usable & allowed)
@@ -123,6 +111,7 @@ def scan_observation(
         consent=consent,
         perceptual=metric.name,
         held_out=spans,
+        identity=one_person,
     )
 
 

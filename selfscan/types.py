@@ -86,6 +86,35 @@ class Observation:
 
 
 @dataclass(frozen=True)
+class Said:
+    """Something that was shown to a person to say it or hold it up."""
+
+    text: str
+    start: float  # s of the recording
+    end: float  # s
+    mouth: float | None = None  # how much the mouth's opening changed meanwhile, in eye distances; None: not seen
+
+
+@dataclass(frozen=True)
+class CodeWords:
+    """Random words shown while a clip was recorded: evidence for a human listener, nothing recognises speech."""
+
+    said: tuple[Said, ...]
+    recorded: str  # ISO 8601, UTC: when the recording ended
+    video_sha256: str  # of the recording
+
+
+@dataclass(frozen=True)
+class ConsentClip:
+    """A separate clip in which the person says that they agree."""
+
+    video_sha256: str
+    likeness: float  # of its face to the scan's: see selfscan.identity
+    threshold: float  # likeness below which it would have been refused
+    words: CodeWords | None = None
+
+
+@dataclass(frozen=True)
 class Consent:
     """Who is shown, who says so, when, and for which clip."""
 
@@ -94,6 +123,8 @@ class Consent:
     when: str  # ISO 8601, UTC
     video_sha256: str
     fictional: bool = False  # True: the person does not exist
+    words: CodeWords | None = None  # shown while the clip was recorded
+    clip: ConsentClip | None = None
 
 
 @dataclass(frozen=True)
@@ -103,6 +134,15 @@ class Coverage:
     measures: dict[str, np.ndarray]  # name -> [T] (yaw, pitch, roll rad; mouth, eyes, brows, gaze_x, gaze_y ratios)
     share: dict[str, float]  # name of a bin ("yaw left", "mouth open", ...) -> share of the valid frames
     missing: tuple[str, ...] = ()  # what to record again, in words: "turn further left"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Whether a clip shows one person: see ``selfscan.identity``."""
+
+    seconds: float  # s that could be judged
+    lowest: float | None  # likeness of the least like two seconds to the rest; None: nothing could be judged
+    threshold: float  # likeness below which it would have been refused
 
 
 @dataclass(frozen=True)
@@ -118,6 +158,7 @@ class Scan:
     consent: Consent
     perceptual: str  # name of the metric that chose the frames
     held_out: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))  # [M, 2] s: spans kept away from the scan
+    identity: Identity | None = None  # None: the scan is from before it was looked at
 
     def __post_init__(self):
         n = len(self.images)

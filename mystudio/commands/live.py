@@ -60,7 +60,7 @@ def live(avatar, driver, out, window, drop, seconds, sign_key, sign_cert, no_pro
     view = Window() if window else None
     if isinstance(source, Path):
         can_resume(f"{out} is as it was before" if out else "nothing was recorded")
-    with _stop_on_ctrl_c(isinstance(source, int)) as stop:
+    with stop_on_ctrl_c(isinstance(source, int)) as stop:
         try:
             told = run_live(avatar, source, settings, lambda shown: _watch(shown, view, stop), progress(), out=out,
                             drop=drop, seconds=seconds, device=device)
@@ -94,7 +94,7 @@ def _watch(shown, view, stop: threading.Event) -> str:
 
 
 @contextmanager
-def _stop_on_ctrl_c(active: bool) -> Iterator[threading.Event]:
+def stop_on_ctrl_c(active: bool) -> Iterator[threading.Event]:
     """The first Ctrl-C ends a camera's stream in good order; a second one interrupts."""
     stop = threading.Event()
     if not active:

@@ -26,18 +26,24 @@ from mystudio.commands.terminal import answer, can_resume, progress
 @click.option("--i-am-the-person-or-have-consent", "consent", required=True, metavar="NAME",
               help="Your name: you are the person shown, or that person has agreed. It is recorded with the scan.")
 @click.option("--fictional", is_flag=True, help="The person shown does not exist; NAME is the character's.")
+@click.option("--consent-clip", type=click.Path(path_type=Path), metavar="VIDEO",
+              help="A separate clip in which the person says that they agree: it must show the person of VIDEO.")
 @click.option("--frames", type=click.IntRange(1), metavar="N", help="Images to choose (scan.frames).")
 @click.option("--size", type=click.IntRange(32), metavar="PX", help="Side of an image (scan.size).")
 @recipe_options
 @force_option
 @common
-def scan(video, out, consent, fictional, frames, size, recipe, options, force):
+def scan(video, out, consent, fictional, consent_clip, frames, size, recipe, options, force):
     """Choose the sharp, diverse, aligned images of one person from a video of 20 to 30 seconds.
 
-    The picture coverage.png in SCAN shows which poses and expressions the video holds and what to record again.
+    The picture coverage.png in SCAN shows which poses and expressions the video holds and what to record again. A
+    video with two people, together or one after the other, is refused. Words that `mystudio record` wrote beside the
+    video become part of the consent.
 
     $ mystudio scan me.mp4 -o me.scan --i-am-the-person-or-have-consent "Ada Example"
     """
+    from dataclasses import asdict
+
     from mystudio.artifacts import load
     from mystudio.pipeline import run_scan
     from mystudio.recipe import resolve
@@ -45,13 +51,15 @@ def scan(video, out, consent, fictional, frames, size, recipe, options, force):
 
     short = [f"scan.{key}={value}" for key, value in (("frames", frames), ("size", size)) if value]
     run_scan(video, out, consent, resolve(recipe, [*options, *short]), progress(), fictional=fictional,
-             force=force)
+             consent_clip=consent_clip, force=force)
     made = load(out, Scan)
     rejected = ", ".join(f"{reason} {count}" for reason, count in made.rejects.items() if count) or "none"
     missing = "; ".join(made.coverage.missing)
     answer(f"{out}: {len(made)} images of {made.images.shape[1]} px; frames rejected: {rejected}."
+           + "".join(f"\n{line}" for line in consented(made))
            + (f"\nTo get a fuller scan, record again and: {missing}." if missing else ""),
-           scan=out, images=len(made), rejects=made.rejects, missing=made.coverage.missing, metric=made.perceptual)
+           scan=out, images=len(made), rejects=made.rejects, missing=made.coverage.missing, metric=made.perceptual,
+           identity=asdict(made.identity) if made.identity else None, consent=asdict(made.consent))
 
 
 @click.command(cls=Command, short_help="Scan -> avatar: a generator that is this person.")
@@ -168,6 +176,23 @@ def evaluate(take, out, truth, identity_net, blendshapes, device, force):
     numbers = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
     answer(f"{out / 'report.html'}: written.\n" + "\n".join(headlines(numbers)), report=out / "report.html",
            metrics={row["name"]: row["value"] for row in numbers["metrics"]})
+
+
+def consented(scan) -> list[str]:
+    """What a scan's checks of identity and consent found, as sentences."""
+    from selfscan.record import MOVED
+
+    lines, consent = [], scan.consent
+    if scan.identity and scan.identity.lowest is None:
+        lines.append("Whether it is one person could not be judged: no frame shows the face from the front.")
+    if consent.clip:
+        lines.append(f"The clip of consent shows the person of the scan (likeness {consent.clip.likeness:.2f}, at "
+                     f"least {consent.clip.threshold} is needed).")
+    for words in filter(None, (consent.words, consent.clip and consent.clip.words)):
+        moved = sum(item.mouth is not None and item.mouth >= MOVED for item in words.said)
+        lines.append(f"Words shown while it was recorded: {', '.join(item.text for item in words.said)}; the mouth "
+                     f"moved in {moved} of {len(words.said)}. Whether they were said is for a person to hear.")
+    return lines
 
 
 def headlines(numbers: dict) -> list[str]:

@@ -16,7 +16,7 @@ from live_person import avatar, frames, room
 
 from mystudio import artifacts, verify, workspace
 from mystudio.cli import cli
-from mystudio.commands.live import _stop_on_ctrl_c
+from mystudio.commands.live import stop_on_ctrl_c
 from mystudio.pipeline import run_live
 from mystudio.recipe import resolve
 from selfscan import video
@@ -132,14 +132,14 @@ def test_whoever_watches_can_end_it_and_keeps_what_was_recorded(me, clips, tmp_p
 def test_ctrl_c_ends_a_camera_in_good_order_and_a_second_one_interrupts():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with _stop_on_ctrl_c(True) as stop:
+        with stop_on_ctrl_c(True) as stop:
             os.kill(os.getpid(), signal.SIGINT)
             assert stop.wait(5)
             with pytest.raises(KeyboardInterrupt):
                 os.kill(os.getpid(), signal.SIGINT)
                 time.sleep(5)
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        with pytest.raises(KeyboardInterrupt), _stop_on_ctrl_c(False):
+        with pytest.raises(KeyboardInterrupt), stop_on_ctrl_c(False):
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(5)
     finally:

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from selfscan import video
+from selfscan.consent import make_consent
 from selfscan.errors import ConsentMissing, NoFaceFound, SecondFace, TooFewFrames
 from selfscan.observe import iter_crops, observe
 from selfscan.perceptual import load_perceptual
 from selfscan.quality import assess
-from selfscan.scan import ScanSettings, held_out_spans, inside, make_consent, scan, scan_observation
+from selfscan.scan import ScanSettings, held_out_spans, inside, scan, scan_observation
 from selfscan.select import k_centre_distances
 
 SIDE, FRAMES, FPS = 256, 75, 25

@@ -1,0 +1,273 @@
+"""How well a scan's identity check tells people apart: distributions, false refusals, misses, spliced clips.
+
+    python -m mystudio.bench.persons CLIP ... -o FOLDER [--same NAME,NAME] [--actors N] [--faces FOLDER]
+                                     [--identity-net FILE] [--changes]
+
+Clips of one person are named in --same, by stem. Actors (mystudio[actors]) are filmed twice each: a self-scan, and talk
+under other light, in other clothes, before another background.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from selfscan import identity
+from selfscan.facemesh import load_facemesh
+from selfscan.identity import CELL_SECONDS, SAME, WINDOW, Appearance
+from selfscan.observe import iter_crops, measure, observe
+
+ACTOR_SECONDS, ACTOR_FPS, ACTOR_SIZE, FIRST_ACTOR = 10, 10, 320, 5000
+OF_THE_RECORDING = ("shirt_red", "shirt_green", "shirt_blue", "background_red", "background_green", "light_side",
+                    "key_light", "light_warmth", "background_kind", "light_setup", "clothes", "camera")  # fmt: skip
+SPLICES = (1.0, 1.5, 2.0, 2.5, 3.0)  # s of another person in the middle of a clip
+NET_FRAMES = 12  # of each clip, for the independent network
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One recording of one person."""
+
+    person: str
+    seen: Appearance
+    vector: np.ndarray | None  # [E] of the independent network
+
+
+def film_actor(seed: int, folder: Path) -> list[Path]:
+    """Two recordings of one synthetic person, made once."""
+    from mystudio.actors.factors import EXTRA_NAMES, LOOK_NAMES
+    from mystudio.actors.film import write_clip
+    from mystudio.actors.look import Actor
+    from mystudio.actors.motion import perform
+
+    look = np.random.default_rng(seed).normal(size=len(LOOK_NAMES + EXTRA_NAMES))
+    paths = []
+    for k, script in enumerate(("selfscan", "talk")):
+        paths.append(folder / f"actor-{seed}-{k}.mp4")
+        if k:
+            changed = [(LOOK_NAMES + EXTRA_NAMES).index(name) for name in OF_THE_RECORDING]
+            look[changed] = np.random.default_rng(2 * FIRST_ACTOR + seed).normal(size=len(changed))
+        if not paths[-1].is_file():
+            score = perform(script, ACTOR_SECONDS, ACTOR_FPS, seed=100 * seed + k)
+            write_clip(paths[-1], Actor(look.copy()), score, ACTOR_SIZE, seed=2 * seed + k)
+    return paths
+
+
+def look_at(path: Path, person: str, kept: Path, net) -> Clip:
+    """Observe a clip once; what was seen is kept in ``kept``."""
+    file = kept / f"{path.stem}.npz"
+    if not file.is_file():
+        seen = observe(path)
+        found = identity.appearance(seen)
+        np.savez(file, start=found.start, total=found.total, weight=found.weight,
+                 vector=_vector(seen, net) if net else np.zeros(0))
+    with np.load(file) as data:
+        return Clip(person, Appearance(data["start"], data["total"], data["weight"]),
+                    data["vector"] if data["vector"].size else None)
+
+
+def _vector(seen, net) -> np.ndarray:
+    wanted = np.flatnonzero(seen.track.valid)
+    wanted = set(wanted[np.linspace(0, len(wanted) - 1, NET_FRAMES).astype(int)].tolist())
+    frames = [(index, image) for index, image in iter_crops(seen) if index in wanted]
+    return net.embed(np.stack([image for _, image in frames]),
+                     seen.landmarks[[index for index, _ in frames]]).mean(0)
+
+
+def part(seen: Appearance, wanted: np.ndarray | slice) -> Appearance:
+    """Some of the half seconds of a clip."""
+    return Appearance(seen.start[wanted], seen.total[wanted], seen.weight[wanted])
+
+
+def spliced(a: Appearance, b: Appearance, seconds: float) -> Appearance:
+    """Clip ``a`` with ``seconds`` of the middle of ``b`` in its middle."""
+    count, half = round(seconds / CELL_SECONDS), len(a.start) // 2
+    first = max(0, len(b.start) // 2 - count // 2)
+    middle = part(b, slice(first, first + count))
+    total, weight = (np.concatenate([getattr(a, k)[:half], getattr(middle, k), getattr(a, k)[half:]])
+                     for k in ("total", "weight"))
+    return Appearance(np.arange(len(total)) * CELL_SECONDS, total, weight)
+
+
+def same_clip(clips: Sequence[Clip]) -> Iterator[float]:
+    """Likeness of each two seconds of a clip to the rest of it, those two seconds and their neighbours left out."""
+    for clip in clips:
+        count = len(clip.seen.start)
+        for k in range(count - WINDOW + 1):
+            rest = (np.arange(count) < k - 1) | (np.arange(count) > k + WINDOW)
+            yield identity.likeness(part(clip.seen, slice(k, k + WINDOW)), part(clip.seen, rest))
+
+
+def thirds(clips: Sequence[Clip]) -> Iterator[float]:
+    """Likeness of the thirds of a clip."""
+    for clip in clips:
+        pieces = [part(clip.seen, piece) for piece in np.array_split(np.arange(len(clip.seen.start)), 3)]
+        yield from (identity.likeness(pieces[i], pieces[j]) for i in range(3) for j in range(i))
+
+
+def pairs(clips: Sequence[Clip], same: bool) -> Iterator[tuple[Clip, Clip]]:
+    """Pairs of different clips of one person, or of two."""
+    for i, a in enumerate(clips):
+        yield from ((a, b) for b in clips[:i] if (a.person == b.person) == same)
+
+
+def faces_against(clips: Sequence[Clip], folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Single images of other people against clips: likeness [N, C], and the crops and landmarks of the images."""
+    mesh, images, marks = load_facemesh(), [], []
+    files = sorted([*folder.glob("*.jpg"), *folder.glob("*.png")])
+    for start in range(0, len(files), 16):
+        batch = np.stack([cv2.imread(str(file))[..., ::-1] for file in files[start : start + 16]])
+        found, presence = measure(mesh, batch)
+        small = [cv2.resize(x, (identity.SIDE,) * 2, interpolation=cv2.INTER_AREA) for x in batch[presence > 0.9]]
+        images += small
+        marks.append(found[presence > 0.9])
+    images, marks = np.stack(images), np.concatenate(marks)
+    values, weights = identity.of_images(images, marks)
+    singles = [Appearance(np.zeros(1), (v * w)[None], w[None]) for v, w in zip(values, weights)]
+    return np.array([[identity.likeness(one, clip.seen) for clip in clips] for one in singles]), images, marks
+
+
+def changed(path: Path, change: Callable[[np.ndarray, int], np.ndarray], seconds: float = 8.0) -> float:
+    """Likeness of the beginning of a clip to itself with every picture changed; landmarks stay."""
+    seen = observe(path)
+    sums = [[], []]
+    for index, image in iter_crops(seen, identity.SIDE):
+        if seen.track.times[index] > seconds:
+            break
+        if index % 4 == 0 and seen.track.valid[index]:
+            for kept, picture in zip(sums, (image, change(image, index))):
+                values, weights = identity.of_images(picture[None], seen.landmarks[index][None])
+                kept.append((values[0] * weights[0], weights[0]))
+    a, b = (Appearance(np.zeros(1), sum(x for x, _ in s)[None], sum(w for _, w in s)[None]) for s in sums)
+    return identity.likeness(a, b)
+
+
+def lit_from_the_side(image: np.ndarray, _: int) -> np.ndarray:
+    """A ramp of light from 0.3 to 1.7 across the picture."""
+    ramp = np.linspace(0.3, 1.7, image.shape[1])[None, :, None]
+    return np.clip(image * ramp, 0, 255).astype(np.uint8)
+
+
+def dark_and_noisy(image: np.ndarray, index: int) -> np.ndarray:
+    """A third of the light, with a sensor's noise."""
+    noise = np.random.default_rng(index).normal(0, 6, image.shape)
+    return np.clip(image / 3.0 + noise, 0, 255).astype(np.uint8)
+
+
+def small(image: np.ndarray, _: int) -> np.ndarray:
+    """A face of a quarter of the pixels a side."""
+    down = cv2.resize(image, (image.shape[1] // 4,) * 2, interpolation=cv2.INTER_AREA)
+    return cv2.resize(down, image.shape[:2], interpolation=cv2.INTER_CUBIC)
+
+
+def compressed(image: np.ndarray, _: int) -> np.ndarray:
+    """JPEG of quality 15."""
+    return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 15])[1], cv2.IMREAD_COLOR)
+
+
+CHANGES = {"light from the side": lit_from_the_side, "a third of the light, noise": dark_and_noisy,
+           "48 px crops": small, "JPEG 15": compressed}
+
+
+def line(name: str, values: Sequence[float], different: bool) -> str:
+    """A row of the table: spread, and the share on the wrong side of the threshold."""
+    x = np.array([v for v in values if not np.isnan(v)])
+    if not len(x):
+        return f"| {name} | 0 | | | | | |"
+    wrong = (x >= SAME) if different else (x < SAME)
+    cells = [f"{np.percentile(x, q):.2f}" for q in ((50, 95, 99, 100) if different else (50, 5, 1, 0))]
+    return f"| {name} | {len(x)} | " + " | ".join(cells) + f" | {100 * wrong.mean():.2f} % ({wrong.sum()}) |"
+
+
+def spread(groups: Mapping[str, Sequence[Clip]]) -> Iterator[str]:
+    """The tables of likeness."""
+    yield "| same person | pairs | median | 5 % | 1 % | least | refused |\n|---|---|---|---|---|---|---|"
+    for name, clips in groups.items():
+        yield line(f"{name}: two seconds, rest of the clip", list(same_clip(clips)), False)
+        yield line(f"{name}: the least like two seconds of each, as a scan judges them",
+                   [identity.identity(clip.seen)[0].lowest for clip in clips], False)
+        yield line(f"{name}: thirds of a clip", list(thirds(clips)), False)
+        yield line(f"{name}: two recordings",
+                   [identity.likeness(a.seen, b.seen) for a, b in pairs(clips, same=True)], False)
+    yield "\n| different people | pairs | median | 95 % | 99 % | most | missed |\n|---|---|---|---|---|---|---|"
+    for name, clips in groups.items():
+        yield line(f"{name}: whole clips",
+                   [identity.likeness(a.seen, b.seen) for a, b in pairs(clips, same=False)], True)
+
+
+def spliced_clips(groups: Mapping[str, Sequence[Clip]]) -> Iterator[str]:
+    """The table of refusals: honest clips, and clips with somebody else in the middle."""
+    yield "\n| refused | honest clips |" + "".join(f" {s:g} s of another |" for s in SPLICES) + " half of another |"
+    yield "|---|---|" + "---|" * (len(SPLICES) + 1)
+    for name, clips in groups.items():
+        cells = [_refused([clip.seen for clip in clips])]
+        foreign = [(a.seen, b.seen) for x in clips for a, b in ((x, y) for y in clips if y.person != x.person)]
+        for seconds in SPLICES:
+            cells.append(_refused([spliced(a, b, seconds) for a, b in foreign]))
+        cells.append(_refused([spliced(part(a, slice(len(a.start) // 2)), b, 99) for a, b in foreign]))
+        yield f"| {name} | " + " | ".join(cells) + " |"
+
+
+def _refused(clips: Sequence[Appearance]) -> str:
+    count = sum(bool(identity.identity(seen)[1]) for seen in clips)
+    return f"{count} of {len(clips)}"
+
+
+def by_the_net(groups: Mapping[str, Sequence[Clip]]) -> Iterator[str]:
+    """The same pairs of clips by an independent face network."""
+    yield "\n| independent network | same person, least | different people, most | correlation with ours |"
+    yield "|---|---|---|---|"
+    for name, clips in groups.items():
+        cosine = {same: [float(a.vector @ b.vector / np.linalg.norm(a.vector) / np.linalg.norm(b.vector))
+                         for a, b in pairs(clips, same)] for same in (True, False)}
+        ours = [identity.likeness(a.seen, b.seen) for same in (True, False) for a, b in pairs(clips, same)]
+        agreement = np.corrcoef(ours, cosine[True] + cosine[False])[0, 1]
+        yield f"| {name} | {min(cosine[True], default=np.nan):.2f} | {max(cosine[False]):.2f} | {agreement:.2f} |"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print all tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("clips", nargs="+", type=Path)
+    parser.add_argument("-o", "--out", type=Path, required=True, help="folder of actors' clips and what was seen")
+    parser.add_argument("--same", default="", help="stems of clips of one person, with commas")
+    parser.add_argument("--actors", type=int, default=0)
+    parser.add_argument("--faces", type=Path, help="folder of FFHQ-aligned images of other people")
+    parser.add_argument("--changes", action="store_true", help="also change light, noise, size and compression")
+    parser.add_argument("--identity-net", type=Path, help="ONNX file of an independent face network")
+    given = parser.parse_args(arguments)
+    given.out.mkdir(parents=True, exist_ok=True)
+    from mystudio.metrics import IdentityNet
+
+    net, one = IdentityNet(given.identity_net) if given.identity_net else None, set(given.same.split(","))
+    clips = [look_at(p, given.same if p.stem in one else p.stem, given.out, net) for p in given.clips]
+    groups = {"clips": clips}
+    if given.actors:
+        groups["actors"] = [look_at(path, str(seed), given.out, net)
+                            for seed in range(FIRST_ACTOR, FIRST_ACTOR + given.actors)
+                            for path in film_actor(seed, given.out)]
+    for text in (*spread(groups), *spliced_clips(groups), *(by_the_net(groups) if net else ())):
+        print(text, flush=True)
+    if given.faces:
+        found, images, marks = faces_against(clips, given.faces)
+        print("\n" + line("single images of other people, clips", found.ravel(), True))
+        if net:
+            vectors = net.embed(images, marks)
+            for n, c in np.argwhere(found >= SAME):
+                mine = clips[c].vector / np.linalg.norm(clips[c].vector)
+                print(f"taken for one: image {n}, {clips[c].person}: likeness {found[n, c]:.2f}, network "
+                      f"{float(vectors[n] @ mine):.2f}")
+    if not given.changes:
+        return
+    print("\n| a clip's first 8 s, changed |" + "".join(f" {p.stem} |" for p in given.clips))
+    for name, change in CHANGES.items():
+        print(f"| {name} |" + "".join(f" {changed(p, change):.2f} |" for p in given.clips), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""record: a self-scan from a camera, with advice and words to say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mystudio.commands.live import stop_on_ctrl_c
+from mystudio.commands.options import Command, common, output
+from mystudio.commands.terminal import answer, can_resume
+
+TITLE = "mystudio record: q ends"
+
+
+@click.command(cls=Command, short_help="Camera -> video for a scan, with advice.")
+@output("OUT.mp4", "Video to write; the words that were shown go beside it, as OUT.words.json.")
+@click.option("--camera", "source", default="0", show_default=True, metavar="N|VIDEO",
+              help="Number of the camera, or a video file that is taken as if it were one.")
+@click.option("--seconds", type=click.FloatRange(5, 600), default=30.0, show_default=True, metavar="S",
+              help="Length at most; after 20 s a video that lacks nothing ends.")
+@click.option("--window/--no-window", default=None,
+              help="Show a window, or write the advice to the terminal; if not said, a window where there is a screen.")
+@common
+def record(out, source, seconds, window):
+    """Record a self-scan: what pose or expression is missing, and what is wrong with light, sharpness and distance.
+
+    A sentence, the date and three random words are shown one after the other: say them, or hold them up. They are kept
+    for people who doubt the consent; nothing recognises them. A camera's recording has no sound, a file's is copied.
+    Ctrl-C ends a camera's recording and keeps it.
+
+    $ mystudio record -o me.mp4
+    $ mystudio scan me.mp4 -o me.scan --i-am-the-person-or-have-consent "Ada Example"
+    """
+    from mystudio.recording import run_record, words_of
+    from mystudio.window import Window, display_is_missing
+
+    camera = int(source) if source.isdecimal() else Path(source)
+    if window is None:
+        window = not display_is_missing()
+    view = Window(TITLE) if window else None
+    if isinstance(camera, Path):
+        can_resume(f"{out} is as it was before")
+    with stop_on_ctrl_c(isinstance(camera, int)) as stop:
+        told = _Told(view, stop)
+        try:
+            words = run_record(camera, out, seconds, told)
+        finally:
+            if view:
+                view.close()
+    todo = told.last.todo
+    answer(f"{out}: {told.last.time:.1f} s. The words and when they were shown: {words_of(out)}."
+           + (f"\nStill missing: {'; '.join(todo)}." if todo else "")
+           + ("" if told.faces else "\nNo frame showed a usable face: record again in good light."),
+           video=out, words=words_of(out), shown=[item.text for item in words.said], seconds=told.last.time,
+           missing=todo)
+
+
+class _Told:
+    """Shows frame and advice in a window, or each new advice as a line."""
+
+    def __init__(self, view, stop):
+        self.last, self.faces = None, False
+        self._view, self._stop, self._line = view, stop, ""
+
+    def __call__(self, frame, advice) -> str:
+        from selfscan.record import draw
+
+        self.last, self.faces = advice, self.faces or not advice.wrong
+        if self._view:
+            wish = self._view(draw(frame, advice))
+        else:
+            wish = ""
+            line = f"say: {advice.say}" if advice.say else "; ".join((*advice.wrong, *advice.todo))
+            if line and line != self._line:
+                click.echo(f"{advice.time:5.1f} s  {line}", err=True)
+            self._line = line or self._line
+        return "stop" if self._stop.is_set() else wish
