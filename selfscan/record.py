@@ -67,7 +67,7 @@ class Guide:
         self.items, self._seconds = tuple(items), seconds
         self._mesh = load_facemesh()
         self._locate = Locator(SIZE, 0.0, self._mesh)
-        self._seen: list[np.ndarray] = []  # landmarks [478, 3] of good frames
+        self._seen: list[np.ndarray] = []  # measures of good frames, in the order of their names
         self._details: list[np.ndarray] = []
         self._todo: tuple[str, ...] = ()
         self._wrong: tuple[str, ...] = ()
@@ -107,10 +107,10 @@ class Guide:
         self._wrong = tuple(self._faults(image, landmarks, place))
         if self._wrong:
             return
-        self._seen.append(landmarks)
-        points = np.stack(self._seen)
-        share = shares(measures(points, head_pose(points)), np.ones(len(points), bool))
-        part = len(points) / (self._seconds * RATE)  # of all frames that the finished recording will hold
+        found = measures(landmarks[None], head_pose(landmarks[None]))
+        self._seen.append(np.concatenate(list(found.values())))
+        share = shares(dict(zip(found, np.stack(self._seen, 1))), np.ones(len(self._seen), bool))
+        part = len(self._seen) / (self._seconds * RATE)  # of all frames that the finished recording will hold
         self._todo = missing({name: value * part for name, value in share.items()})
 
     def _faults(self, image: np.ndarray, landmarks: np.ndarray, place) -> Iterator[str]:

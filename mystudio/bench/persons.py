@@ -17,6 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from mystudio.bench.clips import first_seconds
 from selfscan import identity
 from selfscan.facemesh import load_facemesh
 from selfscan.identity import CELL_SECONDS, SAME, WINDOW, Appearance
@@ -26,6 +27,7 @@ ACTOR_SECONDS, ACTOR_FPS, ACTOR_SIZE, FIRST_ACTOR = 10, 10, 320, 5000
 OF_THE_RECORDING = ("shirt_red", "shirt_green", "shirt_blue", "background_red", "background_green", "light_side",
                     "key_light", "light_warmth", "background_kind", "light_setup", "clothes", "camera")  # fmt: skip
 SPLICES = (1.0, 1.5, 2.0, 2.5, 3.0)  # s of another person in the middle of a clip
+CHANGED_SECONDS = 3.0  # of each clip's beginning
 NET_FRAMES = 12  # of each clip, for the independent network
 
 
@@ -132,19 +134,19 @@ def faces_against(clips: Sequence[Clip], folder: Path) -> tuple[np.ndarray, np.n
     return np.array([[identity.likeness(one, clip.seen) for clip in clips] for one in singles]), images, marks
 
 
-def changed(path: Path, change: Callable[[np.ndarray, int], np.ndarray], seconds: float = 8.0) -> float:
-    """Likeness of the beginning of a clip to itself with every picture changed; landmarks stay."""
-    seen = observe(path)
-    sums = [[], []]
-    for index, image in iter_crops(seen, identity.SIDE):
-        if seen.track.times[index] > seconds:
-            break
-        if index % 4 == 0 and seen.track.valid[index]:
-            for kept, picture in zip(sums, (image, change(image, index))):
-                values, weights = identity.of_images(picture[None], seen.landmarks[index][None])
-                kept.append((values[0] * weights[0], weights[0]))
-    a, b = (Appearance(np.zeros(1), sum(x for x, _ in s)[None], sum(w for _, w in s)[None]) for s in sums)
-    return identity.likeness(a, b)
+def changed(path: Path, kept: Path) -> dict[str, float]:
+    """Likeness of the beginning of a clip to itself with every picture changed (CHANGES); landmarks stay."""
+    seen = observe(first_seconds(path, kept / f"{path.stem}-beginning.mp4", CHANGED_SECONDS))
+    wanted = [(index, image) for index, image in iter_crops(seen, identity.SIDE)
+              if index % 4 == 0 and seen.track.valid[index]]
+    marks = seen.landmarks[[index for index, _ in wanted]]
+
+    def looks(change: Callable[[np.ndarray, int], np.ndarray]) -> Appearance:
+        values, weights = identity.of_images(np.stack([change(image, index) for index, image in wanted]), marks)
+        return Appearance(np.zeros(1), (values * weights).sum(0)[None], weights.sum(0)[None])
+
+    plain = looks(lambda image, _: image)
+    return {name: identity.likeness(plain, looks(change)) for name, change in CHANGES.items()}
 
 
 def lit_from_the_side(image: np.ndarray, _: int) -> np.ndarray:
@@ -264,9 +266,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
                       f"{float(vectors[n] @ mine):.2f}")
     if not given.changes:
         return
-    print("\n| a clip's first 8 s, changed |" + "".join(f" {p.stem} |" for p in given.clips))
-    for name, change in CHANGES.items():
-        print(f"| {name} |" + "".join(f" {changed(p, change):.2f} |" for p in given.clips), flush=True)
+    found = [changed(path, given.out) for path in given.clips]
+    print(f"\n| the first {CHANGED_SECONDS:g} s, changed |" + "".join(f" {path.stem} |" for path in given.clips))
+    for name in CHANGES:
+        print(f"| {name} |" + "".join(f" {values[name]:.2f} |" for values in found))
 
 
 if __name__ == "__main__":
