@@ -11,12 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mystudio import npz
 from mystudio.engines.personal.expression import StartCodes
 from mystudio.engines.personal.measure import Measured, Weights, measure
 from mystudio.engines.personal.regress import Regressor
@@ -164,8 +164,7 @@ def _write(path: Path, solved: Solved) -> None:
 def _read(path: Path) -> Solved | None:
     """A finished window, or None when the file is damaged: then it is solved again."""
     try:
-        with np.load(path, allow_pickle=False) as z:
-            terms = {k[5:]: z[k] for k in z.files if k.startswith("loss.")}
-            return Solved(torch.as_tensor(z["codes"]), z["outcome"], terms)
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        z = npz.load(path)
+        return Solved(torch.as_tensor(z["codes"]), z["outcome"], {k[5:]: z[k] for k in z if k.startswith("loss.")})
+    except (KeyError, TypeError, ValueError):
         return None

@@ -214,17 +214,20 @@ def _save(path: Path, tuned, adam, state: _State) -> None:
 def _load(path: Path, tuned, adam, state: _State) -> None:
     from safetensors import SafetensorError, safe_open
 
+    kept = _snapshot(tuned, adam)
     try:
         with safe_open(path, "pt") as f:
-            stored, tensors = json.loads(f.metadata()["state"]), {k: f.get_tensor(k) for k in f.keys()}
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+            stored, tensors = _State(**json.loads(f.metadata()["state"])), {k: f.get_tensor(k) for k in f.keys()}
+        tuned.load_state_dict({k[2:]: v for k, v in tensors.items() if k.startswith("g.")})
+        slots: dict[int, dict] = {}
+        for name in tensors:
+            if name.startswith("adam."):
+                _, i, part = name.split(".")
+                slots.setdefault(int(i), {})[part] = tensors[name]
+        if slots:
+            adam.load_state_dict({**adam.state_dict(), "state": slots})
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError, RecursionError):
+        tuned.load_state_dict(kept[0])
+        adam.load_state_dict(kept[1])
         return  # damaged: start over
-    vars(state).update(stored)
-    tuned.load_state_dict({k[2:]: v for k, v in tensors.items() if k.startswith("g.")})
-    slots: dict[int, dict] = {}
-    for k, v in tensors.items():
-        if k.startswith("adam."):
-            _, i, name = k.split(".")
-            slots.setdefault(int(i), {})[name] = v
-    if slots:
-        adam.load_state_dict({**adam.state_dict(), "state": slots})
+    vars(state).update(vars(stored))
