@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -16,6 +17,7 @@ from mystudio.errors import BadArtifact
 from mystudio.manifest import Folder, open_folder
 from mystudio.types import Avatar, Performance, Take
 from mystudio.workspace import Job
+from selfscan.picture import PNG, png_fits
 from selfscan.types import Scan
 
 KINDS = {Scan: "scan", Performance: "performance", Avatar: "avatar", Take: "take"}
@@ -156,8 +158,10 @@ def _read_image(folder: Folder, name: str) -> np.ndarray:
 
     data = folder.read(name)
     sides = (int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big"))  # of the PNG header
-    if data[:8] != b"\x89PNG\r\n\x1a\n" or not all(0 < side <= MAX_IMAGE_SIDE for side in sides):
-        raise BadArtifact(f"{folder.path / name} is not a PNG of at most {MAX_IMAGE_SIDE} px; make the artifact again")
+    whole = data[:len(PNG)] == PNG and png_fits(BytesIO(data))
+    if not whole or not all(0 < side <= MAX_IMAGE_SIDE for side in sides):
+        raise BadArtifact(f"{folder.path / name} is not a whole PNG of at most {MAX_IMAGE_SIDE} px; make the artifact "
+                          "again")
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if image is None:
         raise BadArtifact(f"{folder.path / name} cannot be decoded; make the artifact again")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ MAX_ARRAYS = 1000
 MAX_DIRECTORY = 16 << 20  # bytes of a zip's list of members
 #: all that zipfile, zlib and numpy are known to raise on what is no archive or no array
 DAMAGE = (OSError, ValueError, KeyError, EOFError, TypeError, SyntaxError, RecursionError, MemoryError, OverflowError,
-          NotImplementedError, RuntimeError, struct.error, zipfile.BadZipFile, zlib.error)
+          NotImplementedError, RuntimeError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error)
 
 
 def load(path: str | Path, names: Sequence[str] | None = None, most: int = MAX_BYTES) -> dict[str, np.ndarray]:

@@ -140,7 +140,7 @@ def _tables(source: str | Path, options: Iterable[str], known: Iterable[str], sh
         _apply(tables, option)
     for table in tables:
         if table not in known:
-            raise BadRecipe(f"{source}: there is no table [{table}]; {_nearest(table, known)}")
+            raise BadRecipe(f"{source}: there is no table [{_shown(table)}]; {_nearest(table, known)}")
     return tables
 
 
@@ -210,6 +210,11 @@ def _check_keys(cls: type, table: Any, where: str) -> Iterator[tuple[str, Any]]:
             yield from _check_keys(hints[key], value, f"{where} {key}")
         else:
             yield f"{where} {key}", value
+
+
+def _shown(word: str) -> str:
+    """A foreign word as it is where it can be printed, otherwise with escapes."""
+    return word if word.isprintable() and len(word) <= 80 else ascii(word[:80])
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:

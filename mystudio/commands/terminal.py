@@ -57,7 +57,7 @@ class StudioGroup(click.Group):
 
 def sentence(error: BaseException) -> str:
     """Return one clear sentence for any error."""
-    text = " ".join(str(error).split())
+    text = "".join(c if c.isprintable() else "?" for c in " ".join(str(error).split()))  # foreign names reach terminals
     if isinstance(error, (SelfscanError, StudioError)):
         return text
     if isinstance(error, OSError):
