@@ -33,6 +33,7 @@ def run(family: str) -> None:
         for seed in reader.seeds():
             outcome(reader.read, seed, place, 1 << 20, (*reader.allowed, *late), 600.0)
     tally, told, start = {"executions": 0, "read": 0, "refused": 0, "misbehaved": 0}, set(), time.monotonic()
+    noted = [start]
 
     def one(data: bytes) -> None:
         if not data:
@@ -50,7 +51,8 @@ def run(family: str) -> None:
                 keep.mkdir(parents=True, exist_ok=True)
                 (keep / f"{len(told):03d}-{reader.name.replace(' ', '_').replace('/', '_')}").write_bytes(data[1:])
                 print(f"{family}: {reader.name}: {error}", file=sys.stderr, flush=True)
-        if tally["executions"] % 500 == 0:
+        if time.monotonic() - noted[0] > 2:
+            noted[0] = time.monotonic()
             _note(keep, family, tally, start)
 
     atheris.Setup([sys.argv[0], *rest, "-max_len=65536", str(given.corpus)], one)
