@@ -17,7 +17,7 @@ from torch import Tensor
 from mystudio import npz
 from mystudio.engines.personal.regress import Samples
 from mystudio.engines.personal.solve import anchor_space
-from mystudio.errors import BadEdit
+from mystudio.errors import BadEdit, reason
 from mystudio.latents import AnchorSpace
 from mystudio.types import Avatar, Edit, Take
 
@@ -67,8 +67,7 @@ def load_directions(path: Path, w_dim: int) -> dict[str, Tensor]:
 
             found = {k: v.float() for k, v in load_file(path).items()}
     except Exception as error:  # both readers raise many kinds; for the user all mean the same
-        reason = " ".join(str(error).split())[:200]
-        raise BadEdit(f"{path}: expected directions as .safetensors or .npz ({reason})") from error
+        raise BadEdit(f"{path}: expected directions as .safetensors or .npz ({reason(error)})") from error
     for name, d in found.items():
         if d.shape != (w_dim,) or not bool(d.isfinite().all()):
             raise BadEdit(f"{path}: direction {name!r}: expected {w_dim} finite numbers, got shape {tuple(d.shape)}")

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mystudio import losses
-from mystudio.errors import BadCheckpoint
+from mystudio.errors import BadCheckpoint, reason
 from mystudio.latents import AnchorSpace
 from mystudio.retarget import KEYPOINTS, relative_motion
 from mystudio.types import Progress, silent
@@ -86,9 +86,8 @@ def load_encoder(path: Path) -> Encoder:
         encoder.load_state_dict(state, assign=True)
         encoder = encoder.to(memory_format=torch.channels_last)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
-        reason = " ".join(str(error).split())[:120]
         raise BadCheckpoint(f"expected an encoder as safetensors, got a missing, damaged or other file: {path} "
-                            f"({reason}); train it again with `mystudio base train-encoder`") from error
+                            f"({reason(error)}); train it again with `mystudio base train-encoder`") from error
     if not all(value.isfinite().all() for value in encoder.state_dict().values()):
         raise BadCheckpoint(f"expected finite weights, got NaN or infinity: {path}; train the encoder again")
     return encoder.eval().requires_grad_(False)

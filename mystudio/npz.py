@@ -14,6 +14,8 @@ from typing import BinaryIO
 
 import numpy as np
 
+from mystudio.errors import reason
+
 MAX_BYTES = 1 << 30  # of all arrays of a file together, unless the caller says otherwise
 MAX_ARRAYS = 1000
 MAX_DIRECTORY = 16 << 20  # bytes of a zip's list of members
@@ -41,10 +43,8 @@ def load(path: str | Path, names: Sequence[str] | None = None, most: int = MAX_B
             if len(wanted) > MAX_ARRAYS or sum(members[name].file_size for name in wanted) > most:
                 raise ValueError(f"more than {MAX_ARRAYS} arrays or {most} bytes")
             return {name: _array(archive, members[name]) for name in wanted}
-    except ValueError as error:
-        raise ValueError(_plain(error)) from None
     except DAMAGE as error:
-        raise ValueError(_plain(error) or type(error).__name__) from None
+        raise ValueError(reason(error)) from None
 
 
 class Zip(zipfile.ZipFile):
@@ -75,7 +75,7 @@ def header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read(stream)
     except DAMAGE as error:
-        raise ValueError(f"no array ({_plain(error) or type(error).__name__})") from None
+        raise ValueError(f"no array ({reason(error)})") from None
     if dtype.hasobject or not all(type(n) is int and 0 <= n < 1 << 48 for n in shape) or len(shape) > 32:
         raise ValueError("an array of Python objects or of an impossible shape")
     return shape, fortran, dtype
@@ -106,7 +106,3 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
     if len(data) != size:
         raise ValueError(f"{info.filename[:80]!r} holds fewer numbers than it says")
     return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
-
-
-def _plain(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]

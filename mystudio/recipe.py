@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
-from mystudio.errors import BadRecipe
+from mystudio.errors import BadRecipe, reason
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -138,6 +138,7 @@ def _tables(source: str | Path, options: Iterable[str], known: Iterable[str], sh
     tables = _read(source, shipped)
     for option in options:
         _apply(tables, option)
+    _refuse_giants(tables, str(source))
     for table in tables:
         if table not in known:
             raise BadRecipe(f"{source}: there is no table [{_shown(table)}]; {_nearest(table, known)}")
@@ -152,8 +153,16 @@ def _read(source: str | Path, shipped: list[str]) -> dict[str, Any]:
         raise BadRecipe(f"{path} has more than {MAX_BYTES} bytes, which no recipe has; give a TOML file")
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRecipe(f"{path} is not valid TOML ({error}); correct that line") from None
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, a number of thousands of digits
+        raise BadRecipe(f"{path} is not valid TOML ({reason(error)}); correct that line") from None
+
+
+def _refuse_giants(value: Any, source: str) -> None:
+    """A number of thousands of digits can neither be checked nor be shown."""
+    if isinstance(value, int) and abs(value) >= 1 << 63:
+        raise BadRecipe(f"{source}: expected numbers of at most 63 bits, got a larger one; try `mystudio recipe show`")
+    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _refuse_giants(part, source)
 
 
 def _apply(tables: dict[str, Any], option: str) -> None:
@@ -174,7 +183,7 @@ def _value_of(text: str) -> Any:
     try:
         parsed = tomllib.loads(f"value = {text}")
         return parsed["value"] if len(parsed) == 1 else text
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text  # a bare word: lpips, auto, project
 
 
@@ -194,8 +203,8 @@ def _validate(cls: type, stage: str, table: Any, source: str) -> Any:
         first = errors.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         got = f", got {first['input']!r}" if first["loc"] else ""
-        reason = re.sub(r"^Value error, ", "", first["msg"])
-        raise BadRecipe(f"{source}: [{stage}] {key}: {reason}{got}; try `mystudio recipe show`") from None
+        said = re.sub(r"^Value error, ", "", first["msg"])
+        raise BadRecipe(f"{source}: [{stage}] {_shown(key)}: {said}{got}; try `mystudio recipe show`") from None
 
 
 def _check_keys(cls: type, table: Any, where: str) -> Iterator[tuple[str, Any]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mystudio import bases, npz
-from mystudio.errors import BadArtifact, OutputFailed
+from mystudio.errors import BadArtifact, OutputFailed, reason
 
 COMMAND = "mystudio actors import-basis FOLDER_OR_NPZ"
 #: names and order of the expression weights: ARKit's, with brows and cheeks by side
@@ -94,7 +94,7 @@ def read_npz(path: Path) -> Basis:
             raise ValueError(f"there is no array {missing[0]!r}")
         ends = tuple(int(end) for end in arrays["part_ends"]) if "part_ends" in arrays else ICT_PART_ENDS
     except (ValueError, TypeError) as error:
-        raise BadArtifact(f"{path} is not a 3D head ({error}); import one with `{COMMAND}`") from error
+        raise BadArtifact(f"{path} is not a 3D head ({reason(error)}); import one with `{COMMAND}`") from error
     names = [str(name) for name in arrays["expression_names"]]
     missing = [name for name in EXPRESSIONS if name not in names]
     if missing or arrays["expression"].ndim != 3:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from mystudio.errors import StudioError
+from mystudio.errors import StudioError, reason
 from selfscan.errors import SelfscanError
 
 JSON, DEBUG, RESUME = "mystudio.json", "mystudio.debug", "mystudio.resume"  # keys of the root context's memory
@@ -57,7 +57,7 @@ class StudioGroup(click.Group):
 
 def sentence(error: BaseException) -> str:
     """Return one clear sentence for any error."""
-    text = "".join(c if c.isprintable() else "?" for c in " ".join(str(error).split()))  # foreign names reach terminals
+    text = reason(error, 10_000)  # foreign names must not reach terminals as they are
     if isinstance(error, (SelfscanError, StudioError)):
         return text
     if isinstance(error, OSError):

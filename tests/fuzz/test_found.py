@@ -6,22 +6,24 @@ import struct
 import zipfile
 from base64 import b64decode, encodebytes
 
+import cv2
 import numpy as np
 import pytest
 import torch
-from readers import checkpoint_index_seeds, encoders, headed, tuned, tuning_states, windows
+from readers import checkpoint_index_seeds, encoders, headed, manifest_of, parts, tuned, tuning_states, windows
 from watch import outcome
 
-from mystudio import invert, npz, signing
+from mystudio import artifacts, invert, npz, signing, workspace
 from mystudio.base import checkpoint as training
 from mystudio.base.data import Folder, Shards
-from mystudio.commands.edit import _split
+from mystudio.commands.edit import _split, read_keys
 from mystudio.commands.terminal import sentence
 from mystudio.engines.personal import solve, tune
-from mystudio.errors import BadCheckpoint, BadData, BadEdit, BadRecipe, SigningFailed
+from mystudio.errors import BadArtifact, BadCheckpoint, BadData, BadEdit, BadRecipe, SigningFailed
 from mystudio.recipe import resolve
 from selfscan import picture
 from selfscan.errors import UnreadablePicture
+from selfscan.types import Scan
 
 #: a PNG of 8 x 8 px, one byte of whose data is gone: what follows looks like a part of two gigabytes
 SHIFTED_PNG = bytes.fromhex(
@@ -170,3 +172,42 @@ def test_foreign_names_reach_no_terminal_as_they_are():
             job()
         assert str(told.value).isprintable()
     assert sentence(BadEdit("a\x1b[31m\nb\ud800c")) == "a?[31m b?c"
+
+
+@pytest.mark.parametrize("number", ["9" * 6000, "0x" + "f" * 6000, "1" + "0" * 400, "-" + "9" * 400, "nan", "1e400"])
+def test_numbers_beyond_all_reason(tmp_path, number):
+    (tmp_path / "r.toml").write_text(f"[reenact]\nsteps = {number}\n")
+    (tmp_path / "k.toml").write_text(f"smile = [[0.0, {number}]]\n")
+    (tmp_path / "t.toml").write_text(f"reenact = {number}\n")
+    for job in (lambda: resolve(tmp_path / "r.toml"), lambda: resolve(tmp_path / "t.toml"),
+                lambda: resolve("default", [f"reenact.steps={number}"]), lambda: read_keys(tmp_path / "k.toml")):
+        with pytest.raises((BadRecipe, BadEdit)) as told:
+            job()
+        assert len(str(told.value)) < 7000 and "\n" not in str(told.value)
+
+
+def test_images_of_a_scan_that_take_more_memory_than_they_may(tmp_path):
+    files = dict(parts(Scan))
+    large = cv2.imencode(".png", np.zeros((4096, 4096, 3), np.uint8))[1].tobytes()
+    names = [f"images/{k:06d}.png" for k in range(60)]  # 3 GB from 60 small files
+    values = json.loads(files["values.json"]) | {"images": {"$images": names}}
+    files |= dict.fromkeys(names, large) | {"values.json": json.dumps(values).encode()}
+
+    def read(data, folder):
+        (folder / "x.scan" / "images").mkdir(parents=True)
+        for name, content in files.items():
+            (folder / "x.scan" / name).write_bytes(content)
+        (folder / "x.scan" / "manifest.json").write_bytes(manifest_of(files, "scan"))
+        artifacts.load(folder / "x.scan", Scan)
+
+    assert "GB together" in str(outcome(read, b"", tmp_path, megabytes=160))
+
+
+@pytest.mark.parametrize("content", ['{"schema": 1, "type": 5}', '{"schema": 1, "type": ""}', "[" * 100_000, "5",
+                                     '{"schema": 1, "type": "\\u001b[31m"}', '{"schema": 1, "type": null}'])
+def test_a_folder_with_an_odd_manifest_is_not_replaced(tmp_path, content):
+    (tmp_path / "x.scan").mkdir()
+    (tmp_path / "x.scan" / "manifest.json").write_text(content)
+    with pytest.raises(BadArtifact) as told, workspace.stage(tmp_path / "x.scan", "scan", {}, {}):
+        pass
+    assert str(told.value).isprintable() and (tmp_path / "x.scan" / "manifest.json").read_text() == content
