@@ -169,13 +169,14 @@ def _apply(tables: dict[str, Any], option: str) -> None:
     key, equals, text = option.partition("=")
     stage, dot, name = key.strip().partition(".")
     if not (equals and dot and name and isinstance(tables.setdefault(stage, {}), dict)):
-        raise BadRecipe(f"option {option!r}: expected stage.key=value, for example reenact.steps=30")
+        raise BadRecipe(f"option {option[:80]!r}: expected stage.key=value, for example reenact.steps=30")
     target = tables[stage]
     *groups, last = name.split(".")
     for group in groups:
         target = target.setdefault(group, {})
         if not isinstance(target, dict):
-            raise BadRecipe(f"option {option!r}: {group} holds a value, not keys; try `mystudio recipe show`")
+            raise BadRecipe(f"option {option[:80]!r}: {_shown(group)} holds a value, not keys; "
+                            "try `mystudio recipe show`")
     target[last] = _value_of(text.strip())
 
 
@@ -202,19 +203,19 @@ def _validate(cls: type, stage: str, table: Any, source: str) -> Any:
     except ValidationError as errors:
         first = errors.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        got = f", got {first['input']!r}" if first["loc"] else ""
+        got = f", got {first['input']!r:.80}" if first["loc"] else ""
         said = re.sub(r"^Value error, ", "", first["msg"])
         raise BadRecipe(f"{source}: [{stage}] {_shown(key)}: {said}{got}; try `mystudio recipe show`") from None
 
 
 def _check_keys(cls: type, table: Any, where: str) -> Iterator[tuple[str, Any]]:
     if not isinstance(table, Mapping):
-        raise BadRecipe(f"{where}: expected a table of keys, got {table!r}; try `mystudio recipe show`")
+        raise BadRecipe(f"{where}: expected a table of keys, got {table!r:.80}; try `mystudio recipe show`")
     hints = get_type_hints(cls)
     known = [field.name for field in dataclasses.fields(cls) if field.init]
     for key, value in table.items():
         if key not in known:
-            raise BadRecipe(f"{where}: there is no key {key!r}; {_nearest(key, known)}")
+            raise BadRecipe(f"{where}: there is no key {_shown(key)!r}; {_nearest(key, known)}")
         if dataclasses.is_dataclass(hints[key]):
             yield from _check_keys(hints[key], value, f"{where} {key}")
         else:

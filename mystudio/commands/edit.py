@@ -137,5 +137,5 @@ def _split(text: str) -> tuple[str, float]:
     except ValueError:
         strength = math.nan
     if not (name.strip() and equals and math.isfinite(strength)):
-        raise BadEdit(f"--set {text!r}: expected NAME=STRENGTH with a number, for example smile=1.0")
+        raise BadEdit(f"--set {text[:80]!r}: expected NAME=STRENGTH with a number, for example smile=1.0")
     return name.strip(), strength

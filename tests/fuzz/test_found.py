@@ -171,6 +171,12 @@ def test_foreign_names_reach_no_terminal_as_they_are():
         with pytest.raises(error) as told:
             job()
         assert str(told.value).isprintable()
+    for job, error in ((lambda: _split("x" * 9000), BadEdit), (lambda: resolve("default", ["x" * 9000]), BadRecipe),
+                       (lambda: resolve("default", [f"render.view={'x' * 9000}"]), BadRecipe),
+                       (lambda: resolve("default", [f"render.{'x' * 9000}=1"]), BadRecipe)):
+        with pytest.raises(error) as told:
+            job()
+        assert len(str(told.value)) < 700
     assert sentence(BadEdit("a\x1b[31m\nb\ud800c")) == "a?[31m b?c"
 
 
