@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -12,15 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mystudio.errors import BadArtifact
+from mystudio.errors import BadArtifact, reason
 from mystudio.manifest import Folder, open_folder
 from mystudio.types import Avatar, Performance, Take
 from mystudio.workspace import Job
+from selfscan.picture import PNG, png_fits
 from selfscan.types import Scan
 
 KINDS = {Scan: "scan", Performance: "performance", Avatar: "avatar", Take: "take"}
 VALUES, ARRAYS, GENERATOR = "values.json", "arrays.safetensors", "generator.safetensors"
 MAX_IMAGE_SIDE = 4096
+MAX_IMAGES_BYTES = 2 << 30  # of all images of a scan in memory; 250 of 1024 px take 0.8 GB
 Artifact = TypeVar("Artifact", Scan, Performance, Avatar, Take)
 
 
@@ -73,9 +76,9 @@ def read(folder: Folder, cls: type[Artifact]) -> Artifact:
         return _unpack(cls, json.loads(folder.read(VALUES)), arrays, folder)
     except BadArtifact:
         raise
-    except (SafetensorError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        reason = str(error).splitlines()[0][:200]
-        raise BadArtifact(f"{folder.path} does not hold a valid {KINDS[cls]} ({reason}); make it again") from error
+    except (SafetensorError, ValueError, TypeError, LookupError, AttributeError, OverflowError, RuntimeError) as error:
+        raise BadArtifact(f"{folder.path} does not hold a valid {KINDS[cls]} ({reason(error)}); make it "
+                          "again") from error
 
 
 def _pack(value: Any, name: str, arrays: dict[str, Tensor], folder: Path) -> Any:
@@ -106,7 +109,7 @@ def _unpack(hint: Any, value: Any, arrays: Mapping[str, Tensor], folder: Folder)
     if isinstance(value, dict) and "$generator" in value:
         return _read_generator(folder)
     if isinstance(value, dict) and "$images" in value:
-        return np.stack([_read_image(folder, name) for name in value["$images"]])
+        return _read_images(folder, value["$images"])
     if isinstance(value, dict) and "$array" in value:
         tensor = arrays[value["$array"]]
         return tensor.numpy() if hint is np.ndarray else tensor
@@ -151,13 +154,30 @@ def _write_images(scan: Scan, folder: Path) -> dict[str, list[str]]:
     return {"$images": names}
 
 
-def _read_image(folder: Folder, name: str) -> np.ndarray:
+def _read_images(folder: Folder, names: list[str]) -> np.ndarray:
+    """All of one size, so that the first one says how much memory they take."""
+    first = _read_image(folder, names[0])
+    if first.nbytes * len(names) > MAX_IMAGES_BYTES:
+        raise BadArtifact(f"{folder.path} holds {len(names)} images of {first.shape[1]} x {first.shape[0]} px, which "
+                          f"take more than {MAX_IMAGES_BYTES >> 30} GB together; make the scan again with fewer")
+    images = np.empty((len(names), *first.shape), np.uint8)
+    for image, name in zip(images, names):
+        image[:] = _read_image(folder, name, first.shape)
+    return images
+
+
+def _read_image(folder: Folder, name: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
     import cv2
 
     data = folder.read(name)
     sides = (int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big"))  # of the PNG header
-    if data[:8] != b"\x89PNG\r\n\x1a\n" or not all(0 < side <= MAX_IMAGE_SIDE for side in sides):
-        raise BadArtifact(f"{folder.path / name} is not a PNG of at most {MAX_IMAGE_SIDE} px; make the artifact again")
+    whole = data[:len(PNG)] == PNG and png_fits(BytesIO(data))
+    if not whole or not all(0 < side <= MAX_IMAGE_SIDE for side in sides):
+        raise BadArtifact(f"{folder.path / name} is not a whole PNG of at most {MAX_IMAGE_SIDE} px; make the artifact "
+                          "again")
+    if shape is not None and sides != shape[1::-1]:
+        raise BadArtifact(f"{folder.path / name} has {sides[0]} x {sides[1]} px, the first image has {shape[1]} x "
+                          f"{shape[0]}; make the artifact again")
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if image is None:
         raise BadArtifact(f"{folder.path / name} cannot be decoded; make the artifact again")

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from mystudio.errors import StudioError
+from selfscan import isolation
 
 SECONDS = 300  # for a clip of many GB on a slow disk
 MEMORY = 4 << 30  # bytes of address space
 MAX_ANSWER = 32 << 20  # bytes
 MAGIC = ((0, b"\x89PNG\r\n\x1a\n", "image/png"), (4, b"ftyp", "video/mp4"), (0, b"\xff\xd8\xff", "image/jpeg"))
-#: the child's program: it imports from where we do, and never from the folder that it was started in
-CHILD = "import sys; sys.path[:] = sys.argv[1:]; from mystudio.credentials import serve; serve()"
 UNKNOWN_SIGNER = "signingCredential.untrusted"
 
 
@@ -57,12 +53,12 @@ def read(path: Path, anchors: bytes = b"") -> Credentials:
     kind = kind_of(path)
     if kind is None:
         raise StudioError(f"{path} is neither an mp4 nor a png nor a jpeg; give a clip or a picture")
-    request = json.dumps({"path": str(path), "kind": kind, "anchors": anchors.decode("ascii")})
+    question = json.dumps({"path": str(path), "kind": kind, "anchors": anchors.decode("ascii")}).encode()
+    said = isolation.ask("mystudio.credentials:serve", {}, isolation.Rations(MEMORY, SECONDS), SECONDS, MAX_ANSWER,
+                         question)
     try:
-        done = subprocess.run([sys.executable, "-c", CHILD, *filter(os.path.isabs, sys.path)], input=request.encode(),
-                              capture_output=True, timeout=SECONDS, check=False)
-        answer = json.loads(done.stdout) if done.returncode == 0 and len(done.stdout) <= MAX_ANSWER else None
-    except (subprocess.TimeoutExpired, ValueError):
+        answer = None if said is None else json.loads(said)
+    except (ValueError, RecursionError):
         answer = None
     if answer is None:
         raise StudioError(f"{path} could not be read within {SECONDS} s and {MEMORY >> 30} GiB; it is damaged or was "
@@ -72,19 +68,9 @@ def read(path: Path, anchors: bytes = b"") -> Credentials:
     return Credentials(**answer | {"problems": tuple(answer.get("problems", ()))})
 
 
-def serve() -> None:
-    """Be the child: limit what this process may use, read a JSON request from stdin, write a JSON answer to stdout."""
-    _limit()
+def serve(_: dict) -> None:
+    """Be the child: read a JSON request from stdin (certificates outgrow a command line), write a JSON answer."""
     json.dump(_answer(json.load(sys.stdin)), sys.stdout)
-
-
-def _limit() -> None:
-    import resource
-
-    for what, most in ((resource.RLIMIT_CPU, SECONDS), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0)):
-        resource.setrlimit(what, (most, most))
-    with suppress(ValueError, OSError):  # macOS has no such limit
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
 
 
 def _answer(request: dict[str, str]) -> dict[str, Any]:

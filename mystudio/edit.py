@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mystudio import npz
 from mystudio.engines.personal.regress import Samples
 from mystudio.engines.personal.solve import anchor_space
-from mystudio.errors import BadEdit
+from mystudio.errors import BadEdit, reason
 from mystudio.latents import AnchorSpace
 from mystudio.types import Avatar, Edit, Take
 
@@ -24,6 +25,7 @@ from mystudio.types import Avatar, Edit, Take
 ATTRIBUTES = ("smile", "mouth_open", "eyes_open", "brows", "gaze_x", "gaze_y", "yaw", "pitch", "roll")
 LEAST_EXPLAINED = 0.05  # a direction is offered when it explains at least this share of its attribute's variance
 POLICIES = ("stop", "continue", "project")
+MAX_FILE = 64 << 20  # bytes of a file of directions
 DILATION = 2.5  # of the hull at whose border the edge policies act
 
 
@@ -56,15 +58,16 @@ def load_directions(path: Path, w_dim: int) -> dict[str, Tensor]:
     Raises: BadEdit for another format, a wrong length or values that are not finite.
     """
     try:
+        if Path(path).stat().st_size > MAX_FILE:
+            raise ValueError(f"more than {MAX_FILE} bytes")
         if Path(path).suffix == ".npz":
-            with np.load(path, allow_pickle=False) as z:
-                found = {k: torch.as_tensor(z[k]).float() for k in z.files}
+            found = {k: torch.as_tensor(v).float() for k, v in npz.load(path, most=MAX_FILE).items()}
         else:
             from safetensors.torch import load_file
 
             found = {k: v.float() for k, v in load_file(path).items()}
     except Exception as error:  # both readers raise many kinds; for the user all mean the same
-        raise BadEdit(f"{path}: expected directions as .safetensors or .npz ({error})") from error
+        raise BadEdit(f"{path}: expected directions as .safetensors or .npz ({reason(error)})") from error
     for name, d in found.items():
         if d.shape != (w_dim,) or not bool(d.isfinite().all()):
             raise BadEdit(f"{path}: direction {name!r}: expected {w_dim} finite numbers, got shape {tuple(d.shape)}")

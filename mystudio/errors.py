@@ -5,6 +5,12 @@ class StudioError(Exception):
     """Root of mystudio's errors. The message says what was expected, what came and what to do."""
 
 
+def reason(error: object, most: int = 200) -> str:
+    """What a library says of a foreign file, as one short line that a terminal can show."""
+    text = "".join(c if c.isprintable() else "?" for c in " ".join(str(error).split()))
+    return text[:most] or type(error).__name__
+
+
 class UnsafeCheckpoint(StudioError):
     """A checkpoint asks for code to be run; nothing in it was executed."""
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mystudio import losses
+from mystudio.errors import BadCheckpoint, reason
 from mystudio.latents import AnchorSpace
 from mystudio.retarget import KEYPOINTS, relative_motion
 from mystudio.types import Progress, silent
@@ -71,12 +72,24 @@ class Encoder(nn.Module):
 
 
 def load_encoder(path: Path) -> Encoder:
-    """Read an encoder that ``base train-encoder`` wrote (safetensors)."""
+    """Read an encoder that ``base train-encoder`` wrote (safetensors).
+
+    Raises: BadCheckpoint: it is missing, damaged, of another shape, or holds numbers that are not finite.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    state = {k: v.float() for k, v in load_file(path).items()}
-    encoder = Encoder(len(state["mean"]), len(state["look.bias"]))
-    encoder.load_state_dict(state)
+    try:
+        state = {name: value.float() for name, value in load_file(path).items()}
+        with torch.device("meta"):  # shapes are compared before memory is taken
+            encoder = Encoder(len(state["mean"]), len(state["look.bias"]))
+        encoder.load_state_dict(state, assign=True)
+        encoder = encoder.to(memory_format=torch.channels_last)
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise BadCheckpoint(f"expected an encoder as safetensors, got a missing, damaged or other file: {path} "
+                            f"({reason(error)}); train it again with `mystudio base train-encoder`") from error
+    if not all(value.isfinite().all() for value in encoder.state_dict().values()):
+        raise BadCheckpoint(f"expected finite weights, got NaN or infinity: {path}; train the encoder again")
     return encoder.eval().requires_grad_(False)
 
 

@@ -163,7 +163,8 @@ def _find_manifest(path: Path, kind: str | None) -> tuple[Path, Manifest]:
 
 def a(kind: str) -> str:
     """Return a kind of artifact with its article."""
-    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
+    shown = kind if kind.isprintable() and len(kind) <= 40 else ascii(kind[:40])
+    return f"an {shown}" if shown[:1] in ("a", "e", "i", "o", "u") else f"a {shown}"
 
 
 def where(path: Path) -> Path:

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
-from mystudio.errors import BadRecipe
+from mystudio.errors import BadRecipe, reason
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -138,9 +138,10 @@ def _tables(source: str | Path, options: Iterable[str], known: Iterable[str], sh
     tables = _read(source, shipped)
     for option in options:
         _apply(tables, option)
+    _refuse_giants(tables, str(source))
     for table in tables:
         if table not in known:
-            raise BadRecipe(f"{source}: there is no table [{table}]; {_nearest(table, known)}")
+            raise BadRecipe(f"{source}: there is no table [{_shown(table)}]; {_nearest(table, known)}")
     return tables
 
 
@@ -152,21 +153,30 @@ def _read(source: str | Path, shipped: list[str]) -> dict[str, Any]:
         raise BadRecipe(f"{path} has more than {MAX_BYTES} bytes, which no recipe has; give a TOML file")
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRecipe(f"{path} is not valid TOML ({error}); correct that line") from None
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, a number of thousands of digits
+        raise BadRecipe(f"{path} is not valid TOML ({reason(error)}); correct that line") from None
+
+
+def _refuse_giants(value: Any, source: str) -> None:
+    """A number of thousands of digits can neither be checked nor be shown."""
+    if isinstance(value, int) and abs(value) >= 1 << 63:
+        raise BadRecipe(f"{source}: expected numbers of at most 63 bits, got a larger one; try `mystudio recipe show`")
+    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _refuse_giants(part, source)
 
 
 def _apply(tables: dict[str, Any], option: str) -> None:
     key, equals, text = option.partition("=")
     stage, dot, name = key.strip().partition(".")
     if not (equals and dot and name and isinstance(tables.setdefault(stage, {}), dict)):
-        raise BadRecipe(f"option {option!r}: expected stage.key=value, for example reenact.steps=30")
+        raise BadRecipe(f"option {option[:80]!r}: expected stage.key=value, for example reenact.steps=30")
     target = tables[stage]
     *groups, last = name.split(".")
     for group in groups:
         target = target.setdefault(group, {})
         if not isinstance(target, dict):
-            raise BadRecipe(f"option {option!r}: {group} holds a value, not keys; try `mystudio recipe show`")
+            raise BadRecipe(f"option {option[:80]!r}: {_shown(group)} holds a value, not keys; "
+                            "try `mystudio recipe show`")
     target[last] = _value_of(text.strip())
 
 
@@ -174,7 +184,7 @@ def _value_of(text: str) -> Any:
     try:
         parsed = tomllib.loads(f"value = {text}")
         return parsed["value"] if len(parsed) == 1 else text
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text  # a bare word: lpips, auto, project
 
 
@@ -193,23 +203,28 @@ def _validate(cls: type, stage: str, table: Any, source: str) -> Any:
     except ValidationError as errors:
         first = errors.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        got = f", got {first['input']!r}" if first["loc"] else ""
-        reason = re.sub(r"^Value error, ", "", first["msg"])
-        raise BadRecipe(f"{source}: [{stage}] {key}: {reason}{got}; try `mystudio recipe show`") from None
+        got = f", got {first['input']!r:.80}" if first["loc"] else ""
+        said = re.sub(r"^Value error, ", "", first["msg"])
+        raise BadRecipe(f"{source}: [{stage}] {_shown(key)}: {said}{got}; try `mystudio recipe show`") from None
 
 
 def _check_keys(cls: type, table: Any, where: str) -> Iterator[tuple[str, Any]]:
     if not isinstance(table, Mapping):
-        raise BadRecipe(f"{where}: expected a table of keys, got {table!r}; try `mystudio recipe show`")
+        raise BadRecipe(f"{where}: expected a table of keys, got {table!r:.80}; try `mystudio recipe show`")
     hints = get_type_hints(cls)
     known = [field.name for field in dataclasses.fields(cls) if field.init]
     for key, value in table.items():
         if key not in known:
-            raise BadRecipe(f"{where}: there is no key {key!r}; {_nearest(key, known)}")
+            raise BadRecipe(f"{where}: there is no key {_shown(key)!r}; {_nearest(key, known)}")
         if dataclasses.is_dataclass(hints[key]):
             yield from _check_keys(hints[key], value, f"{where} {key}")
         else:
             yield f"{where} {key}", value
+
+
+def _shown(word: str) -> str:
+    """A foreign word as it is where it can be printed, otherwise with escapes."""
+    return word if word.isprintable() and len(word) <= 80 else ascii(word[:80])
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:

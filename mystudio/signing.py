@@ -149,6 +149,7 @@ def _parse(key: Path, chain: Path) -> Identity:
 def _identity(content: bytes) -> Identity:
     """Raises ValueError: what is wrong, in words."""
     from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
     from cryptography.x509.oid import NameOID
 
@@ -156,8 +157,8 @@ def _identity(content: bytes) -> Identity:
         key = serialization.load_pem_private_key(content, None)
     except TypeError:
         raise ValueError("the private key is encrypted; expected one without a password") from None
-    except ValueError:
-        raise ValueError("expected an unencrypted private key as PEM") from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise ValueError("expected an unencrypted private key as PEM, of a kind that is known") from None
     blocks = certificates(content)
     if not blocks:
         raise ValueError("expected a certificate as PEM")

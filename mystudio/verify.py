@@ -15,7 +15,7 @@ from mystudio.errors import SigningFailed
 from mystudio.manifest import digest
 from mystudio.provenance import STATEMENT
 from mystudio.workspace import record
-from selfscan import video
+from selfscan import picture, video
 from selfscan.errors import SelfscanError
 
 MAX_FRAMES = 500  # that are looked at for a watermark
@@ -94,11 +94,7 @@ def _pictures(path: Path) -> Iterator[np.ndarray]:
     if path.suffix.lower() not in PICTURES:
         yield from (frame for _, frame in video.read(path))
         return
-    import cv2
-
-    picture = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
-    if picture is not None:
-        yield np.ascontiguousarray(picture[..., ::-1])
+    yield picture.read(path)
 
 
 def _signer(found: credentials.Credentials) -> str:

@@ -267,9 +267,10 @@ def _refuse_foreign(path: Path, kind: str) -> None:
     if not any(path.iterdir()):
         return
     try:
-        manifest = json.loads((path / MANIFEST).read_bytes())
-        found = manifest["type"] if "schema" in manifest else None
-    except (OSError, ValueError, TypeError, KeyError):
+        with open(path / MANIFEST, "rb") as file:
+            manifest = json.loads(file.read(MAX_MANIFEST_BYTES + 1))
+        found = manifest["type"] if "schema" in manifest and isinstance(manifest["type"], str) else None
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         found = None
     if found is None:  # never replace what may not be ours
         raise BadArtifact(f"{path} holds other files or a damaged {kind}; remove it or choose another name")

@@ -9,8 +9,12 @@ class UnreadableVideo(SelfscanError):
     """The file is not a video that can be decoded."""
 
 
+class UnreadablePicture(SelfscanError):
+    """The file is not a picture that can be decoded."""
+
+
 class VideoTooLarge(SelfscanError):
-    """The video exceeds the limits that are checked before decoding."""
+    """The video exceeds the limits on size and length."""
 
 
 class NoCamera(SelfscanError):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import errno
-import heapq
+import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -13,16 +13,12 @@ from pathlib import Path
 import av
 import numpy as np
 
+from selfscan import sound
+
 TIME_BASE = Fraction(1, 720_000)  # s; whole multiples: 24, 25, 30, 50, 60 fps, their 1000/1001, 1/1000, 1/90000
-MP4_SOUND = ("aac", "mp3", "ac3", "eac3", "alac", "opus", "flac")  # copied as they are; others become AAC
 ITU709 = 1  # FFmpeg's number of the BT.709 matrix, primaries and transfer curve
 LIMITED_RANGE = 1
-
-
-def origin(container) -> float:
-    """Time in s that counts as zero: broadcast streams start their clock anywhere, files at 0."""
-    broadcast = container.format.name in ("mpegts", "mpeg")
-    return (container.start_time or 0) / av.time_base if broadcast else 0.0
+log = logging.getLogger(__name__)
 
 
 def record(
@@ -106,30 +102,24 @@ def encode(path: Path, timed: Iterable[tuple[float, np.ndarray]], rate: float, c
     return np.array(times)
 
 
-def join(pictures: Path, path: Path, times: np.ndarray, sound: str | Path | None) -> None:
+def join(pictures: Path, path: Path, times: np.ndarray, audio_from: str | Path | None) -> None:
     """Copy encoded pictures and the sound of a clip into one mp4 with its index in front.
+
+    A clip whose sound cannot be joined costs the sound, not the pictures: a warning says so.
 
     Args:
         pictures: mp4 written by ``encode``.
         path: mp4 to write.
         times: [T] s of the pictures; sound after the last picture is dropped.
-        sound: clip whose first audio stream is taken, or None.
+        audio_from: clip whose first audio stream is taken, or None.
     """
-    with av.open(f"file:{path}", "w", format="mp4", options={"movflags": "faststart"}) as out:
-        with av.open(f"file:{pictures}") as source:
-            stream = out.add_stream_from_template(source.streams.video[0])
-            moving = _shifted(source.demux(source.streams.video[0]), stream, times[0])
-            if sound is None:
-                out.mux(moving)
-                return
-            with av.open(f"file:{sound}", options={"protocol_whitelist": "file"}, metadata_errors="replace") as clip:
-                until = times[-1] + (np.diff(times).mean() if len(times) > 1 else 0.04)
-                _interleave(out, moving, _sound_packets(out, clip, until))
-
-
-def _interleave(out, *streams: Iterator) -> None:
-    for packet in heapq.merge(*streams, key=lambda packet: packet.dts * packet.time_base):
-        out.mux(packet)
+    first, until = float(times[0]), float(times[-1] + (np.diff(times).mean() if len(times) > 1 else 0.04))
+    if audio_from is not None:
+        try:
+            return sound.join_apart(pictures, path, first, until, audio_from)
+        except sound.NoSound as error:
+            log.warning("%s: its sound could not be copied (%s); the result has none", audio_from, error)
+    sound.join(pictures, path, first, until, None)
 
 
 def _video_stream(container, shape: tuple[int, ...], rate: float, crf: float):
@@ -152,61 +142,3 @@ def _yuv(image: np.ndarray, time: float):
     frame = frame.reformat(format="yuv420p", dst_colorspace=ITU709, dst_color_range=LIMITED_RANGE)
     frame.pts, frame.time_base = round(time / TIME_BASE), TIME_BASE
     return frame
-
-
-def _shifted(packets: Iterator, stream, first_time: float) -> Iterator:
-    """Move packets so that the first picture is shown at first_time (fragments forget the encoder's delay)."""
-    shift = None
-    for packet in packets:
-        if packet.dts is None:
-            continue
-        if shift is None:
-            shift = round(first_time / packet.time_base) - packet.pts
-        packet.pts, packet.dts, packet.stream = packet.pts + shift, packet.dts + shift, stream
-        yield packet
-
-
-def _sound_packets(out, clip, until: float) -> Iterator:
-    if not clip.streams.audio:
-        return iter(())
-    source, start = clip.streams.audio[0], origin(clip)
-    if source.codec_context.name in MP4_SOUND:
-        return _copied(clip, source, out.add_stream_from_template(source), start, until)
-    target = out.add_stream("aac", rate=source.codec_context.sample_rate)
-    target.codec_context.layout = "mono" if source.codec_context.channels == 1 else "stereo"
-    return _encoded(clip, source, target, start, until)
-
-
-def _copied(clip, source, target, start: float, until: float) -> Iterator:
-    offset = round(start / source.time_base)
-    for packet in _demuxed(clip, source):
-        if packet.dts is None or packet.dts - offset > until / packet.time_base:
-            continue
-        packet.pts, packet.dts, packet.stream = packet.pts - offset, packet.dts - offset, target
-        yield packet
-
-
-def _encoded(clip, source, target, start: float, until: float) -> Iterator:
-    written = target.codec_context
-    resampler = av.AudioResampler(format=written.format.name, layout=written.layout, rate=written.sample_rate)
-    for frame in _decoded(clip, source):
-        if frame.pts is None or frame.time - start > until:
-            continue
-        frame.pts -= round(start / frame.time_base)
-        for piece in resampler.resample(frame):
-            yield from target.encode(piece)
-    yield from target.encode(None)
-
-
-def _demuxed(clip, source) -> Iterator:
-    try:
-        yield from clip.demux(source)
-    except av.FFmpegError:  # a damaged tail: keep the sound before it
-        return
-
-
-def _decoded(clip, source) -> Iterator:
-    try:
-        yield from clip.decode(source)
-    except av.FFmpegError:  # a damaged tail: keep the sound before it
-        return

@@ -1,56 +1,38 @@
-"""Video in and out with PyAV: rotation, variable frame rate, audio copy, limits; RGB only from here on.
+"""Video in and out: rotation, variable frame rate, audio copy, limits; RGB only from here on.
 
-Reading streams frame by frame in constant memory. Writing is all or nothing: the target appears whole or not at all.
+Reading streams frame by frame in constant memory, from a child process that decodes (``decoding``): a clip that crashes
+or hangs FFmpeg costs that child. Writing is all or nothing: the target appears whole or not at all.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
+import logging
 import math
+import mmap
+import os
+import signal
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from fractions import Fraction
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-import av
 import numpy as np
 
-from selfscan import mux
-from selfscan.errors import UnreadableVideo, VideoTooLarge
+from selfscan import errors, isolation, mux
+from selfscan.decoding import ITU601, ITU709, SLOTS, UNDECODABLE, Limits, VideoInfo, cpu_seconds
+from selfscan.errors import UnreadableVideo
 
+__all__ = ["ITU601", "ITU709", "Limits", "VideoInfo", "probe", "read", "record", "sha256", "write"]
 record = mux.record  # like write, for a stream whose length nobody knows yet
+log = logging.getLogger(__name__)
 
-#: demuxers that hold videos; playlists and network formats are left out on purpose, they open other files
-VIDEO_FORMATS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,flv,asf,ogg,mxf,gif,ivf,dv,nut"
-#: known only so that the error can say what the file is
-PICTURE_FORMATS = "image2,png_pipe,apng,jpeg_pipe,jpegls_pipe,webp_pipe,bmp_pipe,tiff_pipe,psd_pipe,svg_pipe"
-AUDIO_FORMATS = "mp3,wav,flac,aac,ac3,aiff,caf,amr"
-PICTURE_BRANDS = ("heic", "heix", "mif1", "avif")  # pictures in an mp4-like box
-HD_HEIGHT = 720  # px; untagged video of at least this height is BT.709, below it BT.601, as players assume
-ITU709, ITU601, UNSPECIFIED = 1, 5, 2  # FFmpeg's AVColorSpace / SWS_CS numbers
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What is refused before anything is decoded."""
-
-    pixels: int = 4096 * 4096  # a frame: 8K is refused, 4K in any orientation is not
-    seconds: float = 3600.0  # a self-scan is half a minute, a performance some minutes
-    frames: int = 250_000  # an hour at 60 frames a second, with room
-
-
-@dataclass(frozen=True)
-class VideoInfo:
-    """What the header of a video says, as it will be seen after rotation."""
-
-    width: int  # px
-    height: int  # px
-    fps: float  # mean frames a second; means little for variable frame rate
-    frames_estimate: int
-    duration: float  # s
-    rotation: int  # degrees clockwise that read() applies: 0, 90, 180 or 270
-    has_audio: bool
+MEMORY = 4 << 30  # bytes of address space of a decoder; 4K in 10 bits on 16 threads takes less than half
+MAX_LINE = 1 << 14  # bytes of a message of the child
+ROW_SLACK = 256  # bytes by which rows in the shared memory may be longer than their pixels
 
 
 def probe(path: str | Path, limits: Limits = Limits()) -> VideoInfo:  # noqa: B008 - frozen
@@ -62,16 +44,11 @@ def probe(path: str | Path, limits: Limits = Limits()) -> VideoInfo:  # noqa: B0
     Returns:
         Size, rate, length, rotation and whether there is sound.
     Raises:
-        UnreadableVideo: the file is missing, empty, damaged, or holds no video.
+        UnreadableVideo: the file is missing, empty, damaged, holds no video, or its decoder crashes or hangs.
         VideoTooLarge: a limit is exceeded.
     """
-    with _opened(path, limits) as (container, stream, fps, count, seconds):
-        frame = next(_frames(container, stream), None)
-        if frame is None:
-            raise UnreadableVideo(f"{path}: no frame could be decoded; the file is damaged, record or export it again")
-        size = _square_pixels(frame, stream)
-        size = size[::-1] if _orientation(frame)[0] else size
-        return VideoInfo(*size, fps, count, seconds, _clockwise(frame), bool(container.streams.audio))
+    with _Decoder(path, limits, None) as decoder:
+        return decoder.info
 
 
 def read(path: str | Path, limits: Limits = Limits()) -> Iterator[tuple[float, np.ndarray]]:  # noqa: B008 - frozen
@@ -81,22 +58,13 @@ def read(path: str | Path, limits: Limits = Limits()) -> Iterator[tuple[float, n
         path: the video file.
         limits: what to refuse, before and while decoding.
     Returns:
-        Pairs of time in s (the source's own, strictly increasing) and image [H, W, 3] uint8 RGB.
+        Pairs of time in s (the source's own, not negative, strictly increasing) and image [H, W, 3] uint8 RGB.
     Raises:
-        UnreadableVideo: no frame can be decoded.
+        UnreadableVideo: no frame can be decoded, or the decoder hangs.
         VideoTooLarge: a limit is exceeded.
     """
-    with _opened(path, limits) as (container, stream, fps, _, _):
-        origin, last, count, size = mux.origin(container), -math.inf, 0, None
-        for count, frame in enumerate(_frames(container, stream), start=1):
-            size = size or _square_pixels(frame, stream)
-            time = _time(frame, origin, last, fps)
-            if count > limits.frames or time > limits.seconds or frame.width * frame.height > limits.pixels:
-                raise VideoTooLarge(f"{path}: goes on beyond {_in_words(limits)}; cut it or raise the limits")
-            yield time, _upright_rgb(frame, size)
-            last = time
-        if not count:
-            raise UnreadableVideo(f"{path}: no frame could be decoded; the file is damaged, record or export it again")
+    with _memory() as memory, _Decoder(path, limits, memory) as decoder:
+        yield from decoder.frames()
 
 
 def sha256(path: str | Path) -> str:
@@ -151,143 +119,122 @@ def _stamped(frames: Iterable[np.ndarray], times: np.ndarray) -> Iterator[tuple[
         raise ValueError(f"frames: expected {len(times)}, one a time stamp, got {count}")
 
 
-@contextmanager
-def _opened(path: str | Path, limits: Limits):
-    path = Path(path)
-    _check_file(path)
-    try:
-        container = av.open(
-            f"file:{path}",  # the prefix keeps a name such as "concat:a" from being a protocol
-            options={
-                "protocol_whitelist": "file",
-                "format_whitelist": ",".join((VIDEO_FORMATS, PICTURE_FORMATS, AUDIO_FORMATS)),
-            },
-            metadata_errors="replace",
-        )
-    except (av.FFmpegError, OSError, ValueError) as error:
-        raise UnreadableVideo(
-            f"{path}: expected a video (mp4, mov, mkv, webm, avi, ...), but it cannot be read "
-            f"({getattr(error, 'strerror', None) or error}); it may be cut off or damaged, record or export it again"
-        ) from error
-    with container:
-        stream = _video_stream(path, container)
-        yield container, stream, *_check_limits(path, container, stream, limits)
+def _memory():
+    """An empty file that lives in memory, or where there is no such thing without a name."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("frames", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING), "r+b", buffering=0)
+    return tempfile.TemporaryFile(buffering=0)
 
 
-def _check_file(path: Path) -> None:
-    if not path.exists():
-        raise UnreadableVideo(f"{path}: there is no such file; check the path")
-    if not path.is_file():
-        raise UnreadableVideo(f"{path}: expected a video file, got a folder or a device; name the file itself")
-    if path.stat().st_size == 0:
-        raise UnreadableVideo(f"{path}: the file is empty (0 bytes); copy or record it again")
+class _Decoder:
+    """Our end of a child that decodes a clip. What it says is trusted no more than the clip is."""
 
+    def __init__(self, path: str | Path, limits: Limits, memory):
+        self.path, self.limits, self.memory, self.pending = path, limits, memory, b""
+        request = {"path": str(Path(path)), "limits": asdict(limits), "memory": memory and memory.fileno()}
+        rations = isolation.Rations(MEMORY, cpu_seconds(limits))
+        self.child = isolation.start("selfscan.decoding:serve", request, rations, [memory.fileno()] if memory else [])
 
-def _video_stream(path: Path, container):
-    names = set(container.format.name.split(","))
-    brand = container.metadata.get("major_brand", "").strip()
-    if names & set(PICTURE_FORMATS.split(",")) or brand in PICTURE_BRANDS:
-        raise UnreadableVideo(f"{path}: expected a video, got a picture; record a clip of 20 to 30 seconds instead")
-    attached = getattr(av.stream, "Disposition", None)
-    for stream in container.streams.video:
-        if stream.codec_context is None:
-            raise UnreadableVideo(f"{path}: its codec is unknown or its header damaged; export the video again")
-        if attached is None or not stream.disposition & attached.attached_pic:
-            stream.thread_type = "AUTO"
-            return stream
-    what = "only sound" if container.streams.audio else "no picture stream"
-    raise UnreadableVideo(f"{path}: expected a video, but the file holds {what}; choose a file with moving pictures")
-
-
-def _check_limits(path: Path, container, stream, limits: Limits) -> tuple[float, int, float]:
-    width, height = stream.codec_context.width, stream.codec_context.height
-    if width * height > limits.pixels:
-        raise VideoTooLarge(
-            f"{path}: {width}x{height} px a frame is more than {limits.pixels} px; export it in 4K or smaller"
-        )
-    seconds = stream.duration and float(stream.duration * stream.time_base)
-    seconds = seconds or (container.duration or 0) / av.time_base
-    count = stream.frames
-    if not seconds:  # browsers' recordings carry no length: walk the packets, nothing is decoded
-        count, seconds = _walk(container, stream, limits)
-    fps = float(stream.average_rate or 0) or (count / seconds if seconds else 0) or 25.0
-    count = count or max(1, round(seconds * fps))
-    if seconds > limits.seconds or count > limits.frames:
-        raise VideoTooLarge(f"{path}: {seconds:.0f} s, about {count} frames, are more than {_in_words(limits)}; cut it")
-    return fps, count, seconds
-
-
-def _in_words(limits: Limits) -> str:
-    return f"the limit of {limits.seconds:.0f} s, {limits.frames} frames and {limits.pixels} px a frame"
-
-
-def _walk(container, stream, limits: Limits) -> tuple[int, float]:
-    count, first, last = 0, None, 0.0
-    for packet in _packets(container, stream):
-        if packet.pts is None:
-            continue
-        count, last = count + 1, float(packet.pts * packet.time_base)
-        first = last if first is None else min(first, last)
-        if count > limits.frames:
-            break
-    container.seek(0)
-    return count, last - (first or 0.0)
-
-
-def _packets(container, stream):
-    try:
-        yield from container.demux(stream)
-    except av.FFmpegError:  # a damaged tail: what came before counts
-        return
-
-
-def _frames(container, stream):
-    for packet in _packets(container, stream):
+    def __enter__(self) -> _Decoder:
         try:
-            frames = packet.decode()
-        except av.FFmpegError:  # one damaged packet costs its frames, not the clip
-            continue
-        yield from frames
+            self._begin()
+        except BaseException:
+            isolation.stop(self.child)
+            raise
+        return self
 
+    def __exit__(self, *_) -> None:
+        isolation.stop(self.child)
 
-def _time(frame, origin: float, last: float, fps: float) -> float:
-    if frame.pts is None:
-        return last + 1 / fps if math.isfinite(last) else 0.0
-    time = float(frame.pts * frame.time_base) - origin
-    return time if time > last else last + 0.1 / fps  # repeated or backward stamps of damaged files
+    def frames(self) -> Iterator[tuple[float, np.ndarray]]:
+        ring = self._ring()
+        count, last = 0, -math.inf
+        while True:
+            self._free(SLOTS if not count else 1)
+            said = self._next()
+            if said is None:
+                self._ended_early(count)
+                return
+            if "end" in said:
+                return
+            picture, last = self._picture(said, ring, last)
+            count += 1
+            yield last, picture
 
+    def _begin(self) -> None:
+        said = self._next()
+        if said is None:
+            raise UnreadableVideo(f"{self.path}: {self._why()}; the file is damaged or made to do that, export it anew")
+        self.info, self.slot = VideoInfo(**said["info"]), int(said["slot"])
+        width, height = self.info.width, self.info.height
+        largest = (3 * width + ROW_SLACK) * height + ROW_SLACK * width
+        if min(width, height) < 1 or width * height > self.limits.pixels or not 0 < self.slot <= largest:
+            raise UnreadableVideo(f"{self.path}: {UNDECODABLE}")
 
-def _orientation(frame) -> tuple[bool, bool, bool]:
-    """Whether to transpose, then flip up-down, then left-right, to bring a frame upright."""
-    side = frame.side_data.get("DISPLAYMATRIX")
-    if side is None:
-        return False, False, False
-    a, b, _, c, d = np.frombuffer(bytes(side), np.int32)[:5].tolist()  # x' = a x + c y, y' = b x + d y
-    if abs(b) + abs(c) > abs(a) + abs(d):
-        return True, b < 0, c < 0
-    return False, d < 0, a < 0
+    def _ring(self) -> mmap.mmap:
+        import fcntl
 
+        os.ftruncate(self.memory.fileno(), SLOTS * self.slot)
+        if hasattr(fcntl, "F_ADD_SEALS"):  # a smaller file would be a bus error for us
+            with suppress(OSError):
+                fcntl.fcntl(self.memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
+        return mmap.mmap(self.memory.fileno(), SLOTS * self.slot, prot=mmap.PROT_READ)
 
-def _clockwise(frame) -> int:
-    transposed, up_down, left_right = _orientation(frame)
-    if transposed:
-        return 90 if left_right else 270
-    return 180 if up_down else 0
+    def _free(self, slots: int) -> None:
+        with suppress(BrokenPipeError):  # it has ended: what it said last is still to be read
+            self.child.stdin.write(bytes(slots))
 
+    def _picture(self, said: dict[str, Any], ring: mmap.mmap, last: float) -> tuple[np.ndarray, float]:
+        """A copy of the picture that a message is about, and its time."""
+        (width, height), row, at, time = said["size"], said["row"], said["slot"], said["time"]
+        fits = 0 <= at < SLOTS and min(width, height) > 0 and 3 * width <= abs(row) and abs(row) * height <= self.slot
+        if not fits or not last < time < math.inf:
+            raise UnreadableVideo(f"{self.path}: {UNDECODABLE}")
+        first = at * self.slot + (0 if row > 0 else (height - 1) * -row)
+        image = np.ndarray((height, width, 3), np.uint8, ring, first, (row, 3, 1))
+        transposed, up_down, left_right = said["turned"]
+        image = image.transpose(1, 0, 2) if transposed else image
+        image = image[::-1] if up_down else image
+        image = image[:, ::-1] if left_right else image
+        return image.copy(order="C"), time
 
-def _square_pixels(frame, stream) -> tuple[int, int]:
-    """Width and height, px, that show the stored frame without distortion."""
-    ratio = stream.sample_aspect_ratio or Fraction(1)
-    return max(1, round(frame.width * float(ratio))), frame.height
+    def _next(self) -> dict[str, Any] | None:
+        """The next message; None where the child ended without one. Raises what the child refuses."""
+        while True:
+            line = self._line()
+            if line is None:
+                return None
+            try:
+                said = json.loads(line)
+            except ValueError:
+                return None
+            if "failed" in said:
+                raise getattr(errors, said["failed"])(said["text"])
+            if "alive" not in said:
+                return said
 
+    def _line(self) -> bytes | None:
+        pipe = self.child.stdout.fileno()
+        while b"\n" not in self.pending:
+            if not isolation.wait_for(pipe, self.limits.patience):
+                raise UnreadableVideo(f"{self.path}: its decoder hangs, nothing came for {self.limits.patience:g} s; "
+                                      "the file is damaged or made to do that, export it anew")
+            block = os.read(pipe, MAX_LINE)
+            if not block or len(self.pending) > MAX_LINE:
+                return None
+            self.pending += block
+        line, _, self.pending = self.pending.partition(b"\n")
+        return line
 
-def _upright_rgb(frame, size: tuple[int, int]) -> np.ndarray:
-    matrix = int(frame.colorspace)
-    if matrix == UNSPECIFIED:
-        matrix = ITU709 if frame.height >= HD_HEIGHT else ITU601
-    rgb = frame.to_ndarray(format="rgb24", width=size[0], height=size[1], src_colorspace=matrix)
-    transposed, up_down, left_right = _orientation(frame)
-    rgb = rgb.transpose(1, 0, 2) if transposed else rgb
-    rgb = rgb[::-1] if up_down else rgb
-    rgb = rgb[:, ::-1] if left_right else rgb
-    return np.ascontiguousarray(rgb)
+    def _ended_early(self, count: int) -> None:
+        why = self._why()
+        if not count:
+            raise UnreadableVideo(f"{self.path}: {why}; the file is damaged or made to do that, export it anew")
+        log.warning("%s: %s after %d frames; what follows is left out, as of a file that was cut off", self.path, why,
+                    count)
+
+    def _why(self) -> str:
+        code = isolation.ended(self.child)
+        if code == -signal.SIGXCPU:
+            return "its decoder ran out of processor time"
+        return f"its decoder crashed ({signal.Signals(-code).name})" if code < 0 else "its decoder failed"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mystudio import bases
-from mystudio.errors import BadArtifact, OutputFailed
+from mystudio import bases, npz
+from mystudio.errors import BadArtifact, OutputFailed, reason
 
 COMMAND = "mystudio actors import-basis FOLDER_OR_NPZ"
 #: names and order of the expression weights: ARKit's, with brows and cheeks by side
@@ -87,15 +87,14 @@ def read_npz(path: Path) -> Basis:
 
     Raises: BadArtifact: it is damaged, or not a head.
     """
-    import zipfile
-    import zlib
-
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in _ARRAYS}
-            ends = tuple(int(end) for end in file["part_ends"]) if "part_ends" in file else ICT_PART_ENDS
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise BadArtifact(f"{path} is not a 3D head ({error}); import one with `{COMMAND}`") from error
+        arrays = npz.load(path)
+        missing = [name for name in _ARRAYS if name not in arrays]
+        if missing:
+            raise ValueError(f"there is no array {missing[0]!r}")
+        ends = tuple(int(end) for end in arrays["part_ends"]) if "part_ends" in arrays else ICT_PART_ENDS
+    except (ValueError, TypeError) as error:
+        raise BadArtifact(f"{path} is not a 3D head ({reason(error)}); import one with `{COMMAND}`") from error
     names = [str(name) for name in arrays["expression_names"]]
     missing = [name for name in EXPRESSIONS if name not in names]
     if missing or arrays["expression"].ndim != 3:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mystudio import npz
 from mystudio.actors.basis import Basis, basis_path, load_basis
 from mystudio.actors.factors import MOTION, N_FACTORS, join, look_of
 from mystudio.actors.film import save_npz
@@ -130,9 +130,9 @@ def _is_whole(path: Path, length: int) -> bool:
     if not path.is_file():
         return False
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return len(file["codes"]) == length and "images" in file
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        with npz.Zip(path) as file:
+            return len(npz.load(path, ["codes"])["codes"]) == length and "images.npy" in file.namelist()
+    except npz.DAMAGE:
         return False
 
 

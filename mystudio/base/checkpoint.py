@@ -22,6 +22,9 @@ from mystudio.workspace import write_bytes
 
 INDEX = "checkpoint.json"
 _KIND = "base-training"
+MAX_INDEX = 8 << 20  # bytes
+MAX_PARTS = 10_000
+MAX_BYTES = 16 << 30  # of all parts; a generator of 1024 px with all that Adam remembers takes 0.7 GB
 
 
 def save(folder: Path, tensors: dict[str, Tensor], facts: dict[str, Any], max_part_mb: float = 0) -> None:
@@ -60,7 +63,8 @@ def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     for part in index["parts"]:
         path = folder / Path(part["file"]).name
         try:
-            piece = path.read_bytes()
+            with open(path, "rb") as file:
+                piece = file.read(part["bytes"] + 1)
         except OSError as error:
             raise BadCheckpoint(f"expected a part of the checkpoint at {path}: {error.strerror}; copy it") from error
         if len(piece) != part["bytes"] or hashlib.sha256(piece).hexdigest() != part["sha256"]:
@@ -91,11 +95,15 @@ def lightened(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _index(folder: Path) -> dict[str, Any]:
     try:
-        index = json.loads((folder / INDEX).read_bytes())
-        if index["kind"] != _KIND or not all({"file", "bytes", "sha256"} <= set(p) for p in index["parts"]):
+        with open(folder / INDEX, "rb") as file:
+            index = json.loads(file.read(MAX_INDEX))
+        if index["kind"] != _KIND or len(index["parts"]) > MAX_PARTS:
+            raise ValueError
+        sizes = [part["bytes"] for part in index["parts"] if isinstance(part["file"] + part["sha256"], str)]
+        if not all(type(size) is int and size >= 0 for size in sizes) or sum(sizes) > MAX_BYTES:
             raise ValueError
         index["facts"]["settings"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise BadCheckpoint(f"expected a training run in {folder}, got no readable {INDEX}; give the folder of "
                             "`mystudio base train -o`") from error
     return index

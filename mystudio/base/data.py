@@ -5,6 +5,7 @@ Every sample of every step follows from (seed, step), so that a resumed run sees
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import threading
@@ -18,9 +19,11 @@ from typing import Protocol
 
 import numpy as np
 
+from mystudio import npz
 from mystudio.base.probe import image_size
 from mystudio.errors import BadData
 
+MAX_COMPRESSED = 4 << 30  # bytes of an array that is not memory-mapped
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
@@ -270,10 +273,10 @@ def _actors(seed: int, resolution: int) -> Rendered:
 
 def _open_shard(path: Path, resolution: int) -> tuple[np.ndarray, np.ndarray]:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with npz.Zip(path) as archive:
             members = {info.filename: info for info in archive.infolist()}
             images, codes = (_member(path, archive, members[f"{name}.npy"]) for name in ("images", "codes"))
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except npz.DAMAGE as error:
         raise BadData(f"{path}: expected an .npz file with the arrays images and codes, got a missing, damaged or "
                       f"other file ({type(error).__name__}); write it anew") from error
     fits = images.dtype == np.uint8 and images.ndim == 4 and images.shape[1] == images.shape[2] >= resolution
@@ -289,13 +292,13 @@ def _open_shard(path: Path, resolution: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
     with archive.open(info) as stream:
-        version = np.lib.format.read_magic(stream)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(stream)
+        shape, fortran, dtype = npz.header(stream)
         header = stream.tell()
-        if info.compress_type != zipfile.ZIP_STORED or fortran or dtype.hasobject:
-            stream.seek(0)
-            return np.lib.format.read_array(stream, allow_pickle=False)
+    name = info.filename.removesuffix(".npy")
+    if info.compress_type != zipfile.ZIP_STORED or fortran:
+        return npz.load(path, [name], MAX_COMPRESSED)[name]
+    if math.prod(shape) * dtype.itemsize + header > info.file_size:
+        raise ValueError("fewer numbers than the array says")
     with open(path, "rb") as file:  # the local header's own lengths: its extra field differs from the directory's
         file.seek(info.header_offset + 26)
         start = info.header_offset + 30 + sum(int.from_bytes(file.read(2), "little") for _ in range(2)) + header

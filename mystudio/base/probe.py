@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mystudio.errors import BadData
+from selfscan.picture import PNG, png_fits
 
-_PNG = b"\x89PNG\r\n\x1a\n"
 _FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})  # SOF markers
 _BARE = frozenset({0x01, *range(0xD0, 0xDA)})  # markers without a length
 _TAIL = 1 << 16  # bytes: cameras append a little behind the end marker
@@ -24,9 +24,9 @@ def image_size(path: Path) -> tuple[int, int]:
     try:
         with open(path, "rb") as file:
             start = file.read(8)
-            size = _png_size(file) if start == _PNG else _jpeg_size(file) if start[:3] == b"\xff\xd8\xff" else None
+            size = _png_size(file) if start == PNG else _jpeg_size(file) if start[:3] == b"\xff\xd8\xff" else None
             file.seek(max(file.seek(0, 2) - _TAIL, 0))
-            whole = (b"IEND" if start == _PNG else b"\xff\xd9") in file.read()
+            whole = (b"IEND" if start == PNG else b"\xff\xd9") in file.read()
     except OSError as error:
         raise BadData(f"{path}: expected a readable image, got {error.strerror}; remove it or correct it") from error
     except struct.error:
@@ -39,7 +39,9 @@ def image_size(path: Path) -> tuple[int, int]:
     return size
 
 
-def _png_size(file: BinaryIO) -> tuple[int, int]:
+def _png_size(file: BinaryIO) -> tuple[int, int] | None:
+    if not png_fits(file):
+        return None
     file.seek(16)
     return struct.unpack(">II", file.read(8))
 

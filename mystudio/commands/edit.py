@@ -9,9 +9,10 @@ import click
 
 from mystudio.commands.options import Command, common, existing, force_option, marked, output, provenance_options
 from mystudio.commands.terminal import answer
-from mystudio.errors import BadEdit
+from mystudio.errors import BadEdit, reason
 
 MAX_BYTES = 1 << 20  # of a file of keyframes
+LARGEST = 1e9  # s, or strengths: more is a mistake, and NaN is not less
 
 
 class EditGroup(click.Group):
@@ -116,17 +117,17 @@ def read_keys(path: Path) -> dict[str, tuple[tuple[float, float], ...]]:
         if path.stat().st_size > MAX_BYTES:
             raise BadEdit(f"{path} has more than {MAX_BYTES} bytes; {hint}")
         found = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadEdit(f"{path} is not valid TOML ({error}); {hint}") from None
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, a number of thousands of digits
+        raise BadEdit(f"{path} is not valid TOML ({reason(error)}); {hint}") from None
     for name, pairs in found.items():
         if not (isinstance(pairs, list) and pairs and all(map(_is_pair, pairs))):
-            raise BadEdit(f"{path}: {name}: {hint}")
+            raise BadEdit(f"{path}: {name!r}: {hint}")
     return {name: tuple((float(t), float(v)) for t, v in pairs) for name, pairs in found.items()}
 
 
 def _is_pair(value) -> bool:
-    return (isinstance(value, list) and len(value) == 2
-            and all(isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) for v in value))
+    numbers = isinstance(value, list) and len(value) == 2 and all(type(v) in (int, float) for v in value)
+    return numbers and all(-LARGEST <= v <= LARGEST for v in value)
 
 
 def _split(text: str) -> tuple[str, float]:
@@ -136,5 +137,5 @@ def _split(text: str) -> tuple[str, float]:
     except ValueError:
         strength = math.nan
     if not (name.strip() and equals and math.isfinite(strength)):
-        raise BadEdit(f"--set {text}: expected NAME=STRENGTH with a number, for example smile=1.0")
+        raise BadEdit(f"--set {text[:80]!r}: expected NAME=STRENGTH with a number, for example smile=1.0")
     return name.strip(), strength

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from mystudio.errors import StudioError
+from mystudio.errors import StudioError, reason
 from selfscan.errors import SelfscanError
 
 JSON, DEBUG, RESUME = "mystudio.json", "mystudio.debug", "mystudio.resume"  # keys of the root context's memory
@@ -58,7 +58,7 @@ class StudioGroup(click.Group):
 
 def sentence(error: BaseException) -> str:
     """Return one clear sentence for any error."""
-    text = " ".join(str(error).split())
+    text = reason(error, 10_000)  # foreign names must not reach terminals as they are
     if isinstance(error, (SelfscanError, StudioError)):
         return text
     if _is_memory(error, text.lower()):

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from mystudio.errors import BadCheckpoint, OutputFailed
+from mystudio.errors import BadCheckpoint, OutputFailed, reason
 from mystudio.stylegan2.foreign import ForeignGenerator, read_foreign
 from mystudio.stylegan2.generator import Generator
 from mystudio.stylegan2.layers import fir_kernel
@@ -71,14 +71,14 @@ def load_generator(path: str | Path) -> Generator:
             config = _config_from(facts, path)
             _check_shapes(config, shapes, path)
             if unknown := {part.get_dtype() for part in slices.values()} - set(_FLOATS):
-                raise BadCheckpoint(f"expected floating-point weights, got {sorted(unknown)}: {path}")
+                raise BadCheckpoint(f"expected floating-point weights, got {sorted(map(ascii, unknown))}: {path}")
             tensors = {name: file.get_tensor(name) for name in slices}
             if _CHECKSUM in facts and facts[_CHECKSUM] != _checksum(tensors, facts):
                 raise BadCheckpoint(f"expected the content that was saved, got changed bytes; fetch it again: {path}")
             return _assemble(config, {n: t.to(torch.float32, copy=True) for n, t in tensors.items()}, path)
     except (SafetensorError, OSError, ValueError, OverflowError) as error:
         raise BadCheckpoint(f"expected a generator as safetensors, got a missing, damaged or truncated file: {path} "
-                            f"({' '.join(str(error).split())[:120]})") from error
+                            f"({reason(error)})") from error
 
 
 def read_info(path: str | Path) -> dict[str, str]:
@@ -92,7 +92,7 @@ def read_info(path: str | Path) -> dict[str, str]:
             facts = file.metadata() or {}
     except (SafetensorError, OSError, ValueError) as error:
         raise BadCheckpoint(f"expected a generator as safetensors, got a missing, damaged or truncated file: {path} "
-                            f"({' '.join(str(error).split())[:120]})") from error
+                            f"({reason(error)})") from error
     _config_from(facts, path)
     return dict(facts)
 

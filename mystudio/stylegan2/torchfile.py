@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mystudio import npz
 from mystudio.errors import BadCheckpoint
 from mystudio.stylegan2.unpickle import Budget, Buildable, Fields, Marker, Record, quoted, read_pickle
 
@@ -95,7 +96,7 @@ def open_torch(path: Path) -> Any:
 
 def _read_zip(path: Path, budget: Budget) -> Any:
     try:
-        archive = zipfile.ZipFile(path)
+        archive = npz.Zip(path)
         pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
         if len(pickles) != 1 or archive.getinfo(pickles[0]).file_size > _MAX_ZIP_PICKLE:
             raise BadCheckpoint(f"expected one data.pkl in the zip file {path.name}, got {len(pickles)} or a huge one; "

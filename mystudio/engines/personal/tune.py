@@ -206,21 +206,29 @@ def _save(path: Path, tuned, adam, state: _State) -> None:
 
 
 def _load(path: Path, tuned, adam, state: _State) -> None:
+    from safetensors import SafetensorError
     from safetensors.torch import load
 
     content = unseal(path)
     if content is None:
         return  # none yet, or damaged: start over
-    tensors = load(content)
-    vars(state).update(json.loads(tensors.pop("state").numpy().tobytes()))
-    tuned.load_state_dict({k[2:]: v for k, v in tensors.items() if k.startswith("g.")})
-    slots: dict[int, dict] = {}
-    for k, v in tensors.items():
-        if k.startswith("adam."):
-            _, i, name = k.split(".")
-            slots.setdefault(int(i), {})[name] = v
-    if slots:
-        adam.load_state_dict({**adam.state_dict(), "state": slots})
+    kept = _snapshot(tuned, adam)
+    try:
+        tensors = load(content)
+        stored = _State(**json.loads(tensors.pop("state").numpy().tobytes()))
+        tuned.load_state_dict({k[2:]: v for k, v in tensors.items() if k.startswith("g.")})
+        slots: dict[int, dict] = {}
+        for name in tensors:
+            if name.startswith("adam."):
+                _, i, part = name.split(".")
+                slots.setdefault(int(i), {})[part] = tensors[name]
+        if slots:
+            adam.load_state_dict({**adam.state_dict(), "state": slots})
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, RecursionError):
+        tuned.load_state_dict(kept[0])
+        adam.load_state_dict(kept[1])
+        return  # whole, and no checkpoint of this tuning: start over
+    vars(state).update(vars(stored))
 
 
 def _as_tensor(values: dict) -> Tensor:

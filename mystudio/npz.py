@@ -1,0 +1,108 @@
+"""Arrays in .npz files that may come from anywhere: no pickles, and sizes are compared before memory is taken."""
+
+from __future__ import annotations
+
+import io
+import math
+import struct
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from mystudio.errors import reason
+
+MAX_BYTES = 1 << 30  # of all arrays of a file together, unless the caller says otherwise
+MAX_ARRAYS = 1000
+MAX_DIRECTORY = 16 << 20  # bytes of a zip's list of members
+#: all that zipfile, zlib and numpy are known to raise on what is no archive or no array
+DAMAGE = (OSError, ValueError, KeyError, EOFError, TypeError, SyntaxError, RecursionError, MemoryError, OverflowError,
+          NotImplementedError, RuntimeError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error)
+
+
+def load(path: str | Path, names: Sequence[str] | None = None, most: int = MAX_BYTES) -> dict[str, np.ndarray]:
+    """Read arrays.
+
+    Args:
+        path: .npz, compressed or not. names: of the arrays that are wanted; None = all.
+        most: bytes that they may take together.
+    Returns: name -> array.
+    Raises: ValueError: what is wrong: missing, damaged, too large, or Python objects among the arrays.
+    """
+    try:
+        with Zip(path) as archive:
+            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()
+                       if info.filename.endswith(".npy")}
+            wanted = list(members) if names is None else list(names)
+            if missing := [name for name in wanted if name not in members]:
+                raise ValueError(f"there is no array {missing[0]!r}")
+            if len(wanted) > MAX_ARRAYS or sum(members[name].file_size for name in wanted) > most:
+                raise ValueError(f"more than {MAX_ARRAYS} arrays or {most} bytes")
+            return {name: _array(archive, members[name]) for name in wanted}
+    except DAMAGE as error:
+        raise ValueError(reason(error)) from None
+
+
+class Zip(zipfile.ZipFile):
+    """A zip that is read; refused where its list of members is absurdly long. Raises what ``DAMAGE`` lists."""
+
+    def __init__(self, path: str | Path):
+        self._wary = _Wary(path)
+        try:
+            super().__init__(self._wary)
+        except BaseException:
+            self._wary.close()
+            raise
+        self._wary.most = None
+
+    def close(self) -> None:
+        """Close the file too."""
+        super().close()
+        self._wary.close()
+
+
+def header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether in Fortran's order, and type of the .npy at ``stream``, which is left where the numbers begin.
+
+    Raises: ValueError: not a header of plain numbers.
+    """
+    try:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(stream)
+    except DAMAGE as error:
+        raise ValueError(f"no array ({reason(error)})") from None
+    if dtype.hasobject or not all(type(n) is int and 0 <= n < 1 << 48 for n in shape) or len(shape) > 32:
+        raise ValueError("an array of Python objects or of an impossible shape")
+    return shape, fortran, dtype
+
+
+class _Wary(io.FileIO):
+    """A file that gives at most ``most`` bytes at a time."""
+
+    most: int | None = MAX_DIRECTORY
+
+    def read(self, size: int = -1) -> bytes:
+        if self.most is None:
+            return super().read(size)
+        data = super().read(self.most + 1 if size < 0 else min(size, self.most + 1))
+        if len(data) > self.most:
+            raise zipfile.BadZipFile("its list of members is absurdly long")
+        return data
+
+
+def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+    with archive.open(info) as stream:
+        shape, fortran, dtype = header(stream)
+        size = math.prod(shape) * dtype.itemsize
+        if size > info.file_size:
+            raise ValueError(f"{info.filename[:80]!r} holds fewer numbers than it says")
+        data = bytearray(stream.read(size))
+        stream.read(1)  # to the end, where the checksum is compared
+    if len(data) != size:
+        raise ValueError(f"{info.filename[:80]!r} holds fewer numbers than it says")
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")

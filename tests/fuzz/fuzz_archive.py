@@ -1,0 +1,6 @@
+"""Fuzz the archive readers: python tests/fuzz/fuzz_archive.py -max_total_time=600"""
+
+from campaign import run
+
+if __name__ == "__main__":
+    run("archive")

@@ -1,0 +1,522 @@
+"""Every reader of files that may come from strangers, by family: honest files, and how one file is read.
+
+A reader gets bytes and a folder of its own. Where a format protects its content with digests, lengths or an encoding,
+there is a second entry whose bytes are the content alone: the rest is made to fit, so that changes get past it.
+"""
+
+import base64
+import hashlib
+import io
+import json
+import pickle
+import shutil
+import struct
+import sys
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+sys.path += [str(Path(__file__).resolve().parents[1] / name) for name in ("mystudio", "selfscan")]
+
+from foreign_files import RosinalityGenerator, official_pickle, random_generator, torch_bytes  # noqa: E402
+from tiny_head import tiny_basis  # noqa: E402
+
+from mystudio import archive, artifacts, edit, invert, manifest, signing, workspace  # noqa: E402
+from mystudio import verify as marks  # noqa: E402
+from mystudio.actors import basis  # noqa: E402
+from mystudio.base import checkpoint as training  # noqa: E402
+from mystudio.base import data as images  # noqa: E402
+from mystudio.commands.edit import _split, read_keys  # noqa: E402
+from mystudio.engines.personal import solve, tune  # noqa: E402
+from mystudio.journal import seal, unseal  # noqa: E402
+from mystudio.recipe import FOLDER, resolve, resolve_base  # noqa: E402
+from mystudio.stylegan2 import checkpoint, torchfile  # noqa: E402
+from mystudio.types import Avatar, Performance, Take  # noqa: E402
+from selfscan import picture, video  # noqa: E402
+from selfscan.types import Alignment, Consent, Coverage, FaceTrack, Observation, Scan  # noqa: E402
+
+EMPTY = hashlib.sha256(b"").hexdigest()
+CHILD = ("subprocess.Popen", "os.kill")  # what readers that work in a child process may do
+
+
+@dataclass(frozen=True)
+class Reader:
+    """One way in."""
+
+    name: str
+    seeds: Callable[[], list[bytes]]  # honest files, made once
+    read: Callable[[bytes, Path], Any]
+    json: bool = False  # the bytes are JSON, and may be changed as such
+    allowed: tuple[str, ...] = ()  # events that belong to the reader
+    megabytes: int = 64
+    seconds: float = 2.0  # of processor time
+
+
+def file_reader(name: str, seeds: Callable[[], list[bytes]], read: Callable[[Path], Any], suffix: str = "", **more
+                ) -> Reader:
+    """A reader of one file."""
+    def place(data: bytes, folder: Path) -> Any:
+        path = folder / f"file{suffix}"
+        path.write_bytes(data)
+        return read(path)
+
+    return Reader(name, cache(seeds), place, **more)
+
+
+# ---- video -------------------------------------------------------------------------------------------------------
+
+
+def clips() -> list[bytes]:
+    from tempfile import TemporaryDirectory
+
+    from test_video import make, make_with_sound, scene
+
+    kinds = (("a.mkv", "ffv1", "bgr0"), ("a.avi", "mpeg4", "yuv420p"), ("a.ts", "libx264", "yuv420p"),
+             ("a.webm", "libvpx-vp9", "yuv420p"))
+    with TemporaryDirectory() as place:
+        found = [make_with_sound(Path(place) / "s.mp4", 0.4).read_bytes()]
+        for name, codec, pix_fmt in kinds:
+            found.append(make(Path(place) / name, [scene(i) for i in range(6)], codec, pix_fmt).read_bytes())
+    return found
+
+
+def watch(path: Path) -> int:
+    video.probe(path)
+    times = [time for time, image in video.read(path, video.Limits(frames=500, seconds=1000.0))]
+    assert times and times[0] >= 0 and (np.diff(times) > 0).all()
+    return len(times)
+
+
+def pictures() -> list[bytes]:
+    import cv2
+
+    image = np.random.default_rng(0).integers(0, 255, (16, 16, 3), dtype=np.uint8)
+    return [cv2.imencode(suffix, image)[1].tobytes() for suffix in (".png", ".jpg")]
+
+
+def training_image(data: bytes, folder: Path) -> None:
+    for suffix in (".png", ".jpg"):
+        shutil.rmtree(folder / "images", ignore_errors=True)
+        (folder / "images").mkdir()
+        (folder / "images" / f"x{suffix}").write_bytes(data)
+        images.Folder(folder / "images", 8).get(0)
+
+
+# ---- recipes, keyframes, options ------------------------------------------------------------------------------------
+
+
+def recipes() -> list[bytes]:
+    full = resolve().show().encode()
+    return [full, *(path.read_bytes() for path in sorted(FOLDER.glob("*.toml")))]
+
+
+def option(data: bytes, folder: Path) -> None:
+    resolve("default", data.decode("utf-8", "replace").split("\n")[:3])
+
+
+def strengths(data: bytes, folder: Path) -> None:
+    _split(data.decode("utf-8", "replace"))
+
+
+# ---- artifacts ------------------------------------------------------------------------------------------------------
+
+
+def performance() -> Performance:
+    marks, pose = np.zeros((2, 478, 3), np.float32), np.repeat(np.eye(4, dtype=np.float32)[None], 2, 0)
+    track = FaceTrack(marks, pose, np.ones(2, np.float32), np.ones(2, bool), np.array([0, 0.04]), (64, 48),
+                      np.zeros(2, bool))
+    seen = Observation(track, Alignment(np.zeros((2, 2, 3)), 32), marks, np.ones(2, np.float32), "d.mp4", "0" * 64)
+    return Performance(seen, np.zeros((2, 4, 4, 3), np.uint8), np.zeros((2, 2, 4, 4, 3), np.uint8))
+
+
+def consent() -> Consent:
+    return Consent("Ada Nobody", "does not exist", "2024-01-01T00:00:00Z", "0" * 64, True)
+
+
+def avatar() -> Avatar:
+    g = random_generator(8, z_dim=4, w_dim=4, mapping_layers=1, channel_base=32, channel_max=4)
+    g.requires_grad_(False)
+    marks = torch.zeros(3, 478, 3)
+    return Avatar(g, torch.zeros(3, 4), np.arange(3), marks, marks[0], {"smile": torch.ones(4)},
+                  {"code_mean": torch.zeros(2)}, {}, "personal", "b" * 64, consent())
+
+
+def scan() -> Scan:
+    return Scan(np.zeros((2, 8, 8, 3), np.uint8), np.zeros((2, 478, 3), np.float32), np.arange(2),
+                np.ones(2, np.float32), {"blurred": 1}, Coverage({"yaw": np.zeros(2)}, {"yaw left": 0.5}), consent(),
+                "lpips")
+
+
+def take() -> Take:
+    return Take(torch.zeros(2, 4, 3), np.zeros(2, np.uint8), np.array([0, 0.04]), {"keypoint": np.zeros(2)})
+
+
+MAKERS = {Scan: scan, Performance: performance, Avatar: avatar, Take: take}
+
+
+@cache
+def parts(cls: type) -> dict[str, bytes]:
+    """The files of a small artifact, without its manifest."""
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory() as place:
+        artifacts.write(MAKERS[cls](), Path(place))
+        return {p.relative_to(place).as_posix(): p.read_bytes() for p in Path(place).rglob("*") if p.is_file()}
+
+
+def artifact_reader(cls: type, changed: str, **more) -> Reader:
+    """An artifact, one of whose files is changed while its manifest fits."""
+    def read(data: bytes, folder: Path) -> None:
+        place = folder / "x.artifact"
+        shutil.rmtree(place, ignore_errors=True)
+        files = parts(cls) | {changed: data}
+        for name, content in files.items():
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            (place / name).write_bytes(content)
+        (place / "manifest.json").write_bytes(manifest_of(files, artifacts.KINDS[cls]))
+        artifacts.load(place, cls)
+
+    return Reader(f"{artifacts.KINDS[cls]} {changed}", cache(lambda: [parts(cls)[changed]]), read, **more)
+
+
+def manifest_of(files: dict[str, bytes], kind: str) -> bytes:
+    entries = {name: manifest.Entry(len(data), hashlib.sha256(data).hexdigest()) for name, data in files.items()}
+    made = manifest.Manifest(kind, 1, {"video": manifest.Source("d.mp4", EMPTY)}, {"steps": 1}, 0, {"av": "1"},
+                             "2024-01-01T00:00:00+00:00", entries, "")
+    value = {**vars(made), "inputs": {k: vars(v) for k, v in made.inputs.items()},
+             "files": {k: vars(v) for k, v in entries.items()}, "digest": made.content_digest()}
+    return json.dumps(value).encode()
+
+
+def folder_manifest(data: bytes, folder: Path) -> None:
+    place = folder / "m.take"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    (folder / "d.mp4").write_bytes(b"")
+    (place / "manifest.json").write_bytes(data)
+    opened = manifest.open_folder(place)
+    for name in list(opened.manifest.files)[:5]:
+        opened.file(name)
+    opened.source(next(iter(opened.manifest.inputs), "video"))
+
+
+def fitting_manifest(data: bytes, folder: Path) -> None:
+    """The same with a digest that fits, where there is something to take one of."""
+    try:
+        value = json.loads(data)
+        files = {name: entry["sha256"] for name, entry in value["files"].items()}
+        digest = manifest.digest_of({"type": value["type"], "schema": value["schema"], "files": files})
+        data = json.dumps(value | {"digest": digest}).encode()
+    except Exception:  # then it is read as it is
+        pass
+    folder_manifest(data, folder)
+
+
+def manifests() -> list[bytes]:
+    return [manifest_of(parts(cls), kind) for cls, kind in artifacts.KINDS.items()]
+
+
+def made_record(data: bytes, folder: Path) -> None:
+    (folder / "x.mp4").write_bytes(b"")
+    (folder / ".x.mp4.made").write_bytes(data)
+    marks._recorded(folder / "x.mp4")
+
+
+def records() -> list[bytes]:
+    settings = {"render": {"crf": 18}, "provenance": {"mark": True, "watermark": True}}
+    return [json.dumps({"inputs": {"take": "0" * 64}, "settings": settings, "mystudio": "0.1.0", "sha256": "0" * 64}
+                       ).encode()]
+
+
+# ---- safetensors ----------------------------------------------------------------------------------------------------
+
+
+def headed(read: Callable[[Path], Any], name: str, seeds: Callable[[], list[bytes]], suffix=".safetensors") -> Reader:
+    """A reader whose bytes are the JSON header of a safetensors file; length and zeros are put around it."""
+    def place(data: bytes, folder: Path) -> Any:
+        data += b" " * (-len(data) % 8)
+        try:
+            end = max(int(entry["data_offsets"][1]) for name, entry in json.loads(data).items() if name[:2] != "__")
+        except Exception:  # a header that says no length
+            end = 4096
+        zeros = bytes(min(max(end, 0), 8 << 20))
+        (folder / f"file{suffix}").write_bytes(struct.pack("<Q", len(data)) + data + zeros)
+        return read(folder / f"file{suffix}")
+
+    def headers() -> list[bytes]:
+        found = [json.loads(file[8:8 + struct.unpack("<Q", file[:8])[0]]) for file in seeds()]
+        for header in found:  # of zeros there is another checksum
+            header.get("__metadata__", {}).pop("content_sha256", None)
+        return [json.dumps(header).encode() for header in found]
+
+    return Reader(f"{name}, header", cache(headers), place, json=True)
+
+
+def generators() -> list[bytes]:
+    return [parts(Avatar)["generator.safetensors"]]
+
+
+def encoders() -> list[bytes]:
+    from safetensors.torch import save
+
+    return [save({name: value.contiguous() for name, value in invert.Encoder(4, 8).state_dict().items()})]
+
+
+def direction_tensors() -> list[bytes]:
+    from safetensors.torch import save
+
+    return [save({"age": torch.ones(4), "beard": torch.zeros(4)})]
+
+
+def tuned() -> tuple:
+    g = random_generator(8, z_dim=4, w_dim=4, mapping_layers=1, channel_base=32, channel_max=4)
+    return g, torch.optim.Adam(g.synthesis.parameters())
+
+
+def tuning_states() -> list[bytes]:
+    from tempfile import TemporaryDirectory
+
+    g, adam = tuned()
+    sum(p.sum() for p in g.synthesis.parameters()).backward()
+    adam.step()
+    with TemporaryDirectory() as place:
+        tune._save(Path(place) / "s", g, adam, tune._State(3, history=[1.0]))
+        return [unseal(Path(place) / "s")]
+
+
+def tuning_state(path: Path) -> None:
+    """A checkpoint of tuning is taken whole or not at all, and never refused: the work starts over."""
+    seal(path, path.read_bytes())  # without its digest nothing would be looked at
+    (g, adam), state = tuned(), tune._State(history=[])
+    before = {k: v.clone() for k, v in g.state_dict().items()}
+    tune._load(path, g, adam, state)
+    same = all(torch.equal(v, before[k]) for k, v in g.state_dict().items())
+    assert not same or state == tune._State(history=[])
+
+
+def checkpoint_parts() -> list[bytes]:
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory() as place:
+        training.save(Path(place), {"ema.w": torch.ones(3)}, {"settings": {"steps": 1}, "step": 5})
+        return [(Path(place) / training.INDEX).read_bytes()]
+
+
+def checkpoint_index(data: bytes, folder: Path) -> None:
+    for old in folder.glob("checkpoint*"):
+        old.unlink()
+    training.save(folder, {"ema.w": torch.ones(3)}, {"settings": {"steps": 1}, "step": 5})
+    stem = next(folder.glob("*.part")).name
+    (folder / training.INDEX).write_bytes(data.replace(b"checkpoint-00000000-000.part", stem.encode()))
+    training.load(folder)
+
+
+def checkpoint_index_seeds() -> list[bytes]:
+    import re
+
+    return [re.sub(rb"checkpoint-[0-9a-f]{8}", b"checkpoint-00000000", data) for data in checkpoint_parts()]
+
+
+# ---- npz ------------------------------------------------------------------------------------------------------------
+
+
+def npz_of(**arrays) -> bytes:
+    np.savez(stream := io.BytesIO(), **arrays)
+    return stream.getvalue()
+
+
+def squeezed(**arrays) -> bytes:
+    np.savez_compressed(stream := io.BytesIO(), **arrays)
+    return stream.getvalue()
+
+
+def shards() -> list[bytes]:
+    arrays = dict(images=np.zeros((2, 8, 8, 3), np.uint8), codes=np.zeros((2, 4), np.float32))
+    return [npz_of(**arrays), squeezed(**arrays)]
+
+
+def shard(path: Path) -> None:
+    images.Shards(path, 8).get(1)
+
+
+def windows() -> list[bytes]:
+    arrays = {"codes": np.zeros((2, 4, 3), np.float32), "outcome": np.zeros(2, np.uint8), "loss.keypoint": np.zeros(2)}
+    return [npz_of(**arrays), squeezed(**arrays)]
+
+
+def window(path: Path) -> Any:
+    seal(path, path.read_bytes())
+    return solve._read(path)
+
+
+def heads() -> list[bytes]:
+    head = tiny_basis(12, 12)
+    arrays = dict(neutral=head.neutral, faces=head.faces, identity=head.identity, expression=head.expression,
+                  expression_names=np.array(basis.EXPRESSIONS), landmarks68=head.landmarks, part_ends=head.part_ends)
+    return [npz_of(**arrays), squeezed(**arrays)]
+
+
+def member(name: str, others: Callable[[], dict[str, np.ndarray]], read: Callable[[Path], Any], label: str) -> Reader:
+    """A reader whose bytes are one .npy inside an .npz that is whole otherwise."""
+    def place(data: bytes, folder: Path) -> Any:
+        with zipfile.ZipFile(folder / "file.npz", "w") as file:
+            for other, array in others().items():
+                np.save(stream := io.BytesIO(), array)
+                file.writestr(f"{other}.npy", data if other == name else stream.getvalue())
+        return read(folder / "file.npz")
+
+    def seeds() -> list[bytes]:
+        np.save(stream := io.BytesIO(), others()[name])
+        return [stream.getvalue()]
+
+    return Reader(f"{label}, array", cache(seeds), place)
+
+
+def arrays_of(data: bytes) -> dict[str, np.ndarray]:
+    with np.load(io.BytesIO(data)) as file:
+        return {name: file[name] for name in file.files}
+
+
+# ---- checkpoints of other programs --------------------------------------------------------------------------------
+
+
+def pickles() -> list[bytes]:
+    g = random_generator(8, z_dim=4, w_dim=4, mapping_layers=1, channel_base=32, channel_max=4)
+    return [official_pickle(g, protocol=protocol, keys=("G_ema",)) for protocol in (2, 4)]
+
+
+def torch_files() -> list[bytes]:
+    state = {"g_ema": RosinalityGenerator((4, 4), 4, 1).state_dict(), "latent_avg": torch.zeros(4)}
+    return [torch_bytes(state), torch_bytes(state, legacy=True)]
+
+
+def imported(path: Path) -> None:
+    checkpoint.import_checkpoint(path, path.with_name("out.safetensors"))
+
+
+def inner_pickles() -> list[bytes]:
+    with zipfile.ZipFile(io.BytesIO(torch_files()[0])) as file:
+        return [file.read(next(name for name in file.namelist() if name.endswith("data.pkl"))), pickle.dumps([1], 2)]
+
+
+def inner_pickle(data: bytes, folder: Path) -> None:
+    """The pickle inside a torch zip that is whole otherwise."""
+    with zipfile.ZipFile(io.BytesIO(torch_files()[0])) as source, zipfile.ZipFile(folder / "x.pt", "w") as target:
+        for name in source.namelist():
+            target.writestr(name, data if name.endswith("data.pkl") else source.read(name))
+    imported(folder / "x.pt")
+
+
+# ---- archives and keys ----------------------------------------------------------------------------------------------
+
+
+def archives() -> list[bytes]:
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory() as place:
+        folder = Path(place) / "me.avatar"
+        with workspace.stage(folder, "avatar", {}, {}) as job:
+            artifacts.save(avatar(), job)
+        archive.pack(folder, Path(place) / "me.zip")
+        return [(Path(place) / "me.zip").read_bytes()]
+
+
+def unpacked(data: bytes, folder: Path) -> None:
+    shutil.rmtree(folder / "out", ignore_errors=True)
+    (folder / "in.zip").write_bytes(data)
+    archive.unpack(folder / "in.zip", folder / "out" / "me.avatar")
+
+
+@cache
+def keys() -> list[bytes]:
+    return [signing.make()]
+
+
+def key_pair(path: Path) -> None:
+    signing.read_identity(path, path)
+
+
+def issuers(path: Path) -> None:
+    marks._certificates(path)
+
+
+def der(kind: str) -> Callable[[], list[bytes]]:
+    def found() -> list[bytes]:
+        blocks = keys()[0].decode().split("-----")
+        at = blocks.index(f"BEGIN {kind}")
+        return [base64.b64decode("".join(blocks[at + 1].split()))]
+
+    return found
+
+
+def armoured(kind: str, read: Callable[[Path], Any]) -> Reader:
+    """A reader whose bytes are what a PEM block encodes."""
+    def place(data: bytes, folder: Path) -> Any:
+        key, text = keys()[0], base64.encodebytes(data).decode()
+        block = f"-----BEGIN {kind}-----\n{text}-----END {kind}-----\n".encode()
+        rest = key if kind == "CERTIFICATE" else key[key.index(b"-----BEGIN C"):]
+        (folder / "x.pem").write_bytes(block + rest)
+        return read(folder / "x.pem")
+
+    return Reader(f"{kind.lower()} in PEM", cache(der(kind)), place)
+
+
+READERS: dict[str, list[Reader]] = {
+    "video": [
+        file_reader("clip", clips, watch, ".mp4", allowed=CHILD, megabytes=96, seconds=10.0),
+        file_reader("picture", pictures, picture.read, ".png", allowed=CHILD, seconds=10.0),
+        Reader("training image", cache(pictures), training_image, megabytes=1024),
+    ],
+    "recipe": [
+        file_reader("recipe", recipes, resolve, ".toml"), file_reader("base recipe", recipes, resolve_base, ".toml"),
+        file_reader("keyframes", lambda: [b"smile = [[0.0, 0.0], [1.5, 1.0]]\ngaze_x = [[0, 1]]\n"], read_keys),
+        Reader("--option", cache(lambda: [b"reenact.steps=30", b"render.view=\"paste\"\nscan.images=40"]), option),
+        Reader("--set", cache(lambda: [b"smile=1.0", b"gaze_x=-5e-1"]), strengths),
+    ],
+    "manifest": [
+        Reader("manifest", cache(manifests), folder_manifest, json=True),
+        Reader("manifest, digest fits", cache(manifests), fitting_manifest, json=True),
+        Reader("record", cache(records), made_record, json=True),
+        Reader("training checkpoint", cache(checkpoint_index_seeds), checkpoint_index, json=True),
+        *(artifact_reader(cls, "values.json", json=True) for cls in MAKERS),
+        artifact_reader(Scan, "images/000001.png"),
+    ],
+    "safetensors": [
+        file_reader("generator", generators, checkpoint.load_generator, ".safetensors"),
+        headed(checkpoint.load_generator, "generator", generators),
+        file_reader("encoder", encoders, invert.load_encoder), headed(invert.load_encoder, "encoder", encoders),
+        file_reader("directions", direction_tensors, lambda path: edit.load_directions(path, 4), ".safetensors"),
+        headed(lambda path: edit.load_directions(path, 4), "directions", direction_tensors),
+        file_reader("tuning", tuning_states, tuning_state), headed(tuning_state, "tuning", tuning_states),
+        *(artifact_reader(cls, "arrays.safetensors") for cls in MAKERS),
+    ],
+    "npz": [
+        file_reader("shard", shards, shard, ".npz"),
+        member("codes", lambda: arrays_of(shards()[0]), shard, "shard codes"),
+        member("images", lambda: arrays_of(shards()[0]), shard, "shard images"),
+        file_reader("window", windows, window, ".npz"),
+        member("codes", lambda: arrays_of(windows()[0]), window, "window"),
+        file_reader("head", heads, basis.read_npz, ".npz"),
+        member("faces", lambda: arrays_of(heads()[0]), basis.read_npz, "head"),
+        file_reader("directions", lambda: [npz_of(age=np.ones(4))], lambda path: edit.load_directions(path, 4), ".npz"),
+        member("age", lambda: {"age": np.ones(4)}, lambda path: edit.load_directions(path, 4), "directions"),
+    ],
+    "pickle": [
+        file_reader("official pickle", pickles, imported, ".pkl"),
+        file_reader("torch file", torch_files, imported, ".pt"),
+        Reader("pickle in a torch zip", cache(inner_pickles), inner_pickle),
+        file_reader("any pickle", lambda: [pickle.dumps({"a": [1, (2.5, None)]}, p) for p in range(6)],
+                    torchfile.open_torch, ".pkl"),
+    ],
+    "archive": [Reader("avatar archive", cache(archives), unpacked)],
+    "keys": [
+        file_reader("key and certificates", keys, key_pair, ".pem"), file_reader("issuers", keys, issuers, ".pem"),
+        armoured("PRIVATE KEY", key_pair), armoured("CERTIFICATE", key_pair), armoured("CERTIFICATE", issuers),
+    ],
+}
