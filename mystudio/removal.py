@@ -15,6 +15,9 @@ from mystudio.workspace import journal_of, lock, record, recover
 
 GONE = ".deleted"  # a folder of this suffix is being removed; what a kill left of it goes with the next deletion
 KINDS = ("avatar", "scan", "take", "report")  # what has a lock of its own
+#: input of a scan -> what it is, where it stays
+RECORDINGS = {"video": "the recording of the scan", "video_words": "the words said in it",
+              "consent_clip": "the clip of consent", "consent_clip_words": "the words said in it"}
 
 
 @dataclass(frozen=True)
@@ -174,10 +177,11 @@ def _left_scan(avatar: Folder, scan: Folder | None, known: list[Folder], with_sc
         return
     if not with_scan:
         yield f"{scan.path} (the scan; --with-scan removes it)"
-    clip = scan.manifest.inputs.get("video")
-    place = where(scan.path.parent / clip.path) if clip else None
-    if place and place.exists():
-        yield f"{place} (the recording of the scan)"
+    for role, words in RECORDINGS.items():
+        source = scan.manifest.inputs.get(role)
+        place = where(scan.path.parent / source.path) if source else None
+        if place and place.exists():
+            yield f"{place} ({words})"
     for other in known:
         source = other.manifest.inputs.get("scan")
         if other.path != avatar.path and other.manifest.type == "avatar" and source and (

@@ -37,9 +37,9 @@ def home(tmp_path, tiny_avatar, performance, take, driving_clip) -> Path:
     """Ada's work: a scan, two avatars of it, takes, an edit, a report, a clip; and somebody else's avatar and take."""
     home = tmp_path / "work é"
     home.mkdir()
-    for name in ("me.mp4", "driver.mp4"):
+    for name in ("me.mp4", "driver.mp4", "agrees.mp4"):
         shutil.copy(driving_clip, home / name)
-    scan = make(home / "me.scan", a_scan(), video=home / "me.mp4")
+    scan = make(home / "me.scan", a_scan(), video=home / "me.mp4", consent_clip=home / "agrees.mp4")
     make(home / "me.avatar", tiny_avatar, scan=scan)
     make(home / "sharp.avatar", dataclasses.replace(tiny_avatar, info={"steps": 2}), scan=scan)
     make(home / "other.avatar", dataclasses.replace(tiny_avatar, info={"steps": 3}))
@@ -94,7 +94,8 @@ def test_exactly_what_is_told_is_gone(home, options, gone):
     assert sum(item["files"] for item in items) == len(before - after)
     assert sum(item["bytes"] for item in items) == bytes_before - sum((home / n).stat().st_size for n in after)
     text = " ".join(left)
-    assert "hello.mp4 (a rendered clip)" in text and "me.mp4 (the recording" in text and "sharp.avatar" in text
+    assert "hello.mp4 (a rendered clip)" in text and "me.mp4 (the recording" in text
+    assert "agrees.mp4 (the clip of consent)" in text and "sharp.avatar" in text
     assert ("me.scan (the scan" in text) == ("--with-scan" not in options)
     assert ("smile.take (a take" in text) == ("--with-takes" not in options)
     assert "theirs.take" not in text and "other.avatar" not in text

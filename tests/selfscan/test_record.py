@@ -99,3 +99,16 @@ def test_a_mouth_that_moves_is_told_from_one_at_rest():
     one, two = record.mouth_moved(words(), marks, times, np.ones(40, bool)).said
     assert one.mouth > 3 * record.MOVED and two.mouth == pytest.approx(0) and one.text == "amber"
     assert record.mouth_moved(words(), marks, times, times > 1).said[0].mouth is None
+
+
+def test_advice_is_written_on_a_mirror_and_not_on_the_recording():
+    frame = np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8)
+    kept = frame.copy()
+    silent = record.draw(frame, record.Advice(0.0, "", (), (), True))
+    np.testing.assert_array_equal(silent, frame[:, ::-1])
+    for advice in (record.Advice(0.0, "amber", (), ("smile broadly",), False),
+                   record.Advice(0.0, "", ("too dark: turn on a light",), (), False)):
+        changed = (record.draw(frame, advice) != silent).any(-1)
+        rows = np.flatnonzero(changed.any(1))
+        assert 200 < changed.sum() < changed.size / 4 and (rows.min() > 120) == bool(advice.say)  # words below
+    np.testing.assert_array_equal(frame, kept)
