@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,15 +13,12 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from mystudio.engines.personal import adam, gauss_newton
-from mystudio.engines.personal.measure import data_terms, output_vector
+from mystudio.engines.personal.measure import data_terms
 from mystudio.engines.personal.solve import CONVERGED, Problem
 from mystudio.engines.personal.windows import Solved
 from mystudio.losses import temporal
 from mystudio.recipe import resolve
-from selfscan import patches
-from selfscan.facemesh import crop_landmarks
 
-DIFFERENCE = 0.05  # anchor deviations between the two codes of a finite difference
 BACKWARD = 3  # a pass forward and back counts as so many passes
 
 
@@ -76,29 +74,13 @@ def levenberg_marquardt(steps: int, resolution: int | None) -> Callable[[Problem
         resolution: px of the picture that the differences are taken on (an early toRGB output, enlarged); None = all.
     """
     def slope(problem: Problem, codes: Tensor) -> Tensor:
-        return true_jacobian(problem, codes, resolution)
+        draw = partial(proxy, problem, resolution=resolution) if resolution else problem.images
+        return gauss_newton.true_jacobian(problem, codes, draw)
 
     def run(problem: Problem, frames: range) -> Solved:
         part = replace(problem, settings=replace(problem.settings, steps=steps))
         return gauss_newton.solve_window(part, frames, None, lambda done: None, slope)
     return run
-
-
-@torch.no_grad()
-def true_jacobian(problem: Problem, codes: Tensor, resolution: int | None = None) -> Tensor:
-    """d output / d code [T, M, K] by forward differences; K + 1 passes a frame."""
-    columns = []
-    for code in codes:
-        around = torch.cat([code[None], code + DIFFERENCE * torch.eye(len(code))])
-        outputs = torch.cat([_look(problem, part, resolution) for part in around.split(problem.settings.batch)])
-        columns.append((outputs[1:] - outputs[:1]).t() / DIFFERENCE)
-    return torch.stack(columns)
-
-
-def _look(problem: Problem, codes: Tensor, resolution: int | None) -> Tensor:
-    images = proxy(problem, codes, resolution) if resolution else problem.images(codes)
-    landmarks, _ = crop_landmarks(problem.mesh, images)
-    return output_vector(landmarks, *patches.mouth_and_irises(images, landmarks)).to(codes.device)
 
 
 def proxy(problem: Problem, codes: Tensor, resolution: int) -> Tensor:

@@ -16,9 +16,11 @@ from scipy.linalg import LinAlgError, solveh_banded
 from torch import Tensor
 
 from mystudio import losses
-from mystudio.engines.personal.measure import Residual, data_terms, output_vector
+from mystudio.engines.personal.measure import Residual, data_terms, measure, output_vector
 from mystudio.engines.personal.solve import CONVERGED, MAX_STEPS, Problem
 from mystudio.engines.personal.windows import Solved, reach
+
+DIFFERENCE = 0.05  # anchor deviations between the two codes of a finite difference
 
 
 @torch.no_grad()
@@ -35,7 +37,7 @@ def solve_window(problem: Problem, frames: range, last: Tensor | None, tick: Cal
     residual = Residual.of(_part(problem.motion, rows), problem.shape, s.weights)
     codes = problem.start[rows]
     seen = problem.motion.valid[rows].double()
-    jacobian = problem.regressor.jacobian(codes)
+    jacobian = _first_jacobian(problem, rows)
     outputs, terms = _evaluate(problem, codes, rows)
     damping = torch.full((len(rows),), 0.1)
     best = _objective(problem, codes, terms, problem.start[rows])
@@ -69,6 +71,31 @@ def solve_window(problem: Problem, frames: range, last: Tensor | None, tick: Cal
     outcome = np.where(settled.numpy(), CONVERGED, MAX_STEPS)
     layers = codes[:, None].expand(-1, problem.generator.num_ws, -1).clone()
     return Solved(layers, outcome, {k: v.numpy() for k, v in terms.items()})
+
+
+def _first_jacobian(problem: Problem, rows: Tensor) -> Tensor:
+    """d output / d code at the start codes [T, M, K]: learned, and set right by the true one of a frame nearby.
+
+    Which frame that is follows from the place in the clip alone, whatever the window.
+    """
+    learned, every = problem.regressor.jacobian(problem.start[rows]), problem.settings.measured_every
+    if not every:
+        return learned
+    keys, at = (rows // every * every + every // 2).clamp_max(len(problem.motion) - 1).unique(return_inverse=True)
+    codes = problem.start[keys]
+    return learned + (true_jacobian(problem, codes, problem.images) - problem.regressor.jacobian(codes))[at]
+
+
+def true_jacobian(problem: Problem, codes: Tensor, draw: Callable[[Tensor], Tensor]) -> Tensor:
+    """d output / d code at codes [T, K] by differences, [T, M, K]; K + 1 pictures a code, drawn by ``draw``."""
+    columns = []
+    for code in codes:
+        around = torch.cat([code[None], code + DIFFERENCE * torch.eye(len(code))])
+        seen = [measure(problem.mesh, draw(part), problem.shape).to(code.device)
+                for part in around.split(problem.settings.batch)]
+        outputs = torch.cat([output_vector(s.landmarks, s.mouth, s.irises) for s in seen])
+        columns.append((outputs[1:] - outputs[:1]).t() / DIFFERENCE)
+    return torch.stack(columns)
 
 
 def _at_rest(settled: Tensor, distance: int) -> Tensor:

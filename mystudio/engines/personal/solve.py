@@ -47,6 +47,7 @@ class SolveSettings:
     delta: float = 10.0  # adam only: weight of per-layer offsets (MyStyle: 10)
     sum: float = 10.0  # softplus space only: weight of sum(alpha) = 1 (MyStyle: 10)
     temporal: float = 0.5  # weight of the squared change between frames (mean of axes)
+    measured_every: int = 0  # frames: gauss-newton's learned Jacobian is set right by a true one so often; 0 = never
     tolerance: float = 0.01  # converged when a step improves the objective by less than this share
     window: int = 64  # frames solved together; halved when memory runs out, as is the batch
     batch: int = 8  # frames synthesized at once
