@@ -73,21 +73,21 @@ def levenberg_marquardt(steps: int, resolution: int | None) -> Callable[[Problem
     Args:
         resolution: px of the picture that the differences are taken on (an early toRGB output, enlarged); None = all.
     """
-    def slope(problem: Problem, codes: Tensor) -> Tensor:
+    def slope(problem: Problem, codes: Tensor, parts: gauss_newton.Parts) -> Tensor:
         draw = partial(proxy, problem, resolution=resolution) if resolution else problem.images
-        return gauss_newton.true_jacobian(problem, codes, draw)
+        return gauss_newton.true_jacobian(problem, codes, lambda c: draw(parts.layers(c)))
 
     def run(problem: Problem, frames: range) -> Solved:
-        part = replace(problem, settings=replace(problem.settings, steps=steps))
+        part = replace(problem, settings=replace(problem.settings, steps=steps, measured_every=0))
         return gauss_newton.solve_window(part, frames, None, lambda done: None, slope)
     return run
 
 
 def proxy(problem: Problem, codes: Tensor, resolution: int) -> Tensor:
-    """The picture as it is after the block of ``resolution`` px, enlarged to the generator's size."""
+    """The picture of codes [B, L, K] after the block of ``resolution`` px, enlarged to the generator's size."""
     generator = problem.generator
     problem.drawn.append(len(codes))
-    ws = generator.broadcast(problem.space.decode(codes).to(next(generator.parameters()).device))
+    ws = problem.space.decode(codes).to(next(generator.parameters()).device)
     return torch.nn.functional.interpolate(generator(ws, resolution=resolution), (generator.resolution,) * 2,
                                            mode="bilinear", align_corners=False)
 
@@ -114,9 +114,10 @@ def lbfgs(evaluations: int) -> Callable[[Problem, range], Solved]:
 
 RIVALS = (
     Rival("start", "start codes, not solved", start),
-    Rival("default", "Gauss-Newton, learned Jacobian (the default)", _engine()),
-    Rival("lm-proxy", "Levenberg-Marquardt, true Jacobian at half size", levenberg_marquardt(3, 64)),
-    Rival("lm", "Levenberg-Marquardt, true Jacobian", levenberg_marquardt(3, None)),
+    Rival("default", "Gauss-Newton, two codes, Jacobian carried (the default)", _engine()),
+    Rival("one-code", "Gauss-Newton, one code, Jacobian learned", _engine(coarse=0, measured_every=0)),
+    Rival("lm-proxy", "Levenberg-Marquardt, two codes, true Jacobian at half size", levenberg_marquardt(3, 64)),
+    Rival("lm", "Levenberg-Marquardt, two codes, true Jacobian", levenberg_marquardt(3, None)),
     Rival("adam", "Adam, all frames at once, 60 steps",
           _engine(method="adam", space="axes", start="regressor", steps=60, rate=0.03, tolerance=0.0), BACKWARD),
     Rival("lbfgs", "L-BFGS, all frames at once, 40 evaluations", lbfgs(40), BACKWARD),
