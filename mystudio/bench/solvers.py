@@ -78,7 +78,7 @@ def levenberg_marquardt(steps: int, resolution: int | None) -> Callable[[Problem
         return gauss_newton.true_jacobian(problem, codes, lambda c: draw(parts.layers(c)))
 
     def run(problem: Problem, frames: range) -> Solved:
-        part = replace(problem, settings=replace(problem.settings, steps=steps, measured_every=0))
+        part = replace(problem, settings=replace(problem.settings, steps=steps))
         return gauss_newton.solve_window(part, frames, None, lambda done: None, slope)
     return run
 

@@ -41,7 +41,7 @@ def solve_window(problem: Problem, frames: range, last: Tensor | None, tick: Cal
     residual = Residual.of(_part(problem.motion, rows), problem.shape, s.weights)
     codes = problem.start[rows].repeat(1, parts.count)
     seen = problem.motion.valid[rows].double()
-    jacobian = _first_jacobian(problem, parts, rows)
+    jacobian = _first_jacobian(problem, parts, rows) if s.steps and not slope else None
     outputs, terms = _evaluate(problem, parts.layers(codes), rows)
     damping = torch.full((len(rows),), 0.1)
     best = _objective(problem, parts, codes, terms, problem.start[rows])
