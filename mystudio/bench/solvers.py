@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 import numpy as np
 import torch
@@ -13,12 +12,15 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from mystudio.engines.personal import adam, gauss_newton
-from mystudio.engines.personal.measure import data_terms
+from mystudio.engines.personal.measure import data_terms, output_vector
 from mystudio.engines.personal.solve import CONVERGED, Problem
 from mystudio.engines.personal.windows import Solved
 from mystudio.losses import temporal
 from mystudio.recipe import resolve
+from selfscan import patches
+from selfscan.facemesh import crop_landmarks
 
+DIFFERENCE = 0.05  # anchor deviations between the two codes of a finite difference
 BACKWARD = 3  # a pass forward and back counts as so many passes
 
 
@@ -73,9 +75,8 @@ def levenberg_marquardt(steps: int, resolution: int | None) -> Callable[[Problem
     Args:
         resolution: px of the picture that the differences are taken on (an early toRGB output, enlarged); None = all.
     """
-    def slope(problem: Problem, codes: Tensor, parts: gauss_newton.Parts) -> Tensor:
-        draw = partial(proxy, problem, resolution=resolution) if resolution else problem.images
-        return gauss_newton.true_jacobian(problem, codes, lambda c: draw(parts.layers(c)))
+    def slope(problem: Problem, codes: Tensor) -> Tensor:
+        return true_jacobian(problem, codes, resolution)
 
     def run(problem: Problem, frames: range) -> Solved:
         part = replace(problem, settings=replace(problem.settings, steps=steps))
@@ -83,11 +84,28 @@ def levenberg_marquardt(steps: int, resolution: int | None) -> Callable[[Problem
     return run
 
 
+@torch.no_grad()
+def true_jacobian(problem: Problem, codes: Tensor, resolution: int | None = None) -> Tensor:
+    """d output / d code [T, M, K] by forward differences; K + 1 passes a frame."""
+    columns = []
+    for code in codes:
+        around = torch.cat([code[None], code + DIFFERENCE * torch.eye(len(code))])
+        outputs = torch.cat([_look(problem, part, resolution) for part in around.split(problem.settings.batch)])
+        columns.append((outputs[1:] - outputs[:1]).t() / DIFFERENCE)
+    return torch.stack(columns)
+
+
+def _look(problem: Problem, codes: Tensor, resolution: int | None) -> Tensor:
+    images = proxy(problem, codes, resolution) if resolution else problem.images(codes)
+    landmarks, _ = crop_landmarks(problem.mesh, images)
+    return output_vector(landmarks, *patches.mouth_and_irises(images, landmarks)).to(codes.device)
+
+
 def proxy(problem: Problem, codes: Tensor, resolution: int) -> Tensor:
-    """The picture of codes [B, L, K] after the block of ``resolution`` px, enlarged to the generator's size."""
+    """The picture as it is after the block of ``resolution`` px, enlarged to the generator's size."""
     generator = problem.generator
     problem.drawn.append(len(codes))
-    ws = problem.space.decode(codes).to(next(generator.parameters()).device)
+    ws = generator.broadcast(problem.space.decode(codes).to(next(generator.parameters()).device))
     return torch.nn.functional.interpolate(generator(ws, resolution=resolution), (generator.resolution,) * 2,
                                            mode="bilinear", align_corners=False)
 
@@ -114,10 +132,9 @@ def lbfgs(evaluations: int) -> Callable[[Problem, range], Solved]:
 
 RIVALS = (
     Rival("start", "start codes, not solved", start),
-    Rival("default", "Gauss-Newton, two codes, Jacobian carried (the default)", _engine()),
-    Rival("one-code", "Gauss-Newton, one code, Jacobian learned", _engine(coarse=0, measured_every=0)),
-    Rival("lm-proxy", "Levenberg-Marquardt, two codes, true Jacobian at half size", levenberg_marquardt(3, 64)),
-    Rival("lm", "Levenberg-Marquardt, two codes, true Jacobian", levenberg_marquardt(3, None)),
+    Rival("default", "Gauss-Newton, learned Jacobian (the default)", _engine()),
+    Rival("lm-proxy", "Levenberg-Marquardt, true Jacobian at half size", levenberg_marquardt(3, 64)),
+    Rival("lm", "Levenberg-Marquardt, true Jacobian", levenberg_marquardt(3, None)),
     Rival("adam", "Adam, all frames at once, 60 steps",
           _engine(method="adam", space="axes", start="regressor", steps=60, rate=0.03, tolerance=0.0), BACKWARD),
     Rival("lbfgs", "L-BFGS, all frames at once, 40 evaluations", lbfgs(40), BACKWARD),

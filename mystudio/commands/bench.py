@@ -146,7 +146,7 @@ def costs(folder, consent, scans, drivers, iterations, frames, paper_frames, len
 @click.option("--part", "parts", multiple=True, metavar="NAME",
               help="Only this: solve, generator, personalize, select or live; repeatable.")
 @click.option("--solver", "rivals", multiple=True, metavar="NAME",
-              help="Only this: start, default, one-code, lm, lm-proxy, adam, lbfgs or paper; repeatable.")
+              help="Only this: start, default, lm, lm-proxy, adam, lbfgs or paper; repeatable.")
 @click.option("--people", default=3, show_default=True, type=click.IntRange(1, 3), help="Scanned actors.")
 @click.option("--performances", default=2, show_default=True, type=click.IntRange(1, 2), help="Drivers of each.")
 @click.option("--scan-seconds", default=20.0, show_default=True, help="Length of a self-scan.")

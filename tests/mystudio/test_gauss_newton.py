@@ -87,51 +87,27 @@ def test_broydens_update_explains_what_was_seen_and_nothing_else():
 
 
 @pytest.mark.parametrize("frames", [1, 5])
-@pytest.mark.parametrize("coarse", [0, 1])
-def test_an_undamped_step_solves_a_linear_problem_exactly(frames, coarse):
+def test_an_undamped_step_solves_a_linear_problem_exactly(frames):
     """With outputs linear in the codes, one step lands where the whole window's objective has no slope."""
-    rank, settings = 3, SolveSettings(prior=0.3, temporal=2.0, hull=0.0, apart=0.7, coarse=coarse)
+    rank, settings = 3, SolveSettings(prior=0.3, temporal=2.0, hull=0.0)
     valid, linked = torch.ones(frames, dtype=torch.bool), torch.ones(frames)
     if frames == 5:
         valid[3], linked[1] = False, 0  # a frame without a face, and a cut
     motion = random_motion(frames, valid)
     residual = Residual.of(motion, RetargetSettings(), settings.weights)
-    start, rows = draw(frames, rank, seed=3), torch.arange(frames)
-    problem = SimpleNamespace(settings=settings, start=start, linked=linked, space=SimpleNamespace(rank=rank),
-                              generator=SimpleNamespace(num_ws=4))
-    parts = gauss_newton.Parts.of(problem)
-    size = rank * parts.count
-    jacobian, offset = draw(frames, residual.gain.shape[1], size, seed=1), draw(frames, residual.gain.shape[1], seed=2)
-    jacobian, codes = 0.02 * jacobian, draw(frames, size, seed=4)
+    jacobian, offset = draw(frames, residual.gain.shape[1], rank, seed=1), draw(frames, residual.gain.shape[1], seed=2)
+    jacobian, start, codes = 0.02 * jacobian, draw(frames, rank, seed=3), draw(frames, rank, seed=4)
+    rows = torch.arange(frames)
+    problem = SimpleNamespace(settings=settings, start=start, linked=linked, space=None)
     outputs = offset + torch.einsum("tmk,tk->tm", jacobian, codes)
-    move = gauss_newton._step(problem, parts, residual, outputs, jacobian, codes, rows, torch.zeros(frames),
+    move = gauss_newton._step(problem, residual, outputs, jacobian, codes, rows, torch.zeros(frames),
                               valid.double())  # fmt: skip
 
     solution = (codes + move).double().requires_grad_(True)
     y = offset.double() + torch.einsum("tmk,tk->tm", jacobian.double(), solution)
-    layers = parts.layers(solution)
-    middle = layers.mean(1)
-    share = layers - middle[:, None]
     objective = (residual(y.float(), rows).double().square().sum(1) * valid).sum()
-    objective = objective + settings.prior / rank * (middle - start).square().sum()
-    objective = objective + settings.temporal / size * (linked[:-1, None] * solution.diff(dim=0).square()).sum()
-    if coarse:
-        objective = objective + settings.apart / size * share[:, [0, -1]].square().sum()
+    objective = objective + settings.prior / rank * (solution - start).square().sum()
+    objective = objective + settings.temporal / rank * (linked[:-1, None] * solution.diff(dim=0).square()).sum()
     slope = torch.autograd.grad(objective, solution)[0]
-    assert parts.count == 1 + coarse and slope.abs().max() < 1e-3
+    assert slope.abs().max() < 1e-3
     assert move.abs().max() > 0.1
-
-
-def test_parts_of_the_layers():
-    """Coarse layers first; the mean counts layers, and one part is left where one side is empty."""
-    def parts(coarse):
-        sizes = dict(space=SimpleNamespace(rank=2), generator=SimpleNamespace(num_ws=6))
-        return gauss_newton.Parts.of(SimpleNamespace(settings=SolveSettings(coarse=coarse), **sizes))
-
-    codes = draw(3, 4)
-    layers = parts(2).layers(codes)
-    assert layers.shape == (3, 6, 2) and torch.equal(layers[:, :2], codes[:, None, :2].expand(-1, 2, -1))
-    assert torch.equal(layers[:, 2:], codes[:, None, 2:].expand(-1, 4, -1))
-    assert torch.allclose(codes @ parts(2).mean.t(), layers.mean(1), atol=1e-6)
-    assert torch.allclose(codes @ parts(2).apart.t(), codes - layers.mean(1).repeat(1, 2), atol=1e-6)
-    assert [parts(k).count for k in (0, 6, 9)] == [1, 1, 1]

@@ -47,10 +47,6 @@ class SolveSettings:
     delta: float = 10.0  # adam only: weight of per-layer offsets (MyStyle: 10)
     sum: float = 10.0  # softplus space only: weight of sum(alpha) = 1 (MyStyle: 10)
     temporal: float = 0.5  # weight of the squared change between frames (mean of axes)
-    coarse: int = 5  # gauss-newton only: layers, counted from the coarsest (5 = up to 16 px), whose code may differ
-    #   from the finer layers'; 0 = one code for all
-    apart: float = 2.0  # gauss-newton only: weight of the squared difference of the two codes from their mean
-    measured_every: int = 16  # gauss-newton only: frames from one true Jacobian to the next; 0 = learned ones alone
     tolerance: float = 0.01  # converged when a step improves the objective by less than this share
     window: int = 64  # frames solved together; halved when memory runs out, as is the batch
     batch: int = 8  # frames synthesized at once
