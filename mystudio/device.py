@@ -30,3 +30,11 @@ def feature_dtype(precision: str, device: torch.device) -> torch.dtype:
     else:
         fast = torch.cpu._is_avx512_bf16_supported() if hasattr(torch.cpu, "_is_avx512_bf16_supported") else False
     return torch.bfloat16 if fast else torch.float32
+
+
+def memory_ran_out(error: BaseException) -> bool:
+    """Whether an error says that memory ran out: of a GPU, of torch on the CPU, or of Python."""
+    text = str(error).lower()
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
+        words in text for words in ("out of memory", "can't allocate memory", "not enough memory")
+    )

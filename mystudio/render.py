@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mystudio import engines
 from mystudio.blend import Blend
+from mystudio.device import memory_ran_out
 from mystudio.errors import OutputFailed, StudioError
 from mystudio.types import OUTCOMES, Avatar, Performance, Progress, Take, silent
 from selfscan import video
@@ -68,7 +69,7 @@ def _draw(avatar: Avatar, take: Take, span: slice, may_fail: bool) -> Tensor | N
             styles = engines.named(avatar.engine).decode(avatar, take, span)
             return avatar.generator.synthesize(styles).float().clamp(-1, 1)
     except (RuntimeError, MemoryError) as error:
-        if not may_fail or not _out_of_memory(error):
+        if not may_fail or not memory_ran_out(error):
             raise
         return None
 
@@ -224,10 +225,3 @@ def _counted(stream: Iterator[np.ndarray], total: int, progress: Progress) -> It
     for done, frame in enumerate(stream, start=1):
         yield frame
         progress("render", done, total)
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    text = str(error).lower()
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
-        words in text for words in ("out of memory", "can't allocate memory", "not enough memory")
-    )

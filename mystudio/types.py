@@ -41,7 +41,7 @@ class Motion:
     keypoints: Tensor  # [T, K, 3] in crops, each part of zero mean (see retarget.KEYPOINT_PARTS)
     weights: Tensor  # [K] importance of each keypoint
     change: Tensor  # [T, K, 3] the driver's change from the neutral face, in units of part sizes
-    mouth: Tensor  # [T, 3, h, w] in [-1, 1]
+    mouth: Tensor  # [T, 3, h, w] in [-1, 1]; patches and masks are float16, for they are kept for the whole clip
     mouth_mask: Tensor  # [T, 1, h, w] 1 inside the driver's inner lips
     irises: Tensor  # [T, 2, 3, h, w] in [-1, 1]
     iris_mask: Tensor  # [T, 2, 1, h, w] 1 on the driver's visible iris

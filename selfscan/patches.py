@@ -6,6 +6,8 @@ corners of the mouth or eye; a mask keeps what is inside the lips, or on the vis
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import cv2
 import numpy as np
 import torch
@@ -19,6 +21,7 @@ INNER_LIPS = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 3
 RIGHT_LIDS = (33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7)
 LEFT_LIDS = (362, 398, 384, 385, 386, 387, 388, 466, 263, 249, 390, 373, 374, 380, 381, 382)
 IRISES = ((468, 469, 470, 471, 472), (473, 474, 475, 476, 477))
+CHUNK = 256  # frames whose targets are worked on at once
 MARGIN = 1.2  # patch width in distances between the corners
 
 
@@ -93,8 +96,9 @@ def statistics(images: Tensor, landmarks: Tensor) -> dict[str, Tensor]:
     """
     mouth, irises = mouth_and_irises(images, landmarks)
     mouth_mask, iris_mask = masks(landmarks)
-    return {"mouth": _moments(mouth, mouth_mask),
-            "iris": _moments(irises.flatten(0, 1), iris_mask.flatten(0, 1))}
+    found = {"mouth": _moments([(mouth, mouth_mask)]),
+             "iris": _moments([(irises.flatten(0, 1), iris_mask.flatten(0, 1))])}
+    return {name: values.to(images) for name, values in found.items()}
 
 
 def targets(mouth: np.ndarray, irises: np.ndarray, landmarks: Tensor, wanted: dict[str, Tensor],
@@ -107,24 +111,38 @@ def targets(mouth: np.ndarray, irises: np.ndarray, landmarks: Tensor, wanted: di
     Args:
         mouth: [T, 24, 32, 3] uint8. irises: [T, 2, 16, 32, 3] uint8. landmarks: [T, 478, 3] of the driver, in crops.
         wanted: ``statistics`` of the avatar. valid: [T] bool, frames whose colours count; None = all.
-    Returns: mouth [T, 3, 24, 32], mouth mask, irises [T, 2, 3, 16, 32], iris mask.
+    Returns: mouth [T, 3, 24, 32], mouth mask, irises [T, 2, 3, 16, 32], iris mask; float16, for they are kept for a
+    whole clip.
     """
-    mouth_mask, iris_mask = masks(landmarks)
-    m = torch.as_tensor(mouth).permute(0, 3, 1, 2).float() / 127.5 - 1
-    e = torch.as_tensor(irises).permute(0, 1, 4, 2, 3).float() / 127.5 - 1
-    use = slice(None) if valid is None else valid
-    m = _match(m, _moments(m[use], mouth_mask[use]), wanted["mouth"])
-    e = _match(e, _moments(e[use].flatten(0, 1), iris_mask[use].flatten(0, 1)), wanted["iris"])
-    return m, mouth_mask, e, iris_mask
+    parts = [slice(k, k + CHUNK) for k in range(0, len(landmarks), CHUNK)]
+    cut_out = [masks(landmarks[part]) for part in parts]
+    cut_out = [(m.half(), e.half()) for m, e in cut_out]
+    use = torch.ones(len(landmarks), dtype=torch.bool) if valid is None else valid
+    have = [_moments((_signed(mouth[p])[use[p]], m[use[p]].float()) for p, (m, _) in zip(parts, cut_out)),
+            _moments((_signed(irises[p])[use[p]].flatten(0, 1), e[use[p]].float().flatten(0, 1))
+                     for p, (_, e) in zip(parts, cut_out))]
+    m = torch.cat([_match(_signed(mouth[part]), have[0], wanted["mouth"]).half() for part in parts])
+    e = torch.cat([_match(_signed(irises[part]), have[1], wanted["iris"]).half() for part in parts])
+    return m, torch.cat([k for k, _ in cut_out]), e, torch.cat([k for _, k in cut_out])
 
 
-def _moments(x: Tensor, mask: Tensor) -> Tensor:
-    weight = mask.sum().clamp_min(1e-6)
-    mean = (x * mask).sum((0, 2, 3)) / weight
-    var = ((x - mean[:, None, None]).square() * mask).sum((0, 2, 3)) / weight
-    if mask.sum() < 50:  # the mouth never opens in this clip: nothing to match
-        return torch.stack([torch.zeros(3), torch.ones(3)]).to(x)
-    return torch.stack([mean, var.sqrt().clamp_min(0.02)])
+def _signed(images: np.ndarray) -> Tensor:
+    """[..., h, w, 3] uint8 -> [..., 3, h, w] in [-1, 1]."""
+    return torch.as_tensor(images).movedim(-1, -3).float() / 127.5 - 1
+
+
+def _moments(parts: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+    """Mean and spread [2, 3] of patches [N, 3, h, w] under masks [N, 1, h, w], part by part."""
+    weight, total, squares = 0.0, torch.zeros(3, dtype=torch.double), torch.zeros(3, dtype=torch.double)
+    for x, mask in parts:
+        x, mask = x.double(), mask.double()
+        weight += float(mask.sum())
+        total = total + (x * mask).sum((0, 2, 3)).cpu()
+        squares = squares + (x.square() * mask).sum((0, 2, 3)).cpu()
+    if weight < 50:  # the mouth never opens in this clip: nothing to match
+        return torch.stack([torch.zeros(3), torch.ones(3)])
+    mean = total / weight
+    return torch.stack([mean, (squares / weight - mean.square()).clamp_min(0).sqrt().clamp_min(0.02)]).float()
 
 
 def _match(x: Tensor, have: Tensor, want: Tensor) -> Tensor:

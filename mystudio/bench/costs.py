@@ -105,12 +105,12 @@ class _Trial:
             settings = self.studio.settings(self.person, PLAIN, driver) | {"options": chosen}
             keys += self._measure(f"{frames}-frames-{stage[4:]}",
                                   {"table": "length", "driving frames": str(frames), "stage": stage[4:]},
-                                  settings, stage, arguments, self.studio.recipe, chosen, phases=False)
+                                  settings, stage, arguments, self.studio.recipe, chosen, frames=frames)
         return keys
 
     def _measure(self, name: str, labels: Mapping[str, str], settings: dict, stage: str, arguments: Mapping[str, Any],
-                 recipe: str, options: list[str], phases: bool = True) -> list[str]:
-        """One row for the whole stage, then one for each of its phases where they are wanted."""
+                 recipe: str, options: list[str], frames: int = 0) -> list[str]:
+        """One row for the whole stage, then one for each of its phases; or one alone, by frame."""
         key = f"costs/{name}/stage"
         call = {"stage": stage, "arguments": {n: str(v) if isinstance(v, Path) else v for n, v in arguments.items()},
                 "recipe": recipe, "options": options}
@@ -119,11 +119,12 @@ class _Trial:
             words = [sys.executable, "-m", "mystudio.bench.child", json.dumps(call)]
             steps.append(shlex.join(["python", *words[1:]]))
             _forget_halves(Path(arguments["out"]))
-            return _started(words)
+            found = _started(words)
+            return found | ({"units": frames, "cpu_seconds": found["cpu"] / frames} if frames else {})
 
-        whole = {**labels, "phase": "all", "unit": ""} if phases else labels
+        whole = labels if frames else {**labels, "phase": "all", "unit": ""}
         row = self.ledger.measure(key, settings, whole, measure)
-        if "error" in row or not phases:
+        if "error" in row or frames:
             return [key]
         keys = [key]
         for phase, cost in row["values"]["phases"].items():

@@ -38,6 +38,9 @@ PIXELS = (Column("perceptual", "perceptual ↓", 3), Column("psnr", "PSNR (dB) �
 STEADY = (Column("jitter", "jitter (× driver's)"), Column("sharpness", "mouth sharpness (×)"))
 COST = (Column("units", "measured", 0), Column("seconds", "s each", 3), Column("cpu_seconds", "CPU s each", 3),
         Column("wall", "stage, s", 1), Column("peak_mb", "peak memory (MB)", 0))
+SOLVED = (FRAMES, Column("cpu_seconds", "CPU s a frame", 3), Column("passes", "passes a frame", 1),
+          Column("objective", "objective ↓", 3), Column("keypoint", "keypoint term ↓", 3), *PIXELS[:2],
+          Column("keypoints", "keypoints (%) ↓"), *MOTION)
 TABLES = (
     Table("real", "self", "Real clips, driven by their own held-out seconds",
           (FRAMES, *PIXELS, *LIKENESS, Column("keypoints", "keypoints (%) ↓"), *MOTION, *STEADY),
@@ -62,8 +65,23 @@ TABLES = (
     Table("costs", "stage", "Costs a stage",
           COST, "Measured on the number of units given, not extrapolated; each stage in a process of its own. "
           "Iterations are timed without their set-up; the stage's seconds hold everything, start-up too."),
-    Table("costs", "length", "Memory and the length of the driving clip", COST[3:],
-          "Reenactment with one step a frame, rendering with paste-back: memory is what is compared here."),
+    Table("speed", "solve", "Solvers from the same start, against the truth", SOLVED,
+          "All minimise the default's objective, which is measured once for all, without windows. A pass forward and "
+          "back counts as three."),
+    Table("speed", "paper", "The paper's solver against the default, on the same frames", SOLVED,
+          "The paper's takes every frame from the last one's solution, 1,000 steps each, as MyStyle publishes it; its "
+          "own objective holds codes differently, on every layer."),
+    Table("speed", "ratios", "Each costly part against the plain way",
+          (Column("ours", "ours, CPU s", 3), Column("theirs", "plain, CPU s", 3), Column("times", "times", 1),
+           Column("bound", "at least, to our own end", 1), Column("met", "LPIPS met", 4),
+           Column("end", "our last LPIPS", 4), Column("same", "equal picks", 2),
+           Column("difference", "largest difference", 6))),
+    Table("speed", "live", "Live preview",
+          (FRAMES, Column("fps", "frames a second", 1), Column("delay", "delay (ms)", 0),
+           Column("cpu_seconds", "CPU s a frame, all threads", 3))),
+    Table("costs", "length", "Time, memory and the length of the driving clip",
+          (Column("cpu_seconds", "CPU s a frame, start-up too", 4), *COST[3:]),
+          "Reenactment with one step a frame, rendering with paste-back."),
 )  # fmt: skip
 
 

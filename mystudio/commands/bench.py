@@ -142,6 +142,49 @@ def costs(folder, consent, scans, drivers, iterations, frames, paper_frames, len
     _finish(ledger, "costs", part.run(studio, ledger, wanted))
 
 
+@bench.command(cls=Command, short_help="Solvers, generator, tuning, selection and live, against plain ways.")
+@click.option("--part", "parts", multiple=True, metavar="NAME",
+              help="Only this: solve, generator, personalize, select or live; repeatable.")
+@click.option("--solver", "rivals", multiple=True, metavar="NAME",
+              help="Only this: start, default, lm, lm-proxy, adam, lbfgs or paper; repeatable.")
+@click.option("--people", default=3, show_default=True, type=click.IntRange(1, 3), help="Scanned actors.")
+@click.option("--performances", default=2, show_default=True, type=click.IntRange(1, 2), help="Drivers of each.")
+@click.option("--scan-seconds", default=20.0, show_default=True, help="Length of a self-scan.")
+@click.option("--seconds", default=4.0, show_default=True, help="Length of a driving clip.")
+@click.option("--size", default=512, show_default=True, metavar="PX", help="Side of a rendered frame.")
+@click.option("--frames", default=12, show_default=True, type=click.IntRange(2), help="Solved by every solver.")
+@click.option("--paper-frames", default=2, show_default=True, type=click.IntRange(1),
+              help="Solved by the paper's: a minute or two each.")
+@click.option("--budget", default=300.0, show_default=True, metavar="S",
+              help="Processor seconds that MyStyle's tuning schedule gets.")
+@_measuring
+def speed(parts, rivals, people, performances, scan_seconds, seconds, size, frames, paper_frames, budget, **rest):
+    """Time what is costly against the papers' and the plain way, in one run, with the truth beside it.
+
+    The actors' head is imported once: `mystudio actors import-basis`. What `bench actors` made is used again.
+
+    $ mystudio bench speed -o bench-out
+    """
+    from mystudio.bench import solvers
+    from mystudio.bench import speed as part
+    from mystudio.bench.actors import DRIVERS, PEOPLE, ActorsCase
+
+    for given, known in ((parts, part.PARTS), (rivals, [rival.name for rival in solvers.RIVALS])):
+        if unknown := set(given) - set(known):
+            raise click.UsageError(f"unknown: {', '.join(sorted(unknown))}; known are {', '.join(known)}")
+    if paper_frames > frames:
+        raise click.UsageError(f"expected --paper-frames of at most --frames, got {paper_frames} and {frames}")
+    studio, ledger = _open(rest)
+    actors_case = ActorsCase(PEOPLE[:people], DRIVERS[:performances], scan_seconds, seconds, size)
+    case = part.SpeedCase(actors_case, parts or part.PARTS, rivals or part.SpeedCase.rivals, frames, paper_frames,
+                          budget=budget)
+    keys = part.run(studio, ledger, case)
+    if found := part.summary(ledger):
+        click.echo("Paper's solver / default, a frame: {paper_cpu_seconds:.1f} / {default_cpu_seconds:.3f} processor "
+                   "seconds, {times:.0f} times, over {pairs} pairs.".format(**found), err=True)
+    _finish(ledger, "speed", keys)
+
+
 @bench.command(cls=Command, short_help="Training a base: images a second, beside a plain implementation.")
 @click.option("--recipe", default="base-faces", show_default=True, metavar="NAME|FILE", help="Of the base's shape.")
 @click.option("--batch", default=8, show_default=True, type=click.IntRange(1), help="Images a step.")

@@ -76,7 +76,7 @@ def test_a_damaged_performance_is_measured_again(studio, template, place, expect
     assert stage.state(place / stage.makes) == expected(stage)
 
 
-@pytest.mark.parametrize("name, checkpoint", [("personalize", "tune.checkpoint"), ("reenact", "window00000.npz"),
+@pytest.mark.parametrize("name, checkpoint", [("personalize", "tune.checkpoint"), ("reenact", "window0000000.npz"),
                                               ("reenact", "journal.key")])
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", DAMAGE)

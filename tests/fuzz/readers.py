@@ -33,7 +33,8 @@ from mystudio.actors import basis  # noqa: E402
 from mystudio.base import checkpoint as training  # noqa: E402
 from mystudio.base import data as images  # noqa: E402
 from mystudio.commands.edit import _split, read_keys  # noqa: E402
-from mystudio.engines.personal import solve, tune  # noqa: E402
+from mystudio.engines.personal import tune  # noqa: E402
+from mystudio.engines.personal.windows import _read as read_window  # noqa: E402
 from mystudio.journal import seal, unseal  # noqa: E402
 from mystudio.recipe import FOLDER, resolve, resolve_base  # noqa: E402
 from mystudio.stylegan2 import checkpoint, torchfile  # noqa: E402
@@ -346,13 +347,14 @@ def shard(path: Path) -> None:
 
 
 def windows() -> list[bytes]:
-    arrays = {"codes": np.zeros((2, 4, 3), np.float32), "outcome": np.zeros(2, np.uint8), "loss.keypoint": np.zeros(2)}
+    arrays = {"codes": np.zeros((2, 4, 3), np.float32), "outcome": np.zeros(2, np.uint8), "loss.keypoint": np.zeros(2),
+              "window": np.array([0, 2, 0, 2])}
     return [npz_of(**arrays), squeezed(**arrays)]
 
 
 def window(path: Path) -> Any:
     seal(path, path.read_bytes())
-    return solve._read(path)
+    return read_window(path)
 
 
 def heads() -> list[bytes]:

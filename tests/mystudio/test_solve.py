@@ -29,13 +29,14 @@ from mystudio.engines.personal.solve import (
     solve,
 )
 from mystudio.latents import hull_weights
-from mystudio.retarget import RetargetSettings, normalise, relative_motion
+from mystudio.retarget import RetargetSettings, normalise, relative_motion, retarget
 from mystudio.types import Avatar, Motion, Take
 from selfscan import patches
 from selfscan.facemesh import crop_landmarks, load_facemesh
 
 SHAPE = RetargetSettings(motion="absolute", smooth=0.0)
 FAST = SolveSettings(steps=4, window=8, prior=0.001)
+SAME = 2e-3  # anchor deviations: codes of differently cut clips
 
 
 def draw(*shape, seed=0):
@@ -155,11 +156,25 @@ def test_frames_without_a_face_keep_their_slot(motion, take):
     assert torch.allclose(take.codes[5], take.codes[3] + 2 * third, atol=1e-5)
 
 
-def test_without_the_temporal_term_the_cut_into_windows_does_not_matter(avatar, motion):
-    free = replace(FAST, temporal=0.0, steps=2)
-    whole = solve(avatar, motion, SHAPE, replace(free, window=12))
-    parts = solve(avatar, motion, SHAPE, replace(free, window=5))
-    assert torch.allclose(whole.codes, parts.codes, atol=5e-3)
+@pytest.fixture(scope="module")
+def driven(avatar) -> Motion:
+    """Another clip of 28 frames, as the stages make it."""
+    clip = actor_avatar.performance(actor_avatar.path(28, seed=3), actor_avatar.MISSING)
+    return retarget(clip, avatar.neutral, avatar.statistics, actor_avatar.SETTINGS.retarget)
+
+
+@pytest.fixture(scope="module")
+def in_one_window(avatar, driven) -> Take:
+    return solve(avatar, driven, SHAPE, SolveSettings(window=28, batch=7))
+
+
+@pytest.mark.parametrize("window, batch", [(14, 8), (9, 4), (5, 3)])
+def test_where_a_clip_is_cut_does_not_show(avatar, driven, in_one_window, window, batch):
+    whole, parts = in_one_window, solve(avatar, driven, SHAPE, SolveSettings(window=window, batch=batch))
+    assert (whole.codes - parts.codes).abs().max() < SAME
+    speeds = [take.codes[:, 0].diff(dim=0) for take in (whole, parts)]
+    assert (speeds[0] - speeds[1]).abs().max() < SAME < 0.02 * speeds[0].norm(dim=1).median()
+    assert np.array_equal(whole.outcome, parts.outcome)
 
 
 def test_a_stronger_temporal_term_gives_calmer_codes(avatar, motion):
@@ -189,14 +204,14 @@ solve(avatar, motion, shape, settings, die, folder)
 
 
 def test_a_killed_run_goes_on_and_gives_the_same_take(avatar, motion, tmp_path):
-    settings = replace(FAST, steps=2, window=5)
+    settings = replace(FAST, steps=2, window=5, prior=1.0)
     expected = solve(avatar, motion, SHAPE, settings)
     (tmp_path / "task").write_bytes(pickle.dumps((avatar, motion, SHAPE, settings)))
     run = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), str(torch.get_num_threads())], timeout=500,
                          env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])})  # fmt: skip
     assert run.returncode == -signal.SIGKILL
-    assert [p.name for p in tmp_path.glob("window*")] == ["window00000.npz"]
-    (tmp_path / "window00001.part").write_bytes(b"half a window")
+    assert [p.name for p in tmp_path.glob("window*")] == ["window0000000.npz"]
+    (tmp_path / "window0000005.part").write_bytes(b"half a window")
     said: list[int] = []
     resumed = solve(avatar, motion, SHAPE, settings, lambda stage, done, total: said.append(done), tmp_path)
     assert said[0] == 5 and min(said[1:]) > 5  # the first window was there
@@ -205,11 +220,40 @@ def test_a_killed_run_goes_on_and_gives_the_same_take(avatar, motion, tmp_path):
     assert all(np.array_equal(resumed.losses[k], expected.losses[k]) for k in expected.losses)
 
 
+LIMITED = """
+import logging, pickle, resource, sys
+from pathlib import Path
+import torch
+torch.set_num_threads(int(sys.argv[2]))
+from mystudio.engines.personal.solve import solve
+logging.basicConfig(level=logging.WARNING, format="%(message)s")
+folder = Path(sys.argv[1])
+avatar, motion, shape, (small, large) = pickle.loads((folder / "task").read_bytes())
+solve(avatar, motion, shape, small)  # what is loaded once is loaded
+held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (held + (int(sys.argv[3]) << 20),) * 2)
+torch.save(solve(avatar, motion, shape, large).codes, folder / "codes")
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux: the memory of a process is limited")
+def test_a_solver_whose_memory_is_limited_goes_on_with_less_and_gives_the_same_codes(avatar, driven, in_one_window,
+                                                                                     tmp_path):
+    sizes = replace(FAST, steps=1, window=2, batch=1), SolveSettings(window=28, batch=28)
+    (tmp_path / "task").write_bytes(pickle.dumps((avatar, driven, SHAPE, sizes)))
+    done = subprocess.run([sys.executable, "-c", LIMITED, str(tmp_path), str(torch.get_num_threads()), "64"],
+                          capture_output=True, text=True, timeout=500,
+                          env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])})  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "memory ran out: going on with 14 frames a window, 14 a pass" in done.stderr
+    assert (torch.load(tmp_path / "codes", weights_only=True) - in_one_window.codes).abs().max() < SAME
+
+
 @pytest.mark.parametrize("damage", ["cut", "empty", "text"])
 def test_a_damaged_window_is_solved_again(avatar, motion, tmp_path, damage):
     settings = replace(FAST, steps=1, window=12)
     expected = solve(avatar, motion, SHAPE, settings, journal=tmp_path)
-    path = tmp_path / "window00000.npz"
+    path = tmp_path / "window0000000.npz"
     content = path.read_bytes()
     path.write_bytes({"cut": content[: len(content) // 2], "empty": b"", "text": b"disk was full"}[damage])
     assert torch.equal(solve(avatar, motion, SHAPE, settings, journal=tmp_path).codes, expected.codes)

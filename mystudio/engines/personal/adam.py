@@ -1,7 +1,7 @@
 """The paper's solver: Adam through the pixels (PGR, arXiv 2307.06307; MyStyle's projection, arXiv 2203.17272).
 
 With ``start = "previous"`` frames are solved one after the other, each from the last one's solution, as PGR does.
-With ``start = "regressor"`` a batch of frames is solved at once.
+With ``start = "regressor"`` all frames of a window are solved at once.
 """
 
 from __future__ import annotations
@@ -14,57 +14,79 @@ from torch import Tensor
 
 from mystudio import losses
 from mystudio.engines.personal.measure import data_terms
-from mystudio.engines.personal.solve import CONVERGED, MAX_STEPS, Problem, Solved
+from mystudio.engines.personal.solve import CONVERGED, MAX_STEPS, Problem
+from mystudio.engines.personal.windows import Solved
 from mystudio.latents import hull_weights, softplus_weights
 
 LOOK_BACK = 20  # steps over which progress is judged
 
 
 def solve_window(problem: Problem, frames: range, last: Tensor | None, tick: Callable[[int], None]) -> Solved:
-    """Solve the frames of one window; see ``gauss_newton.solve_window`` for the arguments."""
-    s = problem.settings
-    size = 1 if s.start == "previous" else s.batch
+    """Solve the frames of one window.
+
+    Args:
+        last: [L, K] code of the frame before the window, where each frame starts at the last one's solution, or None.
+        tick: told how many frames' worth of work is done.
+    Returns: codes of all layers, outcomes, and each term of the objective at the solution.
+    """
+    rows = torch.arange(frames.start, frames.stop)
+    begin = problem.start[rows][:, None].expand(-1, problem.generator.num_ws, -1)
+    if problem.settings.start == "regressor":
+        return _solve_together(problem, rows, begin, None, tick)
     parts = []
-    for first in range(frames.start, frames.stop, size):
-        rows = torch.arange(first, min(first + size, frames.stop))
-        begin = problem.start[rows][:, None].expand(-1, problem.generator.num_ws, -1)
-        if s.start == "previous" and last is not None:
-            begin = last[None]
-        parts.append(_solve_batch(problem, rows, begin, last))
+    for k in range(len(rows)):
+        first = begin[k:k + 1] if last is None else last[None]
+        parts.append(_solve_together(problem, rows[k:k + 1], first, last, lambda done: None))
         last = parts[-1].codes[-1]
-        tick(int(rows[-1]) + 1 - frames.start)
+        tick(k + 1)
     return Solved(torch.cat([p.codes for p in parts]), np.concatenate([p.outcome for p in parts]),
                   {k: np.concatenate([p.losses[k] for p in parts]) for k in parts[0].losses})
 
 
-def _solve_batch(problem: Problem, rows: Tensor, begin: Tensor, last: Tensor | None) -> Solved:
+def _solve_together(problem: Problem, rows: Tensor, begin: Tensor, last: Tensor | None, tick: Callable[[int], None]
+                    ) -> Solved:
+    """Frames as one problem, each stopped by itself; ``batch`` of them are drawn at once, and gradients summed."""
     s = problem.settings
-    begins = int(rows[0]) - (last is not None)
     chart = _CHARTS[s.space](problem, begin)
     adam = torch.optim.Adam(chart.parameters, lr=s.rate)
-    history: list[float] = []
+    history: list[Tensor] = []
     best, kept, terms = torch.full((len(rows),), float("inf")), begin.clone(), {}
-    outcome = np.full(len(rows), MAX_STEPS)
-    for _ in range(s.steps):
-        codes = chart.codes()
-        seen = problem.see(codes)
-        now = data_terms(seen, problem.motion, rows) | chart.terms()
-        now["temporal"] = _temporal(codes, last, problem.linked[begins:int(rows[-1])])
-        now["prior"] = (codes.mean(1) - problem.start[rows]).square().mean(1)
-        value = sum(getattr(s, name) * term for name, term in now.items())
-        better = value.detach() < best
-        best = torch.where(better, value.detach(), best)
-        kept = torch.where(better[:, None, None], codes.detach(), kept)
-        now = {k: v.detach() for k, v in now.items()}
-        terms = {k: torch.where(better, v, terms.get(k, v)) for k, v in now.items()}
-        history.append(float(best.sum()))
-        if len(history) > LOOK_BACK and history[-LOOK_BACK - 1] - history[-1] < s.tolerance * history[-1]:
-            outcome[:] = CONVERGED
-            break
+    stopped = torch.zeros(len(rows), dtype=torch.bool)
+    for step in range(s.steps):
         adam.zero_grad()
-        value.sum().backward()
+        codes, now = backward(problem, chart, rows, last)
+        value = sum(getattr(s, name) * term for name, term in now.items())
+        better = (value < best) & ~stopped
+        best = torch.where(better, value, best)
+        kept = torch.where(better[:, None, None], codes, kept)
+        terms = {k: torch.where(better, v, terms.get(k, v)) for k, v in now.items()}
+        history = [*history[-LOOK_BACK:], best]
+        if len(history) > LOOK_BACK:
+            stopped |= history[0] - best < s.tolerance * best
+        tick(int(len(rows) * (step + 1) / s.steps))
+        if bool(stopped.all()):
+            break
         adam.step()
+    outcome = np.where(stopped.numpy(), CONVERGED, MAX_STEPS)
     return Solved(kept, outcome, {k: v.numpy() for k, v in (terms | {"total": best}).items()})
+
+
+def backward(problem: Problem, chart, rows: Tensor, last: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+    """Gradients of the whole objective into the chart; returns codes [B, L, K] and the terms, each [B]."""
+    s = problem.settings
+    codes = chart.codes()
+    now = chart.terms()
+    now["temporal"] = _temporal(codes, last, problem.linked[int(rows[0]) - (last is not None):int(rows[-1])])
+    now["prior"] = (codes.mean(1) - problem.start[rows]).square().mean(1)
+    given, found = codes.detach().requires_grad_(True), []
+    for part in torch.arange(len(rows)).split(s.batch):
+        data = data_terms(problem.see(given[part]), problem.motion, rows[part])
+        sum(getattr(s, name) * term for name, term in data.items()).sum().backward()
+        found.append({k: v.detach() for k, v in data.items()})
+    rest = sum(getattr(s, name) * term for name, term in now.items()).sum()
+    (rest + (codes * given.grad).sum()).backward()  # the chain rule at the codes
+    data = {k: torch.cat([d[k] for d in found]) for k in found[0]}
+    return codes.detach(), data | {k: v.detach() for k, v in now.items()}
 
 
 def _temporal(codes: Tensor, last: Tensor | None, linked: Tensor) -> Tensor:
@@ -73,7 +95,7 @@ def _temporal(codes: Tensor, last: Tensor | None, linked: Tensor) -> Tensor:
     return term if last is None else term[1:]
 
 
-class _Axes:
+class Axes:
     """Free codes on the principal axes: one shared code and small per-layer offsets."""
 
     def __init__(self, problem: Problem, begin: Tensor):
@@ -131,4 +153,4 @@ class _Softplus(_Hull):
         return {"delta": losses.delta(self.offset), "sum": losses.weight_sum(raw)}
 
 
-_CHARTS = {"axes": _Axes, "hull": _Hull, "softplus": _Softplus}
+_CHARTS = {"axes": Axes, "hull": _Hull, "softplus": _Softplus}

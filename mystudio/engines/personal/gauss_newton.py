@@ -17,37 +17,46 @@ from torch import Tensor
 
 from mystudio import losses
 from mystudio.engines.personal.measure import Residual, data_terms, output_vector
-from mystudio.engines.personal.solve import CONVERGED, MAX_STEPS, Problem, Solved
+from mystudio.engines.personal.solve import CONVERGED, MAX_STEPS, Problem
+from mystudio.engines.personal.windows import Solved, reach
 
 
 @torch.no_grad()
-def solve_window(problem: Problem, frames: range, last: Tensor | None, tick: Callable[[int], None]) -> Solved:
-    """Solve the frames of one window together.
+def solve_window(problem: Problem, frames: range, last: Tensor | None, tick: Callable[[int], None],
+                 slope: Callable[[Problem, Tensor], Tensor] | None = None) -> Solved:
+    """Solve the frames of one window together; a frame at rest among frames at rest is not drawn again.
 
     Args:
-        last: [L, K] code of the frame before the window, or None; it is linked by the temporal term, not changed.
+        last: not used: windows overlap instead (``windows``). tick: told how many frames' worth of work is done.
+        slope: codes [T, K] -> d output / d code [T, M, K], asked before every step; None = learned, then Broyden's.
     Returns: codes on all layers alike, outcomes, and each term of the objective at the solution.
     """
     s, rows = problem.settings, torch.arange(frames.start, frames.stop)
     residual = Residual.of(_part(problem.motion, rows), problem.shape, s.weights)
     codes = problem.start[rows]
     seen = problem.motion.valid[rows].double()
-    fixed = last[0] if last is not None and problem.linked[frames.start - 1] else None
     jacobian = problem.regressor.jacobian(codes)
     outputs, terms = _evaluate(problem, codes, rows)
     damping = torch.full((len(rows),), 0.1)
     best = _objective(problem, codes, terms, problem.start[rows])
-    settled = torch.zeros(len(rows), dtype=torch.bool)
+    settled, distance = torch.zeros(len(rows), dtype=torch.bool), reach(s.temporal, s.prior, len(rows)) // 2
     for step in range(s.steps):
-        move = _step(problem, residual, outputs, jacobian, codes, rows, damping, seen, fixed)
+        jacobian = slope(problem, codes) if slope else jacobian
+        move = _step(problem, residual, outputs, jacobian, codes, rows, damping, seen)
         move = move * (2.0 / move.norm(dim=1, keepdim=True).clamp_min(2.0))  # at most two deviations at once
+        still = _at_rest(settled, distance)
+        live = torch.nonzero(~still)[:, 0]
+        move[still] = 0.0
         trial = codes + move
-        new_outputs, new_terms = _evaluate(problem, trial, rows)
+        new_outputs, new_terms = outputs.clone(), {k: v.clone() for k, v in terms.items()}
+        new_outputs[live], found = _evaluate(problem, trial[live], rows[live])
+        for name, values in found.items():
+            new_terms[name][live] = values
         jacobian = _broyden(jacobian, move, new_outputs - outputs)
         value = _objective(problem, trial, new_terms, problem.start[rows])
-        now, then = best + _unrest(problem, codes, rows, fixed), value + _unrest(problem, trial, rows, fixed)
+        now, then = best + _unrest(problem, codes, rows), value + _unrest(problem, trial, rows)
         better = then < now
-        settled = better & (then > now * (1 - s.tolerance)) | (settled & ~better)
+        settled = still | torch.where(better, then > now * (1 - s.tolerance), settled)
         damping = torch.where(better, damping * 0.3, damping * 8).clamp(1e-3, 1e4)
         codes = torch.where(better[:, None], trial, codes)
         outputs = torch.where(better[:, None], new_outputs, outputs)
@@ -60,6 +69,12 @@ def solve_window(problem: Problem, frames: range, last: Tensor | None, tick: Cal
     outcome = np.where(settled.numpy(), CONVERGED, MAX_STEPS)
     layers = codes[:, None].expand(-1, problem.generator.num_ws, -1).clone()
     return Solved(layers, outcome, {k: v.numpy() for k, v in terms.items()})
+
+
+def _at_rest(settled: Tensor, distance: int) -> Tensor:
+    """[T] frames that have settled together with all within ``distance``: nothing will move them any more."""
+    moving = torch.nn.functional.max_pool1d(1.0 - settled.float()[None], 2 * distance + 1, 1, distance)[0]
+    return moving == 0
 
 
 def _evaluate(problem: Problem, codes: Tensor, rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -82,15 +97,12 @@ def _objective(problem: Problem, codes: Tensor, terms: dict[str, Tensor], start:
     return value + s.prior * prior + s.hull * hull
 
 
-def _unrest(problem: Problem, codes: Tensor, rows: Tensor, fixed: Tensor | None) -> Tensor:
+def _unrest(problem: Problem, codes: Tensor, rows: Tensor) -> Tensor:
     """The temporal term, half of each change to either frame; neighbours are taken to move at the same time."""
-    term = losses.temporal(codes, problem.linked[rows[:-1]])
-    if fixed is not None:
-        term[0] += (codes[0] - fixed).square().mean()
-    return problem.settings.temporal * term
+    return problem.settings.temporal * losses.temporal(codes, problem.linked[rows[:-1]])
 
 
-def _step(problem, residual: Residual, outputs, jacobian, codes, rows, damping, seen, fixed) -> Tensor:
+def _step(problem, residual: Residual, outputs, jacobian, codes, rows, damping, seen) -> Tensor:
     """One Gauss-Newton step of the coupled window: (J'J + D) x = -g, block-tridiagonal, [T, K]."""
     s, rank = problem.settings, codes.shape[1]
     at = rows - rows[0]
@@ -108,9 +120,6 @@ def _step(problem, residual: Residual, outputs, jacobian, codes, rows, damping, 
     gradient[:-1] -= change
     zero = pull.new_zeros(1)
     diagonal = diagonal + torch.cat([pull, zero]) + torch.cat([zero, pull])
-    if fixed is not None:
-        gradient[0] += s.temporal / rank * (codes[0] - fixed)
-        diagonal[0] += s.temporal / rank
     blocks += torch.diag_embed(diagonal[:, None].expand(-1, rank))
     return torch.as_tensor(_banded(blocks.numpy(), -gradient.numpy(), pull.numpy()), dtype=codes.dtype)
 

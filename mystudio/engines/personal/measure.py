@@ -88,6 +88,7 @@ class Residual:
         target = [motion.keypoints.flatten(1)]
         for patch, mask, weight in ((motion.mouth, motion.mouth_mask, weights.mouth),
                                     (motion.irises, motion.iris_mask, weights.iris)):
+            patch, mask = patch.float(), mask.float()
             small = pooled(mask.expand_as(patch))
             gain.append(((weight * small).sqrt() / small[0].numel() ** 0.5).flatten(1))
             target.append((pooled(patch * mask) / small.clamp_min(1e-3)).flatten(1))

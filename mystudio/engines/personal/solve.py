@@ -8,8 +8,7 @@ Two solvers share the objective: ``gauss_newton`` (all frames of a window at onc
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from io import BytesIO
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,11 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mystudio import npz
 from mystudio.engines.personal.expression import StartCodes
 from mystudio.engines.personal.measure import Measured, Weights, measure
 from mystudio.engines.personal.regress import Regressor
-from mystudio.journal import seal, unseal
+from mystudio.engines.personal.windows import Solved, Window, reach, solve_windows
 from mystudio.latents import AnchorSpace
 from mystudio.retarget import RetargetSettings
 from mystudio.types import OUTCOMES, Avatar, Motion, Progress, Take, silent
@@ -50,7 +48,7 @@ class SolveSettings:
     sum: float = 10.0  # softplus space only: weight of sum(alpha) = 1 (MyStyle: 10)
     temporal: float = 0.5  # weight of the squared change between frames (mean of axes)
     tolerance: float = 0.01  # converged when a step improves the objective by less than this share
-    window: int = 64  # frames solved together
+    window: int = 64  # frames solved together; halved when memory runs out, as is the batch
     batch: int = 8  # frames synthesized at once
 
     @property
@@ -72,6 +70,15 @@ class Problem:
     start: Tensor  # [T, K] the regressor's codes
     linked: Tensor  # [T] 1 where frame t + 1 follows frame t without a cut or a gap in time
 
+    @classmethod
+    def of(cls, avatar: Avatar, motion: Motion, shape: RetargetSettings, settings: SolveSettings) -> Problem:
+        """Drive an avatar with a motion."""
+        regressor, space = Regressor.load(avatar.regressor), anchor_space(avatar)
+        start = StartCodes(regressor, space, avatar.anchor_keypoints, settings.match)(motion.change, motion.measures)
+        mesh = load_facemesh(device=next(avatar.generator.parameters()).device)
+        return cls(avatar.generator, mesh, space, regressor, motion, shape, settings, _fill(start, motion.valid),
+                   _linked(motion.times))
+
     def images(self, codes: Tensor) -> Tensor:
         """Codes [B, K] or [B, L, K] -> images [B, 3, H, W]."""
         w = self.space.decode(codes).to(next(self.generator.parameters()).device)
@@ -80,15 +87,6 @@ class Problem:
     def see(self, codes: Tensor) -> Measured:
         """Synthesize on the generator's device and measure; the small results come back to the codes' device."""
         return measure(self.mesh, self.images(codes), self.shape).to(codes.device)
-
-
-@dataclass
-class Solved:
-    """A window's solution."""
-
-    codes: Tensor  # [B, L, K]
-    outcome: np.ndarray  # [B]
-    losses: dict[str, np.ndarray]  # [B] each
 
 
 def solve(avatar: Avatar, motion: Motion, shape: RetargetSettings = RetargetSettings(),
@@ -101,29 +99,22 @@ def solve(avatar: Avatar, motion: Motion, shape: RetargetSettings = RetargetSett
     """
     from mystudio.engines.personal import adam, gauss_newton
 
-    run = {"adam": adam.solve_window, "gauss-newton": gauss_newton.solve_window}[settings.method]
-    regressor, space = Regressor.load(avatar.regressor), anchor_space(avatar)
-    start = StartCodes(regressor, space, avatar.anchor_keypoints, settings.match)(motion.change, motion.measures)
-    start = _fill(start, motion.valid)
-    mesh = load_facemesh(device=next(avatar.generator.parameters()).device)
-    problem = Problem(avatar.generator, mesh, space, regressor, motion, shape, settings, start, _linked(motion.times))
-    windows = [range(k, min(k + settings.window, len(motion))) for k in range(0, len(motion), settings.window)]
-    done: list[Solved] = []
-    for k, frames in enumerate(windows):
-        path = journal / f"window{k:05d}.npz" if journal else None
-        solved = _read(path) if path else None
-        if solved is None:
-            last = done[-1].codes[-1] if done else None
-            solved = run(problem, frames, last, lambda n, base=frames.start: progress("solve", base + n, len(motion)))
-            if path:
-                _write(path, solved)
-        done.append(solved)
-        progress("solve", frames.stop, len(motion))
-    codes = torch.cat([s.codes for s in done])
-    outcome = np.concatenate([s.outcome for s in done]).astype(np.uint8)
-    codes, outcome = _hold(codes, outcome, motion.valid)
-    terms = {name: np.concatenate([s.losses[name] for s in done]).astype(np.float32) for name in done[0].losses}
-    return Take(codes, outcome, motion.times.numpy(), terms)
+    solver = {"adam": adam, "gauss-newton": gauss_newton}[settings.method]
+    problem = Problem.of(avatar, motion, shape, settings)
+
+    def run(window: Window, batch: int, last: Tensor | None) -> Solved:
+        def tick(done: int) -> None:
+            progress("solve", window.core.start + done * len(window.core) // len(window.frames), len(motion))
+
+        part = replace(problem, settings=replace(settings, batch=batch))
+        return solver.solve_window(part, window.frames, last, tick)
+
+    chained = settings.method == "adam" and settings.start == "previous"
+    overlap = 0 if chained else reach(settings.temporal, settings.prior, settings.window)
+    whole = solve_windows(len(motion), settings.window, settings.batch, overlap, run, journal)
+    progress("solve", len(motion), len(motion))
+    codes, outcome = _hold(whole.codes, whole.outcome, motion.valid)
+    return Take(codes, outcome, motion.times.numpy(), whole.losses)
 
 
 def anchor_space(avatar: Avatar) -> AnchorSpace:
@@ -153,20 +144,3 @@ def _hold(codes: Tensor, outcome: np.ndarray, valid: Tensor) -> tuple[Tensor, np
     outcome = np.where(~finite.numpy(), HELD, outcome)
     outcome = np.where(~valid.numpy(), NO_FACE, outcome).astype(np.uint8)
     return _fill(torch.nan_to_num(codes), valid & finite), outcome
-
-
-def _write(path: Path, solved: Solved) -> None:
-    np.savez(content := BytesIO(), codes=solved.codes.numpy(), outcome=solved.outcome,
-             **{f"loss.{k}": v for k, v in solved.losses.items()})
-    seal(path, content.getvalue())
-
-
-def _read(path: Path) -> Solved | None:
-    """A finished window; None where there is none, or it is damaged: then it is solved again."""
-    if unseal(path) is None:
-        return None
-    try:
-        z = npz.load(path)  # the digest behind it is no part of the zip, and no hindrance
-        return Solved(torch.as_tensor(z["codes"]), z["outcome"], {k[5:]: z[k] for k in z if k.startswith("loss.")})
-    except (KeyError, TypeError, ValueError):
-        return None

@@ -66,13 +66,15 @@ class _State:
 
 def tune(generator, anchors: Tensor, images: Tensor, perceptual, settings: TuneSettings = TuneSettings(),
          progress: Progress = silent, journal: Path | None = None,
-         preview: Callable[[int, Tensor], None] | None = None):
+         preview: Callable[[int, Tensor], None] | None = None,
+         watch: Callable[[int, torch.nn.Module], bool] | None = None):
     """Tune a copy of ``generator`` so that G(anchor_i) is image_i.
 
     Args:
         generator: the base. anchors: [N, D] fixed. images: [N, 3, H, W] in [-1, 1] at the base's resolution.
         perceptual: ``selfscan.perceptual.Perceptual``. journal: folder for checkpoints; a run that was killed
             goes on from the last one and ends in the same weights on a CPU. preview: called with (step, images).
+        watch: called with (step, generator) at every check; True ends the tuning.
     Returns: the tuned generator and {"history": [...], "steps": n, "held_out_distance": d}.
     Raises: TrainingDiverged after five roll-backs.
     """
@@ -85,7 +87,7 @@ def tune(generator, anchors: Tensor, images: Tensor, perceptual, settings: TuneS
         _load(checkpoint, tuned, adam, state)
     remarks: list[str] = []
     fast = _fast(tuned, settings, remarks)
-    held, train = _split(len(images), settings.held_out)
+    held, train = split(len(images), settings.held_out)
     likeness = _Likeness(perceptual, images, settings)
     good = _snapshot(tuned, adam)
     while state.step < settings.steps and not (settings.patience and state.stale >= settings.patience):
@@ -110,12 +112,14 @@ def tune(generator, anchors: Tensor, images: Tensor, perceptual, settings: TuneS
             _save(checkpoint, tuned, adam, state)
         if preview:
             preview(state.step, _show(tuned, anchors, images))
+        if watch and watch(state.step, tuned):
+            break
     return tuned.eval().requires_grad_(False), {"history": state.history, "steps": state.step,
                                                 "held_out_distance": state.best, "rollbacks": state.rollbacks,
                                                 "remarks": remarks}
 
 
-def _split(count: int, held_out: int) -> tuple[list[int], list[int]]:
+def split(count: int, held_out: int) -> tuple[list[int], list[int]]:
     """Held-out and training indices; the held-out ones are spread evenly, and never more than a tenth."""
     keep = min(held_out, count // 10)
     held = [int((k + 0.5) * count / keep) for k in range(keep)]

@@ -1,0 +1,163 @@
+"""Pairs of ways to do the same work, interleaved in one run: processor seconds of each, and their ratio."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mystudio import invert
+from mystudio.bench.base_training import reference_synthesis
+from mystudio.device import feature_dtype
+from mystudio.engines.personal import images_of
+from mystudio.engines.personal.tune import split, tune
+from mystudio.recipe import Recipe, resolve
+from mystudio.retarget import neutral_face
+from mystudio.stylegan2.generator import Generator
+from mystudio.types import Progress, silent
+from selfscan.perceptual import Perceptual, pairwise
+from selfscan.select import k_centre, k_centre_distances
+
+
+def forward_backward(generator: Generator, batch: int, precision: str = "auto", rounds: int = 3) -> dict[str, float]:
+    """A picture and the gradients of all synthesis weights and of W+: ours against grouped convolutions in float32.
+
+    Args:
+        generator: its weights serve both. batch: images a pass. precision: of our feature maps.
+    Returns: processor seconds a pass, their ratio, and the largest difference of the two pictures and of the two
+    gradients of W+, as a share of the largest value, when ours is float32 too.
+    """
+    generator = generator.train().requires_grad_(False)
+    generator.synthesis.requires_grad_(True)
+    device = next(generator.parameters()).device
+    ws = torch.randn(batch, generator.num_ws, generator.w_dim, generator=torch.Generator().manual_seed(0)).to(device)
+    aim = torch.randn(1, 3, 1, 1, generator=torch.Generator().manual_seed(1)).to(device)
+
+    def once(draw: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        generator.zero_grad()
+        free = ws.clone().requires_grad_(True)
+        image = draw(free)
+        (image.float() - aim).square().mean().backward()
+        return image.detach(), free.grad
+
+    def ours(free: Tensor, precision: str = precision) -> Tensor:
+        return generator(free, "none", dtype=feature_dtype(precision, device))
+
+    def plain(free: Tensor) -> Tensor:
+        return reference_synthesis(generator, free)
+
+    same = [float((a - b).abs().max() / b.abs().max())
+            for a, b in zip(once(lambda free: ours(free, "float32")), once(plain))]
+    spent = interleaved({"ours": lambda: once(ours), "theirs": lambda: once(plain)}, rounds)
+    return spent | {"difference": max(same)}
+
+
+def interleaved(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Processor seconds a call of each way, called in turn after one call to warm up, and "times": second / first."""
+    spent = {name: 0.0 for name in ways}
+    for number in range(rounds + 1):
+        for name, way in ways.items():
+            began = time.process_time()
+            way()
+            spent[name] += (time.process_time() - began) * (number > 0)
+    first, second = spent.values()
+    return {name: value / rounds for name, value in spent.items()} | {"times": second / first}
+
+
+def selection(images: np.ndarray, picks: int, perceptual: Perceptual, pairs: int = 40, proven: int = 40
+              ) -> dict[str, float]:
+    """Choosing frames by LPIPS: one network pass an image and a matrix product, against one pass a pair.
+
+    Args:
+        images: [N, H, W, 3] uint8. pairs: are measured; all N (N - 1) / 2 follow by multiplication.
+        proven: images on which all pairs are passed through the network and the picks compared.
+    Returns: processor seconds, their ratio, and the share of equal picks among ``proven``.
+    """
+    began = time.process_time()
+    k_centre_distances(pairwise(perceptual.embed_images(images)), picks)
+    ours = time.process_time() - began
+    some = images[np.linspace(0, len(images) - 1, proven).round().astype(int)]
+    began, apart = time.process_time(), np.zeros((proven, proven), np.float32)
+    for a, b in combinations(range(proven), 2):
+        apart[a, b] = apart[b, a] = _distance(perceptual, some[a], some[b])
+    each = (time.process_time() - began) / (proven * (proven - 1) / 2)
+    few = max(2, proven // 4)
+    theirs = k_centre_distances(apart, few)
+    same = float(np.mean(k_centre(perceptual.embed_images(some), few) == theirs))
+    whole = each * len(images) * (len(images) - 1) / 2
+    return {"ours": ours, "theirs": whole, "times": whole / ours, "pair": each, "same": same}
+
+
+@torch.no_grad()
+def _distance(perceptual: Perceptual, a: np.ndarray, b: np.ndarray) -> float:
+    x, y = (torch.from_numpy(image).permute(2, 0, 1)[None].float() / 127.5 - 1 for image in (a, b))
+    return float(perceptual.distance(x, y))
+
+
+class _Watch:
+    """Processor seconds and the LPIPS of kept-out scan images at each check; its own time is left out."""
+
+    def __init__(self, anchors: Tensor, images: Tensor, perceptual: Perceptual, rows: Sequence[int], budget: float):
+        self._ws, self._aims, self._perceptual = anchors[rows], images[rows], perceptual
+        self._budget, self._looking, self._began = budget, 0.0, time.process_time()
+        self.curve: list[tuple[float, int, float]] = []  # processor seconds, iterations, LPIPS
+
+    @torch.no_grad()
+    def __call__(self, step: int, generator: Generator) -> bool:
+        now = time.process_time()
+        made = generator(generator.broadcast(self._ws))
+        distance = float(self._perceptual.distance(made, self._aims).mean())
+        spent = now - self._began - self._looking
+        self.curve.append((spent, step, distance))
+        self._looking += time.process_time() - now
+        return spent >= self._budget
+
+
+def personalization(base, scan, recipe: Recipe, perceptual: Perceptual, budget: float, progress: Progress = silent
+                    ) -> dict[str, float]:
+    """Tuning from the same anchors of the same scan images: MyStyle's schedule against the recipe's.
+
+    Args:
+        base: ``mystudio.bases.Base``; both tune it at its own size. budget: processor seconds for MyStyle's schedule;
+            it never ends on its own, ours ends after its steps.
+    Returns: processor seconds and iterations of each, to the LPIPS that MyStyle's reached within the budget (``met``
+    and its ratio ``times``), and the budget over the seconds in which ours reached its own end (``bound``): a lower
+    bound of that ratio.
+    """
+    generator = base.generator
+    images, marks = images_of(scan, generator.resolution), torch.as_tensor(scan.landmarks)
+    encoder = invert.load_encoder(base.encoder_path) if base.encoder_path else None
+    anchors = invert.invert(generator, encoder, perceptual, images, marks,
+                            neutral_face(scan.landmarks, np.ones(len(scan), bool)), recipe.invert, progress)
+    ours = replace(recipe.personalize, check_every=10, patience=0)
+    mystyle = replace(resolve("paper", ()).personalize, held_out=ours.held_out, check_every=50, precision="float32")
+    curves = {}
+    for name, settings, most in (("ours", ours, np.inf), ("theirs", mystyle, budget)):
+        rows, _ = split(len(images), settings.held_out)
+        watch = _Watch(anchors, images, perceptual, rows, most)
+        tune(generator, anchors, images, perceptual, settings, progress, watch=watch)
+        curves[name] = watch.curve
+    return compared(curves["ours"], curves["theirs"])
+
+
+def compared(ours: list[tuple[float, int, float]], theirs: list[tuple[float, int, float]]) -> dict[str, float]:
+    """Two curves of (processor seconds, iterations, distance): the cost of equal distances."""
+    met = min(distance for *_, distance in theirs)
+    end = min(distance for *_, distance in ours)
+    values = {"met": met, "end": end, "budget": theirs[-1][0]}
+    slow, fast = _first_below(theirs, met), _first_below(ours, met)
+    if fast:
+        values |= {"ours": fast[0], "theirs": slow[0], "times": slow[0] / fast[0], "ours_iterations": fast[1],
+                   "theirs_iterations": slow[1]}
+    if end < met:
+        values["bound"] = theirs[-1][0] / _first_below(ours, end)[0]
+    return values
+
+
+def _first_below(curve: list[tuple[float, int, float]], distance: float) -> tuple[float, int] | None:
+    return next(((spent, step) for spent, step, there in curve if there <= distance), None)

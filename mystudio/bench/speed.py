@@ -1,0 +1,204 @@
+"""How fast, and at what quality: solvers on actors against the truth, and each costly part against the plain way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from mystudio import bases, look, pipeline
+from mystudio.artifacts import load
+from mystudio.bench import look_again, ratios, solvers
+from mystudio.bench.actors import ActorsCase, Pair, pair
+from mystudio.bench.ledger import Ledger
+from mystudio.bench.studio import PLAIN, Studio
+from mystudio.device import choose
+from mystudio.engines.personal.solve import Problem
+from mystudio.retarget import retarget
+from mystudio.stylegan2.growth import grown
+from mystudio.types import Avatar
+from selfscan import video
+from selfscan.observe import iter_crops, observe
+from selfscan.perceptual import load_perceptual
+from selfscan.types import Scan
+
+PARTS = ("solve", "generator", "personalize", "select", "live")
+
+
+@dataclass(frozen=True)
+class SpeedCase:
+    """What is measured, and how much of it."""
+
+    actors: ActorsCase = field(default_factory=ActorsCase)
+    parts: tuple[str, ...] = PARTS
+    rivals: tuple[str, ...] = tuple(rival.name for rival in solvers.RIVALS)
+    frames: int = 12  # of each driver, from its middle, solved by every rival
+    paper_frames: int = 2  # the first of them, by the paper's solver: a minute or two each
+    batches: tuple[int, ...] = (1, 8)  # images a pass of the generator
+    resolution: int = 256  # px of the timed generator
+    budget: float = 300.0  # processor seconds for MyStyle's schedule
+    images: int = 1000  # that are chosen from
+    picks: int = 250
+    live_frames: int = 60
+
+
+def run(studio: Studio, ledger: Ledger, case: SpeedCase) -> list[str]:
+    """Measure; returns the keys of all rows."""
+    trial, keys = _Trial(studio, ledger, case), []
+    for part in case.parts:
+        keys += getattr(trial, part)()
+    return keys
+
+
+class _Trial:
+    """Actors, avatars and the rows made with them."""
+
+    def __init__(self, studio: Studio, ledger: Ledger, case: SpeedCase):
+        self.studio, self.ledger, self.case = studio, ledger, case
+        self.first = pair(studio, case.actors, case.actors.people[0], case.actors.drivers[0])
+
+    def solve(self) -> list[str]:
+        """Every rival on every pair; the paper's on fewer frames, and the default once more on the same."""
+        keys, case = [], self.case
+        for seed in case.actors.people:
+            for driver in case.actors.drivers:
+                acted = pair(self.studio, case.actors, seed, driver)
+                labels = {"person": str(seed), "driver": f"{driver[0]}-{driver[1]}"}
+                stage = _Stage(self.studio, acted, case)
+                for rival in solvers.RIVALS:
+                    if rival.name not in case.rivals:
+                        continue
+                    if not rival.few:
+                        keys.append(self._rival(stage, acted, rival, labels, "solve", case.frames))
+                    if rival.few or rival.name == "default":
+                        keys.append(self._rival(stage, acted, rival, labels, "paper", case.paper_frames))
+        return keys
+
+    def _rival(self, stage: _Stage, acted: Pair, rival: solvers.Rival, labels: dict, table: str, frames: int) -> str:
+        key = f"speed/{acted.person.name}-by-{acted.driver.stem}/{table}-{rival.name}"
+        settings = self.studio.settings(acted.person, PLAIN, acted.driver, acted.truth)
+        settings |= {"frames": frames, "rival": rival.name, "of": self.case.frames}
+        self.ledger.measure(key, settings, {"table": table, **labels, "solver": rival.title},
+                            lambda steps: stage.measure(rival, frames, steps))
+        return key
+
+    def generator(self) -> list[str]:
+        """Forward and backward against grouped convolutions."""
+        base, keys = bases.find_base(self.studio.base), []
+        recipe = self.studio.resolved(self.first.person)
+        sizes = max(self.case.resolution, base.generator.resolution), recipe.personalize.width or 6144
+        for batch in self.case.batches:
+            for precision in ("auto", "float32"):
+                keys.append(self._ratio(
+                    f"generator-{batch}-{precision}", {"base": base.digest, "sizes": sizes},
+                    f"generator, forward and backward, {sizes[0]} px, batch {batch}, {precision}",
+                    "grouped convolutions, float32",
+                    lambda steps, batch=batch, precision=precision: ratios.forward_backward(
+                        grown(base.generator, *sizes).to(choose(self.studio.device)), batch, precision)))
+        return keys
+
+    def personalize(self) -> list[str]:
+        """Tuning to equal LPIPS of kept-out scan images."""
+        person, studio = self.first.person, self.studio
+
+        def measure(steps: list[str]) -> dict:
+            scan = load(studio.scan(person, PLAIN, steps), Scan)
+            return ratios.personalization(bases.find_base(studio.base), scan, studio.resolved(person),
+                                          load_perceptual(), self.case.budget, studio.progress)
+
+        settings = studio.settings(person) | {"budget": self.case.budget}
+        return [self._ratio("personalize", settings, "tuning to the same LPIPS of kept-out scan images",
+                            "MyStyle's schedule", measure)]
+
+    def select(self) -> list[str]:
+        """Choosing scan frames."""
+        def measure(steps: list[str]) -> dict:
+            seen = observe(self.first.person.video, size=128, progress=self.studio.progress)
+            crops = [image for _, image in iter_crops(seen)]
+            more = [np.roll(image, shift, 1) for shift in range(1, 16) for image in crops]  # as many as are wanted
+            images = np.stack([*crops, *more][:self.case.images])
+            return ratios.selection(images, self.case.picks, load_perceptual())
+
+        settings = {"images": self.case.images, "picks": self.case.picks, "video": str(self.first.person.video)}
+        return [self._ratio("select", settings, f"choosing {self.case.picks} of {self.case.images} frames at 128 px",
+                            "LPIPS of all pairs (some pairs measured, and multiplied)", measure)]
+
+    def live(self) -> list[str]:
+        """Frames a second of the live preview, every frame drawn, nothing shown or recorded."""
+        studio, person = self.studio, self.first.person
+        info = video.probe(self.first.driver)
+
+        def measure(steps: list[str]) -> dict:
+            marks: list[float] = []  # processor seconds at each picture: what is loaded before the first is left out
+            told = pipeline.run_live(
+                studio.avatar(person, PLAIN, steps), self.first.driver, studio.resolved(person),
+                lambda shown: marks.append(time.process_time()) or "", drop=False,
+                seconds=self.case.live_frames / info.fps, device=studio.device)
+            return {"fps": told["frames_per_second"], "delay": told["latency_ms"]["median"], "frames": told["frames"],
+                    "cpu_seconds": (marks[-1] - marks[0]) / max(1, len(marks) - 1)}
+
+        return [self._ratio("live", studio.settings(person, PLAIN, self.first.driver),
+                            "live preview: frames a second", "", measure, "live")]
+
+    def _ratio(self, name: str, settings: dict, what: str, against: str, measure: Callable[[list[str]], dict],
+               table: str = "ratios") -> str:
+        key = f"speed/{table}/{name}"
+        labels = {"table": table, "what": what} | ({"against": against} if against else {})
+        self.ledger.measure(key, settings, labels, measure)
+        return key
+
+
+class _Stage:
+    """A pair ready to be solved; nothing is made before it is asked for."""
+
+    def __init__(self, studio: Studio, acted: Pair, case: SpeedCase):
+        self.studio, self.acted, self.case = studio, acted, case
+        self._problem: solvers.Counted | None = None
+
+    def measure(self, rival: solvers.Rival, count: int, steps: list[str]) -> dict[str, float]:
+        """Solve with a rival; cost, objective and truth metrics of the first ``count`` frames."""
+        self._prepare(steps)
+        frames = range(self._begin, self._begin + (count if rival.few else self.case.frames))
+        solved, cost = solvers.timed(rival, self._problem, frames)
+        rows = torch.arange(frames.start, frames.start + count)
+        codes = solved.codes[:count]
+        with torch.no_grad():
+            images = np.concatenate([look_again.look_size(look_again.to_uint8(self._problem.images(part)))
+                                     for part in codes.split(8)])
+        true = look_again.against_truth(images, self._truth[:count], self._marks[:count], self._looker, self._metric)
+        return cost | solvers.objective(self._problem, codes, rows) | true | {"frames": count,
+                                                                            "metric": self._metric.name}
+
+    def _prepare(self, steps: list[str]) -> None:
+        if self._problem is not None:
+            return
+        studio, acted = self.studio, self.acted
+        avatar = load(studio.avatar(acted.person, PLAIN, steps), Avatar)
+        avatar.generator.to(choose(studio.device))
+        recipe = studio.resolved(acted.person)
+        performance = pipeline.load_performance(pipeline.run_perform(acted.driver, studio.out, studio.progress))
+        motion = retarget(performance, avatar.neutral, avatar.statistics, recipe.retarget)
+        seen = observe(acted.truth, size=look.SIZE, progress=studio.progress)
+        count = min(self.case.frames, len(motion))
+        self._begin = (len(motion) - count) // 2
+        at = np.arange(self._begin, self._begin + count)
+        self._truth, self._marks = look_again.crops(seen, at), seen.landmarks[at]
+        self._looker, self._metric = look.Looker(None, None, choose(studio.device)), load_perceptual()
+        self._problem = solvers.Counted(**vars(Problem.of(avatar, motion, recipe.retarget, recipe.reenact)))
+
+
+def summary(ledger: Ledger) -> dict[str, float]:
+    """Means over all pairs that were measured with both: the paper's solver against the default."""
+    rows = {row["key"].split("/", 1)[1]: row["values"] for row in ledger.rows("speed") if "error" not in row}
+    pairs = sorted({key.split("/")[0] for key in rows if key.endswith("/paper-paper")})
+    both = [(rows[f"{name}/paper-default"], rows[f"{name}/paper-paper"]) for name in pairs
+            if f"{name}/paper-default" in rows]
+    if not both:
+        return {}
+    names = ("cpu_seconds", "objective", "perceptual", "psnr", "pose", "expression")
+    values = {f"{who}_{name}": float(np.mean([each[k][name] for each in both]))
+              for k, who in enumerate(("default", "paper")) for name in names}
+    return values | {"pairs": len(both), "times": values["paper_cpu_seconds"] / values["default_cpu_seconds"]}

@@ -1,0 +1,175 @@
+"""A clip in windows that overlap and are blended in code space: where it is cut does not show.
+
+Frames know each other through the temporal term alone, and that dies away within a few frames (``reach``). Two windows
+that overlap by more than that agree where they are blended, whatever their sizes; so they may change on the way, as
+they do when memory runs out.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mystudio import npz
+from mystudio.device import memory_ran_out
+from mystudio.journal import seal, unseal
+
+NEGLIGIBLE = 1e-3  # share of a neighbour's pull that may be left where a window is cut
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Solved:
+    """Codes of some frames that follow each other."""
+
+    codes: Tensor  # [B, L, K]
+    outcome: np.ndarray  # [B]
+    losses: dict[str, np.ndarray]  # [B] each
+
+
+@dataclass(frozen=True)
+class Window:
+    """Frames ``core`` that a window answers for, and the frames around them that are solved with it."""
+
+    core: range
+    frames: range
+
+    @classmethod
+    def at(cls, start: int, size: int, overlap: int, total: int) -> Window:
+        """The window whose core begins at ``start``, in a clip of ``total`` frames."""
+        core = range(start, min(start + size, total))
+        return cls(core, range(max(0, core.start - overlap), min(total, core.stop + overlap)))
+
+    def weights(self, total: int) -> np.ndarray:
+        """[B] share of each frame in the blend: 1 inside, smoothly to 0 at ends that are not the clip's.
+
+        The outer half of an overlap has no weight: there the neighbours that the cut took away are missed most.
+        """
+        share, at = np.ones(len(self.frames)), np.arange(self.frames.start, self.frames.stop) + 0.5
+        if self.frames.start > 0:
+            share = share * _ramp((at - self.core.start) / max(self.core.start - self.frames.start, 1) + 0.5)
+        if self.frames.stop < total:
+            share = share * _ramp((self.core.stop - at) / max(self.frames.stop - self.core.stop, 1) + 0.5)
+        return share
+
+
+def _ramp(u: np.ndarray) -> np.ndarray:
+    u = u.clip(0, 1)
+    return u * u * (3 - 2 * u)
+
+
+def reach(temporal: float, prior: float, most: int) -> int:
+    """Frames over which a neighbour's pull falls to a thousandth; at most ``most``.
+
+    Codes that miss only their prior p and their neighbours t obey t c(-1) - (p + 2 t) c(0) + t c(+1) = 0: a change dies
+    away by r a frame, r the smaller root of t r^2 - (p + 2 t) r + t. Data hold codes more, never less.
+    """
+    if temporal <= 0:
+        return 0
+    x = 1 + prior / (2 * temporal)
+    r = x - math.sqrt(x * x - 1)
+    frames = math.ceil(math.log(NEGLIGIBLE) / math.log(r)) if r < 1 else most
+    return min(2 * frames, most)  # twice: the outer half of an overlap has no weight
+
+
+def solve_windows(total: int, size: int, batch: int, overlap: int, run: Callable[[Window, int, Tensor | None], Solved],
+                  journal: Path | None = None) -> Solved:
+    """Solve a clip window by window and blend.
+
+    Args:
+        total: frames of the clip. size: frames of a window's core. batch: frames synthesized at once.
+        overlap: frames of each neighbour that are solved again; 0 = each window goes on from the last one's end.
+        run: solves a window with a batch; gets the code [L, K] before the window where there is no overlap.
+        journal: folder where finished windows are kept; they keep their own cut.
+    Returns: codes, outcomes and losses of all frames.
+    Raises: MemoryError, torch.OutOfMemoryError, RuntimeError: memory does not do for one frame.
+    """
+    blend, start = _Blend(total), 0
+    while start < total:
+        path = journal / f"window{start:07d}.npz" if journal else None
+        found = _read(path) if path else None
+        if found is None:
+            window = Window.at(start, size, overlap, total)
+            solved = _tried(run, window, batch, blend.last() if not overlap else None, may_fail=size > 1 or batch > 1)
+            if solved is None:
+                size, batch = max(1, size // 2), max(1, batch // 2)
+                log.warning("memory ran out: going on with %d frames a window, %d a pass", size, batch)
+                continue
+            found = window, solved
+            if path:
+                _write(path, *found)
+        blend.add(*found)
+        start = found[0].core.stop
+    return blend.done()
+
+
+def _tried(run, window: Window, batch: int, last: Tensor | None, may_fail: bool) -> Solved | None:
+    try:
+        return run(window, batch, last)
+    except (RuntimeError, MemoryError) as error:
+        if not may_fail or not memory_ran_out(error):
+            raise
+    gc.collect()  # only now is what the failed window held free
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return None
+
+
+class _Blend:
+    """The clip as far as it is solved: sums and weights of its codes."""
+
+    def __init__(self, total: int):
+        self._total, self._end, self._codes = total, 0, torch.zeros(0)
+        self._weight, self._outcome = torch.zeros(total), np.zeros(total, np.int64)
+        self._losses: dict[str, np.ndarray] = {}
+
+    def add(self, window: Window, solved: Solved) -> None:
+        if not len(self._codes):
+            self._codes = solved.codes.new_zeros(self._total, *solved.codes.shape[1:])
+        share = torch.as_tensor(window.weights(self._total), dtype=self._codes.dtype)
+        used = torch.nonzero(share)[:, 0]  # a code that is no number must not spread from where it has no weight
+        self._codes[used + window.frames.start] += share[used, None, None] * solved.codes[used]
+        self._weight[used + window.frames.start] += share[used]
+        core = slice(window.core.start - window.frames.start, window.core.stop - window.frames.start)
+        place = slice(window.core.start, window.core.stop)
+        self._outcome[place] = solved.outcome[core]
+        for name, values in solved.losses.items():
+            self._losses.setdefault(name, np.zeros(self._total, np.float32))[place] = values[core]
+        self._end = window.core.stop
+
+    def last(self) -> Tensor | None:
+        """The code of the last solved frame."""
+        return self._codes[self._end - 1] if self._end else None
+
+    def done(self) -> Solved:
+        return Solved(self._codes / self._weight[:, None, None], self._outcome, self._losses)
+
+
+def _write(path: Path, window: Window, solved: Solved) -> None:
+    ends = [window.core.start, window.core.stop, window.frames.start, window.frames.stop]
+    np.savez(content := BytesIO(), codes=solved.codes.numpy(), outcome=solved.outcome, window=np.array(ends),
+             **{f"loss.{k}": v for k, v in solved.losses.items()})
+    seal(path, content.getvalue())
+
+
+def _read(path: Path) -> tuple[Window, Solved] | None:
+    """A finished window; None where there is none, or it is damaged: then it is solved again."""
+    if unseal(path) is None:
+        return None
+    try:
+        z = npz.load(path)  # the digest behind it is no part of the zip, and no hindrance
+        ends = [int(k) for k in z["window"]]
+        window = Window(range(*ends[:2]), range(*ends[2:]))
+        solved = Solved(torch.as_tensor(z["codes"]), z["outcome"], {k[5:]: z[k] for k in z if k.startswith("loss.")})
+    except (KeyError, TypeError, ValueError):
+        return None
+    return (window, solved) if len(window.core) and len(window.frames) == len(solved.codes) else None

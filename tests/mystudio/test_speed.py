@@ -1,0 +1,124 @@
+"""The measurements of speed measure what they say: true Jacobians, one objective for all, equal work on both sides."""
+
+from dataclasses import replace
+
+import actor_avatar
+import numpy as np
+import pytest
+import torch
+
+from mystudio.bench import ratios, solvers, speed
+from mystudio.bench.ledger import Ledger
+from mystudio.engines.personal.solve import Problem, SolveSettings
+from mystudio.engines.personal.tune import TuneSettings, tune
+from mystudio.recipe import resolve
+from mystudio.retarget import retarget
+from mystudio.stylegan2.generator import Generator
+from selfscan.perceptual import load_perceptual
+
+ROWS = range(4, 8)
+
+
+@pytest.fixture(scope="module")
+def problem() -> solvers.Counted:
+    made, settings = actor_avatar.avatar(), actor_avatar.SETTINGS
+    clip = actor_avatar.performance(actor_avatar.path(8, seed=3))
+    motion = retarget(clip, made.neutral, made.statistics, settings.retarget)
+    return solvers.Counted(**vars(Problem.of(made, motion, settings.retarget, SolveSettings(steps=2))))
+
+
+def test_a_true_jacobian_foretells_what_a_step_does(problem):
+    codes = problem.start[ROWS.start:ROWS.start + 1]
+    slope = solvers.true_jacobian(problem, codes)[0]
+    near = solvers.true_jacobian(problem, codes, 64)[0]
+    learned = problem.regressor.jacobian(codes)[0]
+    steps = 0.1 * torch.randn(6, codes.shape[1], generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        outputs = solvers._look(problem, torch.cat([codes, codes + steps]), None)
+    happened = (outputs[1:] - outputs[:1])[:, :198]  # keypoints
+
+    def missed(jacobian):
+        return float((happened - steps @ jacobian[:198].t()).norm() / happened.norm())
+
+    assert missed(slope) < 0.3
+    assert missed(slope) < missed(near) < missed(torch.zeros_like(slope))
+    assert missed(slope) < missed(learned)
+
+
+def test_the_objective_is_the_solvers_own(problem):
+    before = list(problem.drawn)
+    solved, cost = solvers.timed(solvers.RIVALS[1], problem, ROWS)
+    assert problem.drawn == before  # each measurement counts its own
+    found = solvers.objective(problem, solved.codes, torch.arange(ROWS.start, ROWS.stop))
+    own = float(solved.losses["total"].mean()) + problem.settings.temporal * found["temporal"]
+    assert found["objective"] == pytest.approx(own, rel=1e-3)
+    assert 2 <= cost["passes"] <= 3 and cost["frames"] == 4 and cost["cpu_seconds"] > 0  # a start and two steps
+
+
+@pytest.mark.parametrize("name", ["lm-proxy", "lbfgs"])
+def test_rivals_lower_the_objective_of_the_start(problem, name):
+    rows = torch.arange(ROWS.start, ROWS.stop)
+    start = solvers.objective(problem, solvers.start(problem, ROWS).codes, rows)["objective"]
+    rival = {"lm-proxy": solvers.levenberg_marquardt(1, 64), "lbfgs": solvers.lbfgs(6)}[name]
+    assert solvers.objective(problem, rival(problem, ROWS).codes, rows)["objective"] < 0.98 * start
+
+
+def test_the_papers_solver_has_the_papers_settings_and_never_stops_early():
+    settings = resolve("paper", ()).reenact
+    assert (settings.method, settings.start, settings.space) == ("adam", "previous", "softplus")
+    assert (settings.steps, settings.rate, settings.tolerance) == (1000, 5e-3, 0.0)
+
+
+def test_the_plain_generator_does_the_same_work():
+    torch.manual_seed(0)
+    generator = Generator(32, 8, 8, 2, 256, 16)
+    for name, p in generator.named_parameters():
+        if name.endswith("bias"):
+            p.data.add_(0.3 * torch.randn_like(p))
+    found = ratios.forward_backward(generator, 3, "float32", rounds=1)
+    assert found["difference"] < 1e-4 and found["times"] == pytest.approx(found["theirs"] / found["ours"])
+
+
+def test_selection_picks_the_same_frames_with_far_fewer_passes():
+    images = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), np.uint8)
+    found = ratios.selection(images, 10, load_perceptual("offline"), proven=12)
+    assert found["same"] == 1 and found["times"] > 2
+    assert found["theirs"] == pytest.approx(found["pair"] * 40 * 39 / 2)
+
+
+def test_equal_distances_are_compared():
+    ours = [(1.0, 10, 0.5), (2.0, 20, 0.2), (3.0, 30, 0.1)]
+    theirs = [(10.0, 100, 0.6), (20.0, 200, 0.4), (30.0, 300, 0.3)]
+    found = ratios.compared(ours, theirs)
+    assert (found["times"], found["ours"], found["theirs"]) == (15.0, 2.0, 30.0)  # 0.3 is met after 2 s and 30 s
+    assert found["bound"] == 10.0  # 30 s did not do for what took us 3 s
+    behind = ratios.compared(ours[:1], theirs)
+    assert "times" not in behind and "bound" not in behind
+
+
+def test_tuning_is_watched_and_can_be_ended(tiny_avatar):
+    anchors, size = tiny_avatar.anchors, tiny_avatar.generator.resolution
+    images = torch.rand(len(anchors), 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    perceptual = load_perceptual("offline")
+    watch = ratios._Watch(anchors, images, perceptual, [0, 5], budget=0.0)
+    settings = TuneSettings(steps=40, check_every=5, held_out=1, face=0.0, view=0, compile="no")
+    _, info = tune(tiny_avatar.generator, anchors, images, perceptual, settings, watch=watch)
+    assert info["steps"] == 5 and [step for _, step, _ in watch.curve] == [5] and watch.curve[0][2] > 0
+
+
+def test_the_summary_takes_pairs_that_have_both(tmp_path):
+    ledger = Ledger(tmp_path)
+    values = {"cpu_seconds": 0.1, "objective": 1.0, "perceptual": 0.2, "psnr": 20.0, "pose": 1.0, "expression": 0.1}
+    assert speed.summary(ledger) == {}
+    for pair in ("a", "b"):
+        ledger.measure(f"speed/{pair}/paper-default", {}, {}, lambda steps: values)
+    ledger.measure("speed/a/paper-paper", {}, {}, lambda steps: values | {"cpu_seconds": 40.0})
+    found = speed.summary(ledger)
+    assert found["pairs"] == 1 and found["times"] == pytest.approx(400)
+
+
+def test_a_solver_without_a_slope_learns_it(problem):
+    """The default asks for no true Jacobian: one drawn image a frame and step."""
+    drawn = replace(problem, drawn=[])
+    solvers._engine(steps=1, tolerance=0.0)(drawn, ROWS)
+    assert drawn.passes == 2 * len(ROWS)
