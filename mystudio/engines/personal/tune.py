@@ -39,7 +39,7 @@ class TuneSettings:
     decay: bool = True  # cosine decay of the rate to a twentieth; False = constant, as MyStyle
     perceptual: float = 1.0  # weight of the perceptual distance (MyStyle: 1)
     face: float = 1.0  # weight of the perceptual distance of the face alone, enlarged (MyStyle: 0)
-    eyes: float = 0.0  # weight of the perceptual distance of the eyes alone, enlarged (MyStyle: 0)
+    eyes: float = 0.7  # weight of the perceptual distance of the eyes alone, enlarged (MyStyle: 0)
     resolution: int = 256  # px of the avatar at least: a smaller base is grown (0 = the base's)
     width: int = 6144  # a block of r px has width / r channels at least, up to the base's most (0 = the base's)
     view: int = 160  # px at which the perceptual distances are taken, at most; 0 = the base's resolution (MyStyle)
