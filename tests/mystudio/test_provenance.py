@@ -1,9 +1,11 @@
 """Marks: every render says what it is, a change is found out, and the mark costs no frame, time stamp or sound."""
 
+import base64
 import dataclasses
 import datetime
 import json
 import os
+import re
 import resource
 import struct
 import subprocess
@@ -318,6 +320,17 @@ def test_a_sheet_of_edits_is_marked_too(studio, tmp_path):
     data[-40] ^= 1
     (tmp_path / "edits.png").write_bytes(data)
     assert "changed" in verified(tmp_path / "edits.png", code=1)
+
+
+def test_a_report_says_that_its_pictures_are_synthetic_and_its_sheet_is_watermarked(studio, tmp_path):
+    run("evaluate", studio / "smile.take", "-o", tmp_path / "report")
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert "pictures of the avatar on this page are synthetic" in page
+    sheets = [base64.b64decode(data) for data in re.findall(r"data:image/png;base64,([^\"]+)", page)]
+    (tmp_path / "edits.png").write_bytes(sheets[-1])
+    mark, hidden = examine(tmp_path / "edits.png")
+    assert mark.state == "absent" and hidden.state == "found"
+    assert hidden.details["avatar"] == manifest.digest(studio / "me.avatar")[:12]
 
 
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
