@@ -36,7 +36,7 @@ from selfscan.facemesh import crop_landmarks, load_facemesh
 
 SHAPE = RetargetSettings(motion="absolute", smooth=0.0)
 FAST = SolveSettings(steps=4, window=8, prior=0.001)
-SAME = 2e-3  # anchor deviations: codes of differently cut clips
+SAME = 5e-3  # anchor deviations: codes of differently cut clips
 
 
 def draw(*shape, seed=0):
@@ -173,7 +173,7 @@ def test_where_a_clip_is_cut_does_not_show(avatar, driven, in_one_window, window
     whole, parts = in_one_window, solve(avatar, driven, SHAPE, SolveSettings(window=window, batch=batch))
     assert (whole.codes - parts.codes).abs().max() < SAME
     speeds = [take.codes[:, 0].diff(dim=0) for take in (whole, parts)]
-    assert (speeds[0] - speeds[1]).abs().max() < SAME < 0.02 * speeds[0].norm(dim=1).median()
+    assert (speeds[0] - speeds[1]).abs().max() < SAME < 0.05 * speeds[0].norm(dim=1).median()
     assert np.array_equal(whole.outcome, parts.outcome)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mystudio.device import memory_ran_out
-from mystudio.engines.personal.windows import Solved, Window, reach, solve_windows
+from mystudio.engines.personal.windows import NEGLIGIBLE, Solved, Window, reach, solve_windows
 
 
 def draw(*shape, seed=0):
@@ -59,7 +59,7 @@ def test_reach_is_where_a_neighbours_pull_is_negligible(temporal, prior):
     chain -= temporal * (torch.diag(torch.ones(199), 1) + torch.diag(torch.ones(199), -1))
     answer = torch.linalg.inv(chain)[100]  # to a pull on frame 100
     share = answer / answer[100]
-    assert share[100 + frames] <= 1.1e-3 and share[100 + frames - 1] > 1e-3
+    assert share[100 + frames] <= 1.1 * NEGLIGIBLE and share[100 + frames - 1] > NEGLIGIBLE
 
 
 def test_reach_is_bounded_and_nothing_without_the_temporal_term():

@@ -48,7 +48,7 @@ class SolveSettings:
     sum: float = 10.0  # softplus space only: weight of sum(alpha) = 1 (MyStyle: 10)
     temporal: float = 0.5  # weight of the squared change between frames (mean of axes)
     tolerance: float = 0.01  # converged when a step improves the objective by less than this share
-    window: int = 64  # frames solved together; halved when memory runs out, as is the batch
+    window: int = 128  # frames solved together; halved when memory runs out, as is the batch
     batch: int = 8  # frames synthesized at once
 
     @property

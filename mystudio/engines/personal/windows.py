@@ -23,7 +23,8 @@ from mystudio import npz
 from mystudio.device import memory_ran_out
 from mystudio.journal import seal, unseal
 
-NEGLIGIBLE = 1e-3  # share of a neighbour's pull that may be left where a window is cut
+NEGLIGIBLE = 1e-5  # share of a neighbour's pull that may be left where a window is cut; small, for a step that is
+#   taken on one side of a cut and just not on the other makes more of it
 log = logging.getLogger(__name__)
 
 
@@ -68,7 +69,7 @@ def _ramp(u: np.ndarray) -> np.ndarray:
 
 
 def reach(temporal: float, prior: float, most: int) -> int:
-    """Frames over which a neighbour's pull falls to a thousandth; at most ``most``.
+    """Frames of overlap: twice those over which a neighbour's pull becomes ``NEGLIGIBLE``; at most ``most``.
 
     Codes that miss only their prior p and their neighbours t obey t c(-1) - (p + 2 t) c(0) + t c(+1) = 0: a change dies
     away by r a frame, r the smaller root of t r^2 - (p + 2 t) r + t. Data hold codes more, never less.
