@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from mystudio.errors import BadArtifact, OutputFailed
+from mystudio.errors import ArtifactBusy, BadArtifact, OutputFailed
 from mystudio.manifest import MANIFEST, Folder, beside, open_folder, where
 from mystudio.workspace import journal_of, lock, record, recover
 
@@ -98,7 +98,18 @@ def carry_out(plan: Plan) -> tuple[Item, ...]:
             so_far = ", ".join(str(item.path) for item in done) or "nothing"
             raise OutputFailed(f"{error.filename or 'a folder'} could not be removed ({error.strerror or error}); "
                                f"removed before: {so_far}; correct that and run the same command again") from error
+    for place in {item.path.parent for item in done}:
+        _forget_locks(place)
     return tuple(done)
+
+
+def _forget_locks(place: Path) -> None:
+    """Remove the locks, empty files, that a killed deletion left of folders that are gone."""
+    for file in place.glob(".*.lock"):
+        path = file.with_name(file.name[1:].removesuffix(".lock"))
+        if not path.exists():
+            with suppress(ArtifactBusy, OSError), lock(path):
+                pass  # leaving removes it
 
 
 def _remove(path: Path) -> None:
