@@ -64,15 +64,17 @@ def ask(job: str, request: dict, rations: Rations, seconds: float, most: int, qu
     """
     child, answer, deadline = start(job, request, rations), bytearray(), time.monotonic() + seconds
     try:
+        rest = memoryview(question)
         with suppress(BrokenPipeError):
-            child.stdin.write(question)
+            while rest:
+                rest = rest[child.stdin.write(rest):]
         child.stdin.close()
         while len(answer) <= most:
             if not wait_for(child.stdout.fileno(), deadline - time.monotonic()):
                 return None
             block = os.read(child.stdout.fileno(), 1 << 20)
             if not block:
-                return bytes(answer) if child.wait() == 0 else None
+                return bytes(answer) if ended(child) == 0 else None
             answer += block
         return None
     finally:
@@ -81,8 +83,10 @@ def ask(job: str, request: dict, rations: Rations, seconds: float, most: int, qu
 
 def wait_for(pipe: int, seconds: float) -> bool:
     """Whether a pipe has something to read, or has ended, within so many seconds of our own running time."""
+    look = select.poll()
+    look.register(pipe, select.POLLIN)
     while seconds > 0:
-        if select.select([pipe], [], [], min(seconds, SLICE))[0]:
+        if look.poll(1000 * min(seconds, SLICE)):
             return True
         seconds -= SLICE
     return False
