@@ -98,7 +98,7 @@ def test_a_stage_is_killed_before_each_of_its_file_operations(tmp_path):
         assert ended(path, 2.0, number) == -signal.SIGKILL
         seen = artifact(path)  # by a reader, with nobody at work
         assert seen in (first, second), number
-        if seen == first:  # with other settings, killed too: its journal is in nobody's way
+        if seen == first and number % 3 == 0:  # with other settings, killed too: its journal is in nobody's way
             assert ended(path, 3.0, number // 2) == -signal.SIGKILL
         assert ended(path, 2.0) == 0, number
         assert artifact(path) == second
