@@ -6,6 +6,7 @@ import io
 import math
 import struct
 import tokenize
+import warnings
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -73,7 +74,9 @@ def header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
     try:
         version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(stream)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a header of Python 2, or a damaged one
+            shape, fortran, dtype = read(stream)
     except DAMAGE as error:
         raise ValueError(f"no array ({reason(error)})") from None
     if dtype.hasobject or not all(type(n) is int and 0 <= n < 1 << 48 for n in shape) or len(shape) > 32:
