@@ -241,7 +241,7 @@ def test_a_solver_whose_memory_is_limited_goes_on_with_less_and_gives_the_same_c
                                                                                      tmp_path):
     sizes = replace(FAST, steps=1, window=2, batch=1), SolveSettings(window=28, batch=28)
     (tmp_path / "task").write_bytes(pickle.dumps((avatar, driven, SHAPE, sizes)))
-    done = subprocess.run([sys.executable, "-c", LIMITED, str(tmp_path), str(torch.get_num_threads()), "64"],
+    done = subprocess.run([sys.executable, "-c", LIMITED, str(tmp_path), str(torch.get_num_threads()), "100"],
                           capture_output=True, text=True, timeout=500,
                           env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])})  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
