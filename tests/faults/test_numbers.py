@@ -63,7 +63,7 @@ def test_an_address_space_that_is_too_small(stage, studio, begun, place, expecte
         assert (place / stage.makes).exists() == (ended.code == 0) or stage.name == "base train"
     again = studio.run(*stage.command(place))
     assert again.code == 0 and stage.state(place / stage.makes) == expected(stage)
-    assert codes[0] != 0
+    assert codes[0] != 0 or stage.name in ("edit", "pack", "unpack")  # they need next to nothing
     print(f"address space, {stage.name}: {codes}")
 
 
