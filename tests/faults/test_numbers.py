@@ -12,7 +12,6 @@ GENERATOR = "mystudio.stylegan2.generator:Generator"
 MEMORY = {  # stage -> real function whose call asks for too much, call
     "scan": ("selfscan.perceptual:Perceptual.embed", 1),
     "personalize": ("mystudio.losses:pixel", 8),
-    "reenact": ("mystudio.engines.personal.solve:measure", 3),
     "edit": ("mystudio.edit:apply", 1),
     "evaluate": ("mystudio.look:Looker.look", 1),
     "live": ("mystudio.live:Live.draw", 3),
@@ -20,10 +19,10 @@ MEMORY = {  # stage -> real function whose call asks for too much, call
 }
 
 
-@pytest.mark.quick("reenact")
+@pytest.mark.quick("base train")
 def test_memory_that_runs_out_is_told_and_the_command_goes_on(stage, studio, begun, place, expected):
     if stage.name not in MEMORY:
-        pytest.skip(f"{stage.name} has no large step; a render halves its batch (below)")
+        pytest.skip(f"{stage.name} has no large step, or goes on with less (below)")
     begun(stage)
     target, call = MEMORY[stage.name]
     failed = studio.run(*stage.command(place), target=target, call=call, how="memory")
@@ -32,6 +31,16 @@ def test_memory_that_runs_out_is_told_and_the_command_goes_on(stage, studio, beg
     again = studio.run(*stage.command(place))
     assert again.code == 0 and redone(stage, [failed, again]) == ""
     assert stage.state(place / stage.makes) == expected(stage)
+    assert leftovers(place) == []
+
+
+def test_a_reenactment_goes_on_with_smaller_windows(studio, begun, place, template):
+    stage = STAGES["reenact"]
+    begun(stage)
+    ended = studio.run(*stage.command(place), target="mystudio.engines.personal.solve:measure", call=2, how="memory")
+    assert ended.code == 0 and ended.stderr.count("memory ran out: going on with") == 1
+    made, whole = (load(folder / stage.makes, Take) for folder in (place, template))
+    assert np.array_equal(made.outcome, whole.outcome) and abs(made.codes - whole.codes).max() < 0.01
     assert leftovers(place) == []
 
 

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import zlib
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -27,9 +28,10 @@ def children(job="selfscan.decoding:serve"):
     """Process ids of our children that do a job."""
     found = []
     for task in Path("/proc/self/task").iterdir():
-        for pid in (task / "children").read_text().split():
-            if job.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
-                found.append(int(pid))
+        with suppress(OSError):  # a thread or a child may end while it is looked at
+            for pid in (task / "children").read_text().split():
+                if job.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found.append(int(pid))
     return found
 
 

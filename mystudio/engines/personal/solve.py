@@ -111,8 +111,8 @@ def solve(avatar: Avatar, motion: Motion, shape: RetargetSettings = RetargetSett
 
     chained = settings.method == "adam" and settings.start == "previous"
     overlap = 0 if chained else reach(settings.temporal, settings.prior, settings.window)
-    whole = solve_windows(len(motion), settings.window, settings.batch, overlap, run, journal)
-    progress("solve", len(motion), len(motion))
+    whole = solve_windows(len(motion), settings.window, settings.batch, overlap, run, journal,
+                          lambda end: progress("solve", end, len(motion)))
     codes, outcome = _hold(whole.codes, whole.outcome, motion.valid)
     return Take(codes, outcome, motion.times.numpy(), whole.losses)
 

@@ -83,14 +83,14 @@ def reach(temporal: float, prior: float, most: int) -> int:
 
 
 def solve_windows(total: int, size: int, batch: int, overlap: int, run: Callable[[Window, int, Tensor | None], Solved],
-                  journal: Path | None = None) -> Solved:
+                  journal: Path | None = None, tick: Callable[[int], None] = lambda end: None) -> Solved:
     """Solve a clip window by window and blend.
 
     Args:
         total: frames of the clip. size: frames of a window's core. batch: frames synthesized at once.
         overlap: frames of each neighbour that are solved again; 0 = each window goes on from the last one's end.
         run: solves a window with a batch; gets the code [L, K] before the window where there is no overlap.
-        journal: folder where finished windows are kept; they keep their own cut.
+        journal: folder where finished windows are kept; they keep their own cut. tick: told where each window ends.
     Returns: codes, outcomes and losses of all frames.
     Raises: MemoryError, torch.OutOfMemoryError, RuntimeError: memory does not do for one frame.
     """
@@ -110,6 +110,7 @@ def solve_windows(total: int, size: int, batch: int, overlap: int, run: Callable
                 _write(path, *found)
         blend.add(*found)
         start = found[0].core.stop
+        tick(start)
     return blend.done()
 
 
