@@ -77,6 +77,8 @@ def pack(avatar: Path, out: Path) -> int:
                 os.fsync(file.fileno())
             os.replace(new, out)
         except OSError as error:
+            if error.filename and Path(error.filename).parent == folder.path:
+                raise  # what failed was reading
             raise OutputFailed(f"{out} could not be written ({error.strerror or error}); free space or choose another "
                                "place; what was there before is whole") from error
         finally:

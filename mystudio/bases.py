@@ -64,11 +64,18 @@ def list_bases() -> list[Base]:
     """All bases by name, the user's before the package's where both have one of that name."""
     found: dict[str, Base] = {}
     for folder in (_PACKAGED, user_folder()):
-        for path in sorted(folder.glob(f"*{_SUFFIX}")) if folder else ():
+        for path in _files(folder) if folder else ():
             if not path.name.endswith(_ENCODER) and not path.name.startswith("."):
                 name = path.name.removesuffix(_SUFFIX)
                 found[name] = Base(name, path)
     return [found[name] for name in sorted(found)]
+
+
+def _files(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.glob(f"*{_SUFFIX}"))
+    except OSError:  # a folder that may not be read holds nothing for us
+        return []
 
 
 def find_base(name_or_path: str | Path) -> Base:

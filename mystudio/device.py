@@ -30,17 +30,3 @@ def feature_dtype(precision: str, device: torch.device) -> torch.dtype:
     else:
         fast = torch.cpu._is_avx512_bf16_supported() if hasattr(torch.cpu, "_is_avx512_bf16_supported") else False
     return torch.bfloat16 if fast else torch.float32
-
-
-def memory_ran_out(error: BaseException) -> bool:
-    """Whether an error says that memory ran out: of a GPU, of torch on the CPU, or of Python.
-
-    oneDNN only says that it could not make or run a primitive; who goes on with less on that, and fails again with the
-    least, has lost little.
-    """
-    text = str(error).lower()
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
-        words in text for words in ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc",
-                              "could not create a primitive", "could not execute a primitive",
-                              "could not create a memory")
-    )

@@ -1,5 +1,7 @@
 """Everything the studio refuses, each with what to do about it."""
 
+import errno
+
 
 class StudioError(Exception):
     """Root of mystudio's errors. The message says what was expected, what came and what to do."""
@@ -69,3 +71,17 @@ class OutputFailed(StudioError):
 
 class NoDisplay(StudioError):
     """A window was asked for and there is no screen to show it on."""
+
+
+def memory_ran_out(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, of a GPU or of the machine; every library says so in its own way.
+
+    oneDNN only says that it could not make or run a primitive; who goes on with less on that, and fails again with the
+    least, has lost little.
+    """
+    text = str(error).lower()
+    return (isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+            or isinstance(error, OSError) and error.errno == errno.ENOMEM
+            or any(words in text for words in ("allocate memory", "bad_alloc", "out of memory", "insufficient memory",
+                                               "not enough memory", "start new thread", "could not create a primitive",
+                                               "could not execute a primitive", "could not create a memory")))

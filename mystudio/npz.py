@@ -51,6 +51,8 @@ def load(path: str | Path, names: Sequence[str] | None = None, most: int = MAX_B
 class Zip(zipfile.ZipFile):
     """A zip that is read; refused where its list of members is absurdly long. Raises what ``DAMAGE`` lists."""
 
+    _wary: _Wary | None = None  # until the file is open
+
     def __init__(self, path: str | Path):
         self._wary = _Wary(path)
         try:
@@ -62,8 +64,9 @@ class Zip(zipfile.ZipFile):
 
     def close(self) -> None:
         """Close the file too."""
-        super().close()
-        self._wary.close()
+        if self._wary:
+            super().close()
+            self._wary.close()
 
 
 def header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:

@@ -18,8 +18,7 @@ from torch import Tensor
 
 from mystudio import engines
 from mystudio.blend import Blend
-from mystudio.device import memory_ran_out
-from mystudio.errors import OutputFailed, StudioError
+from mystudio.errors import OutputFailed, StudioError, memory_ran_out
 from mystudio.types import OUTCOMES, Avatar, Performance, Progress, Take, silent
 from selfscan import video
 from selfscan.align import crop, rescale

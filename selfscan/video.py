@@ -174,7 +174,11 @@ class _Decoder:
     def _ring(self) -> mmap.mmap:
         import fcntl
 
-        os.ftruncate(self.memory.fileno(), SLOTS * self.slot)
+        try:
+            os.ftruncate(self.memory.fileno(), SLOTS * self.slot)
+        except OSError as error:  # no memory for the frames, or no file may be so large
+            error.filename = str(self.path)
+            raise
         if hasattr(fcntl, "F_ADD_SEALS"):  # a smaller file would be a bus error for us
             with suppress(OSError):
                 fcntl.fcntl(self.memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import sys
 import time
@@ -11,7 +10,7 @@ from typing import Any
 
 import click
 
-from mystudio.errors import StudioError, reason
+from mystudio.errors import StudioError, memory_ran_out, reason
 from selfscan.errors import SelfscanError
 
 JSON, DEBUG, RESUME = "mystudio.json", "mystudio.debug", "mystudio.resume"  # keys of the root context's memory
@@ -61,20 +60,12 @@ def sentence(error: BaseException) -> str:
     text = reason(error, 10_000)  # foreign names must not reach terminals as they are
     if isinstance(error, (SelfscanError, StudioError)):
         return text
-    if _is_memory(error, text.lower()):
+    if memory_ran_out(error):
         return "memory ran out; close other programs, or use smaller batches (see `mystudio recipe show`)"
     if isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename else ""
         return f"{place}{error.strerror or text}; check the path, the permissions and the free space"
     return f"this should not happen ({type(error).__name__}: {text[:300]}); run again with --debug and report it"
-
-
-def _is_memory(error: BaseException, text: str) -> bool:
-    """Whether memory ran out; every library says so in its own way."""
-    return (isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-            or isinstance(error, OSError) and error.errno == errno.ENOMEM
-            or any(words in text for words in ("allocate memory", "bad_alloc", "out of memory", "insufficient memory",
-                                               "not enough memory", "start new thread")))
 
 
 def answer(sentences: str, **values: Any) -> None:

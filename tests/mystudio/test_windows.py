@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from mystudio.device import memory_ran_out
 from mystudio.engines.personal.windows import NEGLIGIBLE, Solved, Window, reach, solve_windows
+from mystudio.errors import memory_ran_out
 
 
 def draw(*shape, seed=0):

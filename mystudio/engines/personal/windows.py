@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from mystudio import npz
-from mystudio.device import memory_ran_out
+from mystudio.errors import memory_ran_out
 from mystudio.journal import seal, unseal
 
 NEGLIGIBLE = 1e-5  # share of a neighbour's pull that may be left where a window is cut; small, for a step that is
