@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timezone
 from pathlib import Path
 
 from selfscan import video as videos
 from selfscan.errors import ConsentMissing, SecondPerson
 from selfscan.identity import SAME, Appearance, appearance, check_one_person, likeness
 from selfscan.observe import observe
-from selfscan.record import mouth_moved
+from selfscan.record import mouth_moved, now
 from selfscan.types import CodeWords, Consent, ConsentClip, Observation, Progress, silent
 
 STATEMENT = "I am the person shown in this video, or I have this person's consent to make an avatar from it."
@@ -35,8 +34,7 @@ def make_consent(name: str, video: str | Path, fictional: bool = False, words: C
     """
     if not name.strip():
         raise ConsentMissing("consent: expected the name of the person who is shown or has agreed, got none")
-    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    return Consent(name.strip(), FICTIONAL if fictional else STATEMENT, now, videos.sha256(video), fictional, words)
+    return Consent(name.strip(), FICTIONAL if fictional else STATEMENT, now(), videos.sha256(video), fictional, words)
 
 
 def with_mouth(consent: Consent, seen: Observation) -> Consent:
