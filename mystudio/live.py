@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mystudio.causal import NeutralSoFar, OneEuro
-from mystudio.device import feature_dtype
+from mystudio.compilation import Compile, Precision, drawer
 from mystudio.engines.personal.expression import StartCodes
 from mystudio.engines.personal.regress import Regressor
 from mystudio.engines.personal.solve import anchor_space
@@ -40,8 +39,8 @@ class LiveSettings:
     rest: float = 4.0  # Hz: cut-off of the codes' one-euro filter for a face at rest; 0 = no filter
     slope: float = 0.5  # Hz more for each anchor deviation a second of speed; these two shake as little as a take
     ease: float = 0.5  # s over which a better neutral face takes the place of the last one
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the generator's feature maps; auto: bfloat16
-    #   where the processor multiplies in it
+    precision: Precision = "auto"  # of the generator's feature maps; auto: bfloat16 where it is multiplied fast
+    compile: Compile = "no"  # torch.compile of the generator: a few seconds at the start for faster pictures
     size: int | None = None  # px, side of each of the two pictures; None = the generator's, at least 256
 
 
@@ -83,7 +82,7 @@ class Live:
         self._retarget, self._settings, self._neutral = retarget, settings, avatar.neutral
         self._device = torch.device(device)
         self._generator = avatar.generator.to(self._device)
-        self._dtype = feature_dtype(settings.precision, self._device)
+        self._draw = drawer(self._generator, self._device, settings.precision, settings.compile)
         self._space = anchor_space(avatar)
         self._start = StartCodes(Regressor.load(avatar.regressor), self._space, avatar.anchor_keypoints, match)
         self._mesh = load_facemesh(device=self._device)
@@ -127,7 +126,7 @@ class Live:
         """Draw the avatar beside the driver."""
         laps = _Laps()
         w = self._space.decode(followed.code).to(self._device)
-        image = to_uint8(self._generator(self._generator.broadcast(w), dtype=self._dtype).float())[0]
+        image = to_uint8(self._draw(self._generator.broadcast(w)))[0]
         laps("synthesize")
         driver = crop(followed.frame, rescale(followed.crop_from_frame, self.size / MEASURED), self.size)
         if followed.outcome != FOLLOWED:

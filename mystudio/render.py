@@ -18,8 +18,9 @@ from torch import Tensor
 
 from mystudio import engines
 from mystudio.blend import Blend
+from mystudio.compilation import Compile, Precision, drawer
 from mystudio.errors import OutputFailed, StudioError, memory_ran_out
-from mystudio.types import OUTCOMES, Avatar, Performance, Progress, Take, silent
+from mystudio.types import OUTCOMES, Avatar, Performance, Progress, Styles, Take, silent
 from selfscan import video
 from selfscan.align import crop, rescale
 
@@ -38,20 +39,24 @@ class RenderSettings:
     feather: float = 0.15  # paste: width of the soft rim as a share of the face's width
     colour: float = 1.0  # paste: how far the rim's colours follow the driving frame; 0 = not at all
     batch: int = 8  # images a pass of the generator; halved when memory runs out
+    precision: Precision = "auto"  # of the generator's feature maps; auto: bfloat16 where it is multiplied fast
+    compile: Compile = "no"  # torch.compile of the generator: for long clips; goes on without where it fails
 
 
-def synthesize(avatar: Avatar, take: Take, batch: int = 8) -> Iterator[Tensor]:
+def synthesize(avatar: Avatar, take: Take, batch: int = 8, precision: Precision = "auto", how: Compile = "no"
+               ) -> Iterator[Tensor]:
     """Decode a take into images, batch by batch; when memory runs out, go on with half the batch.
 
     Args:
         avatar: whose generator draws.
         take: codes of T frames.
-        batch: images a pass.
+        batch: images a pass. precision, how: see ``RenderSettings``.
     Returns: batches [B, 3, H, W] in [-1, 1], T images in all.
     """
+    draw = drawer(avatar.generator.synthesize, next(avatar.generator.parameters()).device, precision, how)
     start = 0
     while start < len(take):
-        images = _draw(avatar, take, slice(start, start + batch), may_fail=batch > 1)
+        images = _draw(draw, avatar, take, slice(start, start + batch), may_fail=batch > 1)
         if images is None:
             batch //= 2
             log.warning("memory ran out: going on with %d images a pass", batch)
@@ -62,11 +67,11 @@ def synthesize(avatar: Avatar, take: Take, batch: int = 8) -> Iterator[Tensor]:
         start += len(images)
 
 
-def _draw(avatar: Avatar, take: Take, span: slice, may_fail: bool) -> Tensor | None:
+def _draw(draw: Callable[[Styles], Tensor], avatar: Avatar, take: Take, span: slice, may_fail: bool) -> Tensor | None:
     try:
         with torch.inference_mode():
             styles = engines.named(avatar.engine).decode(avatar, take, span)
-            return avatar.generator.synthesize(styles).float().clamp(-1, 1)
+            return draw(styles).clamp(-1, 1)
     except (RuntimeError, MemoryError) as error:
         if not may_fail or not memory_ran_out(error):
             raise
@@ -111,9 +116,9 @@ def frames(
         )
     size = settings.size or max(SMALLEST, avatar.generator.resolution)
     if settings.view == "aligned":
-        return (enlarge(image, size) for batch in synthesize(avatar, take, settings.batch) for image in to_uint8(batch))
+        return (enlarge(image, size) for batch in _synthesized(avatar, take, settings) for image in to_uint8(batch))
     if settings.view == "side-by-side":
-        return _beside(avatar, take, performance, settings.batch, size)
+        return _beside(avatar, take, performance, settings, size)
     if settings.view == "paste":
         return _pasted(avatar, take, performance, settings, size)
     raise StudioError(f"expected the view aligned, side-by-side or paste, got {settings.view!r}")
@@ -191,11 +196,17 @@ def _transforms(performance: Performance, size: int) -> np.ndarray:
     return rescale(alignment.crop_from_frame, size / alignment.size)
 
 
-def _beside(avatar: Avatar, take: Take, performance: Performance, batch: int, size: int) -> Iterator[np.ndarray]:
+def _synthesized(avatar: Avatar, take: Take, settings: RenderSettings) -> Iterator[Tensor]:
+    return synthesize(avatar, take, settings.batch, settings.precision, settings.compile)
+
+
+def _beside(
+    avatar: Avatar, take: Take, performance: Performance, settings: RenderSettings, size: int
+) -> Iterator[np.ndarray]:
     transforms = _transforms(performance, size)
     drivers = driver_frames(performance)
     index = 0
-    for images in synthesize(avatar, take, batch):
+    for images in _synthesized(avatar, take, settings):
         for image in to_uint8(images):
             left = crop(next(drivers), transforms[index], size)
             yield np.concatenate([left, enlarge(image, size)], axis=1)
@@ -210,7 +221,7 @@ def _pasted(
     blend = Blend(seen.landmarks, seen.track.valid, size, settings.feather, settings.colour)
     drivers = driver_frames(performance)
     index = 0
-    for images in synthesize(avatar, take, settings.batch):
+    for images in _synthesized(avatar, take, settings):
         shapes = blend.measure(images)
         for image, shape in zip(to_uint8(images), shapes):
             frame = next(drivers)

@@ -109,11 +109,11 @@ class Hungry(torch.nn.Module):
     def styles(self, ws):
         return self.generator.styles(ws)
 
-    def synthesize(self, styles):
+    def synthesize(self, styles, *how):
         self.batches.append(len(styles.vectors[0]))
         if self.batches[-1] >= self.limit:
             raise self.error
-        return self.generator.synthesize(styles)
+        return self.generator.synthesize(styles, *how)
 
 
 @pytest.mark.parametrize(
@@ -123,10 +123,10 @@ def test_out_of_memory_halves_the_batch_and_says_so(tiny_avatar, take, caplog, e
     hungry = Hungry(tiny_avatar.generator, 4, error)
     avatar = dataclasses.replace(tiny_avatar, generator=hungry)
     with caplog.at_level(logging.WARNING):
-        got = torch.cat(list(synthesize(avatar, take, 8)))
+        got = torch.cat(list(synthesize(avatar, take, 8, "float32")))
     assert hungry.batches == [8, 4] + [2] * 6
     assert "memory ran out" in caplog.text
-    torch.testing.assert_close(got, torch.cat(list(synthesize(tiny_avatar, take, 12))), atol=1e-4, rtol=0)
+    torch.testing.assert_close(got, torch.cat(list(synthesize(tiny_avatar, take, 12, "float32"))), atol=1e-4, rtol=0)
 
 
 def test_other_faults_and_hopeless_memory_are_raised(tiny_avatar, take):
@@ -220,3 +220,10 @@ def _longer(performance, take, repeats, folder):
         take, codes=take.codes.repeat(repeats, 1, 1), outcome=np.tile(take.outcome, repeats), times=times, losses={}
     )
     return dataclasses.replace(performance, observation=seen), acted
+
+
+def test_pictures_at_a_lower_precision_and_compiled_are_the_same_pictures(tiny_avatar, take):
+    exact, coarse, compiled = (torch.cat(list(synthesize(tiny_avatar, take, 12, *how)))
+                               for how in (("float32",), ("bfloat16",), ("float32", "graphs")))
+    assert 0 < (exact - coarse).square().mean() < 2**2 * 1e-4  # 40 dB of pictures in [-1, 1]
+    torch.testing.assert_close(compiled, exact, atol=1e-4, rtol=0)

@@ -8,6 +8,7 @@ Two solvers share the objective: ``gauss_newton`` (all frames of a window at onc
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mystudio.compilation import Compile, Precision, drawer
 from mystudio.engines.personal.expression import StartCodes
 from mystudio.engines.personal.measure import Measured, Weights, measure
 from mystudio.engines.personal.regress import Regressor
@@ -50,6 +52,9 @@ class SolveSettings:
     tolerance: float = 0.01  # converged when a step improves the objective by less than this share
     window: int = 128  # frames solved together; halved when memory runs out, as is the batch
     batch: int = 8  # frames synthesized at once
+    precision: Precision = "float32"  # of the generator's feature maps; in bfloat16 a code moves by a fortieth of an
+    #   anchor deviation with the place where a clip is cut
+    compile: Compile = "no"  # torch.compile of the generator: for long clips; goes on without where it fails
 
     @property
     def weights(self) -> Weights:
@@ -69,20 +74,22 @@ class Problem:
     settings: SolveSettings
     start: Tensor  # [T, K] the regressor's codes
     linked: Tensor  # [T] 1 where frame t + 1 follows frame t without a cut or a gap in time
+    draw: Callable[[Tensor], Tensor]  # W+ [B, L, D] -> images [B, 3, H, W]
 
     @classmethod
     def of(cls, avatar: Avatar, motion: Motion, shape: RetargetSettings, settings: SolveSettings) -> Problem:
         """Drive an avatar with a motion."""
         regressor, space = Regressor.load(avatar.regressor), anchor_space(avatar)
         start = StartCodes(regressor, space, avatar.anchor_keypoints, settings.match)(motion.change, motion.measures)
-        mesh = load_facemesh(device=next(avatar.generator.parameters()).device)
-        return cls(avatar.generator, mesh, space, regressor, motion, shape, settings, _fill(start, motion.valid),
-                   _linked(motion.times))
+        device = next(avatar.generator.parameters()).device
+        draw = drawer(avatar.generator, device, settings.precision, settings.compile)
+        return cls(avatar.generator, load_facemesh(device=device), space, regressor, motion, shape, settings,
+                   _fill(start, motion.valid), _linked(motion.times), draw)
 
     def images(self, codes: Tensor) -> Tensor:
         """Codes [B, K] or [B, L, K] -> images [B, 3, H, W]."""
         w = self.space.decode(codes).to(next(self.generator.parameters()).device)
-        return self.generator(w if codes.ndim == 3 else self.generator.broadcast(w))
+        return self.draw(w if codes.ndim == 3 else self.generator.broadcast(w))
 
     def see(self, codes: Tensor) -> Measured:
         """Synthesize on the generator's device and measure; the small results come back to the codes' device."""
