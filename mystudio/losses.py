@@ -8,6 +8,7 @@ from torch import Tensor
 
 FACE = (0.2, 0.26, 0.6, 0.6)  # left, top, width, height of an FFHQ-aligned crop's part from brows to chin, in crops
 EYES = (0.25, 0.34375, 0.5, 0.25)  # both eyes and brows
+MOUTH = (0.28125, 0.5625, 0.4375, 0.3125)  # nostrils to chin
 
 
 def keypoint(points: Tensor, target: Tensor, weights: Tensor) -> Tensor:
@@ -54,18 +55,25 @@ def eyes(images: Tensor, size: int = 0) -> Tensor:
     return _part(images, EYES, size, least=96)
 
 
+def mouth(images: Tensor, size: int = 0) -> Tensor:
+    """The mouth of aligned images [N, 3, H, H], with the chin, brought to a width of ``size`` px, as ``eyes``."""
+    return _part(images, MOUTH, size, least=96)
+
+
 def _part(images: Tensor, part: tuple[float, float, float, float], size: int, least: int = 0) -> Tensor:
     height = images.shape[-1]
     left, top, wide, high = (round(p * height) for p in part)
-    return _resized(images[..., top:top + high, left:left + wide], max(min(size, height) or height, least))
+    width = max(min(size, height) or height, least)
+    rows = 8 * round(width * part[3] / part[2] / 8)  # perceptual networks halve three times
+    return _resized(images[..., top:top + high, left:left + wide], width, rows)
 
 
-def _resized(images: Tensor, width: int) -> Tensor:
-    """Images [N, 3, h, w] at another width, in proportion."""
-    if images.shape[-1] == width:
+def _resized(images: Tensor, width: int, rows: int = 0) -> Tensor:
+    """Images [N, 3, h, w] at another width, and in proportion or with as many rows."""
+    size = (rows or round(images.shape[-2] * width / images.shape[-1]), width)
+    if images.shape[-2:] == size:
         return images
     smaller = images.shape[-1] > width
-    size = (round(images.shape[-2] * width / images.shape[-1]), width)
     return F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=smaller)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mystudio.engines.personal.tune import TuneSettings, tune
 from mystudio.errors import TrainingDiverged
-from mystudio.losses import EYES, FACE, eyes, face
+from mystudio.losses import EYES, FACE, MOUTH, eyes, face, mouth
 from mystudio.stylegan2.generator import Generator
 from selfscan.perceptual import load_perceptual
 
@@ -76,7 +76,7 @@ def test_compiled_steps_give_what_plain_ones_do(task):
 
 def test_held_out_distance_is_that_of_the_held_out_images(task):
     base, anchors, images, perceptual = task
-    tuned, info = tune(base, anchors, images, perceptual, replace(FAST, face=0.5, eyes=0.0))
+    tuned, info = tune(base, anchors, images, perceptual, replace(FAST, face=0.5, eyes=0.0, mouth=0.0))
     held = [5, 15]  # two of twenty, spread evenly
     made, true = tuned(tuned.broadcast(anchors[held])), images[held]
     distance = perceptual.distance(made, true) + 0.5 * perceptual.distance(face(made), face(true))
@@ -84,17 +84,17 @@ def test_held_out_distance_is_that_of_the_held_out_images(task):
     assert info["held_out_distance"] == min(d for _, _, d in info["history"])
 
 
-@pytest.mark.parametrize("view, part", [(face, FACE), (eyes, EYES)])
+@pytest.mark.parametrize("view, part", [(face, FACE), (eyes, EYES), (mouth, MOUTH)])
 def test_a_view_is_its_part_of_the_crop_enlarged(view, part):
     rows, columns = torch.meshgrid(torch.arange(160.0), torch.arange(160.0), indexing="ij")
     x, y = view(torch.stack([columns, rows])[None] / 160)[0]
     left, top, width, height = part
-    assert x.shape == (round(160 * height / width), 160)
+    assert x.shape == (8 * round(20 * height / width), 160)
     assert (x.min(), x.max()) == pytest.approx((left, left + width), abs=0.012)
     assert (y[0].mean(), y[-1].mean()) == pytest.approx((top, top + height), abs=0.012)
 
 
-@pytest.mark.parametrize("name, view", [("face", face), ("eyes", eyes)])
+@pytest.mark.parametrize("name, view", [("face", face), ("eyes", eyes), ("mouth", mouth)])
 def test_weight_on_a_view_brings_it_nearer(task, name, view):
     base, anchors, images, perceptual = task
     far = {}

@@ -40,6 +40,7 @@ class TuneSettings:
     perceptual: float = 1.0  # weight of the perceptual distance (MyStyle: 1)
     face: float = 1.0  # weight of the perceptual distance of the face alone, enlarged (MyStyle: 0)
     eyes: float = 0.7  # weight of the perceptual distance of the eyes alone, enlarged (MyStyle: 0)
+    mouth: float = 0.7  # weight of the perceptual distance of the mouth alone, enlarged (MyStyle: 0)
     resolution: int = 256  # px of the avatar at least: a smaller base is grown (0 = the base's)
     width: int = 6144  # a block of r px has width / r channels at least, up to the base's most (0 = the base's)
     view: int = 160  # px at which the perceptual distances are taken, at most; 0 = the base's resolution (MyStyle)
@@ -130,7 +131,8 @@ class _Likeness:
     """Weighted perceptual distance to the scan images, of several views; the images are embedded once."""
 
     def __init__(self, perceptual, images: Tensor, settings: TuneSettings):
-        views = ((settings.perceptual, losses.whole), (settings.face, losses.face), (settings.eyes, losses.eyes))
+        views = ((settings.perceptual, losses.whole), (settings.face, losses.face), (settings.eyes, losses.eyes),
+                 (settings.mouth, losses.mouth))
         self._perceptual, self._views = perceptual, [
             (weight, partial(view, size=settings.view)) for weight, view in views if weight]
         with torch.no_grad():
