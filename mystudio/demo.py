@@ -12,7 +12,7 @@ from mystudio.types import Avatar, Edit, Progress, silent
 
 FOLDER = Path(__file__).parent / "data" / "demo"
 PERSON = "Demo Actor (synthetic)"
-BASE = "actors128"
+BASE = "people128"
 EDIT = Edit("smile", 1.5)
 
 

@@ -19,7 +19,7 @@ LOOKS, LOOK_FACTORS = 200, 32
 
 @torch.no_grad()
 def main() -> None:
-    generator, mesh = find_base("actors128").generator, load_facemesh()
+    generator, mesh = find_base("people128").generator, load_facemesh()
     z = torch.zeros(LOOKS, generator.z_dim)
     z[:, :LOOK_FACTORS] = torch.randn(LOOKS, LOOK_FACTORS, generator=torch.Generator().manual_seed(0))
     marks, presence = [], []

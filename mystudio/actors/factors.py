@@ -1,6 +1,6 @@
 """What each of the 64 standard-normal numbers of a person's and a frame's code z decides: the one table of factors.
 
-The first 58 are those of the packaged base ``actors128``; the last six, unused there, add to the look.
+The first 58 are those of the packaged base ``people128``; the last six, unused there, add to the look.
 """
 
 from __future__ import annotations

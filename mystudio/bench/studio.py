@@ -57,7 +57,7 @@ class Studio:
     out: Path
     recipe: str = "default"
     options: tuple[str, ...] = ()
-    base: str = "actors128"
+    base: str = "people128"
     device: str = "auto"
     identity_net: Path | None = None
     blendshapes: Path | None = None

@@ -126,7 +126,7 @@ def import_(file, name):
 @click.option("--people", default=2000, show_default=True, type=click.IntRange(20), help="Samples of the base to draw.")
 @click.option("--steps", default=2500, show_default=True, type=click.IntRange(1), help="Training steps.")
 @click.option("--look-factors", type=click.IntRange(1), metavar="N",
-              help="The first N numbers of z decide the look, the others the motion (actors128: 32).")
+              help="The first N numbers of z decide the look, the others the motion (people128: 32).")
 @click.option("--motion-factors", type=click.IntRange(0), default=0, metavar="N",
               help="The next N decide the motion, and what follows the look; 0 = all that follow are motion.")
 @common

@@ -24,7 +24,7 @@ def _measuring(command):
         command = click.option(name, type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE",
                                help=words)(command)
     command = click.option("--again", is_flag=True, help="Measure again what is there, artifacts too.")(command)
-    command = click.option("--base", default="actors128", show_default=True, metavar="NAME|FILE",
+    command = click.option("--base", default="people128", show_default=True, metavar="NAME|FILE",
                            help="Generator to start from.")(command)
     words = "Folder of results.jsonl, tables.md, contact sheets and all artifacts."
     return output("DIR", words)(recipe_options(device_option(common(command))))

@@ -65,7 +65,7 @@ def scan(video, out, consent, fictional, consent_clip, frames, size, recipe, opt
 @click.command(cls=Command, short_help="Scan -> avatar: a generator that is this person.")
 @existing("SCAN")
 @output("AVATAR", "Folder of the avatar.")
-@click.option("--base", default="actors128", show_default=True, metavar="NAME|FILE",
+@click.option("--base", default="people128", show_default=True, metavar="NAME|FILE",
               help="Generator to start from; see `mystudio base list`.")
 @recipe_options
 @device_option

@@ -161,7 +161,7 @@ def sheet(name, out, seed, truncation):
 def sample(name, out, count, seed, truncation):
     """Draw faces as PNG files.
 
-    $ mystudio base sample actors128 -o faces -n 16
+    $ mystudio base sample people128 -o faces -n 16
     """
     from mystudio.base.sheets import fixed_latents, pictures, write_png
     from mystudio.bases import find_base

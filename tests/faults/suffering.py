@@ -44,7 +44,7 @@ def load_everything() -> None:
 
     resolve("default")
     make()
-    find_base("actors128")
+    find_base("people128")
     with suppress(BadArtifact):
         parse(b"{}", "nothing", "")
     load_facemesh()

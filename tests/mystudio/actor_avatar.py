@@ -39,8 +39,8 @@ SETTINGS = SimpleNamespace(
 @torch.no_grad()
 def person(motion: Tensor, look: int = 5) -> tuple[Tensor, Tensor]:
     """Images [N, 3, 128, 128] and landmarks [N, 478, 3] of one person with motion factors [N, 26]."""
-    generator = find_base("actors128").generator
-    z = torch.zeros(len(motion), 64)
+    generator = find_base("people128").generator
+    z = torch.zeros(len(motion), generator.z_dim)
     z[:, LOOK] = torch.randn(32, generator=torch.Generator().manual_seed(look))
     z[:, MOTION] = motion
     images = generator(generator.broadcast(generator.mapping(z))).clamp(-1, 1)
@@ -97,4 +97,4 @@ def avatar(engine: str = "personal") -> Avatar:
 
 @cache
 def _avatar(engine: str) -> Avatar:
-    return engines.named(engine).personalize(scan(), find_base("actors128"), SETTINGS)
+    return engines.named(engine).personalize(scan(), find_base("people128"), SETTINGS)

@@ -21,7 +21,7 @@ HEIGHT, WIDTH, FPS = 240, 360, 25
 @cache
 def avatar() -> Avatar:
     """Anchors and regressor of the encoder; the generator is the base's own."""
-    base, seen = find_base("actors128"), scan()
+    base, seen = find_base("people128"), scan()
     images, marks = images_of(seen, 128), torch.as_tensor(seen.landmarks)
     neutral = neutral_face(seen.landmarks, np.ones(len(seen), bool))
     encoder = load_encoder(base.encoder_path)

@@ -27,11 +27,11 @@ def source(tmp_path):
 
 
 def test_the_packaged_base_is_whole(home):
-    base = find_base("actors128")
+    base = find_base("people128")
     assert base in list_bases() and base.digest == digest(base.path)
     assert base.info["resolution"] == "128" and "content_sha256" in base.info
     with torch.no_grad():
-        image = base.generator(base.generator.broadcast(base.generator.mapping(torch.zeros(1, 64) + 0.1)))
+        image = base.generator(base.generator.broadcast(base.generator.mapping(torch.zeros(1, base.generator.z_dim) + 0.1)))
     assert image.shape == (1, 3, 128, 128) and image.std() > 0.05
     assert base.generator is base.generator
 
@@ -40,12 +40,12 @@ def test_import_then_find(home, source):
     base = import_base(source, "größe-1.0")
     assert base == find_base("größe-1.0") == find_base(base.path)
     assert base.path == home / "bases" / "größe-1.0.safetensors"
-    assert [b.name for b in list_bases()] == ["actors128", "größe-1.0"]
+    assert [b.name for b in list_bases()] == ["größe-1.0", "people128"]
     assert base.generator.resolution == 8 and base.info["source_file"] == source.name
     with pytest.raises(BadArtifact, match="exists"):
         import_base(source, "größe-1.0")
     with pytest.raises(BadArtifact, match="exists"):
-        import_base(source, "actors128")
+        import_base(source, "people128")
 
 
 def test_encoder_beside_a_base(home, source):
@@ -54,14 +54,14 @@ def test_encoder_beside_a_base(home, source):
     encoder = home / "bases" / "mine.encoder.safetensors"
     encoder.write_bytes(b"x")
     assert base.encoder_path == find_base("mine").encoder_path == encoder
-    assert [b.name for b in list_bases()] == ["actors128", "mine"]
+    assert [b.name for b in list_bases()] == ["mine", "people128"]
 
 
 def test_a_file_anywhere_is_a_base(home, source, tmp_path):
     path = tmp_path / "elsewhere.safetensors"
     import_base(source, "mine").path.rename(path)
     assert find_base(path) == find_base(str(path)) == Base("elsewhere", path)
-    with pytest.raises(BadArtifact, match="actors128"):
+    with pytest.raises(BadArtifact, match="people128"):
         find_base("mine")
 
 
@@ -93,7 +93,7 @@ def test_a_damaged_base_is_listed_and_refused_when_read(home):
     (home / "bases" / "broken.safetensors").write_bytes(b"\x10")
     (home / "bases" / ".mine.safetensors.1234.part").write_bytes(b"")
     base = find_base("broken")
-    assert [b.name for b in list_bases()] == ["actors128", "broken"]
+    assert [b.name for b in list_bases()] == ["broken", "people128"]
     for read in (lambda: base.generator, lambda: base.info):
         with pytest.raises(BadCheckpoint):
             read()
@@ -101,7 +101,7 @@ def test_a_damaged_base_is_listed_and_refused_when_read(home):
 
 def test_home_that_is_absent_or_a_file(source, tmp_path, monkeypatch):
     monkeypatch.setenv("MYSTUDIO_HOME", str(source))
-    assert [b.name for b in list_bases()] == ["actors128"]
+    assert [b.name for b in list_bases()] == ["people128"]
     with pytest.raises(OutputFailed):
         import_base(source, "mine")
     monkeypatch.delenv("MYSTUDIO_HOME")

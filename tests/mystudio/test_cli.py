@@ -137,7 +137,7 @@ def test_a_scan_requires_the_statement_of_consent(tmp_path):
     (["recipe", "show", "defualt"], "did you mean 'default'"),
     (["recipe", "show", "--option", "reenact.stesp=3"], "did you mean 'steps'"),
     (["base", "import", "nowhere.pkl"], "nowhere.pkl"),
-    (["personalize", "nowhere", "-o", "x", "--base", "nobody"], "actors128"),
+    (["personalize", "nowhere", "-o", "x", "--base", "nobody"], "people128"),
 ])
 def test_a_failure_is_one_sentence_and_exits_with_1(words, expected, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -162,7 +162,7 @@ def test_recipes_and_bases_are_listed():
     assert set(last_json(run("recipe", "list", "--json"))["recipes"]) >= {"default", "quick", "paper"}
     assert "[reenact]" in run("recipe", "show", "quick").stdout
     listed = last_json(run("base", "list", "--json"))["bases"]
-    assert "actors128" in [base["name"] for base in listed]
+    assert "people128" in [base["name"] for base in listed]
 
 
 def test_the_doctor_finds_what_the_tests_run_on():

@@ -62,7 +62,7 @@ def test_an_engine_is_named_in_its_avatars(engine, avatar):
 
 
 def test_avatar_shapes(avatar):
-    scan, base = actor_avatar.scan(), find_base("actors128")
+    scan, base = actor_avatar.scan(), find_base("people128")
     assert avatar.anchors.shape == (len(scan), base.generator.w_dim) and avatar.anchors.isfinite().all()
     assert np.array_equal(avatar.anchor_ids, scan.frame_index)
     assert np.array_equal(avatar.anchor_keypoints, scan.landmarks)
@@ -74,7 +74,7 @@ def test_avatar_shapes(avatar):
 
 
 def test_an_avatar_is_grown_beyond_a_small_base_and_keeps_its_codes(avatar):
-    base = find_base("actors128")
+    base = find_base("people128")
     few = SimpleNamespace(**vars(SETTINGS) | {
         "personalize": replace(SETTINGS.personalize, steps=1, rate=1e-9, resolution=256, width=6144),
         "regress": replace(SETTINGS.regress, samples=16, steps=2)})
@@ -113,7 +113,7 @@ def test_same_seed_same_take(engine, avatar, driver, take):
 @pytest.mark.slow
 def test_same_seed_same_avatar(engine, avatar):
     torch.manual_seed(12345)  # the caller's own randomness plays no part
-    again = engine.personalize(actor_avatar.scan(), find_base("actors128"), SETTINGS)
+    again = engine.personalize(actor_avatar.scan(), find_base("people128"), SETTINGS)
     assert torch.equal(again.anchors, avatar.anchors)
     mine, theirs = again.generator.state_dict(), avatar.generator.state_dict()
     assert all(torch.equal(mine[k], theirs[k]) for k in mine)
@@ -180,4 +180,4 @@ def test_cross_reenactment_shows_what_the_person_would_have_shown(engine, avatar
 def test_no_avatar_without_consent(engine):
     nobody = Consent("", "", "2024-01-01T00:00:00Z", "0" * 64)
     with pytest.raises(ConsentRequired, match="consent"):
-        engine.personalize(replace(actor_avatar.scan(), consent=nobody), find_base("actors128"), SETTINGS)
+        engine.personalize(replace(actor_avatar.scan(), consent=nobody), find_base("people128"), SETTINGS)

@@ -115,7 +115,7 @@ def test_an_encoder_survives_its_file(task, tmp_path):
 
 
 def test_the_packaged_encoder_finds_people_it_never_saw():
-    base = find_base("actors128")
+    base = find_base("people128")
     if base.encoder_path is None:
         pytest.skip("the packaged base has no encoder here")
     scan, generator, encoder = actor_avatar.scan(), base.generator, load_encoder(base.encoder_path)
@@ -135,7 +135,7 @@ def test_the_packaged_encoder_finds_people_it_never_saw():
 
 
 def test_samples_of_a_base_are_what_they_say():
-    generator, mesh = find_base("actors128").generator, load_facemesh()
+    generator, mesh = find_base("people128").generator, load_facemesh()
     pairs = sample_pairs(generator, 32, EncoderSettings(people=3, poses=2), block=2)
     assert pairs.images.shape == (3, 2, 3, 64, 64) and pairs.images.dtype == torch.uint8
     assert pairs.motion.shape == (3, 2, 66, 3) and pairs.presence.shape == (3, 2)

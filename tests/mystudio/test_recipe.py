@@ -189,5 +189,5 @@ def test_a_wheel_carries_recipes_templates_and_the_demo(tmp_path):
     assert run.returncode == 0, run.stderr
     found = " ".join(json.loads(run.stdout.splitlines()[-1]))
     for name in ("recipes/default.toml", "data/demo/scan.mp4", "data/demo/truth.npz", "templates/report.html",
-                 "data/bases/actors128.safetensors"):
+                 "data/bases/people128.safetensors"):
         assert re.search(rf"mystudio/{name}", found), name
