@@ -77,12 +77,16 @@ class SynthesisLayer(nn.Module):
                 generator: torch.Generator | None = None, gain: float = GAIN) -> Tensor:
         """x [N, C, h, w] without its gain, style [N, C] -> [N, C', H, W] without its gain."""
         demod = torch.rsqrt(style.square() @ self.weight.square().sum((2, 3)).t() + 1e-8)
-        x = x * (style * gain)[:, :, None, None].to(x.dtype)
+        weight, alone = self.weight, len(x) == 1
+        if alone:  # one image: its weights are scaled, which are fewer than its pixels
+            weight = weight * (demod.t() * (style * gain))[..., None, None]
+        else:
+            x = x * (style * gain)[:, :, None, None].to(x.dtype)
         if self.up:
-            x = F.conv_transpose2d(x, self.weight.transpose(0, 1).to(x.dtype), stride=2)
+            x = F.conv_transpose2d(x, weight.transpose(0, 1).to(x.dtype), stride=2)
             x = blur(x, self.resample_filter, (1, 1), gain=4.0)
         else:
-            x = F.conv2d(x, self.weight.to(x.dtype), padding=1)
+            x = F.conv2d(x, weight.to(x.dtype), padding=1)
         offset = self.bias[None, :, None, None]
         if noise_mode == "const":
             offset = offset + self.noise_const * self.noise_strength
@@ -91,7 +95,8 @@ class SynthesisLayer(nn.Module):
             noise = torch.randn(shape, generator=generator, device=x.device, dtype=x.dtype)
             offset = offset + noise * self.noise_strength
         offset = offset.to(x.dtype, memory_format=torch.channels_last)
-        return F.leaky_relu_(torch.addcmul(offset, x, demod[:, :, None, None].to(x.dtype)), 0.2)
+        made = x + offset if alone else torch.addcmul(offset, x, demod[:, :, None, None].to(x.dtype))
+        return F.leaky_relu_(made, 0.2)
 
 
 class ToRGB(nn.Module):
