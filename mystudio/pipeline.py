@@ -20,12 +20,14 @@ import numpy as np
 from mystudio import bases, edit, engines, evaluate, perform, provenance, recording, render
 from mystudio.artifacts import load, save
 from mystudio.device import choose
+from mystudio.journal import Kept
 from mystudio.live import Live, Shown
 from mystudio.manifest import Folder, digest, open_folder
+from mystudio.products import product
 from mystudio.recipe import Recipe
 from mystudio.stream import Frames, Pace, play
 from mystudio.types import Avatar, Edit, Performance, Progress, Take, silent
-from mystudio.workspace import product, stage, write_bytes
+from mystudio.workspace import stage, write_bytes
 from selfscan import camera, coverage, video
 from selfscan.consent import make_consent
 from selfscan.scan import scan
@@ -147,15 +149,15 @@ def run_render(take_path: Path, out: Path, recipe: Recipe, progress: Progress = 
     inputs = {name: folder.source(name) for name in ("avatar", "performance")}
     inputs |= {"take": take_path, "video": open_folder(inputs["performance"]).source("video")}
     settings = {"render": recipe.render, "provenance": recipe.provenance}
-    with product(out, inputs, settings, force) as done:
-        if not done:
+    with product(out, inputs, settings, force) as job:
+        if not job.done:
             who = provenance.identity(recipe.provenance)
             avatar, take = _on(load(inputs["avatar"], Avatar), device), load(take_path, Take)
             claim = provenance.Claim(recipe.render.view, digest(inputs["avatar"]), avatar.consent.fictional,
                                      digest(inputs["video"]), digest(take_path), take.edits)
             render.render(avatar, take, load_performance(inputs["performance"]), out, recipe.render, progress,
                           provenance.finisher(out, claim, who) if who else None,
-                          provenance.stamp(recipe.provenance, claim.avatar))
+                          provenance.stamp(recipe.provenance, claim.avatar), Kept(job.journal()))
     return out
 
 

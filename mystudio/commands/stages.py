@@ -142,7 +142,7 @@ def render(take, out, view, sign_key, sign_cert, no_provenance, recipe, options,
 
     settings = resolve(recipe, [*options, *([f'render.view="{view}"'] if view else [])])
     settings = marked(settings, sign_key, sign_cert, no_provenance)
-    can_resume(f"{out} is as it was before; the same command writes it")
+    can_resume(f"what is done is kept in {out}.partial: the same command goes on from there")
     run_render(take, out, settings, progress(), device=device, force=force)
     mark = settings.provenance.mark
     answer(f"{out}: written ({settings.render.view}" + (")." if mark else "), without a mark, as you chose."),

@@ -1,0 +1,88 @@
+"""What an unfinished stage may keep, so that the same command goes on: named arrays; where they lie is its caller's
+business."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+Arrays = dict[str, np.ndarray]
+Item = TypeVar("Item")
+
+
+class Keep(Protocol):
+    """A place for arrays, by name."""
+
+    def get(self, name: str) -> Arrays | None:
+        """Return what was put under a name; None if nothing was, or it is damaged."""
+
+    def put(self, name: str, arrays: Arrays) -> None:
+        """Keep arrays: all of them or none. Raises OSError."""
+
+
+class Nowhere:
+    """Keeps nothing."""
+
+    def get(self, name: str) -> None:
+        return None
+
+    def put(self, name: str, arrays: Arrays) -> None:
+        pass
+
+
+NOWHERE = Nowhere()
+
+
+class Under:
+    """A part of another place: every name gets a prefix."""
+
+    def __init__(self, keep: Keep, prefix: str):
+        self._keep, self._prefix = keep, prefix
+
+    def get(self, name: str) -> Arrays | None:
+        return self._keep.get(f"{self._prefix}{name}")
+
+    def put(self, name: str, arrays: Arrays) -> None:
+        self._keep.put(f"{self._prefix}{name}", arrays)
+
+
+def in_chunks(
+    keep: Keep,
+    name: str,
+    indices: np.ndarray | range,
+    size: int,
+    stream: Callable[[], Iterator[tuple[int, Item]]],
+    work: Callable[[np.ndarray, Iterator[Item]], Arrays],
+    tick: Callable[[int], None] = lambda done: None,
+) -> Iterator[tuple[np.ndarray, Arrays]]:
+    """Work through a clip chunk by chunk; chunks that were kept are not worked through again.
+
+    Args:
+        keep: where finished chunks are kept, as ``NAME0000000`` with the number of their first index.
+        name: of this pass.
+        indices: [N] of the wanted frames, ascending. size: how many make a chunk.
+        stream: opens the clip: pairs of frame index and item, ascending; not opened if all chunks were kept, and not
+            read beyond the last wanted frame.
+        work: gets the indices [n] of a chunk and its items, and returns what is measured.
+        tick: told how many indices are done, after each chunk that was kept.
+    Returns: pairs of a chunk's indices and what was measured, in order.
+    """
+    opened = None
+    for start in range(0, len(indices), size):
+        chunk = np.asarray(indices[start:start + size])
+        found = keep.get(f"{name}{start:07d}")
+        if found is None:
+            opened = opened or stream()
+            found = work(chunk, _wanted(opened, chunk))
+            keep.put(f"{name}{start:07d}", found)
+        else:
+            tick(start + len(chunk))
+        yield chunk, found
+
+
+def _wanted(stream: Iterator[tuple[int, Item]], chunk: np.ndarray) -> Iterator[Item]:
+    """The items of a chunk; what lies before and between is passed over."""
+    for wanted in chunk.tolist():
+        yield next(item for index, item in stream if index == wanted)
