@@ -184,10 +184,9 @@ def _segments(avatar: Avatar, take: Take, performance: Performance, settings: Re
     total, rate, done = len(take), video.rate_of(take.times), 0
     blend = blend_for(avatar, performance, settings) if settings.view == "paste" else None
     while done < total and (found := keep.get(f"segment{done:07d}")):
-        memory = {name[6:]: found.pop(name) for name in list(found) if name.startswith("blend.")}
         if blend:
-            blend.restore(memory)
-        segment = video.Segment(**found)
+            blend.restore({name[6:]: value for name, value in found.items() if name.startswith("blend.")})
+        segment = video.Segment(**{name: value for name, value in found.items() if not name.startswith("blend.")})
         done += len(segment.shown)
         yield segment
     stream = frames(avatar, take, performance, settings, done, blend)
