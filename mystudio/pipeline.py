@@ -20,14 +20,14 @@ import numpy as np
 from mystudio import bases, edit, engines, evaluate, perform, provenance, recording, render
 from mystudio.artifacts import load, save
 from mystudio.device import choose
-from mystudio.journal import Kept
+from mystudio.journal import Kept, write_bytes
 from mystudio.live import Live, Shown
 from mystudio.manifest import Folder, digest, open_folder
 from mystudio.products import product
 from mystudio.recipe import Recipe
 from mystudio.stream import Frames, Pace, play
 from mystudio.types import Avatar, Edit, Performance, Progress, Take, silent
-from mystudio.workspace import stage, write_bytes
+from mystudio.workspace import stage
 from selfscan import camera, coverage, video
 from selfscan.consent import make_consent
 from selfscan.scan import scan
@@ -49,7 +49,8 @@ def run_scan(video: Path, out: Path, consent: str, recipe: Recipe, progress: Pro
         if not job.done:
             who = make_consent(consent, video, fictional, recording.read_words(video))
             clip = (consent_clip, recording.read_words(consent_clip)) if consent_clip else None
-            made = scan(video, who, recipe.scan, progress, consent_clip=clip)
+            with job.keeping() as keep:
+                made = scan(video, who, recipe.scan, progress, consent_clip=clip, keep=keep)
             coverage.draw(made.coverage, picture := BytesIO(), made.frame_index)
             save(made, job, {"coverage.png": picture.getvalue()})
     return out
@@ -72,7 +73,8 @@ def run_perform(video: Path, folder: Path, progress: Progress = silent, *, force
     out = folder / f"{video.stem}-{digest(video)[:8]}.performance"
     with stage(out, "performance", {"video": video}, {}, force=force) as job:
         if not job.done:
-            made = perform.perform(video, progress=progress)
+            with job.keeping() as keep:
+                made = perform.perform(video, progress=progress, keep=keep)
             seen = replace(made.observation, video=video.name)  # where it lies is the manifest's business
             save(replace(made, observation=seen), job)
     return out
@@ -187,13 +189,13 @@ def run_evaluate(take_path: Path, out: Path, progress: Progress = silent, *, tru
         if not job.done:
             avatar, take = _on(load(inputs["avatar"], Avatar), device), load(take_path, Take)
             stamp = provenance.stamp(provenance.ProvenanceSettings(), digest(inputs["avatar"]))
-            with job.writing() as place:
+            with job.keeping() as keep, job.writing() as place:
                 evaluate.evaluate(
                     avatar, take, load_performance(inputs["performance"]), place, progress=progress, truth=truth,
                     scan=load(inputs["scan"], Scan) if "scan" in inputs else None,
                     unedited=load(inputs["unedited"], Take) if "unedited" in inputs else None,
                     edit_sheet=sheet_png(avatar, take, stamp), identity_net=identity_net, blendshapes=blendshapes,
-                    recipe=_recorded(inputs))
+                    recipe=_recorded(inputs), keep=keep)
     return out
 
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from mystudio import render
 from mystudio.errors import OutputFailed
+from mystudio.journal import write_bytes
 from mystudio.products import product
-from mystudio.workspace import write_bytes
 from selfscan import camera, record, video
 from selfscan.record import Advice, Guide
 from selfscan.types import CodeWords

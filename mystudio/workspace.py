@@ -20,7 +20,7 @@ from typing import Any
 
 from mystudio import __version__
 from mystudio.errors import ArtifactBusy, BadArtifact, OutputFailed
-from mystudio.journal import discard, journal, journal_of, key_of
+from mystudio.journal import Kept, discard, journal, journal_of, key_of
 from mystudio.manifest import (
     MANIFEST,
     MAX_MANIFEST_BYTES,
@@ -37,6 +37,7 @@ from mystudio.manifest import (
     versions,
     where,
 )
+from selfscan.errors import SelfscanError
 
 
 def plain(settings: Any) -> dict[str, Any]:
@@ -84,6 +85,15 @@ class Job:
     def journal(self) -> Path:
         """Return the folder where the stage keeps what it needs to resume; a stale one is emptied."""
         return journal(self.path, self._key)
+
+    @contextmanager
+    def keeping(self) -> Iterator[Kept]:
+        """Give a place for measurements of a clip; of one that is refused nothing stays."""
+        try:
+            yield Kept(self.journal())
+        except SelfscanError:
+            self.forget_journal()
+            raise
 
     def forget_journal(self) -> None:
         """Remove the journal of this very run; one for other inputs or settings is somebody's unfinished work."""

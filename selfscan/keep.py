@@ -1,5 +1,8 @@
-"""What an unfinished stage may keep, so that the same command goes on: named arrays; where they lie is its caller's
-business."""
+"""What an unfinished stage may keep, so that the same command goes on: arrays by name, a chunk of a clip at a time.
+
+Where they lie is the caller's business. A chunk is worked through in the same batches whether the chunks before it were
+worked through or kept, so that nothing in the result tells the difference.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
+CHUNK = 32  # frames that are kept together: a second or two of work, which is what a kill can cost
 Arrays = dict[str, np.ndarray]
 Item = TypeVar("Item")
 
@@ -48,12 +52,19 @@ class Under:
         self._keep.put(f"{self._prefix}{name}", arrays)
 
 
+def once(keep: Keep, name: str, make: Callable[[], Arrays]) -> Arrays:
+    """What was kept under a name, or else what ``make`` makes, which is kept."""
+    found = keep.get(name)
+    if found is None:
+        keep.put(name, found := make())
+    return found
+
+
 def in_chunks(
     keep: Keep,
     name: str,
     indices: np.ndarray | range,
-    size: int,
-    stream: Callable[[], Iterator[tuple[int, Item]]],
+    stream: Callable[[int], Iterator[tuple[int, Item]]],
     work: Callable[[np.ndarray, Iterator[Item]], Arrays],
     tick: Callable[[int], None] = lambda done: None,
 ) -> Iterator[tuple[np.ndarray, Arrays]]:
@@ -62,19 +73,19 @@ def in_chunks(
     Args:
         keep: where finished chunks are kept, as ``NAME0000000`` with the number of their first index.
         name: of this pass.
-        indices: [N] of the wanted frames, ascending. size: how many make a chunk.
-        stream: opens the clip: pairs of frame index and item, ascending; not opened if all chunks were kept, and not
-            read beyond the last wanted frame.
+        indices: [N] of the wanted frames, ascending; CHUNK of them make a chunk.
+        stream: opens the clip at a frame or before it: pairs of frame index and item, ascending; not opened if all
+            chunks were kept, and not read beyond the last wanted frame.
         work: gets the indices [n] of a chunk and its items, and returns what is measured.
-        tick: told how many indices are done, after each chunk that was kept.
+        tick: told how many indices are done, where a chunk was done before.
     Returns: pairs of a chunk's indices and what was measured, in order.
     """
     opened = None
-    for start in range(0, len(indices), size):
-        chunk = np.asarray(indices[start:start + size])
+    for start in range(0, len(indices), CHUNK):
+        chunk = np.asarray(indices[start:start + CHUNK])
         found = keep.get(f"{name}{start:07d}")
         if found is None:
-            opened = opened or stream()
+            opened = opened or stream(int(chunk[0]))
             found = work(chunk, _wanted(opened, chunk))
             keep.put(f"{name}{start:07d}", found)
         else:

@@ -18,7 +18,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from mystudio.errors import BadCheckpoint, OutputFailed
-from mystudio.workspace import write_bytes
+from mystudio.journal import write_bytes
 
 INDEX = "checkpoint.json"
 _KIND = "base-training"

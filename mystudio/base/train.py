@@ -23,9 +23,10 @@ from mystudio.base.settings import BaseSettings
 from mystudio.base.sheets import COLUMNS, fixed_latents, sheet_of_training, write_png
 from mystudio.base.trainer import PHASES, Trainer, mean_of
 from mystudio.errors import BadArtifact, BadData, OutputFailed, TrainingDiverged
+from mystudio.journal import write_bytes
 from mystudio.stylegan2.growth import start_from
 from mystudio.types import Progress, silent
-from mystudio.workspace import lock, plain, write_bytes
+from mystudio.workspace import lock, plain
 
 MAX_ROLLBACKS = 5
 SKIPS = 0.1  # share of a tick's updates that may be skipped before it counts as diverged
