@@ -254,6 +254,7 @@ def _finish(folder: Path, job: Job) -> None:
     made = Manifest(job.kind, SCHEMA, job.inputs, job.settings, job.seed, versions(),
                     datetime.now(timezone.utc).isoformat(timespec="seconds"), files, "")
     made = dataclasses.replace(made, digest=made.content_digest())
+    made = dataclasses.replace(made, checksum=made.own_digest())
     (folder / MANIFEST).write_text(json.dumps(dataclasses.asdict(made), indent=1, allow_nan=False) + "\n")
     sync_tree(folder)
 
