@@ -17,7 +17,7 @@ from typing import Literal
 
 import numpy as np
 
-from mystudio import bases, edit, engines, evaluate, perform, provenance, recording, render
+from mystudio import bases, blas, edit, engines, evaluate, perform, provenance, recording, render
 from mystudio.artifacts import load, save
 from mystudio.device import choose
 from mystudio.journal import Kept, write_bytes
@@ -47,6 +47,7 @@ def run_scan(video: Path, out: Path, consent: str, recipe: Recipe, progress: Pro
     inputs |= {f"{name}_words": found for name, clip in inputs.items() if (found := recording.words_of(clip)).is_file()}
     with stage(out, "scan", inputs, settings, force=force) as job:
         if not job.done:
+            blas.reserve()
             who = make_consent(consent, video, fictional, recording.read_words(video))
             clip = (consent_clip, recording.read_words(consent_clip)) if consent_clip else None
             with job.keeping() as keep:
@@ -63,6 +64,7 @@ def run_personalize(scan_path: Path, out: Path, base: str, recipe: Recipe, progr
     settings = {"engine": engine} | {name: getattr(recipe, name) for name in ("invert", "personalize", "regress")}
     with stage(out, "avatar", {"scan": scan_path, "base": found.path}, settings, force=force) as job:
         if not job.done:
+            blas.reserve()
             save(engines.named(engine).personalize(load(scan_path, Scan), found, recipe, progress, job.journal(),
                                                    choose(device)), job)
     return out
@@ -73,6 +75,7 @@ def run_perform(video: Path, folder: Path, progress: Progress = silent, *, force
     out = folder / f"{video.stem}-{digest(video)[:8]}.performance"
     with stage(out, "performance", {"video": video}, {}, force=force) as job:
         if not job.done:
+            blas.reserve()
             with job.keeping() as keep:
                 made = perform.perform(video, progress=progress, keep=keep)
             seen = replace(made.observation, video=video.name)  # where it lies is the manifest's business
@@ -88,6 +91,7 @@ def run_reenact(avatar_path: Path, video: Path, out: Path, recipe: Recipe, progr
     with stage(out, "take", inputs, {"retarget": recipe.retarget, "reenact": recipe.reenact},
                force=force) as job:
         if not job.done:
+            blas.reserve()
             avatar = load(avatar_path, Avatar)
             save(engines.named(avatar.engine).reenact(avatar, load(performance_path, Performance), recipe, progress,
                                                       job.journal(), choose(device)), job)
@@ -109,6 +113,7 @@ def run_live(avatar_path: Path, source: Path | int, recipe: Recipe, show: Callab
     info = video.probe(clip) if clip else None
     drop = (clip is None or out is None) if drop is None else drop
     who = provenance.identity(recipe.provenance) if out else None
+    blas.reserve()
     avatar = load(avatar_path, Avatar)
     live = Live(avatar, recipe.retarget, recipe.live, recipe.reenact.match, choose(device))
     pace, frames = Pace(), _until(video.read(clip) if clip else camera.read(source), seconds)
@@ -121,6 +126,7 @@ def run_live(avatar_path: Path, source: Path | int, recipe: Recipe, show: Callab
             return pace.summary()
         inputs = {"avatar": avatar_path} | ({"video": clip} if clip else {})
         with product(out, inputs, {"live": recipe.live, "provenance": recipe.provenance}, force=True):
+            recording.rescue(out)
             claim = provenance.Claim("live", digest(avatar_path), avatar.consent.fictional,
                                      digest(clip) if clip else None)
             if stamp := provenance.stamp(recipe.provenance, claim.avatar):
@@ -153,6 +159,7 @@ def run_render(take_path: Path, out: Path, recipe: Recipe, progress: Progress = 
     settings = {"render": recipe.render, "provenance": recipe.provenance}
     with product(out, inputs, settings, force) as job:
         if not job.done:
+            blas.reserve()
             who = provenance.identity(recipe.provenance)
             avatar, take = _on(load(inputs["avatar"], Avatar), device), load(take_path, Take)
             claim = provenance.Claim(recipe.render.view, digest(inputs["avatar"]), avatar.consent.fictional,
@@ -187,6 +194,7 @@ def run_evaluate(take_path: Path, out: Path, progress: Progress = silent, *, tru
     inputs |= {name: path for name, path in optional.items() if isinstance(path, Path)}
     with stage(out, "report", inputs, {"truth": "same" if truth == "same" else None}, force=force) as job:
         if not job.done:
+            blas.reserve()
             avatar, take = _on(load(inputs["avatar"], Avatar), device), load(take_path, Take)
             stamp = provenance.stamp(provenance.ProvenanceSettings(), digest(inputs["avatar"]))
             with job.keeping() as keep, job.writing() as place:
