@@ -79,16 +79,31 @@ def test_a_damaged_performance_is_measured_again(studio, template, place, expect
     assert stage.state(place / stage.makes) == expected(stage)
 
 
-@pytest.mark.parametrize("name, checkpoint", [("personalize", "tune.checkpoint"), ("reenact", "window0000000.npz"),
-                                              ("reenact", "journal.key")])
+AFTER = {  # checkpoint -> a name that the command writes when that one is there
+    "window0000000.npz": "window0000004.npz", "segment0000000.npz": "segment0000004.npz",
+    "quality0000004.npz": "quality0000008.npz", "watch*.0000000.npz": ".0000004.npz",
+}
+
+
+def operation_on(ended, name: str) -> int:
+    """The number of a command's first file operation on a name."""
+    return next(number for number, text in enumerate(ended.files) if name in text)
+
+
+@pytest.mark.parametrize("name, checkpoint", [
+    ("personalize", "tune.checkpoint"), ("reenact", "window0000000.npz"), ("reenact", "journal.key"),
+    ("render", "segment0000000.npz"), ("scan", "quality0000004.npz"), ("evaluate", "watch*.0000000.npz")])
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", DAMAGE)
 def test_a_damaged_checkpoint_is_never_used(name, checkpoint, kind, studio, begun, place, expected):
     stage = STAGES[name]
     begun(stage)
-    operations = {"personalize": 16, "reenact": 19}[name]
-    assert studio.run(*stage.command(place), folder=str(place), kill_at=operations).killed
-    file = place / f"{stage.makes}.partial" / checkpoint
+    whole = studio.run(*stage.command(place), folder=str(place))
+    shutil.rmtree(place)
+    begun(stage)
+    at = 16 if name == "personalize" else operation_on(whole, AFTER.get(checkpoint, "window0000004.npz"))
+    assert studio.run(*stage.command(place), folder=str(place), kill_at=at).killed
+    file = next((place / f"{stage.makes}.partial").glob(checkpoint))
     damage(file, kind)
     again = studio.run(*stage.command(place))
     if again.code:
@@ -142,6 +157,7 @@ def test_a_damaged_base_key_record_and_recipe_are_told(kind, studio, template, p
     assert render.state(place / "hello.mp4") == expected(render)
     (place / "tiny.toml").write_bytes(b"[scan\x80")
     assert "tiny.toml" in studio.run(*STAGES["scan"].command(place)).sentence
+    shutil.copy2(template / "tiny.toml", place / "tiny.toml")
     home = place / "home"
     assert studio.run(*render.command(place), "--force", env={"MYSTUDIO_HOME": str(home)}).code == 0
     damage(home / "keys" / "signing.pem", kind)
