@@ -146,7 +146,9 @@ def run_edit(take_path: Path, out: Path, edits: Sequence[Edit], *, directions: P
         if not job.done:
             avatar = load(inputs["avatar"], Avatar)
             more = edit.load_directions(directions, avatar.anchors.shape[1]) if directions else None
-            save(edit.apply(avatar, load(take_path, Take), list(edits), more), job)
+            with job.keeping() as keep:
+                made = edit.apply(avatar, load(take_path, Take), list(edits), more, keep)
+            save(made, job)
     return out
 
 
