@@ -37,6 +37,15 @@ class Blend:
         self._field: np.ndarray | None = None  # [FIELD, FIELD, 4]: weighted colour differences and their weight
         self._own: np.ndarray | None = None  # [36, 2] the avatar's oval, smoothed over the past
 
+    def state(self) -> dict[str, np.ndarray]:
+        """What it remembers of the frames before: that, put back, goes on as if it had never stopped."""
+        memory = {"field": self._field, "own": self._own}
+        return {name: value for name, value in memory.items() if value is not None}
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Put back what ``state`` said."""
+        self._field, self._own = state.get("field"), state.get("own")
+
     @torch.inference_mode()
     def measure(self, images: Tensor) -> np.ndarray:
         """Landmarks [N, 478, 3] of the avatar's pictures [N, 3, H, W] in [-1, 1]."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,8 @@ from mystudio.manifest import versions
 from mystudio.render import NO_FACE, enlarge, synthesize, to_uint8
 from mystudio.types import Avatar, Performance, Progress, Take, silent
 from selfscan import coverage_figure
+from selfscan import keep as keeping
+from selfscan.keep import NOWHERE, Arrays, Keep, Under, in_chunks, once
 from selfscan.observe import iter_crops, observe
 from selfscan.perceptual import load_perceptual
 from selfscan.types import Observation, Scan
@@ -45,6 +48,7 @@ def evaluate(
     recipe: Mapping | None = None,
     batch: int = 8,
     progress: Progress = silent,
+    keep: Keep = NOWHERE,
 ) -> dict:
     """Measure a take; write ``metrics.json`` and a self-contained ``report.html``.
 
@@ -60,15 +64,18 @@ def evaluate(
         recipe: resolved settings of all stages, for the report.
         batch: images a pass.
         progress: told as frames are measured.
+        keep: what was measured before, of the same take and clips, is not measured again.
     Returns: what ``metrics.json`` holds: a row for each metric, per-frame values, warnings, versions.
     Raises:
         StudioError: the truth has another number of frames than the take.
     """
-    case = tally.Case(avatar, take, performance.observation, _truth(truth, performance, len(take), progress), scan)
+    true = _truth(truth, performance, len(take), progress, Under(keep, "truth."))
+    case = tally.Case(avatar, take, performance.observation, true, scan)
     looker = look.Looker(identity_net, blendshapes, next(avatar.generator.parameters()).device)
     try:
-        person = looker.look_at_scan(scan.images, scan.landmarks, progress) if scan else {}
-        seen, strip = _watch(case, looker, person, choose_columns(case.driver, take), batch, progress)
+        person = dict(once(keep, "person", lambda: looker.look_at_scan(scan.images, scan.landmarks, progress))
+                      ) if scan else {}
+        seen, strip = _watch(case, looker, person, choose_columns(case.driver, take), batch, progress, keep)
     finally:
         looker.close()
     numbers = tally.tally(case, seen, person)
@@ -96,10 +103,10 @@ def choose_columns(observation: Observation, take: Take, count: int = 8) -> list
     return sorted(set(chosen))
 
 
-def _truth(truth, performance: Performance, count: int, progress: Progress) -> Observation | None:
+def _truth(truth, performance: Performance, count: int, progress: Progress, keep: Keep) -> Observation | None:
     if truth is None or str(truth) == SAME:
         return performance.observation if truth else None
-    seen = observe(truth, size=look.SIZE, progress=progress)
+    seen = observe(truth, size=look.SIZE, progress=progress, keep=keep)
     if len(seen) != count:
         raise StudioError(
             f"expected a truth video of {count} frames, as the take, got {len(seen)}; "
@@ -108,33 +115,44 @@ def _truth(truth, performance: Performance, count: int, progress: Progress) -> O
     return seen
 
 
-def _watch(case: tally.Case, looker: look.Looker, person: dict, columns: list[int], batch: int, progress: Progress):
+def _watch(case: tally.Case, looker: look.Looker, person: dict, columns: list[int], batch: int, progress: Progress,
+           keep: Keep):
     """One pass over avatar, driver and truth side by side, in constant memory but for a few numbers a frame."""
     same = case.truth is case.driver
-    clips = {"driver": iter_crops(case.driver, look.SIZE)}
-    if case.truth is not None and not same:
-        clips["truth"] = iter_crops(case.truth, look.SIZE)
-    observations = {"driver": case.driver, "truth": case.truth}
-    compare = _Comparison(case.scan, case.truth is not None, looker, person)
-    rows: dict[str, list] = {"avatar": [], "pairs": []} | {name: [] for name in clips}
-    strip: dict[str, list] = {name: [] for name in ("driver", "avatar")} | {name: [] for name in clips}
-    start = 0
-    for images in synthesize(case.avatar, case.take, batch):
-        shown = {"avatar": np.stack([enlarge(image, look.SIZE) for image in to_uint8(images)])}
-        shown |= {name: look.take_crops(crops, len(images)) for name, crops in clips.items()}
-        span = slice(start, start + len(images))
-        rows["avatar"].append(looker.look(shown["avatar"]))
-        for name in clips:
-            rows[name].append(looker.look_again(shown[name], observations[name].landmarks[span]))
-        rows["pairs"].append(compare(shown["avatar"], shown["driver" if same else "truth"] if case.truth else None))
-        for name, pictures in shown.items():
-            strip[name] += [pictures[i - start] for i in columns if start <= i < span.stop]
-        start = span.stop
-        progress("evaluate", start, len(case.take))
-    seen = {name: look.join(parts) for name, parts in rows.items()}
-    for name in clips:
-        seen[name]["landmarks"] = observations[name].landmarks
+    clips = {"driver": case.driver} | ({"truth": case.truth} if case.truth is not None and not same else {})
+    compare = _Comparison(case.scan, case.truth is not None, looker, person, keep)
+    batch = math.gcd(batch, keeping.CHUNK)  # whoever goes on at a chunk's end draws the same batches
+
+    def work(chunk: np.ndarray, pictures: Iterator[dict[str, np.ndarray]]) -> Arrays:
+        rows, strip, start = [], [], int(chunk[0])
+        while some := list(islice(pictures, batch)):
+            shown = {name: np.stack([one[name] for one in some]) for name in some[0]}
+            span = slice(start, start + len(some))
+            row = {"avatar": looker.look(shown["avatar"])}
+            row |= {name: looker.look_again(shown[name], seen.landmarks[span]) for name, seen in clips.items()}
+            truth = shown["driver" if same else "truth"] if case.truth else None
+            row["pairs"] = compare(shown["avatar"], truth)
+            rows.append({f"{name}.{key}": value for name, part in row.items() for key, value in part.items()})
+            strip += [one for index, one in enumerate(some, start) if index in columns]
+            start = span.stop
+            progress("evaluate", start, len(case.take))
+        kept = {f"strip.{name}": np.stack([one[name] for one in strip]) for name in strip[0]} if strip else {}
+        return look.join(rows) | kept
+
+    parts = [found for _, found in in_chunks(keep, f"watch.{compare.name}.", range(len(case.take)),
+                                             lambda start: _side_by_side(case, clips, batch, start), work,
+                                             lambda done: progress("evaluate", done, len(case.take)))]
+    seen: dict[str, dict] = {name: {} for name in ("avatar", "pairs", *clips)}
+    strip: dict[str, list] = {name: [] for name in ("driver", "avatar", *clips)}
+    for name in dict.fromkeys(name for part in parts for name in part):
+        group, key = name.split(".", 1)
+        rows = [part[name] for part in parts if name in part]
+        if group == "strip":
+            strip[key] = [picture for row in rows for picture in row]
+        else:
+            seen[group][key] = np.concatenate(rows)
     for name in ("avatar", *clips):
+        seen[name]["landmarks"] = clips[name].landmarks if name in clips else seen[name]["landmarks"]
         seen[name]["measures"] = look.measures(seen[name]["landmarks"])
     if same:
         seen["truth"] = seen["driver"]
@@ -142,17 +160,28 @@ def _watch(case: tally.Case, looker: look.Looker, person: dict, columns: list[in
     return seen, strip | {"index": columns}
 
 
+def _side_by_side(case: tally.Case, clips: dict[str, Observation], batch: int, start: int
+                  ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    """Frame index and, of avatar and clips, the picture [SIZE, SIZE, 3]."""
+    crops = {name: iter_crops(seen, look.SIZE, start) for name, seen in clips.items()}
+    drawn = (image for images in synthesize(case.avatar, case.take, batch, start) for image in to_uint8(images))
+    for index, image in enumerate(drawn, start):
+        yield index, {"avatar": enlarge(image, look.SIZE)} | {name: next(clip)[1] for name, clip in crops.items()}
+
+
 class _Comparison:
     """Image-to-image metrics of a batch."""
 
-    def __init__(self, scan: Scan | None, has_truth: bool, looker: look.Looker, person: dict):
+    def __init__(self, scan: Scan | None, has_truth: bool, looker: look.Looker, person: dict, keep: Keep):
         stand_in = scan is not None and looker.identity is None
         self._metric = load_perceptual() if has_truth or stand_in else None
         self.name = self._metric.name if self._metric else ""
         self._scan = None
         if stand_in:
             images = [enlarge(image, look.SIZE) for image in scan.images[person["chosen"]]]
-            self._scan = torch.from_numpy(self._metric.embed_images(np.stack(images), dims=SKETCH))
+            own = once(keep, f"own.{self.name}",
+                       lambda: {"rows": self._metric.embed_images(np.stack(images), dims=SKETCH)})
+            self._scan = torch.from_numpy(own["rows"])
             person["nearest"] = _nearest_of_own(self._scan)
 
     @torch.inference_mode()

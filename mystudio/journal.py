@@ -6,8 +6,12 @@ import hashlib
 import os
 import shutil
 from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 
+import numpy as np
+
+from mystudio import npz
 from mystudio.errors import BadArtifact
 from mystudio.manifest import beside, where
 
@@ -69,6 +73,28 @@ def unseal(path: Path) -> bytes | None:
         return None
     content, seen = data[:-32], data[-32:]
     return content if hashlib.sha256(content).digest() == seen else None
+
+
+class Kept:
+    """Arrays by name in a journal, each sealed (``selfscan.keep.Keep``)."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def get(self, name: str) -> dict[str, np.ndarray] | None:
+        """Return the arrays of a name; None if there are none, or they are damaged: then they are made again."""
+        path = self.folder / f"{name}.npz"
+        if unseal(path) is None:
+            return None
+        try:
+            return npz.load(path)  # the digest behind it is no part of the zip, and no hindrance
+        except ValueError:
+            return None
+
+    def put(self, name: str, arrays: dict[str, np.ndarray]) -> None:
+        """Keep arrays. Raises OSError."""
+        np.savez(content := BytesIO(), **arrays)
+        seal(self.folder / f"{name}.npz", content.getvalue())
 
 
 def journal_of(path: Path) -> Path:

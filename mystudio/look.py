@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -86,8 +85,3 @@ def to_tensor(images: np.ndarray) -> torch.Tensor:
 def join(rows: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Batches of measurements, one after the other."""
     return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
-
-
-def take_crops(crops: Iterator[tuple[int, np.ndarray]], count: int) -> np.ndarray:
-    """The next ``count`` crops of a clip, [count, H, W, 3]."""
-    return np.stack([next(crops)[1] for _ in range(count)])

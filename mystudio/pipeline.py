@@ -17,15 +17,17 @@ from typing import Literal
 
 import numpy as np
 
-from mystudio import bases, edit, engines, evaluate, perform, provenance, recording, render
+from mystudio import bases, blas, edit, engines, evaluate, perform, provenance, recording, render
 from mystudio.artifacts import load, save
 from mystudio.device import choose
+from mystudio.journal import Kept, write_bytes
 from mystudio.live import Live, Shown
 from mystudio.manifest import Folder, digest, open_folder
+from mystudio.products import product
 from mystudio.recipe import Recipe
 from mystudio.stream import Frames, Pace, play
 from mystudio.types import Avatar, Edit, Performance, Progress, Take, silent
-from mystudio.workspace import product, stage, write_bytes
+from mystudio.workspace import stage
 from selfscan import camera, coverage, video
 from selfscan.consent import make_consent
 from selfscan.scan import scan
@@ -45,9 +47,11 @@ def run_scan(video: Path, out: Path, consent: str, recipe: Recipe, progress: Pro
     inputs |= {f"{name}_words": found for name, clip in inputs.items() if (found := recording.words_of(clip)).is_file()}
     with stage(out, "scan", inputs, settings, force=force) as job:
         if not job.done:
+            blas.reserve()
             who = make_consent(consent, video, fictional, recording.read_words(video))
             clip = (consent_clip, recording.read_words(consent_clip)) if consent_clip else None
-            made = scan(video, who, recipe.scan, progress, consent_clip=clip)
+            with job.keeping() as keep:
+                made = scan(video, who, recipe.scan, progress, consent_clip=clip, keep=keep)
             coverage.draw(made.coverage, picture := BytesIO(), made.frame_index)
             save(made, job, {"coverage.png": picture.getvalue()})
     return out
@@ -60,6 +64,7 @@ def run_personalize(scan_path: Path, out: Path, base: str, recipe: Recipe, progr
     settings = {"engine": engine} | {name: getattr(recipe, name) for name in ("invert", "personalize", "regress")}
     with stage(out, "avatar", {"scan": scan_path, "base": found.path}, settings, force=force) as job:
         if not job.done:
+            blas.reserve()
             save(engines.named(engine).personalize(load(scan_path, Scan), found, recipe, progress, job.journal(),
                                                    choose(device)), job)
     return out
@@ -70,7 +75,9 @@ def run_perform(video: Path, folder: Path, progress: Progress = silent, *, force
     out = folder / f"{video.stem}-{digest(video)[:8]}.performance"
     with stage(out, "performance", {"video": video}, {}, force=force) as job:
         if not job.done:
-            made = perform.perform(video, progress=progress)
+            blas.reserve()
+            with job.keeping() as keep:
+                made = perform.perform(video, progress=progress, keep=keep)
             seen = replace(made.observation, video=video.name)  # where it lies is the manifest's business
             save(replace(made, observation=seen), job)
     return out
@@ -84,6 +91,7 @@ def run_reenact(avatar_path: Path, video: Path, out: Path, recipe: Recipe, progr
     with stage(out, "take", inputs, {"retarget": recipe.retarget, "reenact": recipe.reenact},
                force=force) as job:
         if not job.done:
+            blas.reserve()
             avatar = load(avatar_path, Avatar)
             save(engines.named(avatar.engine).reenact(avatar, load(performance_path, Performance), recipe, progress,
                                                       job.journal(), choose(device)), job)
@@ -105,6 +113,7 @@ def run_live(avatar_path: Path, source: Path | int, recipe: Recipe, show: Callab
     info = video.probe(clip) if clip else None
     drop = (clip is None or out is None) if drop is None else drop
     who = provenance.identity(recipe.provenance) if out else None
+    blas.reserve()
     avatar = load(avatar_path, Avatar)
     live = Live(avatar, recipe.retarget, recipe.live, recipe.reenact.match, choose(device))
     pace, frames = Pace(), _until(video.read(clip) if clip else camera.read(source), seconds)
@@ -117,6 +126,7 @@ def run_live(avatar_path: Path, source: Path | int, recipe: Recipe, show: Callab
             return pace.summary()
         inputs = {"avatar": avatar_path} | ({"video": clip} if clip else {})
         with product(out, inputs, {"live": recipe.live, "provenance": recipe.provenance}, force=True):
+            recording.rescue(out)
             claim = provenance.Claim("live", digest(avatar_path), avatar.consent.fictional,
                                      digest(clip) if clip else None)
             if stamp := provenance.stamp(recipe.provenance, claim.avatar):
@@ -136,7 +146,9 @@ def run_edit(take_path: Path, out: Path, edits: Sequence[Edit], *, directions: P
         if not job.done:
             avatar = load(inputs["avatar"], Avatar)
             more = edit.load_directions(directions, avatar.anchors.shape[1]) if directions else None
-            save(edit.apply(avatar, load(take_path, Take), list(edits), more), job)
+            with job.keeping() as keep:
+                made = edit.apply(avatar, load(take_path, Take), list(edits), more, keep)
+            save(made, job)
     return out
 
 
@@ -147,15 +159,16 @@ def run_render(take_path: Path, out: Path, recipe: Recipe, progress: Progress = 
     inputs = {name: folder.source(name) for name in ("avatar", "performance")}
     inputs |= {"take": take_path, "video": open_folder(inputs["performance"]).source("video")}
     settings = {"render": recipe.render, "provenance": recipe.provenance}
-    with product(out, inputs, settings, force) as done:
-        if not done:
+    with product(out, inputs, settings, force) as job:
+        if not job.done:
+            blas.reserve()
             who = provenance.identity(recipe.provenance)
             avatar, take = _on(load(inputs["avatar"], Avatar), device), load(take_path, Take)
             claim = provenance.Claim(recipe.render.view, digest(inputs["avatar"]), avatar.consent.fictional,
                                      digest(inputs["video"]), digest(take_path), take.edits)
             render.render(avatar, take, load_performance(inputs["performance"]), out, recipe.render, progress,
                           provenance.finisher(out, claim, who) if who else None,
-                          provenance.stamp(recipe.provenance, claim.avatar))
+                          provenance.stamp(recipe.provenance, claim.avatar), Kept(job.journal()))
     return out
 
 
@@ -183,15 +196,16 @@ def run_evaluate(take_path: Path, out: Path, progress: Progress = silent, *, tru
     inputs |= {name: path for name, path in optional.items() if isinstance(path, Path)}
     with stage(out, "report", inputs, {"truth": "same" if truth == "same" else None}, force=force) as job:
         if not job.done:
+            blas.reserve()
             avatar, take = _on(load(inputs["avatar"], Avatar), device), load(take_path, Take)
             stamp = provenance.stamp(provenance.ProvenanceSettings(), digest(inputs["avatar"]))
-            with job.writing() as place:
+            with job.keeping() as keep, job.writing() as place:
                 evaluate.evaluate(
                     avatar, take, load_performance(inputs["performance"]), place, progress=progress, truth=truth,
                     scan=load(inputs["scan"], Scan) if "scan" in inputs else None,
                     unedited=load(inputs["unedited"], Take) if "unedited" in inputs else None,
                     edit_sheet=sheet_png(avatar, take, stamp), identity_net=identity_net, blendshapes=blendshapes,
-                    recipe=_recorded(inputs))
+                    recipe=_recorded(inputs), keep=keep)
     return out
 
 

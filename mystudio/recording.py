@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from contextlib import closing
 from datetime import date
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 
 from mystudio import render
 from mystudio.errors import OutputFailed
-from mystudio.workspace import product, write_bytes
+from mystudio.journal import write_bytes
+from mystudio.products import product
 from selfscan import camera, record, video
+from selfscan.errors import UnreadableVideo
 from selfscan.record import Advice, Guide
 from selfscan.types import CodeWords
 
 CAMERA_RATE = 30.0  # frames a second, about: times are exact whatever it is
 CRF = 16  # x264: finer than visually lossless, since an avatar is made from it
 SUFFIX = ".words.json"
+log = logging.getLogger(__name__)
 
 
 def run_record(source: Path | int, out: Path, seconds: float = 30.0,
@@ -43,6 +48,7 @@ def run_record(source: Path | int, out: Path, seconds: float = 30.0,
 
     with closing(Guide(record.code_words(date.today()), seconds)) as guide, \
             product(out, {"video": clip} if clip else {}, {"record": {"seconds": seconds}}, force=True):
+        rescue(out)
         stream = record.guided(video.read(clip) if clip else camera.read(source), guide, told, seconds)
         render.record(out, stream, info.fps if info else CAMERA_RATE, clip, CRF)
         words = CodeWords(guide.said(math.nextafter(times[-1], math.inf)), record.now(), video.sha256(out))
@@ -52,6 +58,26 @@ def run_record(source: Path | int, out: Path, seconds: float = 30.0,
             raise OutputFailed(f"{words_of(out)} could not be written ({error.strerror or error}); the recording is "
                                f"whole, but its words are lost: free space and record again") from error
     return words
+
+
+def rescue(out: Path) -> Path | None:
+    """Give what a killed recording had written a name of its own, before the next one takes its place.
+
+    It holds all but the last two seconds, without the sound and the signature that come at the end; pictures of an
+    avatar carry their watermark. Call it with the lock of ``out`` held.
+
+    Returns: the file; None where nothing was left, or nothing that can be played.
+    """
+    part = out.with_name(f"{out.stem}.part.mp4")
+    try:
+        video.probe(part)
+    except UnreadableVideo:
+        return None
+    names = (out.with_name(f"{out.stem}.interrupted{number or ''}.mp4") for number in count())
+    kept = next(name for name in names if not name.exists())
+    part.rename(kept)
+    log.warning("an earlier recording was interrupted; what it had written is kept as %s", kept)
+    return kept
 
 
 def words_of(clip: Path) -> Path:

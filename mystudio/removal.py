@@ -11,7 +11,8 @@ from pathlib import Path
 
 from mystudio.errors import ArtifactBusy, BadArtifact, OutputFailed
 from mystudio.manifest import MANIFEST, Folder, beside, open_folder, where
-from mystudio.workspace import journal_of, lock, record, recover
+from mystudio.products import record
+from mystudio.workspace import journal_of, lock, recover
 
 GONE = ".deleted"  # a folder of this suffix is being removed; what a kill left of it goes with the next deletion
 KINDS = ("avatar", "scan", "take", "report")  # what has a lock of its own

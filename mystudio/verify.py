@@ -13,8 +13,8 @@ import numpy as np
 from mystudio import credentials, signing
 from mystudio.errors import SigningFailed
 from mystudio.manifest import digest
+from mystudio.products import record
 from mystudio.provenance import STATEMENT
-from mystudio.workspace import record
 from selfscan import picture, video
 from selfscan.errors import SelfscanError
 

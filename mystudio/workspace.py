@@ -20,7 +20,7 @@ from typing import Any
 
 from mystudio import __version__
 from mystudio.errors import ArtifactBusy, BadArtifact, OutputFailed
-from mystudio.journal import discard, journal, journal_of, key_of, write_bytes
+from mystudio.journal import Kept, discard, journal, journal_of, key_of
 from mystudio.manifest import (
     MANIFEST,
     MAX_MANIFEST_BYTES,
@@ -37,6 +37,7 @@ from mystudio.manifest import (
     versions,
     where,
 )
+from selfscan.errors import SelfscanError
 
 
 def plain(settings: Any) -> dict[str, Any]:
@@ -84,6 +85,15 @@ class Job:
     def journal(self) -> Path:
         """Return the folder where the stage keeps what it needs to resume; a stale one is emptied."""
         return journal(self.path, self._key)
+
+    @contextmanager
+    def keeping(self) -> Iterator[Kept]:
+        """Give a place for measurements of a clip; of one that is refused nothing stays."""
+        try:
+            yield Kept(self.journal())
+        except SelfscanError:
+            self.forget_journal()
+            raise
 
     def forget_journal(self) -> None:
         """Remove the journal of this very run; one for other inputs or settings is somebody's unfinished work."""
@@ -134,7 +144,7 @@ def stage(path: Path, kind: str, inputs: Mapping[str, Path], settings: Any, seed
     Raises: ArtifactBusy, BadArtifact: ``path`` is in use, is something else, or is one of the inputs.
     """
     path = where(path)
-    _refuse_inputs(path, inputs)
+    refuse_inputs(path, inputs)
     with lock(path):
         recover(path)
         tidy(path)
@@ -146,44 +156,6 @@ def stage(path: Path, kind: str, inputs: Mapping[str, Path], settings: Any, seed
         if done:
             job.forget_journal()
         yield job
-
-
-@contextmanager
-def product(path: Path, inputs: Mapping[str, Path], settings: Any, force: bool = False) -> Iterator[bool]:
-    """Lock a file for people (a video) and say whether it is already what would be made; record it on success.
-
-    The record is a small hidden file beside it: a finished clip is not an artifact that later stages read.
-    """
-    path = where(path)
-    _refuse_inputs(path, inputs)
-    if path.is_dir():
-        raise BadArtifact(f"{path} is a folder, expected the name of a file; choose another name")
-    with lock(path):
-        made = {"inputs": {name: digest(p) for name, p in inputs.items()}, "settings": plain(settings),
-                "mystudio": __version__}
-        known = record(path)
-        done = not force and path.is_file() and known == made | {"sha256": known.get("sha256")}
-        done = done and known["sha256"] == digest(path)
-        yield done
-        if done:
-            return
-        try:
-            write_bytes(_record_of(path), (json.dumps(made | {"sha256": digest(path)}, indent=1) + "\n").encode())
-        except OSError as error:
-            raise OutputFailed(f"{path} is written, the record beside it could not be ({error.strerror or error}); "
-                               "free space, and the same command makes both again") from error
-
-
-def record(path: Path) -> dict[str, Any]:
-    """Return what is recorded about a finished file (inputs, settings, sha256); empty if nothing is."""
-    file = _record_of(where(path))
-    try:
-        if not file.is_file() or file.stat().st_size > MAX_MANIFEST_BYTES:
-            return {}
-        found = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def recover(path: Path) -> None:
@@ -237,11 +209,8 @@ def _is_still(name: Path, handle: int) -> bool:
         return False
 
 
-def _record_of(path: Path) -> Path:
-    return beside(path, "made")
-
-
-def _refuse_inputs(path: Path, inputs: Mapping[str, Path]) -> None:
+def refuse_inputs(path: Path, inputs: Mapping[str, Path]) -> None:
+    """Raise BadArtifact if an input is not there, is the result itself, or a name cannot be written down."""
     for name, source in inputs.items():
         if not is_there(source):
             raise BadArtifact(f"{source} does not exist; give the path of the {name}")
@@ -285,6 +254,7 @@ def _finish(folder: Path, job: Job) -> None:
     made = Manifest(job.kind, SCHEMA, job.inputs, job.settings, job.seed, versions(),
                     datetime.now(timezone.utc).isoformat(timespec="seconds"), files, "")
     made = dataclasses.replace(made, digest=made.content_digest())
+    made = dataclasses.replace(made, checksum=made.own_digest())
     (folder / MANIFEST).write_text(json.dumps(dataclasses.asdict(made), indent=1, allow_nan=False) + "\n")
     sync_tree(folder)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from selfscan import video as videos
 from selfscan.errors import ConsentMissing, SecondPerson
 from selfscan.identity import SAME, Appearance, appearance, check_one_person, likeness
+from selfscan.keep import NOWHERE, Keep
 from selfscan.observe import observe
 from selfscan.record import mouth_moved, now
 from selfscan.types import CodeWords, Consent, ConsentClip, Observation, Progress, silent
@@ -43,20 +44,21 @@ def with_mouth(consent: Consent, seen: Observation) -> Consent:
 
 
 def with_clip(consent: Consent, scanned: Appearance, clip: str | Path, words: CodeWords | None = None,
-              progress: Progress = silent) -> Consent:
+              progress: Progress = silent, keep: Keep = NOWHERE) -> Consent:
     """Add a separate clip of consent, after comparing its face with that of the scan.
 
     Args:
         consent: the scan's. scanned: what its face looks like. clip: in which the person agrees.
         words: that were shown while it was recorded.
+        keep: what was measured before is not measured again.
 
     Raises:
         SecondPerson: it shows somebody else, or two people one after the other.
         SecondFace, NoFaceFound, UnreadableVideo, VideoTooLarge: see ``observe``.
         ConsentMissing: a face cannot be judged in it, or in the scan.
     """
-    seen = observe(clip, progress=progress, second_face_stops=True)
-    face = appearance(seen, progress)
+    seen = observe(clip, progress=progress, second_face_stops=True, keep=keep)
+    face = appearance(seen, progress, keep)
     check_one_person(clip, face)
     short = "the clip of consent" if face.seconds < LEAST_SECONDS else "the scan" if not scanned.seconds else ""
     if short:

@@ -10,6 +10,7 @@ weights but that mean. Figures: docs/identity.md. Twins and look-alikes are one 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 
 from selfscan.errors import SecondPerson
 from selfscan.headpose import canonical_head, euler, head_pose, rotation
+from selfscan.keep import NOWHERE, Arrays, Keep, in_chunks
 from selfscan.observe import iter_crops
 from selfscan.types import Identity, Observation, Progress, check_shape, silent
 
@@ -65,12 +67,13 @@ class Stranger:
     likeness: float  # to the rest
 
 
-def appearance(observation: Observation, progress: Progress = silent) -> Appearance:
+def appearance(observation: Observation, progress: Progress = silent, keep: Keep = NOWHERE) -> Appearance:
     """Measure what the face of a clip looks like, in one decoding pass.
 
     Args:
         observation: the clip.
         progress: called with ("identity", frames done, frames in all).
+        keep: what was measured before is not measured again.
 
     Returns:
         Sums for every half second that shows the face; frames turned beyond FRONT do not count.
@@ -81,12 +84,21 @@ def appearance(observation: Observation, progress: Progress = silent) -> Appeara
     kept, number = np.unique(cell[wanted], return_inverse=True)
     total = np.zeros((len(kept), len(grid()[0])), np.float32)
     weight, at = np.zeros_like(total), dict(zip(np.flatnonzero(wanted).tolist(), number))
-    for index, image in iter_crops(observation, SIDE):
-        if index in at:
+
+    def work(chunk: np.ndarray, crops: Iterator[np.ndarray]) -> Arrays:
+        for index, image in zip(chunk.tolist(), crops):
             values, weights = of_images(image[None], observation.landmarks[index][None])
             total[at[index]] += (values * weights)[0]
             weight[at[index]] += weights[0]
-        progress("identity", index + 1, len(observation))
+            progress("identity", index + 1, len(observation))
+        touched = np.unique([at[index] for index in chunk.tolist()])  # a half second may go on in the next chunk
+        return {"cells": touched, "total": total[touched], "weight": weight[touched]}
+
+    shown = np.flatnonzero(wanted)
+    for _, found in in_chunks(keep, "identity", shown, lambda start: iter_crops(observation, SIDE, start), work,
+                              lambda done: progress("identity", int(shown[done - 1]) + 1, len(observation))):
+        total[found["cells"]], weight[found["cells"]] = found["total"], found["weight"]
+    progress("identity", len(observation), len(observation))
     return Appearance(times[0] + kept * CELL_SECONDS, total, weight)
 
 

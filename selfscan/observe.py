@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from selfscan import video
 from selfscan.align import align, crop, rescale
 from selfscan.errors import UnreadableVideo
 from selfscan.facemesh import FaceMesh, crop_landmarks, load_facemesh
+from selfscan.keep import NOWHERE, Arrays, Keep, in_chunks
 from selfscan.track import fill_gaps, track
 from selfscan.types import NUM_LANDMARKS, Observation, Progress, silent
 
@@ -24,6 +26,7 @@ def observe(
     sigma: float = 2.0,
     progress: Progress = silent,
     second_face_stops: bool = False,
+    keep: Keep = NOWHERE,
 ) -> Observation:
     """Track, align and measure a clip in two decoding passes of constant memory.
 
@@ -36,32 +39,44 @@ def observe(
         sigma: temporal smoothing of the crop, frames; 2 is PGR's value (arXiv:2307.06307).
         progress: called with ("track" or "measure", frames done, frames in all).
         second_face_stops: refuse a clip that shows a second face for a second or longer.
+        keep: what was measured before, of the same clip with the same settings, is not measured again.
     Returns:
         The observation; frames without a face keep their slot, with interpolated landmarks and presence 0.
     Raises:
         UnreadableVideo, VideoTooLarge, NoFaceFound, SecondFace: see ``track``.
     """
     digest = video.sha256(path) if Path(path).is_file() else ""  # what is no file is refused by track
-    face = track(path, progress, second_face_stops)
+    face = track(path, progress, second_face_stops, keep)
     alignment = align(face, size, sigma)
     landmarks = np.zeros((len(face), NUM_LANDMARKS, 3), np.float32)
     presence = np.zeros(len(face), np.float32)
     mesh = load_facemesh()
-    for start, images in _batches(_crops(path, alignment.crop_from_frame, size)):
-        part = slice(start, start + len(images))
-        landmarks[part], presence[part] = measure(mesh, images)
-        progress("measure", part.stop, len(face))
+
+    def work(chunk: np.ndarray, images: Iterator[np.ndarray]) -> Arrays:
+        rows = []
+        for batch in _batches(images):
+            rows.append(measure(mesh, batch))
+            progress("measure", int(chunk[0]) + sum(len(row[1]) for row in rows), len(face))
+        return dict(zip(("landmarks", "presence"), map(np.concatenate, zip(*rows))))
+
+    def crops(start: int) -> Iterator[tuple[int, np.ndarray]]:
+        return _crops(path, alignment.crop_from_frame, size, start)
+
+    for part, found in in_chunks(keep, "measure", range(len(face)), crops, work,
+                                 lambda done: progress("measure", done, len(face))):
+        landmarks[part], presence[part] = found["landmarks"], found["presence"]
     presence[~face.valid] = 0
     fill_gaps(landmarks, face.valid)
     return Observation(face, alignment, landmarks, presence, str(path), digest)
 
 
-def iter_crops(observation: Observation, size: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
+def iter_crops(observation: Observation, size: int | None = None, start: int = 0) -> Iterator[tuple[int, np.ndarray]]:
     """Stream the aligned crops of an observed clip, one a frame, by decoding it again.
 
     Args:
         observation: the clip as observed.
         size: side of the crops, px; None = the side of the observation. The region is the same for every size.
+        start: the first frame; those before it are decoded only.
     Returns:
         Pairs of frame index and image [size, size, 3] uint8 RGB.
     Raises:
@@ -69,28 +84,23 @@ def iter_crops(observation: Observation, size: int | None = None) -> Iterator[tu
     """
     size = size or observation.alignment.size
     transforms = rescale(observation.alignment.crop_from_frame, size / observation.alignment.size)
-    return _crops(observation.video, transforms, size)
+    return _crops(observation.video, transforms, size, start)
 
 
-def _crops(path: str | Path, transforms: np.ndarray, size: int) -> Iterator[tuple[int, np.ndarray]]:
+def _crops(path: str | Path, transforms: np.ndarray, size: int, start: int = 0) -> Iterator[tuple[int, np.ndarray]]:
     count = 0
     for count, (_, frame) in enumerate(video.read(path), start=1):
         if count > len(transforms):
             break
-        yield count - 1, crop(frame, transforms[count - 1], size)
+        if count > start:
+            yield count - 1, crop(frame, transforms[count - 1], size)
     if count != len(transforms):
         raise UnreadableVideo(f"{path}: expected {len(transforms)} frames as before, got {count}; the file was changed")
 
 
-def _batches(crops: Iterator[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:
-    images: list[np.ndarray] = []
-    for index, image in crops:
-        images.append(image)
-        if len(images) == BATCH:
-            yield index + 1 - BATCH, np.stack(images)
-            images = []
-    if images:
-        yield index + 1 - len(images), np.stack(images)
+def _batches(images: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    while batch := list(islice(images, BATCH)):
+        yield np.stack(batch)
 
 
 def measure(mesh: FaceMesh, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from selfscan.coverage import eyes_closed, measures
 from selfscan.headpose import canonical_head, head_pose
+from selfscan.keep import NOWHERE, Arrays, Keep, in_chunks
 from selfscan.observe import iter_crops
 from selfscan.types import Observation, Progress, check_shape, silent
 
@@ -61,7 +63,7 @@ class Quality:
         return {str(reasons[i]): int(counts[i]) for i in order}
 
 
-def assess(observation: Observation, progress: Progress = silent) -> Quality:
+def assess(observation: Observation, progress: Progress = silent, keep: Keep = NOWHERE) -> Quality:
     """Judge every frame of a clip in one decoding pass.
 
     Sharpness is the face's detail relative to what is usual around that time, along the poorer of x and y, so that
@@ -71,16 +73,25 @@ def assess(observation: Observation, progress: Progress = silent) -> Quality:
     Args:
         observation: the clip.
         progress: called with ("quality", frames done, frames in all).
+        keep: what was measured before is not measured again.
 
     Returns:
         Score and reject reason of each frame.
     """
     t = len(observation)
     detail, burnt, colours = np.zeros((t, 2)), np.zeros(t), np.zeros((t, len(SKIN), 3), np.float32)
-    for index, image in iter_crops(observation, SIZE):
-        detail[index], burnt[index] = detail_of(image), (image[FACE].min(-1) >= 250).mean()
-        colours[index] = skin_colours(image, observation.landmarks[index])
-        progress("quality", index + 1, t)
+
+    def work(chunk: np.ndarray, crops: Iterator[np.ndarray]) -> Arrays:
+        rows = []
+        for index, image in zip(chunk.tolist(), crops):
+            rows.append((detail_of(image), (image[FACE].min(-1) >= 250).mean(),
+                         skin_colours(image, observation.landmarks[index])))
+            progress("quality", index + 1, t)
+        return dict(zip(("detail", "burnt", "colours"), map(np.array, zip(*rows))))
+
+    for part, found in in_chunks(keep, "quality", range(t), lambda start: iter_crops(observation, SIZE, start), work,
+                                 lambda done: progress("quality", done, t)):
+        detail[part], burnt[part], colours[part] = found["detail"], found["burnt"], found["colours"]
     seen = observation.track.valid & (observation.presence >= PRESENT)
     sharpness = _sharpness(detail, observation.track.times, seen)
     lightness = np.median(colours[..., 0], 1)

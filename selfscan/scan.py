@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from selfscan.consent import with_clip, with_mouth
 from selfscan.coverage import coverage
 from selfscan.errors import ConsentMissing, TooFewFrames
 from selfscan.identity import appearance, check_one_person
+from selfscan.keep import NOWHERE, Arrays, Keep, Under, in_chunks
 from selfscan.observe import iter_crops, observe
 from selfscan.perceptual import Perceptual, load_perceptual, pairwise
 from selfscan.quality import Quality, assess
@@ -46,6 +48,7 @@ def scan(
     progress: Progress = silent,
     perceptual: Perceptual | None = None,
     consent_clip: tuple[Path, CodeWords | None] | None = None,
+    keep: Keep = NOWHERE,
 ) -> Scan:
     """Choose few diverse, good images of one person from a clip.
 
@@ -59,6 +62,7 @@ def scan(
         progress: called with (stage, frames done, frames in all).
         perceptual: metric to use instead of ``settings.perceptual``.
         consent_clip: a separate clip in which the person agrees, and the words that were shown while it was recorded.
+        keep: what was measured before, of the same clips with the same settings, is not measured again.
 
     Returns:
         The scan; its images are in the order of the clip.
@@ -74,8 +78,8 @@ def scan(
         raise ConsentMissing("scan: expected a consent record, got none; make one with make_consent(name, video)")
     if Path(video).is_file() and videos.sha256(video) != consent.video_sha256:
         raise ConsentMissing(f"scan: the consent of {consent.name} is for another clip; make one for {video}")
-    observation = observe(video, settings.size, settings.sigma, progress, second_face_stops=True)
-    return scan_observation(observation, consent, settings, progress, perceptual, consent_clip)
+    observation = observe(video, settings.size, settings.sigma, progress, second_face_stops=True, keep=keep)
+    return scan_observation(observation, consent, settings, progress, perceptual, consent_clip, keep)
 
 
 def scan_observation(
@@ -85,24 +89,25 @@ def scan_observation(
     progress: Progress = silent,
     perceptual: Perceptual | None = None,
     consent_clip: tuple[Path, CodeWords | None] | None = None,
+    keep: Keep = NOWHERE,
 ) -> Scan:
     """Choose the images of a scan from a clip that was observed already; see ``scan``."""
     spans = held_out_spans(observation.track.times, settings)
-    face = appearance(observation, progress)
+    face = appearance(observation, progress, keep)
     one_person = check_one_person(observation.video, face)
     consent = with_mouth(consent, observation)
     if consent_clip:
-        consent = with_clip(consent, face, *consent_clip, progress)
-    quality = assess(observation, progress)
+        consent = with_clip(consent, face, *consent_clip, progress, Under(keep, "consent."))
+    quality = assess(observation, progress, keep)
     allowed = ~inside(observation.track.times, spans)
     candidates = np.flatnonzero(quality.usable & allowed)
     if len(candidates) < settings.min_frames:
         raise TooFewFrames(_too_few(len(candidates), settings.min_frames, quality, int((~allowed).sum())))
     metric = perceptual or load_perceptual(settings.perceptual)
-    embeddings = _embed(observation, candidates, metric, settings.embed_size, progress)
+    embeddings = _embed(observation, candidates, metric, settings.embed_size, progress, keep)
     picks = np.sort(candidates[_choose(embeddings, quality, candidates, settings)])
     return Scan(
-        images=_images(observation, picks, settings.size, progress),
+        images=_images(observation, picks, settings.size, progress, keep),
         landmarks=observation.landmarks[picks],
         frame_index=picks,
         quality=quality.score[picks],
@@ -154,19 +159,25 @@ def inside(times: np.ndarray, spans: Sequence[tuple[float, float]] | np.ndarray)
 
 
 def _embed(
-    observation: Observation, candidates: np.ndarray, metric: Perceptual, size: int, progress: Progress, batch: int = 8
+    observation: Observation, candidates: np.ndarray, metric: Perceptual, size: int, progress: Progress, keep: Keep,
+    batch: int = 8
 ) -> np.ndarray:
     dims = None if len(candidates) <= EXACT else SKETCH
-    rows, waiting, done = None, [], 0
-    for image in _stream(observation, candidates, size):
-        waiting.append(image)
-        if len(waiting) < batch and done + len(waiting) < len(candidates):
-            continue
-        part = metric.embed_images(np.stack(waiting), batch, dims)
-        rows = np.empty((len(candidates), part.shape[1]), np.float32) if rows is None else rows
-        rows[done : done + len(part)] = part
-        done, waiting = done + len(part), []
-        progress("compare", done, len(candidates))
+    rows, done, count = None, 0, len(candidates)
+
+    def work(chunk: np.ndarray, crops: Iterator[np.ndarray]) -> Arrays:
+        parts = []
+        while images := list(islice(crops, batch)):
+            parts.append(metric.embed_images(np.stack(images), batch, dims))
+            progress("compare", done + sum(map(len, parts)), count)
+        return {"rows": np.concatenate(parts)}
+
+    for part, found in in_chunks(keep, f"compare.{metric.name}.", candidates,
+                                 lambda start: iter_crops(observation, size, start), work,
+                                 lambda told: progress("compare", told, count)):
+        rows = np.empty((count, found["rows"].shape[1]), np.float32) if rows is None else rows
+        rows[done : done + len(part)] = found["rows"]
+        done += len(part)
     return rows
 
 
@@ -181,22 +192,20 @@ def _choose(embeddings: np.ndarray, quality: Quality, candidates: np.ndarray, se
     return k_centre_distances(pairwise(embeddings), k, **rules)  # the same picks; one product beats k of them
 
 
-def _images(observation: Observation, picks: np.ndarray, size: int, progress: Progress) -> np.ndarray:
-    images = np.zeros((len(picks), size, size, 3), np.uint8)
-    for k, image in enumerate(_stream(observation, picks, size)):
-        images[k] = image
-        progress("images", k + 1, len(picks))
+def _images(observation: Observation, picks: np.ndarray, size: int, progress: Progress, keep: Keep) -> np.ndarray:
+    images, done = np.zeros((len(picks), size, size, 3), np.uint8), 0
+
+    def work(chunk: np.ndarray, crops: Iterator[np.ndarray]) -> Arrays:
+        for k, image in enumerate(crops, start=done):
+            images[k] = image
+            progress("images", k + 1, len(picks))
+        return {"images": images[done : done + len(chunk)]}
+
+    for part, found in in_chunks(keep, "images", picks, lambda start: iter_crops(observation, size, start), work,
+                                 lambda told: progress("images", told, len(picks))):
+        images[done : done + len(part)] = found["images"]
+        done += len(part)
     return images
-
-
-def _stream(observation: Observation, wanted: np.ndarray, size: int):
-    """Crops of the wanted frames (ascending), in order."""
-    wanted, last = set(wanted.tolist()), wanted[-1]
-    for index, image in iter_crops(observation, size):
-        if index in wanted:
-            yield image
-        if index == last:
-            return
 
 
 def _too_few(count: int, needed: int, quality: Quality, held_out: int) -> str:

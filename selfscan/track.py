@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from selfscan import align, video
+from selfscan import align, keep, video
 from selfscan.detect import SAME_FACE, Detection, Detector
 from selfscan.errors import NoFaceFound, SecondFace
 from selfscan.facemesh import INPUT_SIZE, FaceMesh, load_facemesh
 from selfscan.headpose import OUTER_EYE_CORNERS, euler, head_pose
+from selfscan.keep import NOWHERE, Arrays, Keep
 from selfscan.types import NUM_LANDMARKS, FaceTrack, Progress, silent
 
 __all__ = ["Follower", "euler", "head_pose", "track"]
@@ -29,13 +32,15 @@ MESH = slice(0, 468)  # all points but the irises
 Sighting = tuple[np.ndarray, float]  # landmarks [478, 3] px, presence
 
 
-def track(path: str | Path, progress: Progress = silent, second_face_stops: bool = False) -> FaceTrack:
+def track(path: str | Path, progress: Progress = silent, second_face_stops: bool = False, kept: Keep = NOWHERE
+          ) -> FaceTrack:
     """Follow the largest and most central face of a clip.
 
     Args:
         path: the clip.
         progress: called with ("track", frames done, frames in all).
         second_face_stops: refuse a clip that shows a second face for a second or longer.
+        kept: what was followed before is not followed again.
     Returns:
         The face in every frame; gaps are interpolated between neighbours, held at the ends, and marked invalid.
     Raises:
@@ -44,17 +49,13 @@ def track(path: str | Path, progress: Progress = silent, second_face_stops: bool
         SecondFace: a second face is there and ``second_face_stops``.
     """
     total = video.probe(path).frames_estimate
-    times, size, follower = [], (0, 0), Follower()
+    times, size = [], (0, 0)
     faces: dict[int, dict[int, Sighting]] = {}  # number of a face -> frame -> sighting
-    try:
-        for time, frame in video.read(path):
-            for number, sighting in follower.step(frame).items():
-                faces.setdefault(number, {})[len(times)] = sighting
-            times.append(time)
-            size = (frame.shape[1], frame.shape[0])
-            progress("track", len(times), max(total, len(times)))
-    finally:
-        follower.close()
+    for part in _followed(path, kept, lambda done: progress("track", done, max(total, done))):
+        for number, frame, sighting in _sightings(part):
+            faces.setdefault(number, {})[frame] = sighting
+        times += part["times"].tolist()
+        size = (int(part["size"][0]), int(part["size"][1])) if len(part["times"]) else size
     if not faces:
         raise NoFaceFound(
             f"{path}: expected a face, found none in {len(times)} frames; use a clip in good light whose face is "
@@ -66,6 +67,54 @@ def track(path: str | Path, progress: Progress = silent, second_face_stops: bool
     return result
 
 
+def _followed(path: str | Path, kept: Keep, tell) -> Iterator[Arrays]:
+    """Chunks of frames with what was seen in them; the last one says that it is the last."""
+    done, part = 0, None
+    while part is None or not part["last"]:
+        found = kept.get(f"track{done:07d}")
+        if found is None:
+            break
+        part, done = found, done + len(found["times"])
+        tell(done)
+        yield part
+    if part is not None and part["last"]:
+        return
+    follower = Follower()
+    try:
+        if part is not None:
+            follower.go_on([(n, sighting) for n, frame, sighting in _sightings(part) if frame == done - 1], done,
+                           int(part["born"]))
+        frames = islice(video.read(path), done, None)
+        while part is None or not part["last"]:
+            start, part = done, _follow_some(follower, frames, done, tell)
+            done += len(part["times"])
+            kept.put(f"track{start:07d}", part)
+            yield part
+    finally:
+        follower.close()
+
+
+def _follow_some(follower: Follower, frames: Iterator, done: int, tell) -> Arrays:
+    """The next chunk: times [n] s, and of m sightings frame, number, landmarks [m, 478, 3] px and presence."""
+    times, size, seen = [], (0, 0), []
+    for time, image in islice(frames, keep.CHUNK):
+        seen += [(number, done + len(times), *sighting) for number, sighting in follower.step(image).items()]
+        times.append(time)
+        size = (image.shape[1], image.shape[0])
+        tell(done + len(times))
+    number, frame, points, presence = zip(*seen) if seen else ((), (), np.zeros((0, NUM_LANDMARKS, 3), np.float32), ())
+    return {"times": np.array(times, np.float64), "size": np.array(size), "number": np.array(number, np.int64),
+            "frame": np.array(frame, np.int64), "points": np.array(points, np.float32),
+            "presence": np.array(presence, np.float64), "born": np.array(follower.born),
+            "last": np.array(len(times) < keep.CHUNK)}
+
+
+def _sightings(part: Arrays) -> Iterator[tuple[int, int, Sighting]]:
+    """Number of a face, frame and sighting, in the order in which they were seen."""
+    for number, frame, points, presence in zip(*(part[name] for name in ("number", "frame", "points", "presence"))):
+        yield int(number), int(frame), (points, float(presence))
+
+
 class Follower:
     """Follows every large face of a stream of frames, from region to landmarks to the next region.
 
@@ -74,7 +123,11 @@ class Follower:
 
     def __init__(self, mesh: FaceMesh | None = None):
         self._live: dict[int, Sighting] = {}  # number of a face -> where it was seen last, one frame ago
-        self._mesh, self._detector, self._index, self._born = mesh or load_facemesh(), Detector(), 0, 0
+        self._mesh, self._detector, self._index, self.born = mesh or load_facemesh(), Detector(), 0, 0
+
+    def go_on(self, seen: list[tuple[int, Sighting]], index: int, born: int) -> None:
+        """Go on where another one stopped: what it saw last, how many frames it saw, and how many faces."""
+        self._live, self._index, self.born = dict(seen), index, born
 
     def step(self, frame: np.ndarray) -> dict[int, Sighting]:
         """Find the faces of the next frame.
@@ -115,8 +168,8 @@ class Follower:
             points, _ = _measure(self._mesh, frame, [_region_of_detection(detection)])[0]
             sighting = _measure(self._mesh, frame, [_region_of_landmarks(points)])[0]
             if sighting[1] >= MIN_PRESENCE and not self._taken(sighting[0]):
-                self._live[self._born] = sighting
-                self._born += 1
+                self._live[self.born] = sighting
+                self.born += 1
 
     def _taken(self, points: np.ndarray) -> bool:
         """Whether one of the faces already is where these points are."""

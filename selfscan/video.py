@@ -26,8 +26,10 @@ from selfscan import errors, isolation, mux
 from selfscan.decoding import ITU601, ITU709, SLOTS, UNDECODABLE, Limits, VideoInfo, cpu_seconds
 from selfscan.errors import UnreadableVideo
 
-__all__ = ["ITU601", "ITU709", "Limits", "VideoInfo", "probe", "read", "record", "sha256", "write"]
+__all__ = ["ITU601", "ITU709", "Limits", "Segment", "VideoInfo", "assemble", "encode_segment", "probe", "rate_of",
+           "read", "record", "sha256", "write"]
 record = mux.record  # like write, for a stream whose length nobody knows yet
+assemble, encode_segment, Segment = mux.assemble, mux.encode_segment, mux.Segment  # like write, in parts that are kept
 log = logging.getLogger(__name__)
 
 MEMORY = 4 << 30  # bytes of address space of a decoder; 4K in 10 bits on 16 threads takes less than half
@@ -103,10 +105,15 @@ def write(
         ValueError: no frames, other sizes, or times that do not fit the frames.
     """
     times = np.asarray(times, np.float64)
+    return record(path, _stamped(frames, times), rate_of(times), audio_from, crf, finish)
+
+
+def rate_of(times: Sequence[float]) -> float:
+    """Frames a second, about, of times [T] s; raises ValueError if they are no times of a video."""
+    times = np.asarray(times, np.float64)
     if len(times) == 0 or not np.isfinite(times).all() or (np.diff(times) <= 0).any() or times[0] < 0:
         raise ValueError("times: expected at least one time stamp, not negative and strictly increasing")
-    rate = 1 / float(np.median(np.diff(times))) if len(times) > 1 else 25.0
-    return record(path, _stamped(frames, times), rate, audio_from, crf, finish)
+    return 1 / float(np.median(np.diff(times))) if len(times) > 1 else 25.0
 
 
 def _stamped(frames: Iterable[np.ndarray], times: np.ndarray) -> Iterator[tuple[float, np.ndarray]]:

@@ -1,15 +1,19 @@
 """A training run's state on disk: safetensors bytes, whole or cut into parts, named by one small index.
 
-The index is replaced last and at once, so a killed writer leaves the checkpoint before it.
+The index is replaced last and at once, so a killed writer leaves the checkpoint before it. That one stays beside the
+new one until there is another: where the newest is damaged, the run goes on from it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import secrets
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -18,12 +22,15 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from mystudio.errors import BadCheckpoint, OutputFailed
-from mystudio.workspace import write_bytes
+from mystudio.journal import write_bytes
+from mystudio.manifest import digest_of
 
-INDEX = "checkpoint.json"
+INDEX, BEFORE = "checkpoint.json", "checkpoint.before.json"  # of the newest checkpoint, and of the one before
 _KIND = "base-training"
 MAX_INDEX = 8 << 20  # bytes
 MAX_PARTS = 10_000
+Read = TypeVar("Read")
+log = logging.getLogger(__name__)
 MAX_BYTES = 16 << 30  # of all parts; a generator of 1024 px with all that Adam remembers takes 0.7 GB
 
 
@@ -45,21 +52,39 @@ def save(folder: Path, tensors: dict[str, Tensor], facts: dict[str, Any], max_pa
         for part, piece in zip(parts, pieces):
             write_bytes(folder / part["file"], piece)
         index = {"kind": _KIND, "version": 1, "facts": facts, "parts": parts}
-        write_bytes(folder / INDEX, json.dumps(index, indent=1).encode())
+        with suppress(BadCheckpoint):  # none yet, or a damaged one: then the one before it stays where it is
+            _index(folder, INDEX)
+            write_bytes(folder / BEFORE, (folder / INDEX).read_bytes())
+        write_bytes(folder / INDEX, json.dumps(index | {"sha256": digest_of(index)}, indent=1).encode())
     except OSError as error:
         _remove(folder, keep=_named(folder))
         raise OutputFailed(f"could not write a checkpoint to {folder}: {error.strerror}; free space and run the same "
                            "command again, it goes on from the checkpoint before") from error
-    _remove(folder, keep={part["file"] for part in parts})
+    _remove(folder, keep=_named(folder))
 
 
 def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what ``save`` wrote.
+    """Read what ``save`` wrote; if that is damaged, what it wrote before, and a warning says so.
 
-    Raises: BadCheckpoint: it is missing, damaged or of another kind.
+    Raises: BadCheckpoint: both are missing, damaged or of another kind; the message is about the newest.
     """
-    index = _index(folder)
-    pieces = []
+    return _newest(folder, _load)
+
+
+def _newest(folder: Path, read: Callable[[Path, str], Read]) -> Read:
+    try:
+        return read(folder, INDEX)
+    except BadCheckpoint as error:
+        try:
+            found = read(folder, BEFORE)
+        except BadCheckpoint:
+            raise error from None
+        log.warning("%s; going on from the checkpoint before it", error)
+        return found
+
+
+def _load(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    index, pieces = _index(folder, name), []
     for part in index["parts"]:
         path = folder / Path(part["file"]).name
         try:
@@ -77,6 +102,11 @@ def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise BadCheckpoint(f"expected a whole checkpoint in {folder}, got a damaged one; copy it anew") from error
 
 
+def is_there(folder: Path) -> bool:
+    """Whether a run was begun here."""
+    return (folder / INDEX).exists() or (folder / BEFORE).exists()
+
+
 def is_free(folder: Path) -> bool:
     """Whether a run may begin here: nothing is there, or no more than a first checkpoint that was never finished."""
     return not folder.exists() or folder.is_dir() and set(folder.iterdir()) == set(_parts(folder))
@@ -84,7 +114,7 @@ def is_free(folder: Path) -> bool:
 
 def load_facts(folder: Path) -> dict[str, Any]:
     """The facts of a checkpoint, without its tensors. Raises BadCheckpoint."""
-    return _index(folder)["facts"]
+    return _newest(folder, _index)["facts"]
 
 
 def lightened(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -93,27 +123,32 @@ def lightened(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             for name, value in tensors.items() if name.startswith(("ema.", "d.", "state."))}
 
 
-def _index(folder: Path) -> dict[str, Any]:
+def _index(folder: Path, name: str) -> dict[str, Any]:
     try:
-        with open(folder / INDEX, "rb") as file:
+        with open(folder / name, "rb") as file:
             index = json.loads(file.read(MAX_INDEX))
+        said = index.pop("sha256", None)  # runs of before have none
+        if said is not None and said != digest_of(index):
+            raise ValueError
         if index["kind"] != _KIND or len(index["parts"]) > MAX_PARTS:
             raise ValueError
         sizes = [part["bytes"] for part in index["parts"] if isinstance(part["file"] + part["sha256"], str)]
         if not all(type(size) is int and size >= 0 for size in sizes) or sum(sizes) > MAX_BYTES:
             raise ValueError
         index["facts"]["settings"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BadCheckpoint(f"expected a training run in {folder}, got no readable {INDEX}; give the folder of "
                             "`mystudio base train -o`") from error
     return index
 
 
 def _named(folder: Path) -> set[str]:
-    try:
-        return {part["file"] for part in _index(folder)["parts"]}
-    except BadCheckpoint:
-        return set()
+    """Parts that an index names."""
+    named = set()
+    for name in (INDEX, BEFORE):
+        with suppress(BadCheckpoint):
+            named |= {part["file"] for part in _index(folder, name)["parts"]}
+    return named
 
 
 def _remove(folder: Path, keep: set[str]) -> None:

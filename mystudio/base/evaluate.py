@@ -15,9 +15,9 @@ from mystudio import look
 from mystudio.base.data import Mixture
 from mystudio.base.features import FeatureSpace, frechet, load_features, precision_recall
 from mystudio.base.sheets import fixed_latents, pictures, tile, write_png
+from mystudio.journal import write_bytes
 from mystudio.stylegan2.generator import Generator
 from mystudio.types import Progress, silent
-from mystudio.workspace import write_bytes
 from selfscan.facemesh import crop_landmarks, load_facemesh
 from selfscan.perceptual import load_perceptual
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from mystudio.base import checkpoint
 from mystudio.base.settings import BaseSettings
 from mystudio.errors import BadArtifact
+from mystudio.journal import write_bytes
 from mystudio.stylegan2.generator import Generator
-from mystudio.workspace import write_bytes
 
 
 def settings_of(run: Path) -> BaseSettings:

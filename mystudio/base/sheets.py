@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mystudio.journal import write_bytes
 from mystudio.stylegan2.generator import Generator
-from mystudio.workspace import write_bytes
 
 COLUMNS = 8
 

@@ -1,7 +1,8 @@
 """Train a base: a supervised start from codes, then adversarial (StyleGAN2, arXiv 1912.04958; ADA, 2006.06676).
 
-A run is a folder: ``checkpoint.json`` with its parts, ``metrics.jsonl`` (an object a tick), ``sheets/``. The same
-command again goes on where it stopped, and on a CPU a run that was killed ends in the same weights.
+A run is a folder: ``checkpoint.json`` with its parts, the checkpoint before it, ``metrics.jsonl`` (an object a tick),
+``sheets/``. The same command again goes on where it stopped, and on a CPU a run that was killed ends in the same
+weights.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from mystudio.base.settings import BaseSettings
 from mystudio.base.sheets import COLUMNS, fixed_latents, sheet_of_training, write_png
 from mystudio.base.trainer import PHASES, Trainer, mean_of
 from mystudio.errors import BadArtifact, BadData, OutputFailed, TrainingDiverged
+from mystudio.journal import write_bytes
 from mystudio.stylegan2.growth import start_from
 from mystudio.types import Progress, silent
-from mystudio.workspace import lock, plain, write_bytes
+from mystudio.workspace import lock, plain
 
 MAX_ROLLBACKS = 5
 SKIPS = 0.1  # share of a tick's updates that may be skipped before it counts as diverged
@@ -155,7 +157,7 @@ class _Run:
         return self.team.any(left < steps * self.step_seconds + 1.5 * self.save_seconds + _SPARE, self.device)
 
     def _open(self) -> None:
-        if (self.path / checkpoint.INDEX).exists():
+        if checkpoint.is_there(self.path):
             self._resume()
             return
         if not checkpoint.is_free(self.path):

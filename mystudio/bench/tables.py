@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mystudio.bench.ledger import Ledger
-from mystudio.workspace import write_bytes
+from mystudio.journal import write_bytes
 
 
 @dataclass(frozen=True)

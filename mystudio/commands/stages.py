@@ -49,6 +49,7 @@ def scan(video, out, consent, fictional, consent_clip, frames, size, recipe, opt
     from mystudio.recipe import resolve
     from selfscan.types import Scan
 
+    can_resume(f"what is done is kept in {out}.partial: the same command goes on from there")
     short = [f"scan.{key}={value}" for key, value in (("frames", frames), ("size", size)) if value]
     run_scan(video, out, consent, resolve(recipe, [*options, *short]), progress(), fictional=fictional,
              consent_clip=consent_clip, force=force)
@@ -142,7 +143,7 @@ def render(take, out, view, sign_key, sign_cert, no_provenance, recipe, options,
 
     settings = resolve(recipe, [*options, *([f'render.view="{view}"'] if view else [])])
     settings = marked(settings, sign_key, sign_cert, no_provenance)
-    can_resume(f"{out} is as it was before; the same command writes it")
+    can_resume(f"what is done is kept in {out}.partial: the same command goes on from there")
     run_render(take, out, settings, progress(), device=device, force=force)
     mark = settings.provenance.mark
     answer(f"{out}: written ({settings.render.view}" + (")." if mark else "), without a mark, as you chose."),
@@ -171,6 +172,7 @@ def evaluate(take, out, truth, identity_net, blendshapes, device, force):
     from mystudio.pipeline import run_evaluate
 
     truth = truth if truth in (None, "same") else Path(truth)
+    can_resume(f"what is done is kept in {out}.partial: the same command goes on from there")
     run_evaluate(take, out, progress(), truth=truth, identity_net=identity_net, blendshapes=blendshapes,
                  device=device, force=force)
     numbers = json.loads((out / "metrics.json").read_text(encoding="utf-8"))

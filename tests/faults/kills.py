@@ -71,6 +71,9 @@ def names(place: Path) -> set[Path]:
 
 def redone(stage: Stage, runs: list[Ended]) -> str:
     """What a run did again although it had been kept; empty if nothing."""
+    for name, size in stage.chunks.items():
+        if again := done_again(name, size, runs):
+            return again
     reached, windows = 0, set()
     for run in runs:
         told = Counter(done for name, done, _ in run.steps if name == "solve")
@@ -87,11 +90,28 @@ def redone(stage: Stage, runs: list[Ended]) -> str:
     return ""
 
 
+def done_again(name: str, size: int, runs: list[Ended]) -> str:
+    """What a run did again in a pass over a clip. Chunks that were kept are told as a whole, at their ends."""
+    reached = 0
+    for number, run in enumerate(runs):
+        told = [done for n, done, _ in run.steps if n == name]
+        kept = (reached - 1) // size * size  # the last chunk may not have been written
+        if again := [done for done in told if done < kept and done % size]:
+            return f"{name}: frames {again} were done again in run {number + 1} after {reached} frames"
+        reached = max([reached, *told])
+    return ""
+
+
 def went_on(stage: Stage, run: Ended) -> bool:
     """Whether a run began with what another one had left."""
     if stage.journal:
         first = next(((n, done) for n, done, _ in run.steps if n in stage.journal), None)
         return first is None or first != (stage.journal[0], stage.unit)
+    if stage.chunks:
+        name, size = next(iter(stage.chunks.items()))
+        first = next((done for n, done, _ in run.steps if n == name), size)
+        if first >= size:
+            return True
     told = [done for name, done, _ in run.steps if name == "solve"]
     return told == [4, 8, 8] or stage.also != "" and not any(name == "track" for name, _, _ in run.steps)
 

@@ -26,6 +26,7 @@ def load_everything() -> None:
     """Import what the commands need, so that a child begins with its work."""
     import cv2
     import torch
+    import work
 
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -40,8 +41,10 @@ def load_everything() -> None:
     from mystudio.manifest import parse
     from mystudio.recipe import resolve
     from mystudio.signing import make
+    from selfscan import keep
     from selfscan.facemesh import load_facemesh
 
+    keep.CHUNK = work.CHUNK
     resolve("default")
     make()
     find_base("people128")

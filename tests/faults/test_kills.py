@@ -12,7 +12,7 @@ from kills import Moment, deleted, leftovers, names, plans, series
 from suffering import watch
 from work import STAGES, artifact
 
-from mystudio import artifacts, workspace
+from mystudio import artifacts, journal, workspace
 from mystudio.types import Take
 
 MOMENTS = {  # n-th file operation, or seconds; what is dear to run is killed once
@@ -70,7 +70,7 @@ def make(path, number: float, kill_at: int = -1, notes: str = os.devnull) -> Non
     watch(str(path.parent), os.open(notes, os.O_WRONLY | os.O_APPEND), kill_at)
     with workspace.stage(path, "take", {}, {"number": number}) as job:
         if not job.done:
-            workspace.write_bytes(job.journal() / "checkpoint", b"half way")
+            journal.write_bytes(job.journal() / "checkpoint", b"half way")
             artifacts.save(a_take(number), job)
 
 

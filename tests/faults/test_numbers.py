@@ -76,6 +76,19 @@ def test_an_address_space_that_is_too_small(stage, studio, begun, place, expecte
     print(f"address space, {stage.name}: {codes}")
 
 
+def test_personalizing_never_hangs_where_the_address_space_ends(studio, begun, place, expected):
+    """OpenBLAS asks for memory again and again, for ever, where it gets none: with 106 to 146 MB it did."""
+    stage = STAGES["personalize"]
+    begun(stage)
+    for megabytes in (60, 106, 114, 138, 258):
+        ended = studio.begin(*stage.command(place), memory_mb=megabytes).wait(60)
+        assert ended is not None, f"with {megabytes} MB it hangs"
+        assert ended.code == 0 or "memory ran out" in ended.sentence
+        assert (place / stage.makes).exists() == (ended.code == 0)
+    assert studio.run(*stage.command(place)).code == 0
+    assert stage.state(place / stage.makes) == expected(stage)
+
+
 @pytest.mark.slow
 def test_tuning_rolls_back_from_a_step_that_is_no_number(studio, begun, place):
     stage = STAGES["personalize"]

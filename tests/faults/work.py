@@ -1,8 +1,8 @@
 """A small studio of real stages: their commands, what they make, and how to tell whether it is what it was.
 
 Everything is real and tiny: 16 frames of the demo's scan, 8 of its driver, a random generator of 32 px, an avatar of
-12 tuning steps with a checkpoint every two, a take of two windows. The folder's name has a space, quotes and letters
-of other alphabets.
+12 tuning steps with a checkpoint every two, a take of two windows, a clip of two segments; of other passes over a clip
+four frames are kept together. The folder's name has a space, quotes and letters of other alphabets.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from mystudio.stylegan2.checkpoint import save_generator
 from mystudio.stylegan2.generator import Generator
 from selfscan import video
 
+CHUNK = 4  # frames that are kept together there: selfscan.keep.CHUNK
 NAME = "Ada's \"work\" é 日本"
 DEMO = ROOT / "mystudio" / "data" / "demo"
 RECIPE = """
@@ -50,6 +51,9 @@ steps = 20
 window = 4
 steps = 1
 batch = 4
+[render]
+batch = 4
+keep_seconds = 0.48
 """
 BASE_RECIPE = """
 [model]
@@ -89,6 +93,7 @@ class Stage:
     before: tuple | None = None  # words that change the command so that it makes another, earlier result
     also: str = ""  # a pattern: results of its own that it makes on the way
     journal: tuple[str, ...] = ()  # the progress that its checkpoints keep
+    chunks: dict[str, int] = field(default_factory=dict)  # progress of a clip -> frames that are kept together
     unit: int = 1  # what a step adds to that progress
     every: int = 1  # steps between two checkpoints
 
@@ -137,16 +142,20 @@ def trained(path: Path) -> tuple:
 
 STAGES = {stage.name: stage for stage in (
     Stage("scan", ("scan", "{}/me.mp4", "-o", "{}/me.scan", *CONSENT, "--recipe", "{}/tiny.toml"), "me.scan", scanned,
-          ("--option", "scan.frames=13")),
+          ("--option", "scan.frames=13"),
+          chunks=dict.fromkeys(("track", "measure", "quality", "images"), CHUNK)),
     Stage("personalize", ("personalize", "{}/me.scan", "-o", "{}/me.avatar", "--base", "{}/tiny.safetensors",
                           "--recipe", "{}/tiny.toml"), "me.avatar", artifact, ("--option", "personalize.steps=2"),
           journal=("tune",), every=2),
     Stage("reenact", ("reenact", "{}/me.avatar", "{}/driver.mp4", "-o", "{}/hello.take", "--recipe", "{}/tiny.toml"),
-          "hello.take", artifact, ("--option", "reenact.steps=0"), "driver-*.performance"),
+          "hello.take", artifact, ("--option", "reenact.steps=0"), "driver-*.performance",
+          chunks=dict.fromkeys(("track", "measure", "patches"), CHUNK)),
     Stage("edit", ("edit", "{}/hello.take", "-o", "{}/turned.take", "--set", "yaw=1"), "turned.take", artifact,
           ("--set", "pitch=1")),
-    Stage("render", ("render", "{}/hello.take", "-o", "{}/hello.mp4"), "hello.mp4", clip, ("--view", "side-by-side")),
-    Stage("evaluate", ("evaluate", "{}/hello.take", "-o", "{}/report"), "report", reported, ("--truth", "same")),
+    Stage("render", ("render", "{}/hello.take", "-o", "{}/hello.mp4", "--recipe", "{}/tiny.toml"), "hello.mp4", clip,
+          ("--view", "side-by-side"), chunks={"render": 4}),
+    Stage("evaluate", ("evaluate", "{}/hello.take", "-o", "{}/report"), "report", reported, ("--truth", "same"),
+          chunks={"evaluate": CHUNK}),
     Stage("live", ("live", "{}/me.avatar", "--driver", "{}/driver.mp4", "-o", "{}/live.mp4", "--no-window"),
           "live.mp4", clip, ("--seconds", "0.3")),
     Stage("pack", ("avatar", "pack", "{}/me.avatar", "-o", "{}/me.zip"), "me.zip", digest, ()),

@@ -14,7 +14,7 @@ import struct
 import sys
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from mystudio.base import data as images  # noqa: E402
 from mystudio.commands.edit import _split, read_keys  # noqa: E402
 from mystudio.engines.personal import tune  # noqa: E402
 from mystudio.engines.personal.windows import _read as read_window  # noqa: E402
-from mystudio.journal import seal, unseal  # noqa: E402
+from mystudio.journal import Kept, seal, unseal  # noqa: E402
 from mystudio.recipe import FOLDER, resolve, resolve_base  # noqa: E402
 from mystudio.stylegan2 import checkpoint, torchfile  # noqa: E402
 from mystudio.types import Avatar, Performance, Take  # noqa: E402
@@ -191,7 +191,8 @@ def manifest_of(files: dict[str, bytes], kind: str) -> bytes:
     made = manifest.Manifest(kind, 1, {"video": manifest.Source("d.mp4", EMPTY)}, {"steps": 1}, 0, {"av": "1"},
                              "2024-01-01T00:00:00+00:00", entries, "")
     value = {**vars(made), "inputs": {k: vars(v) for k, v in made.inputs.items()},
-             "files": {k: vars(v) for k, v in entries.items()}, "digest": made.content_digest()}
+             "files": {k: vars(v) for k, v in entries.items()}, "digest": made.content_digest(),
+             "checksum": replace(made, digest=made.content_digest()).own_digest()}
     return json.dumps(value).encode()
 
 
@@ -306,7 +307,9 @@ def checkpoint_parts() -> list[bytes]:
 
     with TemporaryDirectory() as place:
         training.save(Path(place), {"ema.w": torch.ones(3)}, {"settings": {"steps": 1}, "step": 5})
-        return [(Path(place) / training.INDEX).read_bytes()]
+        index = json.loads((Path(place) / training.INDEX).read_bytes())
+        del index["sha256"]  # the names of its parts will be changed
+        return [json.dumps(index, indent=1).encode()]
 
 
 def checkpoint_index(data: bytes, folder: Path) -> None:
@@ -354,7 +357,7 @@ def windows() -> list[bytes]:
 
 def window(path: Path) -> Any:
     seal(path, path.read_bytes())
-    return read_window(path)
+    return read_window(Kept(path.parent), path.stem)
 
 
 def heads() -> list[bytes]:

@@ -21,7 +21,7 @@ from mystudio.commands.terminal import sentence
 from mystudio.engines.personal import tune
 from mystudio.engines.personal.windows import _read as read_window
 from mystudio.errors import BadArtifact, BadCheckpoint, BadData, BadEdit, BadRecipe, SigningFailed
-from mystudio.journal import seal
+from mystudio.journal import Kept, seal
 from mystudio.recipe import resolve
 from selfscan import picture
 from selfscan.errors import UnreadablePicture
@@ -74,7 +74,7 @@ def test_arrays_whose_header_lies(tmp_path, kind, method):
             npz.load(path)
         assert "\n" not in str(told.value)
         seal(tmp_path / "window.npz", path.read_bytes())
-        assert read_window(tmp_path / "window.npz") is None
+        assert read_window(Kept(tmp_path), "window") is None
         Shards(path, 8)
 
     assert isinstance(outcome(read, b"", tmp_path), BadData)
@@ -103,10 +103,10 @@ def test_arrays_come_back_as_they_were(tmp_path):
 
 def test_a_window_of_another_form_is_solved_again(tmp_path):
     seal(tmp_path / "w.npz", windows()[0])
-    assert read_window(tmp_path / "w.npz") is not None
+    assert read_window(Kept(tmp_path), "w") is not None
     np.savez(content := io.BytesIO(), codes=np.array(["x"]), outcome=np.zeros(1), window=np.zeros(4))
     seal(tmp_path / "w.npz", content.getvalue())
-    assert read_window(tmp_path / "w.npz") is None
+    assert read_window(Kept(tmp_path), "w") is None
 
 
 def test_an_encoder_beside_a_base_is_refused_in_one_sentence(tmp_path):

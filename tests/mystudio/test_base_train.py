@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -138,13 +139,60 @@ def test_a_run_that_blows_up_rolls_back_and_gives_up_with_a_sentence(data, tmp_p
     assert all(bool(v.isfinite().all()) for v in tensors.values()) and facts["counters"]["supervised"] == 0
 
 
+def parts_of(run, index=checkpoint.INDEX) -> list:
+    """The files of one of a run's checkpoints."""
+    return [run / part["file"] for part in json.loads((run / index).read_text())["parts"]]
+
+
+def flip(file) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def test_two_checkpoints_are_kept_and_the_older_one_serves_where_the_newest_is_damaged(tmp_path, caplog):
+    for number in range(4):
+        checkpoint.save(tmp_path, {"a": torch.full((50,), float(number))}, {"settings": {}, "n": number}, 1e-4)
+    assert set(tmp_path.glob("*.part")) == {*parts_of(tmp_path), *parts_of(tmp_path, checkpoint.BEFORE)}
+    assert checkpoint.load(tmp_path)[1]["n"] == 3 and not caplog.records
+    flip(parts_of(tmp_path)[1])
+    tensors, facts = checkpoint.load(tmp_path)
+    assert facts["n"] == 2 and torch.equal(tensors["a"], torch.full((50,), 2.0))
+    assert "changed bytes" in caplog.text and "going on from the checkpoint before" in caplog.text
+    index = (tmp_path / checkpoint.INDEX).read_text()
+    for damaged in (index.replace('"n": 3', '"n": 4'), index[:50], ""):
+        (tmp_path / checkpoint.INDEX).write_text(damaged)
+        assert checkpoint.load_facts(tmp_path)["n"] == 2
+    (tmp_path / checkpoint.INDEX).unlink()
+    assert checkpoint.is_there(tmp_path) and checkpoint.load(tmp_path)[1]["n"] == 2
+    checkpoint.save(tmp_path, tensors, facts | {"n": 5})
+    assert checkpoint.load_facts(tmp_path)["n"] == 5 and parts_of(tmp_path, checkpoint.BEFORE)[0].exists()
+    flip(parts_of(tmp_path)[0])
+    flip(parts_of(tmp_path, checkpoint.BEFORE)[0])
+    with pytest.raises(BadCheckpoint, match="changed bytes"):
+        checkpoint.load(tmp_path)
+
+
+@pytest.mark.parametrize("which", ["part", "index"])
+def test_a_run_whose_newest_checkpoint_is_damaged_ends_in_the_same_weights(which, data, whole, tmp_path, caplog):
+    shutil.copytree(whole, tmp_path / "run")
+    rows = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    flip(parts_of(tmp_path / "run")[0] if which == "part" else tmp_path / "run" / checkpoint.INDEX)
+    assert run(tmp_path / "run", data, tiny())["done"] and "going on from the checkpoint before" in caplog.text
+    assert checkpoint.load(tmp_path / "run")[0].keys() == checkpoint.load(whole)[0].keys()
+    assert all(torch.equal(v, checkpoint.load(whole)[0][k]) for k, v in checkpoint.load(tmp_path / "run")[0].items())
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == len(rows)
+
+
 def test_checkpoints_in_parts(tmp_path):
     tensors = {"a": torch.randn(1000), "b": torch.arange(5)}
     facts = {"settings": {}, "n": 3}
     checkpoint.save(tmp_path, tensors, facts)
-    checkpoint.save(tmp_path, tensors, facts, max_part_mb=0.001)
-    parts = list(tmp_path.glob("*.part"))
-    assert len(parts) >= 4 and max(p.stat().st_size for p in parts) <= 1049  # the single file before is gone
+    for _ in range(2):
+        checkpoint.save(tmp_path, tensors, facts, max_part_mb=0.001)
+    (tmp_path / checkpoint.BEFORE).unlink()
+    parts = parts_of(tmp_path)
+    assert len(parts) >= 4 and max(p.stat().st_size for p in tmp_path.glob("*.part")) <= 1049  # the single file is gone
     read, again = checkpoint.load(tmp_path)
     assert again == facts and all(torch.equal(v, read[k]) for k, v in tensors.items())
     content = bytearray(parts[1].read_bytes())
@@ -166,7 +214,7 @@ def test_checkpoints_in_parts(tmp_path):
 def test_a_packed_run_goes_on(data, whole, tmp_path):
     pack(whole, tmp_path / "light", max_part_mb=0.02)
     sizes = [p.stat().st_size for p in (tmp_path / "light").glob("*.part")]
-    assert max(sizes) <= 0.02 * 2**20 and sum(sizes) < 0.4 * sum(p.stat().st_size for p in whole.glob("*.part"))
+    assert max(sizes) <= 0.02 * 2**20 and sum(sizes) < 0.4 * sum(p.stat().st_size for p in parts_of(whole))
     longer = with_budget(tiny(), "adversarial", 0.096, None)
     assert longer.supervised.kimg == 0 and longer.adversarial.kimg == 0.096
     result = run(tmp_path / "light", data, longer)

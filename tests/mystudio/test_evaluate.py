@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import cv2
 import numpy as np
@@ -157,3 +158,39 @@ def test_columns_show_the_extremes_once_each_in_order(filmed, take):
     chosen = choose_columns(filmed.observation, dataclasses.replace(take, codes=take.codes[:FRAMES],
                             outcome=take.outcome[:FRAMES], times=take.times[:FRAMES]))  # fmt: skip
     assert chosen == sorted(set(chosen)) and len(chosen) == 8 and not {4, 5} & set(chosen)
+
+
+class Memory(dict):
+    """Keeps arrays, and stops its user after ``most``, as a kill would."""
+
+    most = 10**6
+
+    def put(self, name, arrays):
+        self[name] = {key: np.array(value) for key, value in arrays.items()}
+        if len(self) >= self.most:
+            raise KeyboardInterrupt
+
+
+def test_an_evaluation_goes_on_after_its_last_chunk_and_ends_in_the_same_numbers(tiny_avatar, filmed, scan, tmp_path,
+                                                                                 monkeypatch):
+    monkeypatch.setattr("selfscan.keep.CHUNK", 4)
+    rank = len(tiny_avatar.regressor["code_mean"])
+    codes = torch.randn(FRAMES, tiny_avatar.generator.num_ws, rank, generator=torch.Generator().manual_seed(1))
+    take = Take(codes, np.zeros(FRAMES, np.uint8), filmed.observation.track.times, {})
+
+    def run(out, keep, progress=lambda *_: None):
+        evaluate(tiny_avatar, take, filmed, tmp_path / out, scan=scan, truth=filmed.observation.video, keep=keep,
+                 progress=progress)
+        page = re.sub(r"\bp[0-9a-f]{10}\b", "p", (tmp_path / out / "report.html").read_text())  # names of drawn clips
+        return (tmp_path / out / "metrics.json").read_bytes(), page
+
+    whole, kept, told = run("whole", Memory()), Memory(), []
+    kept.most = 9  # the truth (4 tracked, 3 measured), the person and its own spread: three chunks are left
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            run("out", kept)
+        kept.most += 1
+    again = run("out", kept, lambda stage, done, total: told.append((stage, done)))
+    assert again == whole
+    assert [done for stage, done in told if stage == "evaluate"] == [4, 8, 10]
+    assert ("look at the scan", 5) not in told

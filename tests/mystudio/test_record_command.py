@@ -11,7 +11,7 @@ from live_person import frames
 from mystudio import artifacts, recording, workspace
 from mystudio.cli import cli
 from mystudio.manifest import open_folder
-from selfscan import video
+from selfscan import mux, video
 from selfscan.errors import ConsentMissing
 from selfscan.types import Scan
 
@@ -113,3 +113,18 @@ def test_a_scan_from_before_identity_and_words_is_readable(tmp_path):
         (folder / artifacts.VALUES).write_text(json.dumps(values))
     found = artifacts.load(path, Scan)
     assert found.consent == old.consent and found.identity is None
+
+
+def test_what_a_killed_recording_wrote_is_kept_by_the_next_one(tmp_path, caplog):
+    out, part = tmp_path / "me.mp4", tmp_path / "me.part.mp4"
+    assert recording.rescue(out) is None
+    pictures = [np.full((48, 64, 3), 5 * k, np.uint8) for k in range(40)]
+    for name in ("me.interrupted.mp4", "me.interrupted1.mp4"):
+        mux.encode(part, ((k / 10, picture) for k, picture in enumerate(pictures)), 10, 18)
+        whole = part.read_bytes()
+        part.write_bytes(whole[:len(whole) * 3 // 4])  # as a kill leaves it
+        assert recording.rescue(out) == tmp_path / name and not part.exists()
+        assert len(list(video.read(tmp_path / name))) >= 20
+    assert "kept as" in caplog.text
+    part.write_bytes(b"no video yet")
+    assert recording.rescue(out) is None

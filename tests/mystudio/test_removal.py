@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from killing import killed_after
 
-from mystudio import artifacts, removal, workspace
+from mystudio import artifacts, products, removal, workspace
 from mystudio.cli import cli
 from mystudio.errors import ArtifactBusy, BadArtifact
 from mystudio.types import Edit
@@ -50,7 +50,7 @@ def home(tmp_path, tiny_avatar, performance, take, driving_clip) -> Path:
     make(home / "theirs.take", take, avatar=home / "other.avatar", performance=acted)
     with workspace.stage(home / "report", "report", {"avatar": home / "me.avatar"}, {}) as job, job.writing() as place:
         (place / "report.html").write_text("pictures of Ada")
-    with workspace.product(home / "hello.mp4", {"avatar": home / "me.avatar"}, {}):
+    with products.product(home / "hello.mp4", {"avatar": home / "me.avatar"}, {}):
         (home / "hello.mp4").write_bytes(b"a clip")
     workspace.journal(home / "me.avatar", "key")
     (home / ".me.avatar.old").mkdir()

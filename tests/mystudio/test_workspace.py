@@ -134,6 +134,8 @@ def edit_manifest(folder: Path, change) -> None:
     change(values)
     files = {name: entry["sha256"] for name, entry in values.get("files", {}).items()}
     values["digest"] = manifest.digest_of({"type": values["type"], "schema": values["schema"], "files": files})
+    del values["checksum"]
+    values["checksum"] = manifest.digest_of(values)
     (folder / "manifest.json").write_text(json.dumps(values))
 
 
@@ -155,6 +157,22 @@ def test_a_hostile_manifest_is_refused(tmp_path, change):
     edit_manifest(tmp_path / "take", change)
     with pytest.raises(BadArtifact):
         artifacts.load(tmp_path / "take", Take)
+
+
+def test_a_manifest_that_was_changed_is_seen_and_one_of_before_checksums_is_read(tmp_path):
+    make(tmp_path / "take")
+    file = tmp_path / "take" / "manifest.json"
+    whole = json.loads(file.read_text())
+    for change in ({"seed": 7}, {"created": whole["created"].replace("2", "3", 1)}, {"versions": {}},
+                   {"settings": {"x": 1}}, {"inputs": {"video": {"path": "x.mp4", "digest": "0"}}}):
+        file.write_text(json.dumps(whole | change))
+        with pytest.raises(BadArtifact, match="its digest differs.*again"):
+            artifacts.load(tmp_path / "take", Take)
+        del (old := whole | change)["checksum"]
+        file.write_text(json.dumps(old))
+        artifacts.load(tmp_path / "take", Take)
+    file.write_text(json.dumps(dict(reversed(whole.items()))))  # neither order nor spaces count
+    artifacts.load(tmp_path / "take", Take)
 
 
 @pytest.mark.parametrize("values", ["[]", "null", '{"codes": 3}', '{"codes": {"$array": "nope"}}', "[" * 100_000,

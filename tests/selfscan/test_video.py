@@ -6,6 +6,7 @@ import tracemalloc
 from fractions import Fraction
 
 import av
+import cv2
 import numpy as np
 import pytest
 
@@ -434,3 +435,52 @@ def test_a_folder_that_cannot_be_written_is_reported(tmp_path):
         with pytest.raises(OSError, match="could not be written"):
             video.write(target, [scene()] * 2, [0.0, 0.04])
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def shown_pictures(path):
+    return [(time, image.tobytes()) for time, image in video.read(path)]
+
+
+@pytest.mark.parametrize("shape", [(120, 160), (96, 144), (101, 75)])
+def test_equal_pictures_are_equally_encoded_whatever_lay_in_memory_before(shape):
+    noise = np.random.default_rng(0)
+    scene = cv2.GaussianBlur(noise.integers(0, 255, (*shape, 3), dtype=np.uint8), (0, 0), 5)
+    frames = [np.roll(scene, i, 1) for i in range(12)]
+    seen = set()
+    for _ in range(12):
+        dirt = [np.full(noise.integers(1000, 400_000), noise.integers(256), np.uint8) for _ in range(40)][::2]
+        seen.add(video.encode_segment(zip(np.arange(12) / 10, frames), 10, 18).data.tobytes())
+        del dirt
+    assert len(seen) == 1
+
+
+UNEVEN = 0.52 + np.append(0, np.cumsum(np.random.default_rng(3).uniform(0.005, 0.4, 39)))
+
+
+@pytest.mark.parametrize("times", [np.arange(40) / FPS, UNEVEN])
+def test_segments_are_one_video_with_its_times_whichever_encoder_made_them(tmp_path, times):
+    frames, rate = [scene(i) for i in range(40)], video.rate_of(times)
+    cuts = [(0, 12), (12, 13), (13, 24), (24, 40)]
+
+    def segments():
+        return [video.encode_segment(zip(times[a:b], frames[a:b]), rate, 18) for a, b in cuts]
+
+    first, second = segments(), segments()
+    assert video.assemble(tmp_path / "a.mp4", first, rate) == 40
+    video.assemble(tmp_path / "b.mp4", [*first[:2], *second[2:]], rate)
+    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+    seen = list(video.read(tmp_path / "a.mp4"))
+    assert np.abs(np.array([time for time, _ in seen]) - times).max() < 1e-6
+    assert all(np.abs(image.astype(int) - frame).mean() < 4 for (_, image), frame in zip(seen, frames))
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        packets = [p for p in container.demux(video=0) if p.dts is not None]
+    assert all(a.dts < b.dts for a, b in zip(packets, packets[1:])) and all(p.dts <= p.pts for p in packets)
+
+
+def test_segments_that_do_not_fit_leave_nothing_behind(tmp_path):
+    one = video.encode_segment([(0.0, scene()), (0.1, scene(1))], 10.0, 18)
+    other = video.encode_segment([(0.2, scene(0, 50, 64))], 10.0, 18)
+    for segments in ([], [one, one], [one, other]):
+        with pytest.raises(ValueError):
+            video.assemble(tmp_path / "w.mp4", segments, 10.0)
+    assert list(tmp_path.iterdir()) == []

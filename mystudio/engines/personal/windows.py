@@ -12,16 +12,14 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mystudio import npz
 from mystudio.errors import memory_ran_out
-from mystudio.journal import seal, unseal
+from mystudio.journal import Kept
 
 NEGLIGIBLE = 1e-5  # share of a neighbour's pull that may be left where a window is cut; small, for a step that is
 #   taken on one side of a cut and just not on the other makes more of it
@@ -94,10 +92,9 @@ def solve_windows(total: int, size: int, batch: int, overlap: int, run: Callable
     Returns: codes, outcomes and losses of all frames.
     Raises: MemoryError, torch.OutOfMemoryError, RuntimeError: memory does not do for one frame.
     """
-    blend, start = _Blend(total), 0
+    blend, start, kept = _Blend(total), 0, Kept(journal) if journal else None
     while start < total:
-        path = journal / f"window{start:07d}.npz" if journal else None
-        found = _read(path) if path else None
+        found = _read(kept, f"window{start:07d}") if kept else None
         if found is None:
             window = Window.at(start, size, overlap, total)
             solved = _tried(run, window, batch, blend.last() if not overlap else None, may_fail=size > 1 or batch > 1)
@@ -106,8 +103,8 @@ def solve_windows(total: int, size: int, batch: int, overlap: int, run: Callable
                 log.warning("memory ran out: going on with %d frames a window, %d a pass", size, batch)
                 continue
             found = window, solved
-            if path:
-                _write(path, *found)
+            if kept:
+                _write(kept, f"window{start:07d}", *found)
         blend.add(*found)
         start = found[0].core.stop
         tick(start)
@@ -156,19 +153,18 @@ class _Blend:
         return Solved(self._codes / self._weight[:, None, None], self._outcome, self._losses)
 
 
-def _write(path: Path, window: Window, solved: Solved) -> None:
+def _write(kept: Kept, name: str, window: Window, solved: Solved) -> None:
     ends = [window.core.start, window.core.stop, window.frames.start, window.frames.stop]
-    np.savez(content := BytesIO(), codes=solved.codes.numpy(), outcome=solved.outcome, window=np.array(ends),
-             **{f"loss.{k}": v for k, v in solved.losses.items()})
-    seal(path, content.getvalue())
+    kept.put(name, {"codes": solved.codes.numpy(), "outcome": solved.outcome, "window": np.array(ends)}
+             | {f"loss.{k}": v for k, v in solved.losses.items()})
 
 
-def _read(path: Path) -> tuple[Window, Solved] | None:
+def _read(kept: Kept, name: str) -> tuple[Window, Solved] | None:
     """A finished window; None where there is none, or it is damaged: then it is solved again."""
-    if unseal(path) is None:
+    z = kept.get(name)
+    if z is None:
         return None
     try:
-        z = npz.load(path)  # the digest behind it is no part of the zip, and no hindrance
         ends = [int(k) for k in z["window"]]
         window = Window(range(*ends[:2]), range(*ends[2:]))
         solved = Solved(torch.as_tensor(z["codes"]), z["outcome"], {k[5:]: z[k] for k in z if k.startswith("loss.")})

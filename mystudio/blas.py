@@ -1,0 +1,26 @@
+"""Memory that OpenBLAS takes while there is some: where it gets none it asks again and again, for ever."""
+
+from __future__ import annotations
+
+import mmap
+
+ROOM = 256 << 20  # bytes of address space: two libraries (numpy's, scipy's) with 32 MB a thread, on few threads
+SIDE = 256  # of a product that every thread of a library takes part in
+
+
+def reserve() -> None:
+    """Let numpy's and scipy's OpenBLAS take the memory that they keep; costs milliseconds, and nothing the next time.
+
+    Raises: MemoryError: there is no room for it; asked for by them, this would never come back.
+    """
+    try:
+        mmap.mmap(-1, ROOM).close()
+    except OSError as error:
+        raise MemoryError(f"expected {ROOM >> 20} MB of address space for linear algebra, got none") from error
+    import numpy as np
+    from scipy.linalg.blas import dgemm
+
+    square = np.ones((SIDE, SIDE))
+    square @ square
+    np.linalg.svd(square[:3, :3])
+    dgemm(1.0, square, square)
