@@ -34,7 +34,7 @@ class Replay(torch.nn.Module):
     def styles(self, ws):
         return Styles((ws[:, 0],))
 
-    def synthesize(self, styles):
+    def synthesize(self, styles, *how):
         start, self.at = self.at, self.at + len(styles.vectors[0])
         return self.pictures[start : self.at]
 
