@@ -214,7 +214,8 @@ def fitting_manifest(data: bytes, folder: Path) -> None:
         value = json.loads(data)
         files = {name: entry["sha256"] for name, entry in value["files"].items()}
         digest = manifest.digest_of({"type": value["type"], "schema": value["schema"], "files": files})
-        data = json.dumps(value | {"digest": digest}).encode()
+        value = {name: part for name, part in value.items() if name != "checksum"} | {"digest": digest}
+        data = json.dumps(value | {"checksum": manifest.digest_of(value)}).encode()
     except Exception:  # then it is read as it is
         pass
     folder_manifest(data, folder)

@@ -67,6 +67,8 @@ def remade(avatar: Path, change=None, files=None, **other) -> bytes:
     digests = {name: entry["sha256"] for name, entry in made["files"].items()}
     made["digest"] = manifest.digest_of({"type": made["type"], "schema": made["schema"], "files": digests}) \
         if "digest" not in other else other["digest"]
+    del made["checksum"]
+    made["checksum"] = manifest.digest_of(made)
     return stored([("manifest.json", json.dumps(made).encode()), *sorted(found.items())])
 
 

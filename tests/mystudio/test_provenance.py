@@ -305,7 +305,10 @@ def test_a_clip_that_cannot_be_signed_is_kept_under_another_name(studio, tmp_pat
     assert told.startswith("error: the clip is finished but could not be signed") and "x.unsigned.mp4" in told
     assert (tmp_path / "x.mp4").read_bytes() == b"older"
     assert streams(tmp_path / "x.unsigned.mp4") == streams(tmp_path / "bare.mp4")
-    assert sorted(os.listdir(tmp_path)) == [".bare.mp4.made", "bare.mp4", "x.mp4", "x.unsigned.mp4"]
+    assert sorted(os.listdir(tmp_path)) == [".bare.mp4.made", "bare.mp4", "x.mp4", "x.mp4.partial", "x.unsigned.mp4"]
+    again = run("render", studio / "hello.take", "-o", tmp_path / "x.mp4", "--option", "provenance.watermark=false")
+    assert "render 0/" not in again.stderr and not (tmp_path / "x.mp4.partial").exists()  # signed, not drawn again
+    assert streams(tmp_path / "x.mp4") == streams(tmp_path / "bare.mp4")
 
 
 def test_a_sheet_of_edits_is_marked_too(studio, tmp_path):
