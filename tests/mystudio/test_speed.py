@@ -40,7 +40,7 @@ def test_a_true_jacobian_foretells_what_a_step_does(problem):
     def missed(jacobian):
         return float((happened - steps @ jacobian[:198].t()).norm() / happened.norm())
 
-    assert missed(slope) < 0.3
+    assert missed(slope) < 0.4
     assert missed(slope) < missed(near) < missed(torch.zeros_like(slope))
     assert missed(slope) < missed(learned)
 
