@@ -146,8 +146,9 @@ def run_edit(take_path: Path, out: Path, edits: Sequence[Edit], *, directions: P
         if not job.done:
             avatar = load(inputs["avatar"], Avatar)
             more = edit.load_directions(directions, avatar.anchors.shape[1]) if directions else None
+            take = load(take_path, Take)  # before anything is kept: a damaged take leaves nothing behind
             with job.keeping() as keep:
-                made = edit.apply(avatar, load(take_path, Take), list(edits), more, keep)
+                made = edit.apply(avatar, take, list(edits), more, keep)
             save(made, job)
     return out
 
