@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from mystudio.base.augment import AugmentSettings
+from mystudio.compilation import Precision
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class TrainSettings:
     tick_kimg: float = 4.0  # thousand images between two rows of metrics.jsonl and two checks for finite weights
     sheet_every: int = 10  # ticks between two sheets of samples; 0 = none
     save_every: int = 10  # ticks between two checkpoints
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of feature maps; auto = bfloat16 where it is fast
+    precision: Precision = "auto"  # of feature maps; auto = bfloat16 where it is fast
     compile: bool = False  # torch.compile where nothing is differentiated twice; goes on without where it fails
     mirror: bool = True  # flip half of the images that have no code
     seed: int = 0  # of weights, samples and augmentations

@@ -6,6 +6,7 @@ import actor_avatar
 import numpy as np
 import pytest
 import torch
+from keeping import Memory
 
 from mystudio import edit
 from mystudio.edit import DILATION, POLICIES, apply, learn_directions, load_directions, strength_at
@@ -227,14 +228,6 @@ def test_sheet_has_a_row_for_each_direction(avatar, take):
 
 @pytest.mark.parametrize("edge", ["project", "stop"])
 def test_an_edit_goes_on_after_its_last_chunk(avatar, take, edge, monkeypatch):
-    class Memory(dict):
-        most = 10**6
-
-        def put(self, name, arrays):
-            self[name] = arrays
-            if len(self) >= self.most:
-                raise KeyboardInterrupt
-
     monkeypatch.setattr("selfscan.keep.CHUNK", 5)
     wild, keys = replace(take, codes=9 * take.codes), ((float(take.times[6]), 0.0), (float(take.times[-1]), 1.0))
     edits = [Edit("smile", 1.0, edge=edge), Edit("yaw", keys=keys, edge=edge)]
@@ -243,7 +236,7 @@ def test_an_edit_goes_on_after_its_last_chunk(avatar, take, edge, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         apply(avatar, wild, edits, keep=kept)
     assert sorted(kept) == [f"edit{n}.moved{start:07d}" for n, start in ((0, 0), (0, 5), (0, 10), (1, 0))]
-    kept.most, done = 10**6, []
+    kept.most, done = Memory.most, []
     monkeypatch.setattr(edit, "_move", lambda space, codes, *rest, real=edit._move: (done.append(len(codes)),
                                                                                   real(space, codes, *rest))[1])
     assert torch.equal(apply(avatar, wild, edits, keep=kept).codes, whole.codes)

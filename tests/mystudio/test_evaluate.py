@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from keeping import Memory
 
 from mystudio.errors import StudioError
 from mystudio.evaluate import choose_columns, evaluate
@@ -158,17 +159,6 @@ def test_columns_show_the_extremes_once_each_in_order(filmed, take):
     chosen = choose_columns(filmed.observation, dataclasses.replace(take, codes=take.codes[:FRAMES],
                             outcome=take.outcome[:FRAMES], times=take.times[:FRAMES]))  # fmt: skip
     assert chosen == sorted(set(chosen)) and len(chosen) == 8 and not {4, 5} & set(chosen)
-
-
-class Memory(dict):
-    """Keeps arrays, and stops its user after ``most``, as a kill would."""
-
-    most = 10**6
-
-    def put(self, name, arrays):
-        self[name] = {key: np.array(value) for key, value in arrays.items()}
-        if len(self) >= self.most:
-            raise KeyboardInterrupt
 
 
 def test_an_evaluation_goes_on_after_its_last_chunk_and_ends_in_the_same_numbers(tiny_avatar, filmed, scan, tmp_path,

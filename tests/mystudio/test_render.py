@@ -6,6 +6,7 @@ import logging
 import numpy as np
 import pytest
 import torch
+from keeping import Memory
 
 from mystudio import render as module
 from mystudio.blend import Blend
@@ -223,17 +224,6 @@ def _longer(performance, take, repeats, folder):
     return dataclasses.replace(performance, observation=seen), acted
 
 
-class Memory(dict):
-    """Keeps segments; stops after ``most`` of them, as a kill would."""
-
-    most = None
-
-    def put(self, name, arrays):
-        self[name] = {key: np.array(value) for key, value in arrays.items()}
-        if len(self) == self.most:
-            raise KeyboardInterrupt
-
-
 def pictures(path):
     return [(time, image.tobytes()) for time, image in video.read(path)]
 
@@ -249,7 +239,7 @@ def test_a_render_goes_on_after_its_last_segment_and_ends_in_the_same_clip(tiny_
     with pytest.raises(KeyboardInterrupt):
         render(tiny_avatar, take, performance, tmp_path / "out.mp4", asked, keep=keep)
     assert sorted(keep) == ["segment0000000", "segment0000004"][:most]
-    keep.most = None
+    keep.most = Memory.most
     out = render(tiny_avatar, take, performance, tmp_path / "out.mp4", asked, keep=keep,
                  progress=lambda stage, done, total: drawn.append(done))
     assert drawn == list(range(4 * most, len(take) + 1))

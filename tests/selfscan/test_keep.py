@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from keeping import Memory
 
 from selfscan import keep as module
 from selfscan import video
@@ -18,17 +19,6 @@ from selfscan.scan import ScanSettings, scan
 from selfscan.track import track
 
 DEMO = Path(__file__).parents[2] / "mystudio" / "data" / "demo" / "scan.mp4"
-
-
-class Memory(dict):
-    """Keeps arrays, and stops its user at the ``most``-th, as a kill would."""
-
-    most = 10**6
-
-    def put(self, name, arrays):
-        self[name] = {key: np.array(value) for key, value in arrays.items()}
-        if len(self) >= self.most:
-            raise KeyboardInterrupt
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +87,7 @@ def test_tracking_goes_on_in_the_middle_of_a_clip(person, most):
     kept.most = most
     with pytest.raises(KeyboardInterrupt):
         track(person, kept=kept)
-    kept.most = 10**6
+    kept.most = Memory.most
     assert_equal(track(person, lambda stage, done, total: told.append(done), kept=kept), whole)
     assert told[most - 1:] == list(range(16 * most, len(whole) + 1))  # what was kept is told a chunk at a time
     told.clear()

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from mystudio import losses
-from mystudio.compilation import compiled
+from mystudio.compilation import Precision, compiled
 from mystudio.device import feature_dtype
 from mystudio.errors import TrainingDiverged
 from mystudio.journal import seal, unseal
@@ -48,7 +48,7 @@ class TuneSettings:
     held_out: int = 4  # scan images kept out of tuning to decide when to stop; they stay anchors
     check_every: int = 100  # steps between checks, checkpoints and previews
     patience: int = 5  # checks without a better held-out distance before stopping; 0 = never stop early
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the feature maps; auto = bfloat16 where the
+    precision: Precision = "auto"  # of the feature maps; auto = bfloat16 where the
     #   hardware multiplies in it (weights and their updates stay float32)
     compile: Literal["auto", "yes", "no"] = "auto"  # torch.compile of each step; auto = where a minute or two of
     #   compiling is soon won back, judged by steps x batch x pixels; where it fails, tuning goes on without
