@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -20,8 +21,9 @@ from torch import Tensor
 from mystudio import engines
 from mystudio.blend import Blend
 from mystudio.compilation import Compile, Precision, drawer
-from mystudio.errors import OutputFailed, StudioError, memory_ran_out
-from mystudio.types import OUTCOMES, Avatar, Performance, Progress, Styles, Take, silent
+from mystudio.errors import OutputFailed, StudioError
+from mystudio.memory import attempt
+from mystudio.types import OUTCOMES, Avatar, Performance, Progress, Take, silent
 from selfscan import video
 from selfscan.align import crop, rescale
 from selfscan.keep import NOWHERE, Keep
@@ -62,27 +64,19 @@ def synthesize(avatar: Avatar, take: Take, batch: int = 8, start: int = 0, preci
     Returns: batches [B, 3, H, W] in [-1, 1], T - start images in all.
     """
     draw = drawer(avatar.generator.synthesize, next(avatar.generator.parameters()).device, precision, how)
+
+    def images_of(span: slice) -> Tensor:
+        with torch.inference_mode():
+            return draw(engines.named(avatar.engine).decode(avatar, take, span)).clamp(-1, 1)
+
     while start < len(take):
-        images = _draw(draw, avatar, take, slice(start, start + batch), may_fail=batch > 1)
+        images = attempt(partial(images_of, slice(start, start + batch)), may_fail=batch > 1)
         if images is None:
             batch //= 2
             log.warning("memory ran out: going on with %d images a pass", batch)
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
             continue
         yield images
         start += len(images)
-
-
-def _draw(draw: Callable[[Styles], Tensor], avatar: Avatar, take: Take, span: slice, may_fail: bool) -> Tensor | None:
-    try:
-        with torch.inference_mode():
-            styles = engines.named(avatar.engine).decode(avatar, take, span)
-            return draw(styles).clamp(-1, 1)
-    except (RuntimeError, MemoryError) as error:
-        if not may_fail or not memory_ran_out(error):
-            raise
-        return None
 
 
 def to_uint8(images: Tensor) -> np.ndarray:

@@ -7,19 +7,19 @@ they do when memory runs out.
 
 from __future__ import annotations
 
-import gc
 import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mystudio.errors import memory_ran_out
 from mystudio.journal import Kept
+from mystudio.memory import attempt
 
 NEGLIGIBLE = 1e-5  # share of a neighbour's pull that may be left where a window is cut; small, for a step that is
 #   taken on one side of a cut and just not on the other makes more of it
@@ -97,7 +97,8 @@ def solve_windows(total: int, size: int, batch: int, overlap: int, run: Callable
         found = _read(kept, f"window{start:07d}") if kept else None
         if found is None:
             window = Window.at(start, size, overlap, total)
-            solved = _tried(run, window, batch, blend.last() if not overlap else None, may_fail=size > 1 or batch > 1)
+            work = partial(run, window, batch, blend.last() if not overlap else None)
+            solved = attempt(work, may_fail=size > 1 or batch > 1)
             if solved is None:
                 size, batch = max(1, size // 2), max(1, batch // 2)
                 log.warning("memory ran out: going on with %d frames a window, %d a pass", size, batch)
@@ -109,18 +110,6 @@ def solve_windows(total: int, size: int, batch: int, overlap: int, run: Callable
         start = found[0].core.stop
         tick(start)
     return blend.done()
-
-
-def _tried(run, window: Window, batch: int, last: Tensor | None, may_fail: bool) -> Solved | None:
-    try:
-        return run(window, batch, last)
-    except (RuntimeError, MemoryError) as error:
-        if not may_fail or not memory_ran_out(error):
-            raise
-    gc.collect()  # only now is what the failed window held free
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    return None
 
 
 class _Blend:
