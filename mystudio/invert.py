@@ -20,6 +20,7 @@ from mystudio.errors import BadCheckpoint, reason
 from mystudio.latents import AnchorSpace
 from mystudio.retarget import KEYPOINTS, relative_motion
 from mystudio.types import Progress, silent
+from selfscan.keep import NOWHERE, Keep
 
 MOTION_GAIN = 20.0  # brings relative motion to about unit size
 INPUT = 64  # px: the appearance branch looks at a small image; detail is the tuning's task
@@ -155,7 +156,7 @@ class PersonalEncoder(nn.Module):
 
 
 def invert(generator, encoder: Encoder | None, perceptual, images: Tensor, landmarks: Tensor, neutral: Tensor,
-           settings: InvertSettings = InvertSettings(), progress: Progress = silent) -> Tensor:
+           settings: InvertSettings = InvertSettings(), progress: Progress = silent, keep: Keep = NOWHERE) -> Tensor:
     """Anchors in W for the scan images: encoder, then optimisation of each anchor near the encoder's.
 
     Without an encoder the search starts at the base's mean w, with the same penalty around it relaxed.
@@ -163,6 +164,7 @@ def invert(generator, encoder: Encoder | None, perceptual, images: Tensor, landm
     Args:
         generator: the base. images: [N, 3, H, W] at the base's resolution, in [-1, 1].
         landmarks: [N, 478, 3]; neutral: [478, 3], in crops. perceptual: ``selfscan.perceptual.Perceptual``.
+        keep: where the anchors of finished batches are kept.
     Returns: [N, D] float32.
     """
     if encoder is not None:
@@ -179,10 +181,15 @@ def invert(generator, encoder: Encoder | None, perceptual, images: Tensor, landm
         return start
     parts, total = [], steps * -(-len(images) // settings.batch)
     for first in range(0, len(images), settings.batch):
-        rows = slice(first, first + settings.batch)
-        done = len(parts) * steps
-        parts.append(_refine(generator, perceptual, images[rows], start[rows], spread, stay, steps, settings.rate,
-                             lambda step, done=done: progress("invert", done + step, total)))
+        rows, done, name = slice(first, first + settings.batch), len(parts) * steps, f"invert{first:05d}"
+        found = keep.get(name)
+        if found is None:
+            w = _refine(generator, perceptual, images[rows], start[rows], spread, stay, steps, settings.rate,
+                        lambda step, done=done: progress("invert", done + step, total))
+            keep.put(name, found := {"w": w.cpu().numpy()})
+        else:
+            progress("invert", done + steps, total)
+        parts.append(torch.as_tensor(found["w"]).to(start))
     return torch.cat(parts)
 
 

@@ -146,7 +146,7 @@ STAGES = {stage.name: stage for stage in (
           chunks=dict.fromkeys(("track", "measure", "quality", "images"), CHUNK)),
     Stage("personalize", ("personalize", "{}/me.scan", "-o", "{}/me.avatar", "--base", "{}/tiny.safetensors",
                           "--recipe", "{}/tiny.toml"), "me.avatar", artifact, ("--option", "personalize.steps=2"),
-          journal=("tune",), every=2),
+          journal=("tune",), every=2, chunks={"invert": 3}),
     Stage("reenact", ("reenact", "{}/me.avatar", "{}/driver.mp4", "-o", "{}/hello.take", "--recipe", "{}/tiny.toml"),
           "hello.take", artifact, ("--option", "reenact.steps=0"), "driver-*.performance",
           chunks=dict.fromkeys(("track", "measure", "patches"), CHUNK)),

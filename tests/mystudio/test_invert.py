@@ -6,6 +6,7 @@ import actor_avatar
 import pytest
 import torch
 import torch.nn.functional as F
+from keeping import Memory
 
 from mystudio.base.encoder import (
     EncoderSettings,
@@ -74,6 +75,19 @@ def test_images_are_inverted_one_by_one(task):
                    lambda *event: said.append(event))  # fmt: skip
     assert torch.allclose(whole, parts, atol=1e-3)
     assert said == [("invert", k, 12) for k in range(1, 13)]
+
+
+def test_batches_that_were_kept_are_not_inverted_again(task):
+    base, images, marks, perceptual = task
+    settings, kept = InvertSettings(blind_steps=3, batch=2), Memory()
+    whole = invert(base, None, perceptual, images, marks, marks[0], settings, keep=kept)
+    assert list(kept) == ["invert00000", "invert00002", "invert00004"]
+    del kept["invert00002"]
+    said: list[int] = []
+    again = invert(base, None, perceptual, images, marks, marks[0], settings,
+                   lambda stage, done, total: said.append(done), kept)  # fmt: skip
+    assert said == [3, 4, 5, 6, 9]
+    assert torch.equal(again, whole)
 
 
 def test_encoder_alone_needs_no_step(task):

@@ -4,6 +4,7 @@ import actor_avatar
 import numpy as np
 import pytest
 import torch
+from keeping import Memory
 
 from mystudio.engines.personal import regress
 from mystudio.engines.personal.measure import measure, output_vector
@@ -115,6 +116,24 @@ def test_samples_are_what_the_solver_will_measure():
     assert torch.allclose(marks, seen.landmarks, atol=1e-4)
     assert torch.allclose(outputs, output_vector(seen.landmarks, seen.mouth, seen.irises), atol=1e-3)
     assert presence.min() > 0.5
+
+
+def test_samples_that_were_kept_are_not_drawn_again(monkeypatch):
+    monkeypatch.setattr("selfscan.keep.CHUNK", 4)
+    avatar, kept, drawn = actor_avatar.avatar(), Memory(), []
+    space, mesh = anchor_space(avatar), load_facemesh()
+
+    def look():
+        hook = avatar.generator.register_forward_pre_hook(lambda net, given: drawn.append(len(given[0])))
+        try:
+            return regress.look(avatar.generator, mesh, space, space.codes[:6], batch=2, keep=kept)
+        finally:
+            hook.remove()
+
+    whole = look()
+    assert drawn == [2, 2, 2] and list(kept) == ["look0000000", "look0000004"]
+    del kept["look0000004"]
+    assert all(map(torch.equal, look(), whole)) and drawn == [2, 2, 2, 2]
 
 
 def test_the_avatars_networks_know_its_samples():

@@ -11,7 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mystudio.errors import ConsentRequired
+from mystudio.journal import Kept
 from mystudio.types import Avatar, Performance, Progress, Styles, Take, silent
+from selfscan.keep import NOWHERE
 
 NAME = "personal"
 
@@ -23,7 +25,7 @@ def personalize(scan, base, settings, progress: Progress = silent, journal: Path
     Args:
         scan: ``selfscan.types.Scan`` with a consent record. base: ``mystudio.bases.Base``.
         settings: anything with the parts ``invert``, ``personalize`` and ``regress`` (a resolved recipe).
-        journal: folder for checkpoints and previews.
+        journal: folder for checkpoints, finished parts and previews.
     Raises: ConsentRequired; TrainingDiverged.
     """
     from mystudio import edit, invert, retarget
@@ -44,12 +46,13 @@ def personalize(scan, base, settings, progress: Progress = silent, journal: Path
     encoder = invert.load_encoder(base.encoder_path).to(device) if base.encoder_path else None
     images, marks = images_of(scan, generator.resolution).to(device), torch.as_tensor(scan.landmarks).to(device)
     neutral = retarget.neutral_face(scan.landmarks, np.ones(len(scan), bool)).to(device)
-    anchors = invert.invert(generator, encoder, perceptual, images, marks, neutral, settings.invert, progress)
+    keep = Kept(journal) if journal else NOWHERE
+    anchors = invert.invert(generator, encoder, perceptual, images, marks, neutral, settings.invert, progress, keep)
     show = _preview_writer(journal) if journal else None
     tuned, info = tune.tune(generator, anchors, images, perceptual, settings.personalize, progress, journal, show)
     anchors, images, marks, neutral = anchors.cpu(), images.cpu(), marks.cpu(), neutral.cpu()
     space, mesh = AnchorSpace.of(anchors, settings.regress.rank), load_facemesh(device=device)
-    samples = regress.sample(tuned, mesh, space, settings.regress, progress)
+    samples = regress.sample(tuned, mesh, space, settings.regress, progress, keep)
     person = None
     if encoder is not None:
         person = invert.PersonalEncoder.of(encoder.cpu(), images, marks, neutral, space, settings.invert.axes)

@@ -7,8 +7,10 @@ synthesize, look). The second always learns from them; its Jacobian steers Gauss
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,8 +19,10 @@ from mystudio.invert import PersonalEncoder
 from mystudio.latents import AnchorSpace
 from mystudio.retarget import relative_motion
 from mystudio.types import Progress, silent
+from selfscan import keep as keeping
 from selfscan import patches
 from selfscan.facemesh import crop_landmarks
+from selfscan.keep import NOWHERE, Keep
 
 
 @dataclass(frozen=True)
@@ -90,13 +94,17 @@ class Samples:
     outputs: Tensor  # [S, M] ``measure.output_vector``
 
 
-def sample(generator, mesh, space: AnchorSpace, settings: RegressSettings, progress: Progress = silent) -> Samples:
-    """Draw codes near the anchors, synthesize them and look; frames without a face are left out."""
+def sample(generator, mesh, space: AnchorSpace, settings: RegressSettings, progress: Progress = silent,
+           keep: Keep = NOWHERE) -> Samples:
+    """Draw codes near the anchors, synthesize them and look; frames without a face are left out.
+
+    Args: keep: where what was seen is kept, a chunk at a time.
+    """
     codes = torch.cat([sample_codes(space, settings), space.codes])
-    marks, outputs, presence = look(generator, mesh, space, codes, progress)
-    keep = presence > 0.5
-    keep[-len(space.codes):] = True
-    return Samples(codes[keep], marks[keep], outputs[keep])
+    marks, outputs, presence = look(generator, mesh, space, codes, progress, keep=keep)
+    shown = presence > 0.5
+    shown[-len(space.codes):] = True
+    return Samples(codes[shown], marks[shown], outputs[shown])
 
 
 def sample_codes(space: AnchorSpace, settings: RegressSettings) -> Tensor:
@@ -119,20 +127,35 @@ def sample_codes(space: AnchorSpace, settings: RegressSettings) -> Tensor:
 
 
 @torch.no_grad()
-def look(generator, mesh, space: AnchorSpace, codes: Tensor, progress: Progress = silent, batch: int = 8
-         ) -> tuple[Tensor, Tensor, Tensor]:
-    """Synthesize codes [S, K]: landmarks [S, 478, 3], output vectors [S, M], face presence [S]."""
-    marks, outputs, presence = [], [], []
-    device = next(generator.parameters()).device
-    for first in range(0, len(codes), batch):
-        w = space.decode(codes[first:first + batch]).to(device)
-        images = generator(generator.broadcast(w)).clamp(-1, 1)
-        m, p = crop_landmarks(mesh, images)
-        outputs.append(output_vector(m, *patches.mouth_and_irises(images, m)).cpu())
-        marks.append(m.cpu())
-        presence.append(p.cpu())
-        progress("look", min(first + batch, len(codes)), len(codes))
-    return torch.cat(marks), torch.cat(outputs), torch.cat(presence)
+def look(generator, mesh, space: AnchorSpace, codes: Tensor, progress: Progress = silent, batch: int = 8,
+         keep: Keep = NOWHERE) -> tuple[Tensor, Tensor, Tensor]:
+    """Synthesize codes [S, K]: landmarks [S, 478, 3], output vectors [S, M], face presence [S].
+
+    Args: batch: images a pass. keep: where what was seen is kept, a chunk at a time.
+    """
+    device, parts = next(generator.parameters()).device, []
+
+    def seen(first: int, end: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        for start in range(first, end, batch):
+            stop = min(start + batch, end)
+            images = generator(generator.broadcast(space.decode(codes[start:stop]).to(device))).clamp(-1, 1)
+            marks, presence = crop_landmarks(mesh, images)
+            yield marks, output_vector(marks, *patches.mouth_and_irises(images, marks)), presence
+            progress("look", stop, len(codes))
+
+    for first in range(0, len(codes), keeping.CHUNK):
+        end = min(first + keeping.CHUNK, len(codes))
+        found = keep.get(f"look{first:07d}")
+        if found is None:
+            found = {name: torch.cat(values).cpu().numpy()
+                     for name, values in zip(("marks", "outputs", "presence"), zip(*seen(first, end)))}
+            keep.put(f"look{first:07d}", found)
+        else:
+            progress("look", end, len(codes))
+        parts.append(found)
+    marks, outputs, presence = (torch.from_numpy(np.concatenate([part[name] for part in parts]))
+                                for name in ("marks", "outputs", "presence"))
+    return marks, outputs, presence
 
 
 def train_regressor(samples: Samples, space: AnchorSpace, scan_landmarks: Tensor, neutral: Tensor,
