@@ -30,6 +30,7 @@ from mystudio.types import Avatar, Edit, Performance, Progress, Take, silent
 from mystudio.workspace import stage
 from selfscan import camera, coverage, video
 from selfscan.consent import make_consent
+from selfscan.perceptual import perceptual_name
 from selfscan.scan import scan
 from selfscan.types import Scan
 
@@ -42,7 +43,8 @@ def run_scan(video: Path, out: Path, consent: str, recipe: Recipe, progress: Pro
 
     Words that ``run_record`` wrote beside the video or beside ``consent_clip`` become part of the consent.
     """
-    settings = {"scan": recipe.scan, "consent": consent, "fictional": fictional}
+    settings = {"scan": recipe.scan, "consent": consent, "fictional": fictional,
+                "metric": perceptual_name(recipe.scan.perceptual)}
     inputs = {"video": video} | ({"consent_clip": consent_clip} if consent_clip else {})
     inputs |= {f"{name}_words": found for name, clip in inputs.items() if (found := recording.words_of(clip)).is_file()}
     with stage(out, "scan", inputs, settings, force=force) as job:
@@ -61,7 +63,8 @@ def run_personalize(scan_path: Path, out: Path, base: str, recipe: Recipe, progr
                     engine: str = "personal", device: str = "auto", force: bool = False) -> Path:
     """A scan -> the avatar: a generator that draws this person and nobody else."""
     found = bases.find_base(base)
-    settings = {"engine": engine} | {name: getattr(recipe, name) for name in ("invert", "personalize", "regress")}
+    settings = {"engine": engine, "metric": perceptual_name()}
+    settings |= {name: getattr(recipe, name) for name in ("invert", "personalize", "regress")}
     with stage(out, "avatar", {"scan": scan_path, "base": found.path}, settings, force=force) as job:
         if not job.done:
             blas.reserve()
@@ -195,7 +198,8 @@ def run_evaluate(take_path: Path, out: Path, progress: Progress = silent, *, tru
     optional = {"truth": truth, "identity_net": identity_net, "blendshapes": blendshapes,
                 "scan": _if_there(open_folder(inputs["avatar"]), "scan"), "unedited": _if_there(folder, "take")}
     inputs |= {name: path for name, path in optional.items() if isinstance(path, Path)}
-    with stage(out, "report", inputs, {"truth": "same" if truth == "same" else None}, force=force) as job:
+    settings = {"truth": "same" if truth == "same" else None, "metric": perceptual_name()}
+    with stage(out, "report", inputs, settings, force=force) as job:
         if not job.done:
             blas.reserve()
             avatar, take = _on(load(inputs["avatar"], Avatar), device), load(take_path, Take)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from selfscan.errors import ModelMissing
 from selfscan.lpips_layers import BACKBONE_VARIABLE, HUB_FILES, TAPS, LpipsLayers, find_backbone, find_heads, hub_folder
 
+OFFLINE = "offline-facemesh"  # name of the metric that needs no backbone
 SMALLEST_SIDE = 32  # px; below it the deepest layers have no pixels left
 
 
@@ -194,6 +195,14 @@ def pairwise(embeddings: np.ndarray, block: int = 1 << 16) -> np.ndarray:
     return ((out + out.T) / 2).astype(np.float32)
 
 
+def perceptual_name(net: str = "auto", weights: str | Path | None = None) -> str:
+    """Name of the metric that ``load_perceptual`` would load here, without loading it."""
+    kind = "squeeze" if net == "auto" else net
+    if net == "offline" or net == "auto" and weights is None and not (find_backbone(kind, None) and find_heads(kind)):
+        return OFFLINE
+    return f"lpips-{kind}"
+
+
 def load_perceptual(net: str = "auto", weights: str | Path | None = None) -> Perceptual:
     """Load a perceptual metric from what is on this machine; never downloads.
 
@@ -211,14 +220,15 @@ def load_perceptual(net: str = "auto", weights: str | Path | None = None) -> Per
     """
     if net not in ("auto", "offline", *TAPS):
         raise ModelMissing(f"perceptual net: expected auto, offline or one of {', '.join(TAPS)}, got {net!r}")
-    if net == "offline":
-        return _offline()
-    kind = "squeeze" if net == "auto" else net
+    name = perceptual_name(net, weights)
+    if name == OFFLINE:
+        from selfscan.perceptual_offline import OfflineLayers
+
+        return Perceptual(OFFLINE, OfflineLayers())
+    kind = name.removeprefix("lpips-")
     path, heads = find_backbone(kind, weights), find_heads(kind)
     if path and heads:
-        return Perceptual(f"lpips-{kind}", LpipsLayers(kind, path, heads))
-    if net == "auto" and weights is None:
-        return _offline()
+        return Perceptual(name, LpipsLayers(kind, path, heads))
     missing = f"backbone {HUB_FILES[kind]} in {hub_folder()}" if heads else "package lpips, which carries the heads"
     raise ModelMissing(f"LPIPS {kind} needs the {missing}; pass weights=, set {BACKBONE_VARIABLE} or use net='offline'")
 
@@ -229,9 +239,3 @@ def _gap(a: Tensor, b: Tensor) -> Tensor:
 
 def _to_input(images: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
-def _offline() -> Perceptual:
-    from selfscan.perceptual_offline import OfflineLayers
-
-    return Perceptual("offline-facemesh", OfflineLayers())

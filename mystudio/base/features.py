@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from selfscan.perceptual import load_perceptual
+from selfscan.perceptual import OFFLINE, load_perceptual
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ def load_features(device: torch.device) -> FeatureSpace:
     if perceptual.name == "lpips-squeeze":
         return FeatureSpace("squeezenet1.1, last maps, mean over pixels [512]",
                             lambda x: layers.features((x - layers.shift) / layers.scale).mean((2, 3)))
-    if perceptual.name == "offline-facemesh":
+    if perceptual.name == OFFLINE:
         return FeatureSpace("landmark network, three maps, means over quarters [448]",
                             lambda x: _quarters(layers.mesh.features((_resized(x, 192) + 1) / 2)))
     raise ValueError(f"expected the squeeze or the offline metric, got {perceptual.name}")

@@ -10,7 +10,7 @@ from PIL import Image
 
 from selfscan.errors import ModelMissing
 from selfscan.lpips_layers import BACKBONE_VARIABLE, _backbone, weighted_unit
-from selfscan.perceptual import Perceptual, load_perceptual, pairwise
+from selfscan.perceptual import Perceptual, load_perceptual, pairwise, perceptual_name
 from selfscan.select import k_centre, k_centre_distances
 
 
@@ -187,7 +187,8 @@ def test_no_download_ever(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.delenv(BACKBONE_VARIABLE, raising=False)
-    assert load_perceptual().name == "offline-facemesh"
+    assert load_perceptual().name == perceptual_name() == perceptual_name("offline") == "offline-facemesh"
+    assert perceptual_name("alex") == "lpips-alex"
     for net in ("squeeze", "alex", "vgg"):
         with pytest.raises(ModelMissing, match="net='offline'"):
             load_perceptual(net)
@@ -198,14 +199,14 @@ def test_backbone_comes_from_argument_then_variable_then_cache(monkeypatch, tmp_
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.delenv(BACKBONE_VARIABLE, raising=False)
-    assert load_perceptual("auto", backbone).name == "lpips-squeeze"
+    assert load_perceptual("auto", backbone).name == perceptual_name("auto", backbone) == "lpips-squeeze"
     monkeypatch.setenv(BACKBONE_VARIABLE, str(backbone))
     assert load_perceptual().name == "lpips-squeeze"
     monkeypatch.delenv(BACKBONE_VARIABLE)
     cache = tmp_path / "hub/checkpoints"
     cache.mkdir(parents=True)
     torch.save(load_file(backbone), cache / "squeezenet1_1-b8a52dc0.pth")
-    assert load_perceptual().name == "lpips-squeeze"
+    assert load_perceptual().name == perceptual_name() == "lpips-squeeze"
 
 
 def test_works_without_torchvision(monkeypatch, backbone):
