@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from selfscan.patches import Recoloured
 from selfscan.types import NUM_LANDMARKS, Consent, Observation, check_shape
 
 #: outcomes of a frame, in the order of their stored codes
@@ -41,9 +42,9 @@ class Motion:
     keypoints: Tensor  # [T, K, 3] in crops, each part of zero mean (see retarget.KEYPOINT_PARTS)
     weights: Tensor  # [K] importance of each keypoint
     change: Tensor  # [T, K, 3] the driver's change from the neutral face, in units of part sizes
-    mouth: Tensor  # [T, 3, h, w] in [-1, 1]; patches and masks are float16, for they are kept for the whole clip
+    mouth: Tensor | Recoloured  # [T, 3, h, w] in [-1, 1], or what gives them by frame
     mouth_mask: Tensor  # [T, 1, h, w] 1 inside the driver's inner lips
-    irises: Tensor  # [T, 2, 3, h, w] in [-1, 1]
+    irises: Tensor | Recoloured  # [T, 2, 3, h, w] in [-1, 1], as the mouth
     iris_mask: Tensor  # [T, 2, 1, h, w] 1 on the driver's visible iris
     valid: Tensor  # [T] bool
     times: Tensor  # [T] float64 s

@@ -101,8 +101,22 @@ def statistics(images: Tensor, landmarks: Tensor) -> dict[str, Tensor]:
     return {name: values.to(images) for name, values in found.items()}
 
 
+class Recoloured:
+    """Patches of a clip in somebody else's colours, made for the frames that are asked for.
+
+    A clip's patches are kept as they were cut, a byte a value; its other colours would take twice that once more.
+    """
+
+    def __init__(self, patches: np.ndarray, have: Tensor, want: Tensor):
+        self._patches, self._have, self._want = torch.as_tensor(patches), have, want
+
+    def __getitem__(self, rows) -> Tensor:
+        """Frames chosen as by a tensor's first index: [R, ..., 3, h, w] float16 in [-1, 1]."""
+        return _match(_signed(self._patches[rows]), self._have, self._want).half()
+
+
 def targets(mouth: np.ndarray, irises: np.ndarray, landmarks: Tensor, wanted: dict[str, Tensor],
-            valid: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+            valid: Tensor | None = None) -> tuple[Recoloured, Tensor, Recoloured, Tensor]:
     """The driver's patches in the avatar's colours, and their masks.
 
     Colours are matched by mean and spread over the whole clip: light and skin differ between two recordings,
@@ -111,8 +125,8 @@ def targets(mouth: np.ndarray, irises: np.ndarray, landmarks: Tensor, wanted: di
     Args:
         mouth: [T, 24, 32, 3] uint8. irises: [T, 2, 16, 32, 3] uint8. landmarks: [T, 478, 3] of the driver, in crops.
         wanted: ``statistics`` of the avatar. valid: [T] bool, frames whose colours count; None = all.
-    Returns: mouth [T, 3, 24, 32], mouth mask, irises [T, 2, 3, 16, 32], iris mask; float16, for they are kept for a
-    whole clip.
+    Returns: mouth, by frame [3, 24, 32]; mouth mask [T, 1, 24, 32]; irises, by frame [2, 3, 16, 32]; iris mask
+    [T, 2, 1, 16, 32]. Masks are float16, for they are kept for a whole clip.
     """
     parts = [slice(k, k + CHUNK) for k in range(0, len(landmarks), CHUNK)]
     cut_out = [masks(landmarks[part]) for part in parts]
@@ -121,12 +135,11 @@ def targets(mouth: np.ndarray, irises: np.ndarray, landmarks: Tensor, wanted: di
     have = [_moments((_signed(mouth[p])[use[p]], m[use[p]].float()) for p, (m, _) in zip(parts, cut_out)),
             _moments((_signed(irises[p])[use[p]].flatten(0, 1), e[use[p]].float().flatten(0, 1))
                      for p, (_, e) in zip(parts, cut_out))]
-    m = torch.cat([_match(_signed(mouth[part]), have[0], wanted["mouth"]).half() for part in parts])
-    e = torch.cat([_match(_signed(irises[part]), have[1], wanted["iris"]).half() for part in parts])
-    return m, torch.cat([k for k, _ in cut_out]), e, torch.cat([k for _, k in cut_out])
+    return (Recoloured(mouth, have[0], wanted["mouth"]), torch.cat([k for k, _ in cut_out]),
+            Recoloured(irises, have[1], wanted["iris"]), torch.cat([k for _, k in cut_out]))
 
 
-def _signed(images: np.ndarray) -> Tensor:
+def _signed(images: np.ndarray | Tensor) -> Tensor:
     """[..., h, w, 3] uint8 -> [..., 3, h, w] in [-1, 1]."""
     return torch.as_tensor(images).movedim(-1, -3).float() / 127.5 - 1
 
