@@ -88,7 +88,10 @@ def _pack(value: Any, name: str, arrays: dict[str, Tensor], folder: Path) -> Any
         save_generator(value, folder / GENERATOR)
         return {"$generator": GENERATOR}
     if isinstance(value, (np.ndarray, Tensor)):
-        arrays[name] = torch.as_tensor(value).detach().cpu().contiguous().clone()
+        array = torch.as_tensor(value).detach().cpu().contiguous()
+        own = array.untyped_storage().nbytes() == array.nbytes
+        own = own and all(array.data_ptr() != other.data_ptr() for other in arrays.values())
+        arrays[name] = array if own else array.clone()  # safetensors refuses memory that is shared
         return {"$array": name}
     if isinstance(value, Scan):
         packed = {f.name: _pack(getattr(value, f.name), f.name, arrays, folder)
