@@ -1,6 +1,6 @@
 """kill -9 at chosen moments of every stage, and the same command again; also a program that does it hundreds of times.
 
-    python tests/faults/kills.py [--rounds 4] [--seed 0] [--stages scan edit ...]
+    python tests/faults/kills.py [--rounds 4] [--seed 0] [--kinds time ...] [--stages scan edit ...]
 
 prints the table of docs/faults.md: for each stage the kills, how often the next run went on from what was there, how
 many results equalled the undisturbed one, and whatever else happened.
@@ -21,6 +21,8 @@ from pathlib import Path
 import work
 from children import Ended, Studio
 from work import STAGES, Stage
+
+KINDS = ("operation", "time", "file")
 
 
 @dataclass
@@ -203,8 +205,8 @@ def deleted(studio: Studio, template: Path, place: Path, moments: list[Moment]) 
     return tally
 
 
-def campaign(rounds: int, seed: int, root: Path, chosen: list[str]) -> dict[str, Tally]:
-    """Kill every stage at moments of all three kinds; at every file operation at least once."""
+def campaign(rounds: int, seed: int, root: Path, chosen: list[str], kinds: list[str]) -> dict[str, Tally]:
+    """Kill every stage at moments of these kinds; at every file operation at least once, if that is one."""
     template = root / work.NAME
     studio = Studio(root / "home")
     work.prepare(template)
@@ -224,7 +226,7 @@ def campaign(rounds: int, seed: int, root: Path, chosen: list[str]) -> dict[str,
             ended = studio.run(*stage.command(start, earlier=True))
             assert ended.code == 0, ended.stderr
             earlier = stage.state(start / stage.makes)
-        for moments in plans(operations, seconds, rounds, chance):
+        for moments in plans(operations, seconds, rounds, chance, kinds):
             place = root / "places" / work.NAME
             shutil.copytree(start, place)
             add(total, series(studio, stage, place, moments, expected, earlier))
@@ -232,7 +234,7 @@ def campaign(rounds: int, seed: int, root: Path, chosen: list[str]) -> dict[str,
         shutil.rmtree(start)
         report(stage.name, total)
     tallies["delete"] = total = Tally()
-    for moments in plans(24, 0.2, rounds, random.Random(seed)) if "delete" in chosen else ():
+    for moments in plans(24, 0.2, rounds, random.Random(seed), kinds) if "delete" in chosen else ():
         add(total, deleted(studio, template, root / "places" / work.NAME, moments))
         shutil.rmtree(root / "places" / work.NAME)
     if "delete" in chosen:
@@ -241,15 +243,15 @@ def campaign(rounds: int, seed: int, root: Path, chosen: list[str]) -> dict[str,
     return tallies
 
 
-def plans(operations: int, seconds: float, rounds: int, chance: random.Random) -> list[list[Moment]]:
+def plans(operations: int, seconds: float, rounds: int, chance: random.Random, kinds: list[str]) -> list[list[Moment]]:
     """Series of kill moments: each file operation once, in twos; then mixed ones, one to four in a row."""
-    order = [Moment("operation", k) for k in range(operations)]
+    order = [Moment("operation", k) for k in range(operations)] if "operation" in kinds else []
     chance.shuffle(order)
-    made = [order[k:k + 2] for k in range(0, operations, 2)]
+    made = [order[k:k + 2] for k in range(0, len(order), 2)]
+    draw = {"time": lambda: chance.uniform(0.02, seconds), "file": lambda: chance.uniform(0, 0.03),
+            "operation": lambda: chance.randrange(operations)}
     for _ in range(rounds):
-        kinds = {"time": lambda: chance.uniform(0.02, seconds), "file": lambda: chance.uniform(0, 0.03),
-                 "operation": lambda: chance.randrange(operations)}
-        made.append([Moment(kind, kinds[kind]()) for kind in chance.choices(list(kinds), k=chance.randint(1, 4))])
+        made.append([Moment(kind, draw[kind]()) for kind in chance.choices(kinds, k=chance.randint(1, 4))])
     return made
 
 
@@ -262,7 +264,7 @@ def add(total: Tally, one: Tally) -> None:
 
 def report(name: str, t: Tally) -> None:
     """One row of the table."""
-    kinds = [str(t.kinds[kind]) for kind in ("operation", "time", "file")]
+    kinds = [str(t.kinds[kind]) for kind in KINDS]
     print(f"| {name} | {t.kills} | {' / '.join(kinds)} | {t.resumed} | {t.equal} of {t.finished} | {len(t.other)} |",
           flush=True)
     for text in t.other[:12]:
@@ -274,12 +276,13 @@ def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--rounds", type=int, default=4, help="mixed series a stage, after those of every operation")
     words.add_argument("--seed", type=int, default=0)
+    words.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="of moments")
     words.add_argument("--stages", nargs="+", choices=[*STAGES, "delete"], default=[*STAGES, "delete"])
     given = words.parse_args()
     print("| stage | kills | at a file operation / a random moment / after a new name | next run went on "
           "| bit-equal | other answers |\n|---|---|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory(prefix="kills-") as folder:
-        tallies = campaign(given.rounds, given.seed, Path(folder), given.stages)
+        tallies = campaign(given.rounds, given.seed, Path(folder), given.stages, given.kinds)
     total = sum(t.kills for t in tallies.values())
     print(f"\n{total} kills, {sum(len(t.other) for t in tallies.values())} other answers")
 
