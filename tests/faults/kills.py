@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -243,7 +244,8 @@ def campaign(rounds: int, seed: int, root: Path, chosen: list[str], kinds: list[
     return tallies
 
 
-def plans(operations: int, seconds: float, rounds: int, chance: random.Random, kinds: list[str]) -> list[list[Moment]]:
+def plans(operations: int, seconds: float, rounds: int, chance: random.Random, kinds: Sequence[str] = KINDS
+          ) -> list[list[Moment]]:
     """Series of kill moments: each file operation once, in twos; then mixed ones, one to four in a row."""
     order = [Moment("operation", k) for k in range(operations)] if "operation" in kinds else []
     chance.shuffle(order)
