@@ -56,7 +56,8 @@ class Running:
         told = self._studio.ask(wait=self.pid, seconds=seconds)
         if told["status"] is None:
             return None
-        texts = [(self._place / name).read_text(errors="replace") for name in ("out", "err", "steps", "files")]
+        files = [self._place / name for name in ("out", "err", "steps", "files")]
+        texts = [file.read_text(errors="replace") if file.exists() else "" for file in files]  # killed before it began
         steps = [(stage, done, total) for stage, done, total in map(json.loads, texts[2].splitlines())]
         return Ended(told["status"], texts[0], texts[1], told["seconds"], steps, texts[3].splitlines())
 
