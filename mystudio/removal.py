@@ -1,4 +1,4 @@
-"""Take an avatar away: its weights and codes, on request its scan and what was made from it, and a word on the rest."""
+"""Take an avatar away: its weights and codes, its scan, on request what was made from it, and a word on the rest."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class Plan:
     left: tuple[str, ...]
 
 
-def plan(avatar: Path, with_scan: bool = False, with_takes: bool = False, search: Sequence[Path] = ()) -> Plan:
+def plan(avatar: Path, with_scan: bool | None = None, with_takes: bool = False, search: Sequence[Path] = ()) -> Plan:
     """Find what belongs to an avatar; nothing is changed.
 
     Args:
         avatar: its folder.
-        with_scan: remove the scan that it was made from too.
+        with_scan: remove the scan that it was made from too; None = unless another avatar of it is there.
         with_takes: remove takes, edited takes and reports made from it too.
         search: folders to look in besides the avatar's own.
     Raises: BadArtifact: no avatar, damaged, or a folder holds files that are not its own.
@@ -68,9 +68,11 @@ def plan(avatar: Path, with_scan: bool = False, with_takes: bool = False, search
     known = [found for place in places for found in _artifacts(place)]
     takes = [f for f in known if f.manifest.type in ("take", "report") and _made_from(f, "avatar", folder)]
     scan = _scan_of(folder, known)
+    shared = [other for other in known if scan and _is_of(other, scan) and other.path != folder.path]
+    with_scan = not shared if with_scan is None else with_scan
     doomed = [*(takes if with_takes else ()), *([scan] if scan and with_scan else ()), folder]
     items = [item for found in doomed for item in _items_of(found)]
-    left = [*_left_scan(folder, scan, known, with_scan), *([] if with_takes else _left_takes(takes)),
+    left = [*_left_scan(folder, scan, shared, with_scan), *([] if with_takes else _left_takes(takes)),
             *_left_clips(places, folder.manifest.digest)]
     return Plan((*rests, *items), tuple(left))
 
@@ -182,7 +184,12 @@ def _item(path: Path, kind: str) -> Item:
     return Item(path, kind, len(files), sum(p.lstat().st_size for p in files))
 
 
-def _left_scan(avatar: Folder, scan: Folder | None, known: list[Folder], with_scan: bool) -> Iterator[str]:
+def _is_of(avatar: Folder, scan: Folder) -> bool:
+    source = avatar.manifest.inputs.get("scan")
+    return avatar.manifest.type == "avatar" and source is not None and source.digest == scan.manifest.digest
+
+
+def _left_scan(avatar: Folder, scan: Folder | None, shared: list[Folder], with_scan: bool) -> Iterator[str]:
     if scan is None:
         if "scan" in avatar.manifest.inputs:
             yield f"the scan it was made from was not found (it was at {avatar.manifest.inputs['scan'].path})"
@@ -194,11 +201,8 @@ def _left_scan(avatar: Folder, scan: Folder | None, known: list[Folder], with_sc
         place = where(scan.path.parent / source.path) if source else None
         if place and place.exists():
             yield f"{place} ({words})"
-    for other in known:
-        source = other.manifest.inputs.get("scan")
-        if other.path != avatar.path and other.manifest.type == "avatar" and source and (
-                source.digest == scan.manifest.digest):
-            yield f"{other.path} (another avatar of the same scan)"
+    for other in shared:
+        yield f"{other.path} (another avatar of the same scan)"
 
 
 def _left_takes(takes: list[Folder]) -> Iterator[str]:

@@ -52,16 +52,18 @@ def unpack(file, out):
 
 @avatar.command(cls=Command)
 @existing("AVATAR")
-@click.option("--with-scan", is_flag=True, help="Remove the scan that the avatar was made from too.")
+@click.option("--with-scan/--keep-scan", default=None,
+              help="Remove the scan that the avatar was made from, or keep it; without either it goes too, unless "
+                   "another avatar was made from it.")
 @click.option("--with-takes", is_flag=True, help="Remove takes, edited takes and reports made from the avatar too.")
 @click.option("--in", "search", multiple=True, type=click.Path(path_type=Path), metavar="DIR",
               help="Look for them here, besides the avatar's own folder; may be repeated.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @common
 def delete(avatar, with_scan, with_takes, search, yes):
-    """Remove an avatar, its weights and codes, and say what was removed and what is left.
+    """Remove an avatar, its weights and codes and its scan, and say what was removed and what is left.
 
-    $ mystudio avatar delete me.avatar --with-scan --with-takes
+    $ mystudio avatar delete me.avatar --with-takes
     """
     from mystudio.removal import carry_out, plan
 

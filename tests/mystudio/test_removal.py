@@ -15,7 +15,7 @@ from killing import killed_after
 from mystudio import artifacts, products, removal, workspace
 from mystudio.cli import cli
 from mystudio.errors import ArtifactBusy, BadArtifact
-from mystudio.types import Edit
+from mystudio.types import Avatar, Edit
 from selfscan.types import Consent, Coverage, Scan
 
 
@@ -99,6 +99,14 @@ def test_exactly_what_is_told_is_gone(home, options, gone):
     assert ("me.scan (the scan" in text) == ("--with-scan" not in options)
     assert ("smile.take (a take" in text) == ("--with-takes" not in options)
     assert "theirs.take" not in text and "other.avatar" not in text
+
+
+def test_the_scan_goes_too_unless_another_avatar_needs_it_or_one_says_so(home):
+    assert "me.scan" not in told(delete(home / "sharp.avatar", "--yes", "--json"), home)[0]
+    removed, left = told(delete(home / "me.avatar", "--keep-scan", "--yes", "--json"), home)
+    assert "me.scan" not in removed and any("me.scan (the scan" in text for text in left)
+    again = make(home / "me.avatar", artifacts.load(home / "other.avatar", Avatar), scan=home / "me.scan")
+    assert told(delete(again, "--yes", "--json"), home)[0] == {"me.avatar", "me.scan"}
 
 
 def test_it_asks_and_anything_but_yes_removes_nothing(home):
