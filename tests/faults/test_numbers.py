@@ -44,17 +44,19 @@ def test_a_reenactment_goes_on_with_smaller_windows(studio, begun, place, templa
     assert leftovers(place) == []
 
 
-def test_a_render_goes_on_with_fewer_images_at_a_time(studio, begun, place, expected):
+def test_a_render_goes_on_with_fewer_images_at_a_time(studio, begun, place):
     stage = STAGES["render"]
     begun(stage)
-    ended = studio.run(*stage.command(place), target=f"{GENERATOR}.synthesize", call=1, how="memory", times=2)
+    command = [*stage.command(place), "--option", "render.precision=float32"]  # bfloat16 shows how batches round
+    assert studio.run(*command).code == 0
+    same_times, whole = stage.state(place / stage.makes)
+    ended = studio.run(*command, "--force", target=f"{GENERATOR}.synthesize", call=1, how="memory", times=2)
     assert ended.code == 0 and ended.stderr.count("memory ran out: going on with") == 2
     before = stage.state(place / stage.makes)
-    (times, made), (same_times, whole) = before, expected(stage)
+    times, made = before
     levels = np.abs(np.frombuffer(made, np.uint8).astype(int) - np.frombuffer(whole, np.uint8))
-    # smaller batches round in another order, which bfloat16 and a random base make visible
-    assert times == same_times and levels.mean() < 3
-    begun_again = studio.run(*stage.command(place), "--force", target=f"{GENERATOR}.synthesize", call=1, how="memory",
+    assert times == same_times and levels.mean() < 0.5  # smaller batches round in another order
+    begun_again = studio.run(*command, "--force", target=f"{GENERATOR}.synthesize", call=1, how="memory",
                              times=99)
     assert "memory ran out" in begun_again.stderr.splitlines()[-1] and begun_again.code == 1
     assert stage.state(place / stage.makes) == before
