@@ -26,11 +26,11 @@ def attempt(work: Callable[[], Result], may_fail: bool) -> Result | None:
     except (RuntimeError, MemoryError) as error:
         if not may_fail or not memory_ran_out(error):
             raise
-    give_back()
+    _give_back()
     return None
 
 
-def give_back() -> None:
+def _give_back() -> None:
     """Hand freed memory back to the system, and not only to the next that asks the same library.
 
     glibc keeps what was freed for its own next requests, and the next may be another library's. oneDNN takes memory for

@@ -19,10 +19,9 @@ from mystudio.invert import PersonalEncoder
 from mystudio.latents import AnchorSpace
 from mystudio.retarget import relative_motion
 from mystudio.types import Progress, silent
-from selfscan import keep as keeping
 from selfscan import patches
 from selfscan.facemesh import crop_landmarks
-from selfscan.keep import NOWHERE, Keep
+from selfscan.keep import NOWHERE, Arrays, Keep, in_chunks
 
 
 @dataclass(frozen=True)
@@ -133,28 +132,20 @@ def look(generator, mesh, space: AnchorSpace, codes: Tensor, progress: Progress 
 
     Args: batch: images a pass. keep: where what was seen is kept, a chunk at a time.
     """
-    device, parts = next(generator.parameters()).device, []
+    device, names = next(generator.parameters()).device, ("marks", "outputs", "presence")
 
-    def seen(first: int, end: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        for start in range(first, end, batch):
-            stop = min(start + batch, end)
-            images = generator(generator.broadcast(space.decode(codes[start:stop]).to(device))).clamp(-1, 1)
+    def work(chunk: np.ndarray, rows: Iterator[Tensor]) -> Arrays:
+        seen, done = [], int(chunk[0])
+        for part in torch.stack(list(rows)).split(batch):
+            images = generator(generator.broadcast(space.decode(part).to(device))).clamp(-1, 1)
             marks, presence = crop_landmarks(mesh, images)
-            yield marks, output_vector(marks, *patches.mouth_and_irises(images, marks)), presence
-            progress("look", stop, len(codes))
+            seen.append((marks, output_vector(marks, *patches.mouth_and_irises(images, marks)), presence))
+            progress("look", done := done + len(part), len(codes))
+        return {name: torch.cat(values).cpu().numpy() for name, values in zip(names, zip(*seen))}
 
-    for first in range(0, len(codes), keeping.CHUNK):
-        end = min(first + keeping.CHUNK, len(codes))
-        found = keep.get(f"look{first:07d}")
-        if found is None:
-            found = {name: torch.cat(values).cpu().numpy()
-                     for name, values in zip(("marks", "outputs", "presence"), zip(*seen(first, end)))}
-            keep.put(f"look{first:07d}", found)
-        else:
-            progress("look", end, len(codes))
-        parts.append(found)
-    marks, outputs, presence = (torch.from_numpy(np.concatenate([part[name] for part in parts]))
-                                for name in ("marks", "outputs", "presence"))
+    parts = [found for _, found in in_chunks(keep, "look", range(len(codes)), lambda k: enumerate(codes[k:], k), work,
+                                             lambda done: progress("look", done, len(codes)))]
+    marks, outputs, presence = (torch.from_numpy(np.concatenate([part[name] for part in parts])) for name in names)
     return marks, outputs, presence
 
 
