@@ -6,9 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mystudio.retarget import KEYPOINTS, normalise, part_means
+
 FACE = (0.2, 0.26, 0.6, 0.6)  # left, top, width, height of an FFHQ-aligned crop's part from brows to chin, in crops
 EYES = (0.25, 0.34375, 0.5, 0.25)  # both eyes and brows
 MOUTH = (0.28125, 0.5625, 0.4375, 0.3125)  # nostrils to chin
+IRIS = 8.0  # weight of an iris centre in ``landmarks``: as much as the rest of its eye
+DEPTH = 0.1  # of z against x and y in ``landmarks``: the network's z is less exact
 
 
 def keypoint(points: Tensor, target: Tensor, weights: Tensor) -> Tensor:
@@ -19,6 +23,24 @@ def keypoint(points: Tensor, target: Tensor, weights: Tensor) -> Tensor:
     """
     square = (points - target).square().sum(-1)
     return 1e4 * (square * weights).sum(-1) / weights.sum()
+
+
+def landmarks(points: Tensor, target: Tensor) -> Tensor:
+    """Mean distance of keypoints in units of their part's size, so that an eye counts as much as the jaw.
+
+    Gaze moves an iris by half a pixel, which no comparison of pixels notices. Parts are compared by shape and, at half
+    weight, by where they sit.
+
+    Args:
+        points, target: [N, 478, 3] in crops.
+    Returns: [N]; 0.1 = points are off by a tenth of the root mean square radius of their part.
+    """
+    shape = normalise(target, 0.0, DEPTH)
+    size = part_means(shape.square().sum(-1, keepdim=True))[..., 0].sqrt()
+    weight = points.new_ones(len(KEYPOINTS))
+    weight[[KEYPOINTS.index(468), KEYPOINTS.index(473)]] = IRIS
+    apart = (normalise(points, 0.5, DEPTH) - normalise(target, 0.5, DEPTH)).abs().sum(-1)
+    return (apart / size.clamp_min(1e-3) * weight).sum(-1) / weight.sum()
 
 
 def masked_pixels(patch: Tensor, target: Tensor, mask: Tensor) -> Tensor:

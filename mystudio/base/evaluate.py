@@ -1,9 +1,11 @@
-"""How good a base is: faces that are found, what they do, how near they are to the training images, and no copies."""
+"""How good a base is: faces that are found, what they do, whether they obey their codes, how near they are to the
+training images, and no copies."""
 
 from __future__ import annotations
 
 import copy
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from selfscan.perceptual import load_perceptual
 
 PRESENT = 0.9  # of the landmark network, for a face that counts as found
 MEASURES = ("yaw", "pitch", "mouth_open", "eyes_open", "gaze_x", "gaze_y")  # selfscan.coverage.measures
+OBEDIENT = 512  # images with codes that are made again from their codes
 NEAREST = 16  # samples whose nearest training image is shown
 BATCH = 16
 _SKETCH = 4096  # numbers of an embedding for the nearest images: distances right to about 2 %
@@ -53,7 +56,7 @@ def evaluate_base(generator: Generator, data: Mixture, samples: int = 1000, imag
     made = np.concatenate([pictures(generator, generator.mapping(part)) for part in _with_progress(
         z.split(BATCH), "samples", progress)])
     real = training_images(data, images)
-    seen = {name: _measured(x, space, device, name, progress) for name, x in (("samples", made), ("training", real))}
+    seen = {name: _measured(x, device, name, progress, space) for name, x in (("samples", made), ("training", real))}
     precision, recall = precision_recall(seen["training"]["features"], seen["samples"]["features"])
     chosen, distances = nearest(made[:NEAREST], real, device, progress)
     figures = {
@@ -65,10 +68,41 @@ def evaluate_base(generator: Generator, data: Mixture, samples: int = 1000, imag
         "frechet_of_training_halves": _of_halves(seen["training"]["features"]),
         "precision": precision, "recall": recall,
         "spread": {name: {kind: _spread(seen[kind], name) for kind in seen} for name in MEASURES},
+        "obedience": obedience(generator, data, seed, device, progress)
+        if data.coded_share and data.code_size <= generator.z_dim else {},
         "nearest": {"metric": load_perceptual().name, "distances": [round(float(d), 4) for d in distances],
                     "median_between_training_images": _typical(real, device)},
     }
     return BaseEvaluation(figures, tile([made[:NEAREST], real[chosen]]))
+
+
+def obedience(generator: Generator, data: Mixture, seed: int = 0, device: torch.device = torch.device("cpu"),
+              progress: Progress = silent, count: int = OBEDIENT) -> dict[str, dict[str, float]]:
+    """Whether a code does what it means: images with codes beside the pictures of those codes.
+
+    Returns: for each measure ``slope`` (1 = a picture moves as far as the image does) and ``correlation``, over the
+    images with a face in both; nothing where fewer than three are.
+    """
+    coded = data.coded_only()
+    found = [coded.batch(step, BATCH) for step in range(math.ceil(count / BATCH))]
+    codes = torch.from_numpy(np.concatenate([batch.codes for batch in found]))
+    z = fixed_latents(len(codes), generator.z_dim, seed)
+    z = torch.cat([codes, z[:, codes.shape[1]:]], 1)
+    if codes.shape[1] < generator.z_dim:
+        z[:, -1] = z[:, -1].abs()  # the side of images with codes, where a base knows two
+    made = np.concatenate([pictures(generator, generator.mapping(part)) for part in z.to(device).split(BATCH)])
+    seen = [_measured(images, device, name, progress) for name, images in
+            (("images with codes", np.concatenate([batch.images for batch in found])), ("their codes", made))]
+    both = np.all([part.pop("presence") > PRESENT for part in seen], axis=0)
+    if both.sum() < 3:
+        return {}
+    rows = {}
+    for name in seen[0]:
+        true, ours = (part[name][both].astype(np.float64) for part in seen)
+        moved = np.cov(true, ours)
+        rows[name] = {"slope": float(moved[0, 1] / max(moved[0, 0], 1e-12)),
+                      "correlation": float(moved[0, 1] / max(np.sqrt(moved[0, 0] * moved[1, 1]), 1e-12))}
+    return rows
 
 
 def training_images(data: Mixture, count: int) -> np.ndarray:
@@ -109,6 +143,9 @@ def summary(result: BaseEvaluation) -> str:
         ours, theirs = row["samples"], row["training"]
         part = [f"{r['low']:.2f} .. {r['high']:.2f}" for r in (ours, theirs)]
         lines.append(f"{name:12}{part[0]:>20}{part[1]:>20}{ours['std'] / max(theirs['std'], 1e-9):>19.0%}")
+    if f["obedience"]:
+        lines.append(f"{'':12}{'of what a code says':>20}{'correlation':>20}")
+        lines += [f"{name:12}{row['slope']:>20.0%}{row['correlation']:>20.2f}" for name, row in f["obedience"].items()]
     return "\n".join(lines)
 
 
@@ -119,13 +156,16 @@ def write(result: BaseEvaluation, folder: Path) -> None:
     write_png(folder / "nearest.png", result.nearest)
 
 
-def _measured(images: np.ndarray, space: FeatureSpace, device: torch.device, name: str, progress: Progress) -> dict:
+def _measured(images: np.ndarray, device: torch.device, name: str, progress: Progress,
+              space: FeatureSpace | None = None) -> dict[str, np.ndarray]:
+    """Measures of each image, ``presence`` of a face, and ``features`` in a space."""
     mesh, rows = load_facemesh(device=device), []
     for start in range(0, len(images), BATCH):
         x = _input(images[start:start + BATCH], device)
         landmarks, presence = crop_landmarks(mesh, x)
-        rows.append({"landmarks": landmarks.cpu().numpy(), "presence": presence.cpu().numpy(),
-                     "features": space.embed(x).cpu().numpy()})
+        rows.append({"landmarks": landmarks.cpu().numpy(), "presence": presence.cpu().numpy()})
+        if space:
+            rows[-1]["features"] = space.embed(x).cpu().numpy()
         progress(f"measure {name}", min(start + BATCH, len(images)), len(images))
     seen = look.join(rows)
     return look.measures(seen.pop("landmarks")) | seen

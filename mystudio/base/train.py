@@ -28,6 +28,7 @@ from mystudio.journal import write_bytes
 from mystudio.stylegan2.growth import start_from
 from mystudio.types import Progress, silent
 from mystudio.workspace import lock, plain
+from selfscan.facemesh import load_facemesh
 
 MAX_ROLLBACKS = 5
 SKIPS = 0.1  # share of a tick's updates that may be skipped before it counts as diverged
@@ -82,7 +83,9 @@ class _Run:
             from selfscan.perceptual import load_perceptual
 
             perceptual = load_perceptual().to(device)
-        self.trainer = Trainer(settings, device, team, self.mixture.code_size, self.mixture.coded_share, perceptual)
+        mesh = load_facemesh(device=device) if settings.supervised.landmarks else None
+        self.trainer = Trainer(settings, device, team, self.mixture.code_size, self.mixture.coded_share, perceptual,
+                               mesh)
         self.device, self.ends = device, began + job.minutes * 60 if job.minutes else float("inf")
         self.save_seconds, self.step_seconds = 0.0, 0.0
         self._open()

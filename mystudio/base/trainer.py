@@ -23,6 +23,7 @@ from mystudio.compilation import compiled
 from mystudio.device import feature_dtype
 from mystudio.stylegan2.discriminator import Discriminator
 from mystudio.stylegan2.generator import Generator
+from selfscan.facemesh import crop_landmarks
 
 PHASES = ("supervised", "adversarial")
 W_AVERAGE = 0.998  # share that stays of the running mean of w (StyleGAN2)
@@ -47,10 +48,11 @@ class Trainer:
         settings: of the run. team: this process among others. device: of the networks.
         code_size, coded_share: of the data (``data.Mixture``).
         perceptual: ``selfscan.perceptual.Perceptual``; None where no phase weighs it.
+        mesh: ``selfscan.facemesh.FaceMesh``; None where no phase weighs landmarks.
     """
 
     def __init__(self, settings: BaseSettings, device: torch.device, team: Team = Team(), code_size: int = 0,
-                 coded_share: float = 0.0, perceptual=None):
+                 coded_share: float = 0.0, perceptual=None, mesh=None):
         self.settings, self.device, self.team, self.perceptual = settings, device, team, perceptual
         model = settings.model
         with torch.random.fork_rng(devices=[]):
@@ -65,6 +67,7 @@ class Trainer:
         self.remarks: list[str] = []
         self._fast_g, self._fast_d = (compiled(net, self.remarks) if settings.train.compile else net
                                       for net in (self.g, self.d))
+        self._mesh = compiled(mesh, self.remarks) if settings.train.compile and mesh else mesh
         self.counters = Counters(probability=settings.adversarial.augment.start)
         self.tensors = {name: torch.zeros(2 if name == "signs" else 1, device=device)
                         for name in ("signs", "path", "skipped")}
@@ -295,6 +298,11 @@ class Trainer:
             for weight, view in (pair for pair in views if pair[0]):
                 distance = self.perceptual.distance(view(made, s.view), view(aim, s.view))
                 loss = loss + s.perceptual * weight * distance
+        if s.landmarks and self._mesh is not None and len(made):
+            with torch.no_grad():
+                there, _ = crop_landmarks(self._mesh, aim)
+            here, _ = crop_landmarks(self._mesh, made)
+            loss = loss + s.landmarks * terms.landmarks(here, there)
         return loss
 
     def _to_device(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:

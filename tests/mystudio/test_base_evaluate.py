@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 import torch
 
-from mystudio.base.data import Folder, Mixture
-from mystudio.base.evaluate import evaluate_base, nearest, summary, training_images, write
+from mystudio.base.data import Folder, Mixture, open_source
+from mystudio.base.evaluate import evaluate_base, nearest, obedience, summary, training_images, write
 from mystudio.base.features import FeatureSpace, frechet, load_features, precision_recall
-from mystudio.base.sheets import sheet_of_base, tile
+from mystudio.base.sheets import fixed_latents, pictures, sheet_of_base, tile
+from mystudio.bases import find_base
+from mystudio.stylegan2.checkpoint import load_generator
 from mystudio.stylegan2.generator import Generator
 
 CPU = torch.device("cpu")
@@ -103,3 +105,17 @@ def test_sheets_lay_images_side_by_side():
     assert whole.shape == (7 * 16, 8 * 16, 3)
     assert np.array_equal(whole, sheet_of_base(g)) and not np.array_equal(whole, sheet_of_base(g, seed=1))
     assert np.ptp(sheet_of_base(g, truncation=0.0)[32:48].reshape(16, 8, 16, 3), axis=1).max() == 0  # the mean face
+
+
+def test_a_base_obeys_codes_that_its_own_pictures_have_and_not_strangers(tmp_path):
+    base = load_generator(find_base("people128").path)
+    z = fixed_latents(48, base.z_dim, seed=3)
+    z[:, -1] = z[:, -1].abs()
+    images = np.concatenate([pictures(base, base.mapping(part)) for part in z.split(16)])
+    for name, codes in (("own", z), ("strangers", z.roll(1, 0))):
+        np.savez(tmp_path / f"{name}.npz", images=images, codes=codes.numpy())
+    found = {name: obedience(base, Mixture([open_source(tmp_path / f"{name}.npz", 128)]), count=96)
+             for name in ("own", "strangers")}
+    for measure, row in found["own"].items():
+        assert row["slope"] == pytest.approx(1, abs=0.02) and row["correlation"] > 0.99, measure
+    assert np.mean([abs(row["correlation"]) for row in found["strangers"].values()]) < 0.3

@@ -20,6 +20,7 @@ from mystudio.base.runs import export_generator, pack, settings_of, with_budget
 from mystudio.base.trainer import Trainer
 from mystudio.compilation import with_fallback
 from mystudio.errors import BadArtifact, BadCheckpoint, BadData, OutputFailed, TrainingDiverged
+from selfscan.facemesh import load_facemesh
 
 PROGRAM = Path(__file__).with_name("base_runs.py")
 
@@ -128,6 +129,17 @@ def test_a_gradient_that_is_not_finite_changes_nothing(data):
     trainer.step(replace(batch, codes=batch.codes * float("nan")))
     assert float(trainer.tensors["skipped"]) == 1
     assert all(torch.equal(v, before[k]) for k, v in trainer.g.synthesis.named_parameters())
+
+
+def test_landmarks_join_the_loss_at_their_weight(data):
+    settings, mixture = tiny(), Mixture([open_source(path, 16) for path in data]).coded_only()
+    found = []
+    for weight in (0.0, 1.0, 3.0):
+        weighed = replace(settings, supervised=replace(settings.supervised, landmarks=weight))
+        trainer = Trainer(weighed, torch.device("cpu"), code_size=CODE, coded_share=1.0, mesh=load_facemesh())
+        trainer.enter("supervised")
+        found.append(float(trainer.step(mixture.batch(0, 8))["likeness"]))
+    assert found[2] - found[0] == pytest.approx(3 * (found[1] - found[0]), rel=1e-3) and found[1] > found[0]
 
 
 def test_a_run_that_blows_up_rolls_back_and_gives_up_with_a_sentence(data, tmp_path):

@@ -13,10 +13,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mystudio import losses
 from mystudio.engines.personal.tune import TuneSettings, tune
 from mystudio.errors import TrainingDiverged
 from mystudio.losses import EYES, FACE, MOUTH, eyes, face, mouth
 from mystudio.stylegan2.generator import Generator
+from selfscan.facemesh import crop_landmarks, load_facemesh
 from selfscan.perceptual import load_perceptual
 
 FAST = TuneSettings(steps=12, batch=4, check_every=4, held_out=2, patience=0)
@@ -102,6 +104,16 @@ def test_weight_on_a_view_brings_it_nearer(task, name, view):
         tuned, _ = tune(base, anchors, images, perceptual, replace(FAST, steps=60, check_every=60, **{name: weight}))
         far[weight] = perceptual.distance(view(tuned(tuned.broadcast(anchors))), view(images)).mean()
     assert far[3.0] < 0.95 * far[0.0]
+
+
+def test_weight_on_landmarks_brings_them_nearer(task):
+    base, anchors, images, perceptual = task
+    mesh, far = load_facemesh(), {}
+    for weight in (0.0, 3.0):
+        tuned, _ = tune(base, anchors, images, perceptual, replace(FAST, steps=60, check_every=60, landmarks=weight))
+        seen, true = (crop_landmarks(mesh, x)[0] for x in (tuned(tuned.broadcast(anchors)), images))
+        far[weight] = losses.landmarks(seen, true).mean()
+    assert far[3.0] < 0.8 * far[0.0]
 
 
 def test_a_checkpoint_on_a_full_disk_is_a_failure_of_the_system(task, tmp_path):

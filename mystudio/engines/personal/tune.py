@@ -24,6 +24,7 @@ from mystudio.device import feature_dtype
 from mystudio.errors import TrainingDiverged
 from mystudio.journal import seal, unseal
 from mystudio.types import Progress, silent
+from selfscan.facemesh import crop_landmarks, load_facemesh
 
 MAX_ROLLBACKS = 5
 WORTH_COMPILING = 4e8  # steps x batch x pixels: some ten minutes on two cores
@@ -41,6 +42,7 @@ class TuneSettings:
     face: float = 1.0  # weight of the perceptual distance of the face alone, enlarged (MyStyle: 0)
     eyes: float = 0.7  # weight of the perceptual distance of the eyes alone, enlarged (MyStyle: 0)
     mouth: float = 0.7  # weight of the perceptual distance of the mouth alone, enlarged (MyStyle: 0)
+    landmarks: float = 0.0  # weight of the distance of landmarks as their network sees them (MyStyle: 0)
     resolution: int = 256  # px of the avatar at least: a smaller base is grown (0 = the base's)
     width: int = 6144  # a block of r px has width / r channels at least, up to the base's most (0 = the base's)
     view: int = 160  # px at which the perceptual distances are taken, at most; 0 = the base's resolution (MyStyle)
@@ -135,15 +137,23 @@ class _Likeness:
                  (settings.mouth, losses.mouth))
         self._perceptual, self._views = perceptual, [
             (weight, partial(view, size=settings.view)) for weight, view in views if weight]
+        self._weight, self._mesh = settings.landmarks, None
+        if self._weight:
+            self._mesh = load_facemesh(device=images.device)
         with torch.no_grad():
             self._aims = [torch.cat([perceptual.embed(view(part)) for part in images.split(8)])
                           for _, view in self._views]
+            if self._mesh:
+                self._marks = torch.cat([crop_landmarks(self._mesh, part)[0] for part in images.split(8)])
 
     def distance(self, made: Tensor, rows: Tensor | list[int]) -> Tensor:
         """[B] of images made [B, 3, H, W] for the scan images ``rows``."""
         made = made.float()
-        return sum((weight * self._perceptual.distance_to(view(made), aims[rows])
-                    for (weight, view), aims in zip(self._views, self._aims)), made.new_zeros(len(made)))
+        apart = sum((weight * self._perceptual.distance_to(view(made), aims[rows])
+                     for (weight, view), aims in zip(self._views, self._aims)), made.new_zeros(len(made)))
+        if self._mesh:
+            apart = apart + self._weight * losses.landmarks(crop_landmarks(self._mesh, made)[0], self._marks[rows])
+        return apart
 
 
 def _fast(tuned, settings: TuneSettings, remarks: list[str]) -> Callable:
