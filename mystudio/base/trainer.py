@@ -53,7 +53,7 @@ class Trainer:
 
     def __init__(self, settings: BaseSettings, device: torch.device, team: Team = Team(), code_size: int = 0,
                  coded_share: float = 0.0, perceptual=None, mesh=None):
-        self.settings, self.device, self.team, self.perceptual = settings, device, team, perceptual
+        self.settings, self.device, self.team, self.perceptual, self.mesh = settings, device, team, perceptual, mesh
         model = settings.model
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.train.seed)  # modules take their start from the global generator
@@ -67,7 +67,6 @@ class Trainer:
         self.remarks: list[str] = []
         self._fast_g, self._fast_d = (compiled(net, self.remarks) if settings.train.compile else net
                                       for net in (self.g, self.d))
-        self._mesh = compiled(mesh, self.remarks) if settings.train.compile and mesh else mesh
         self.counters = Counters(probability=settings.adversarial.augment.start)
         self.tensors = {name: torch.zeros(2 if name == "signs" else 1, device=device)
                         for name in ("signs", "path", "skipped")}
@@ -298,10 +297,10 @@ class Trainer:
             for weight, view in (pair for pair in views if pair[0]):
                 distance = self.perceptual.distance(view(made, s.view), view(aim, s.view))
                 loss = loss + s.perceptual * weight * distance
-        if s.landmarks and self._mesh is not None and len(made):
+        if s.landmarks and self.mesh is not None and len(made):  # not compiled: its backward pass would be slower
             with torch.no_grad():
-                there, _ = crop_landmarks(self._mesh, aim)
-            here, _ = crop_landmarks(self._mesh, made)
+                there, _ = crop_landmarks(self.mesh, aim)
+            here, _ = crop_landmarks(self.mesh, made)
             loss = loss + s.landmarks * terms.landmarks(here, there)
         return loss
 
