@@ -9,6 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mystudio import losses
+from mystudio.base.settings import SupervisedSettings
+from selfscan.facemesh import crop_landmarks
+
 
 def generator_loss(fake: Tensor) -> Tensor:
     """Non-saturating loss of the generator (Goodfellow et al. 2014): -log sigmoid of logits [N]."""
@@ -59,3 +63,23 @@ def multiscale(made: Tensor, aim: Tensor, levels: int) -> Tensor:
         difference = F.avg_pool2d(difference, 2)
         total = total + difference.abs().mean((1, 2, 3))
     return total
+
+
+def likeness(made: Tensor, aim: Tensor, settings: SupervisedSettings, perceptual=None, mesh=None) -> Tensor:
+    """How far made pictures are from images: pixels, perceptual distances, and landmarks as their network sees them.
+
+    Args:
+        made, aim: [N, 3, H, H] in [-1, 1]. perceptual: ``selfscan.perceptual.Perceptual``. mesh:
+            ``selfscan.facemesh.FaceMesh``; not compiled, for its backward pass would be slower.
+    Returns: [N].
+    """
+    s, loss = settings, multiscale(made, aim, settings.levels)
+    if s.perceptual and perceptual is not None and len(made):
+        for weight, view in ((0.5, losses.whole), (0.5, losses.face), (s.eyes, losses.eyes)):
+            if weight:
+                loss = loss + s.perceptual * weight * perceptual.distance(view(made, s.view), view(aim, s.view))
+    if s.landmarks and mesh is not None and len(made):
+        with torch.no_grad():
+            there, _ = crop_landmarks(mesh, aim)
+        loss = loss + s.landmarks * losses.landmarks(crop_landmarks(mesh, made)[0], there)
+    return loss

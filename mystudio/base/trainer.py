@@ -6,12 +6,12 @@ import copy
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mystudio import losses as terms
 from mystudio.base import chance, objectives
 from mystudio.base.augment import adjust, augment
 from mystudio.base.chance import Chance
@@ -23,7 +23,6 @@ from mystudio.compilation import compiled
 from mystudio.device import feature_dtype
 from mystudio.stylegan2.discriminator import Discriminator
 from mystudio.stylegan2.generator import Generator
-from selfscan.facemesh import crop_landmarks
 
 PHASES = ("supervised", "adversarial")
 W_AVERAGE = 0.998  # share that stays of the running mean of w (StyleGAN2)
@@ -53,7 +52,8 @@ class Trainer:
 
     def __init__(self, settings: BaseSettings, device: torch.device, team: Team = Team(), code_size: int = 0,
                  coded_share: float = 0.0, perceptual=None, mesh=None):
-        self.settings, self.device, self.team, self.perceptual, self.mesh = settings, device, team, perceptual, mesh
+        self.settings, self.device, self.team = settings, device, team
+        self._likeness = partial(objectives.likeness, settings=settings.supervised, perceptual=perceptual, mesh=mesh)
         model = settings.model
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.train.seed)  # modules take their start from the global generator
@@ -288,21 +288,6 @@ class Trainer:
         s = self.settings.adversarial
         seen = augment(images, self.chance.augmentation(purpose), self.counters.probability, s.augment)
         return self._fast_d(seen, self.dtype)
-
-    def _likeness(self, made: Tensor, aim: Tensor) -> Tensor:
-        s = self.settings.supervised
-        loss = objectives.multiscale(made, aim, s.levels)
-        if s.perceptual and self.perceptual is not None and len(made):
-            views = ((0.5, terms.whole), (0.5, terms.face), (s.eyes, terms.eyes))
-            for weight, view in (pair for pair in views if pair[0]):
-                distance = self.perceptual.distance(view(made, s.view), view(aim, s.view))
-                loss = loss + s.perceptual * weight * distance
-        if s.landmarks and self.mesh is not None and len(made):  # not compiled: its backward pass would be slower
-            with torch.no_grad():
-                there, _ = crop_landmarks(self.mesh, aim)
-            here, _ = crop_landmarks(self.mesh, made)
-            loss = loss + s.landmarks * terms.landmarks(here, there)
-        return loss
 
     def _to_device(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Images [n, 3, H, W], codes [n, C], and which rows have one."""
