@@ -42,7 +42,7 @@ class TuneSettings:
     face: float = 1.0  # weight of the perceptual distance of the face alone, enlarged (MyStyle: 0)
     eyes: float = 0.7  # weight of the perceptual distance of the eyes alone, enlarged (MyStyle: 0)
     mouth: float = 0.7  # weight of the perceptual distance of the mouth alone, enlarged (MyStyle: 0)
-    landmarks: float = 0.0  # weight of the distance of landmarks as their network sees them (MyStyle: 0)
+    landmarks: float = 0.3  # weight of the distance of landmarks, in sizes of their part (MyStyle: 0)
     resolution: int = 256  # px of the avatar at least: a smaller base is grown (0 = the base's)
     width: int = 6144  # a block of r px has width / r channels at least, up to the base's most (0 = the base's)
     view: int = 160  # px at which the perceptual distances are taken, at most; 0 = the base's resolution (MyStyle)
