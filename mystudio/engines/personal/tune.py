@@ -1,7 +1,8 @@
 """MyStyle tuning (arXiv 2203.17272): make the generator show this person at the anchors.
 
 All synthesis weights are free, anchors and noise stay fixed: min_theta  LPIPS(G(w_i), x_i) + |G(w_i) - x_i|^2.
-To this comes LPIPS of the face alone, enlarged: eyes and mouth are a tenth of the picture and most of the person.
+To this comes LPIPS of the face, the eyes and the mouth alone, enlarged: they are a tenth of the picture and most of
+the person; and landmarks as their network sees them, for a gaze is a pixel.
 """
 
 from __future__ import annotations
