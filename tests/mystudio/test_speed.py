@@ -32,7 +32,7 @@ def test_a_true_jacobian_foretells_what_a_step_does(problem):
     slope = solvers.true_jacobian(problem, codes)[0]
     near = solvers.true_jacobian(problem, codes, 64)[0]
     learned = problem.regressor.jacobian(codes)[0]
-    steps = 0.1 * torch.randn(6, codes.shape[1], generator=torch.Generator().manual_seed(0))
+    steps = 0.02 * torch.randn(6, codes.shape[1], generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         outputs = solvers._look(problem, torch.cat([codes, codes + steps]), None)
     happened = (outputs[1:] - outputs[:1])[:, :198]  # keypoints
