@@ -33,7 +33,7 @@ class SupervisedSettings:
     perceptual: float = 0.5  # weight of the perceptual distance beside it; 0 = none
     view: int = 128  # px at which it is taken: of the whole image reduced, and of the face cut out; 0 = of the image
     eyes: float = 0.0  # weight, times that of the perceptual distance, of the distance of the eyes alone, enlarged
-    landmarks: float = 0.0  # weight of the distance of keypoints as the landmark network sees them: gaze is half a pixel
+    landmarks: float = 0.0  # weight of the distance of keypoints as the landmark network sees them
     read: float = 0.0  # weight of reading codes off images; > 0: images without a code take part, by what is read
     prior: float = 2e-3  # weight of the read codes' divergence from the standard normal
     read_rate: float = 1e-3  # Adam step of the reader

@@ -35,8 +35,8 @@ def test_landmarks_are_compared_in_units_of_their_part_and_irises_count_for_an_e
     moved = face.clone()
     moved[0, 468, 0] += 0.9 * size  # the eye's mean follows by 0.1 sizes, and half of that is forgiven
     rest = 8 * 0.05
-    aside = losses.IRIS * 0.85
-    assert losses.landmarks(moved, face).item() == pytest.approx((aside + rest) / (len(KEYPOINTS) - 2 + 2 * losses.IRIS))
+    aside, weights = losses.IRIS * 0.85, len(KEYPOINTS) - 2 + 2 * losses.IRIS
+    assert losses.landmarks(moved, face).item() == pytest.approx((aside + rest) / weights)
     assert losses.landmarks(face + torch.tensor([0.3, -0.2, 0.1], dtype=torch.float64), face).item() < 1e-12
 
 
