@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mystudio.retarget import KEYPOINTS, normalise, part_means
+from mystudio.retarget import KEYPOINTS, normalise, part_scale
 
 FACE = (0.2, 0.26, 0.6, 0.6)  # left, top, width, height of an FFHQ-aligned crop's part from brows to chin, in crops
 EYES = (0.25, 0.34375, 0.5, 0.25)  # both eyes and brows
@@ -35,8 +35,7 @@ def landmarks(points: Tensor, target: Tensor) -> Tensor:
         points, target: [N, 478, 3] in crops.
     Returns: [N]; 0.1 = points are off by a tenth of the root mean square radius of their part.
     """
-    shape = normalise(target, 0.0, DEPTH)
-    size = part_means(shape.square().sum(-1, keepdim=True))[..., 0].sqrt()
+    size = part_scale(normalise(target, 0.0, DEPTH))
     weight = points.new_ones(len(KEYPOINTS))
     weight[[KEYPOINTS.index(468), KEYPOINTS.index(473)]] = IRIS
     apart = (normalise(points, 0.5, DEPTH) - normalise(target, 0.5, DEPTH)).abs().sum(-1)

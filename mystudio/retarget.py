@@ -80,7 +80,7 @@ def normalise(landmarks: Tensor, part_offsets: float = 0.0, depth: float = 1.0) 
 
 
 def part_scale(keypoints: Tensor) -> Tensor:
-    """Root mean square size of each point's part, [66]; keypoints [66, 3] in crops."""
+    """Root mean square size of each point's part, [..., 66]; keypoints [..., 66, 3] in crops."""
     size = (keypoints - part_means(keypoints)).square().sum(-1, keepdim=True)
     return part_means(size)[..., 0].sqrt()
 

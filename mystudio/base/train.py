@@ -83,7 +83,7 @@ class _Run:
             from selfscan.perceptual import load_perceptual
 
             perceptual = load_perceptual().to(device)
-        mesh = load_facemesh(device=device) if settings.supervised.landmarks else None
+        mesh = load_facemesh(device=device) if settings.supervised.landmarks and self.mixture.code_size else None
         self.trainer = Trainer(settings, device, team, self.mixture.code_size, self.mixture.coded_share, perceptual,
                                mesh)
         self.device, self.ends = device, began + job.minutes * 60 if job.minutes else float("inf")
