@@ -16,7 +16,7 @@ from torch import Tensor
 from mystudio import look
 from mystudio.base.data import Mixture
 from mystudio.base.features import FeatureSpace, frechet, load_features, precision_recall
-from mystudio.base.sheets import fixed_latents, pictures, tile, write_png
+from mystudio.base.sheets import fixed_latents, latents_of, pictures, tile, write_png
 from mystudio.journal import write_bytes
 from mystudio.stylegan2.generator import Generator
 from mystudio.types import Progress, silent
@@ -86,11 +86,8 @@ def obedience(generator: Generator, data: Mixture, seed: int = 0, device: torch.
     coded = data.coded_only()
     found = [coded.batch(step, BATCH) for step in range(math.ceil(count / BATCH))]
     codes = torch.from_numpy(np.concatenate([batch.codes for batch in found]))
-    z = fixed_latents(len(codes), generator.z_dim, seed)
-    z = torch.cat([codes, z[:, codes.shape[1]:]], 1)
-    if codes.shape[1] < generator.z_dim:
-        z[:, -1] = z[:, -1].abs()  # the side of images with codes, where a base knows two
-    made = np.concatenate([pictures(generator, generator.mapping(part)) for part in z.to(device).split(BATCH)])
+    z = latents_of(codes, generator.z_dim, seed).to(device)
+    made = np.concatenate([pictures(generator, generator.mapping(part)) for part in z.split(BATCH)])
     seen = [_measured(images, device, name, progress) for name, images in
             (("images with codes", np.concatenate([batch.images for batch in found])), ("their codes", made))]
     both = np.all([part.pop("presence") > PRESENT for part in seen], axis=0)

@@ -51,6 +51,14 @@ def fixed_latents(count: int, size: int, seed: int = 0) -> Tensor:
     return torch.randn(count, size, generator=torch.Generator().manual_seed(seed))
 
 
+def latents_of(codes: Tensor, size: int, seed: int = 0) -> Tensor:
+    """z [N, size] of codes [N, C] on the CPU: the code, then fixed numbers, on the side of images with codes."""
+    z = fixed_latents(len(codes), size, seed)
+    z[:, -1].abs_()  # its sign tells images with codes from others, where a base knows both
+    z[:, :codes.shape[1]] = codes
+    return z
+
+
 def sheet_of_base(generator: Generator, seed: int = 0, truncation: float = 0.7) -> np.ndarray:
     """Two rows of samples, the same two truncated, and three rows of interpolations in W."""
     device = next(generator.parameters()).device

@@ -21,7 +21,7 @@ from mystudio.base import checkpoint
 from mystudio.base.data import Ahead, Mixture, Source
 from mystudio.base.parallel import Team, joined
 from mystudio.base.settings import BaseSettings
-from mystudio.base.sheets import COLUMNS, fixed_latents, sheet_of_training, write_png
+from mystudio.base.sheets import COLUMNS, latents_of, sheet_of_training, write_png
 from mystudio.base.trainer import PHASES, Trainer, mean_of
 from mystudio.errors import BadArtifact, BadData, OutputFailed, TrainingDiverged
 from mystudio.journal import write_bytes
@@ -235,9 +235,7 @@ class _Run:
         truth = codes = None
         if self.mixture.code_size:
             batch = self.mixture.coded_only().batch(0, COLUMNS)
-            truth, codes = batch.images, fixed_latents(COLUMNS, self.settings.model.z_dim)
-            codes[:, -1].abs_()  # on the side of images with codes
-            codes[:, :batch.codes.shape[1]] = torch.from_numpy(batch.codes)
+            truth, codes = batch.images, latents_of(torch.from_numpy(batch.codes), self.settings.model.z_dim)
         sheet = sheet_of_training(self.trainer.ema, truth, codes, self.settings.train.seed)
         write_png(self.path / "sheets" / f"{phase}-{seen // 1000:06d}k.png", sheet)
 
