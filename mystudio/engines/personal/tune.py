@@ -24,6 +24,7 @@ from mystudio.compilation import Precision, compiled
 from mystudio.device import feature_dtype
 from mystudio.errors import TrainingDiverged
 from mystudio.journal import seal, unseal
+from mystudio.optimizer import Muon
 from mystudio.types import Progress, silent
 from selfscan.facemesh import crop_landmarks, load_facemesh
 
@@ -37,7 +38,9 @@ class TuneSettings:
 
     steps: int = 3000  # optimisation steps (MyStyle: 1000 passes over the images at batch 1)
     batch: int = 4  # images a step (MyStyle: 1)
-    rate: float = 8e-3  # Adam step at the start (MyStyle: 3e-4, constant)
+    optimizer: Literal["muon", "adam"] = "muon"  # muon: filters by ``mystudio.optimizer``, the rest by Adam
+    #   (MyStyle: adam)
+    rate: float = 8e-3  # of the optimiser at the start (MyStyle: 3e-4, constant)
     decay: bool = True  # cosine decay of the rate to a twentieth; False = constant, as MyStyle
     perceptual: float = 1.0  # weight of the perceptual distance (MyStyle: 1)
     face: float = 1.0  # weight of the perceptual distance of the face alone, enlarged (MyStyle: 0)
@@ -84,7 +87,7 @@ def tune(generator, anchors: Tensor, images: Tensor, perceptual, settings: TuneS
     """
     tuned = copy.deepcopy(generator).train().requires_grad_(False)
     tuned.synthesis.requires_grad_(True)
-    adam = torch.optim.Adam(tuned.synthesis.parameters(), lr=settings.rate, betas=(0.9, 0.99))
+    adam = _optimizer(tuned.synthesis.parameters(), settings, anchors.device)
     state = _State(history=[])
     checkpoint = journal / "tune.checkpoint" if journal else None
     if checkpoint:
@@ -155,6 +158,12 @@ class _Likeness:
         if self._mesh:
             apart = apart + self._weight * losses.landmarks(crop_landmarks(self._mesh, made)[0], self._marks[rows])
         return apart
+
+
+def _optimizer(parameters, settings: TuneSettings, device: torch.device) -> torch.optim.Adam:
+    if settings.optimizer == "muon":
+        return Muon(parameters, settings.rate, (0.9, 0.99), dtype=feature_dtype(settings.precision, device))
+    return torch.optim.Adam(parameters, settings.rate, (0.9, 0.99))
 
 
 def _fast(tuned, settings: TuneSettings, remarks: list[str]) -> Callable:
