@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from functools import partial
 
@@ -21,7 +21,6 @@ from mystudio.base.reader import Reader, divergence
 from mystudio.base.settings import BaseSettings
 from mystudio.compilation import compiled
 from mystudio.device import feature_dtype
-from mystudio.optimizer import Muon
 from mystudio.stylegan2.discriminator import Discriminator
 from mystudio.stylegan2.generator import Generator
 
@@ -77,9 +76,8 @@ class Trainer:
         """Begin a phase: fresh optimisers; the generator starts from its own average."""
         settings = self.settings
         if phase == "supervised":
-            s = settings.supervised
-            make = partial(Muon, dtype=self.dtype) if s.optimizer == "muon" else torch.optim.Adam
-            self.adams = {"g": self._adam(self.g, s.rate, 0, (0.9, 0.99), s.mapping, make)}
+            self.adams = {"g": self._adam(self.g, settings.supervised.rate, 0, (0.9, 0.99),
+                                          settings.supervised.mapping)}
             if self.reader:
                 self.adams["reader"] = self._adam(self.reader, settings.supervised.read_rate, 0, (0.9, 0.99))
         else:
@@ -300,14 +298,14 @@ class Trainer:
         images, codes, coded = (part.to(self.device, non_blocking=True) for part in parts)
         return images.permute(0, 3, 1, 2).float() / 127.5 - 1, codes, coded
 
-    def _adam(self, net: nn.Module, rate: float, every: int, betas: tuple[float, float], mapping: float = 1.0,
-              make: Callable = torch.optim.Adam) -> torch.optim.Adam:
+    def _adam(self, net: nn.Module, rate: float, every: int, betas: tuple[float, float], mapping: float = 1.0
+              ) -> torch.optim.Adam:
         share = every / (every + 1) if every else 1.0  # two updates where a regulariser has its turn (StyleGAN2, B)
         slow = list(net.mapping.parameters()) if mapping != 1 else []
         fast = [p for p in net.parameters() if all(p is not q for q in slow)]
         groups = [{"params": fast, "peak": rate * share}]
         groups += [{"params": slow, "peak": rate * share * mapping}] if slow else []
-        return make(groups, lr=rate * share, betas=tuple(b**share for b in betas), eps=1e-8)
+        return torch.optim.Adam(groups, lr=rate * share, betas=tuple(b**share for b in betas), eps=1e-8)
 
 
 def mean_of(rows: Iterable[dict[str, Tensor]]) -> dict[str, float]:
