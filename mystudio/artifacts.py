@@ -60,25 +60,34 @@ def load(path: Path, cls: type[Artifact]) -> Artifact:
     for last in (*[False] * 20, True):
         folder = open_folder(path, KINDS[cls])
         try:
-            return read(folder, cls)
+            found = read(folder, cls)
         except BadArtifact:
-            if last or open_folder(path, KINDS[cls]).manifest == folder.manifest:
+            if last or _unchanged(path, folder):
                 raise  # otherwise a writer replaced it while we read: read the new one
+            continue
+        if cls is not Performance or last or _unchanged(path, folder):  # what is mapped was compared before
+            return found
 
 
 def read(folder: Folder, cls: type[Artifact]) -> Artifact:
     """Read an opened artifact."""
     from safetensors import SafetensorError
     from safetensors.torch import load as from_bytes
+    from safetensors.torch import load_file
 
-    try:
-        arrays = from_bytes(folder.read(ARRAYS))
+    try:  # a performance grows with its clip: mapped, its arrays take memory that the system can have back
+        arrays = load_file(folder.verified(ARRAYS)) if cls is Performance else from_bytes(folder.read(ARRAYS))
         return _unpack(cls, json.loads(folder.read(VALUES)), arrays, folder)
     except BadArtifact:
         raise
-    except (SafetensorError, ValueError, TypeError, LookupError, AttributeError, OverflowError, RuntimeError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, LookupError, AttributeError, OverflowError,
+            RuntimeError) as error:
         raise BadArtifact(f"{folder.path} does not hold a valid {KINDS[cls]} ({reason(error)}); make it "
                           "again") from error
+
+
+def _unchanged(path: Path, folder: Folder) -> bool:
+    return open_folder(path).manifest == folder.manifest
 
 
 def _pack(value: Any, name: str, arrays: dict[str, Tensor], folder: Path) -> Any:
@@ -140,8 +149,7 @@ def _join(prefix: str, name: str) -> str:
 def _read_generator(folder: Folder) -> torch.nn.Module:
     from mystudio.stylegan2.checkpoint import load_generator
 
-    folder.read(GENERATOR)  # verifies the digest before anything is parsed
-    return load_generator(folder.path / GENERATOR)
+    return load_generator(folder.verified(GENERATOR))
 
 
 def _write_images(scan: Scan, folder: Path) -> dict[str, list[str]]:

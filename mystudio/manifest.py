@@ -88,6 +88,20 @@ class Folder:
             raise BadArtifact(f"{self.path / name} is damaged (its digest differs); make the artifact again")
         return data
 
+    def verified(self, name: str) -> Path:
+        """Return where one file lies, after comparing its content block by block.
+
+        Raises: BadArtifact: as ``read``.
+        """
+        path, entry = self.file(name)
+        try:
+            right = path.stat().st_size == entry.bytes and digest(path) == entry.sha256
+        except OSError as error:
+            raise BadArtifact(f"{self.path / name} cannot be read ({error.strerror}); make it again") from None
+        if not right:
+            raise BadArtifact(f"{self.path / name} is damaged (its digest differs); make the artifact again")
+        return path
+
     def file(self, name: str) -> tuple[Path, Entry]:
         """Return where one file lies and what it must contain, which is not compared here.
 

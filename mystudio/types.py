@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from selfscan.patches import Recoloured
+from selfscan.patches import Outlined, Recoloured
 from selfscan.types import NUM_LANDMARKS, Consent, Observation, check_shape
 
 #: outcomes of a frame, in the order of their stored codes
@@ -43,9 +43,9 @@ class Motion:
     weights: Tensor  # [K] importance of each keypoint
     change: Tensor  # [T, K, 3] the driver's change from the neutral face, in units of part sizes
     mouth: Tensor | Recoloured  # [T, 3, h, w] in [-1, 1], or what gives them by frame
-    mouth_mask: Tensor  # [T, 1, h, w] 1 inside the driver's inner lips
+    mouth_mask: Tensor | Outlined  # [T, 1, h, w] 1 inside the driver's inner lips
     irises: Tensor | Recoloured  # [T, 2, 3, h, w] in [-1, 1], as the mouth
-    iris_mask: Tensor  # [T, 2, 1, h, w] 1 on the driver's visible iris
+    iris_mask: Tensor | Outlined  # [T, 2, 1, h, w] 1 on the driver's visible iris
     valid: Tensor  # [T] bool
     times: Tensor  # [T] float64 s
     measures: Tensor | None = None  # [T, M] expression in the avatar's measure (retarget.MEASURES)

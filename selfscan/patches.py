@@ -80,10 +80,12 @@ def masks(landmarks: Tensor) -> tuple[Tensor, Tensor]:
     f, xy = frames(landmarks).double(), landmarks[..., :2].double()
     local = torch.linalg.solve(f[..., :2], (xy[:, None] - f[:, :, None, :, 2]).transpose(-1, -2)).transpose(-1, -2)
     local = local.cpu().numpy()
-    mouth = np.stack([_filled(p[0, list(INNER_LIPS)], MOUTH_SIZE) for p in local])
-    eyes = np.stack([[_filled(p[1, list(RIGHT_LIDS)], IRIS_SIZE) * _disc(p[1, list(IRISES[0])], IRIS_SIZE),
-                      _filled(p[2, list(LEFT_LIDS)], IRIS_SIZE) * _disc(p[2, list(IRISES[1])], IRIS_SIZE)]
-                     for p in local])
+    mouth = np.zeros((len(local), *MOUTH_SIZE), np.float32)
+    eyes = np.zeros((len(local), 2, *IRIS_SIZE), np.float32)
+    for k, p in enumerate(local):
+        mouth[k] = _filled(p[0, list(INNER_LIPS)], MOUTH_SIZE)
+        eyes[k, 0] = _filled(p[1, list(RIGHT_LIDS)], IRIS_SIZE) * _disc(p[1, list(IRISES[0])], IRIS_SIZE)
+        eyes[k, 1] = _filled(p[2, list(LEFT_LIDS)], IRIS_SIZE) * _disc(p[2, list(IRISES[1])], IRIS_SIZE)
     return torch.as_tensor(mouth)[:, None].to(landmarks), torch.as_tensor(eyes)[:, :, None].to(landmarks)
 
 
@@ -115,8 +117,19 @@ class Recoloured:
         return _match(_signed(self._patches[rows]), self._have, self._want).half()
 
 
+class Outlined:
+    """Masks of a clip, drawn for the frames that are asked for: kept, they would be most of what a clip takes."""
+
+    def __init__(self, landmarks: Tensor, which: int):
+        self._landmarks, self._which = landmarks, which
+
+    def __getitem__(self, rows) -> Tensor:
+        """Frames chosen as by a tensor's first index: the first or second result of ``masks``."""
+        return masks(self._landmarks[rows])[self._which]
+
+
 def targets(mouth: np.ndarray, irises: np.ndarray, landmarks: Tensor, wanted: dict[str, Tensor],
-            valid: Tensor | None = None) -> tuple[Recoloured, Tensor, Recoloured, Tensor]:
+            valid: Tensor | None = None) -> tuple[Recoloured, Outlined, Recoloured, Outlined]:
     """The driver's patches in the avatar's colours, and their masks.
 
     Colours are matched by mean and spread over the whole clip: light and skin differ between two recordings,
@@ -125,18 +138,15 @@ def targets(mouth: np.ndarray, irises: np.ndarray, landmarks: Tensor, wanted: di
     Args:
         mouth: [T, 24, 32, 3] uint8. irises: [T, 2, 16, 32, 3] uint8. landmarks: [T, 478, 3] of the driver, in crops.
         wanted: ``statistics`` of the avatar. valid: [T] bool, frames whose colours count; None = all.
-    Returns: mouth, by frame [3, 24, 32]; mouth mask [T, 1, 24, 32]; irises, by frame [2, 3, 16, 32]; iris mask
-    [T, 2, 1, 16, 32]. Masks are float16, for they are kept for a whole clip.
+    Returns: by frame: mouth [3, 24, 32], mouth mask [1, 24, 32], irises [2, 3, 16, 32], iris mask [2, 1, 16, 32].
     """
     parts = [slice(k, k + CHUNK) for k in range(0, len(landmarks), CHUNK)]
-    cut_out = [masks(landmarks[part]) for part in parts]
-    cut_out = [(m.half(), e.half()) for m, e in cut_out]
+    mouth_mask, iris_mask = Outlined(landmarks, 0), Outlined(landmarks, 1)
     use = torch.ones(len(landmarks), dtype=torch.bool) if valid is None else valid
-    have = [_moments((_signed(mouth[p])[use[p]], m[use[p]].float()) for p, (m, _) in zip(parts, cut_out)),
-            _moments((_signed(irises[p])[use[p]].flatten(0, 1), e[use[p]].float().flatten(0, 1))
-                     for p, (_, e) in zip(parts, cut_out))]
-    return (Recoloured(mouth, have[0], wanted["mouth"]), torch.cat([k for k, _ in cut_out]),
-            Recoloured(irises, have[1], wanted["iris"]), torch.cat([k for _, k in cut_out]))
+    have = [_moments((_signed(mouth[p])[use[p]], mouth_mask[p][use[p]]) for p in parts),
+            _moments((_signed(irises[p])[use[p]].flatten(0, 1), iris_mask[p][use[p]].flatten(0, 1)) for p in parts)]
+    return (Recoloured(mouth, have[0], wanted["mouth"]), mouth_mask, Recoloured(irises, have[1], wanted["iris"]),
+            iris_mask)
 
 
 def _signed(images: np.ndarray | Tensor) -> Tensor:

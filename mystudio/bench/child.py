@@ -33,10 +33,12 @@ class Clock:
     def __init__(self, now: Callable[[], tuple[float, float]] = lambda: (time.perf_counter(), time.process_time())):
         self.now, self.last = now, now()
         self.phases: dict[str, dict[str, Any]] = {}
+        self.held_mb = 0.0  # the most that was seen of ``held_mb``
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Called by the stage."""
         now = self.now()
+        self.held_mb = max(self.held_mb, held_mb())
         phase = self.phases.setdefault(stage, {"begin": self.last, "first": now, "first_done": done})
         phase |= {"end": now, "done": done}
         self.last = now
@@ -58,13 +60,23 @@ def peak_mb() -> float:
 
     Linux counts the parent's peak into ``ru_maxrss`` of a child that it starts; ``VmHWM`` begins anew.
     """
-    status = Path("/proc/self/status")
-    if status.is_file():
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 1024
+    found = _status("VmHWM")
+    if found:
+        return found
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def held_mb() -> float:
+    """Memory that this process alone holds now, MB: without what is mapped from files, which can be had back at any
+    time. 0 where the system does not tell (Linux does)."""
+    return _status("RssAnon")
+
+
+def _status(name: str) -> float:
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.is_file() else []
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{name}:")), 0.0)
 
 
 def run_stage(stage: str, arguments: Mapping[str, Any], recipe: str, options: Sequence[str]) -> dict[str, Any]:
@@ -75,7 +87,7 @@ def run_stage(stage: str, arguments: Mapping[str, Any], recipe: str, options: Se
         given["recipe"] = resolve(recipe, options)
     getattr(pipeline, stage)(**given, progress=clock, force=True)
     return {"wall": time.perf_counter() - start, "cpu": time.process_time(), "peak_mb": peak_mb(),
-            "phases": clock.costs(), **_gpu()}
+            "held_mb": clock.held_mb, "phases": clock.costs(), **_gpu()}
 
 
 def _gpu() -> dict[str, float]:

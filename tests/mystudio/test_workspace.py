@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from mystudio import artifacts, manifest, workspace
+from mystudio.bench.child import held_mb
 from mystudio.errors import ArtifactBusy, BadArtifact, OutputFailed
 from mystudio.types import Edit, Performance, Take
 from selfscan.types import Alignment, Consent, Coverage, FaceTrack, Observation, Scan
@@ -78,6 +79,23 @@ def make(path: Path, artifact=None, settings=None, inputs=None, seed=0):
 def test_what_is_saved_is_what_is_loaded(tmp_path, artifact):
     make(tmp_path / "my folder é", artifact)
     assert same(artifact, artifacts.load(tmp_path / "my folder é", type(artifact)))
+
+
+@pytest.mark.skipif(not held_mb(), reason="only Linux tells what a process holds by itself")
+def test_a_long_performance_is_read_without_holding_it(tmp_path):
+    made = make(tmp_path / "long", a_performance(4000))  # 50 MB
+    before = held_mb()
+    read = artifacts.load(tmp_path / "long", Performance)
+    assert same(read, made)
+    assert held_mb() < before + 15
+
+
+def test_a_performance_in_use_outlives_its_replacement(tmp_path):
+    first = make(tmp_path / "clip", a_performance(5))
+    read = artifacts.load(tmp_path / "clip", Performance)
+    with workspace.stage(tmp_path / "clip", "performance", {}, {"steps": 4}, 0, force=True) as job:
+        artifacts.save(a_performance(7), job)
+    assert same(read, first) and len(artifacts.load(tmp_path / "clip", Performance)) == 7
 
 
 def test_an_avatar_keeps_its_generator_and_the_order_of_its_directions(tmp_path):

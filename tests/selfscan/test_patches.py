@@ -153,7 +153,10 @@ def test_targets_have_the_wanted_statistics():
               "iris": torch.tensor([[0.1, -0.3, -0.1], [0.08, 0.05, 0.1]])}  # fmt: skip
     m, m_mask, e, e_mask = patches.targets(mouth, irises, marks, wanted)
     assert torch.equal(m[2:], m[torch.arange(4)][2:]) and torch.equal(e[torch.tensor([3, 1])], e[:][[3, 1]])
-    m, e = m[:], e[:]
+    drawn = patches.masks(marks)
+    assert m_mask[:].equal(drawn[0]) and e_mask[torch.tensor([3, 1])].equal(drawn[1][[3, 1]])
+    assert not len(m_mask[torch.zeros(0, dtype=torch.long)])
+    m, e, m_mask, e_mask = m[:], e[:], m_mask[:], e_mask[:]
     assert m.shape == (4, 3, 24, 32) and m_mask.shape == (4, 1, 24, 32)
     assert e.shape == (4, 2, 3, 16, 32) and e_mask.shape == (4, 2, 1, 16, 32)
     assert torch.allclose(moments(m, m_mask), wanted["mouth"], atol=0.005)

@@ -76,6 +76,7 @@ def reenact(avatar: Avatar, performance: Performance, settings, progress: Progre
 
     avatar.generator.to(device)
     motion = retarget(performance, avatar.neutral, avatar.statistics, settings.retarget)
+    del performance  # what retargeting did not take over is not needed while the clip is solved
     return solve(avatar, motion, settings.retarget, settings.reenact, progress, journal)
 
 
