@@ -9,7 +9,7 @@ import torch
 
 from mystudio.bench import ablation, clips, look_again
 from mystudio.bench.ceiling import FitSettings, fit
-from mystudio.bench.child import Clock, held_mb, peak_mb
+from mystudio.bench.child import Clock, peak_mb
 from mystudio.bench.ledger import Ledger
 from mystudio.bench.sheet import HEAD, LABEL, TILE, contact_sheet
 from mystudio.bench.studio import PLAIN, STRAIGHT, Person, Studio, Variant
