@@ -40,7 +40,7 @@ class TuneSettings:
     batch: int = 4  # images a step (MyStyle: 1)
     optimizer: Literal["muon", "adam"] = "muon"  # muon: filters by ``mystudio.optimizer``, the rest by Adam
     #   (MyStyle: adam)
-    rate: float = 8e-3  # of the optimiser at the start (MyStyle: 3e-4, constant)
+    rate: float = 4e-3  # of the optimiser at the start (MyStyle: 3e-4, constant)
     decay: bool = True  # cosine decay of the rate to a twentieth; False = constant, as MyStyle
     perceptual: float = 1.0  # weight of the perceptual distance (MyStyle: 1)
     face: float = 1.0  # weight of the perceptual distance of the face alone, enlarged (MyStyle: 0)
