@@ -148,6 +148,12 @@ def test_default_quick_and_paper_come_along():
     assert {"default", "quick", "paper"} <= set(recipe.names())
 
 
+def test_the_paper_recipe_tunes_as_mystyle_published():
+    tuned = recipe.resolve("paper", ()).personalize
+    assert (tuned.optimizer, tuned.rate, tuned.batch, tuned.decay) == ("adam", 3e-4, 1, False)
+    assert tuned.face == tuned.eyes == tuned.mouth == tuned.landmarks == 0
+
+
 @pytest.mark.parametrize("stage", recipe.STAGES)
 def test_settings_are_frozen_documented_and_have_defaults(stage):
     cls = recipe.settings_class(stage)
