@@ -36,7 +36,7 @@ WORTH_COMPILING = 4e8  # steps x batch x pixels: some ten minutes on two cores
 class TuneSettings:
     """How the generator is tuned."""
 
-    steps: int = 3000  # optimisation steps (MyStyle: 1000 passes over the images at batch 1)
+    steps: int = 2000  # optimisation steps (MyStyle: 1000 passes over the images at batch 1)
     batch: int = 4  # images a step (MyStyle: 1)
     optimizer: Literal["muon", "adam"] = "muon"  # muon: filters by ``mystudio.optimizer``, the rest by Adam
     #   (MyStyle: adam)
