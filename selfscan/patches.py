@@ -6,7 +6,7 @@ corners of the mouth or eye; a mask keeps what is inside the lips, or on the vis
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import cv2
 import numpy as np
@@ -77,16 +77,31 @@ def masks(landmarks: Tensor) -> tuple[Tensor, Tensor]:
         landmarks: [N, 478, 3] in crops.
     Returns: mouth [N, 1, 24, 32] and irises [N, 2, 1, 16, 32], values 0..1.
     """
+    return mouth_masks(landmarks), iris_masks(landmarks)
+
+
+def mouth_masks(landmarks: Tensor) -> Tensor:
+    """The first of ``masks``."""
+    made = np.zeros((len(landmarks), 1, *MOUTH_SIZE), np.float32)
+    for mask, points in zip(made[:, 0], _in_patches(landmarks)):
+        mask[:] = _filled(points[0, list(INNER_LIPS)], MOUTH_SIZE)
+    return torch.as_tensor(made).to(landmarks)
+
+
+def iris_masks(landmarks: Tensor) -> Tensor:
+    """The second of ``masks``."""
+    made = np.zeros((len(landmarks), 2, 1, *IRIS_SIZE), np.float32)
+    for both, points in zip(made[:, :, 0], _in_patches(landmarks)):
+        for mask, eye, lids, iris in zip(both, points[1:], (RIGHT_LIDS, LEFT_LIDS), IRISES):
+            mask[:] = _filled(eye[list(lids)], IRIS_SIZE) * _disc(eye[list(iris)], IRIS_SIZE)
+    return torch.as_tensor(made).to(landmarks)
+
+
+def _in_patches(landmarks: Tensor) -> np.ndarray:
+    """Landmarks in the coordinates of the three patches, [N, 3, 478, 2]."""
     f, xy = frames(landmarks).double(), landmarks[..., :2].double()
-    local = torch.linalg.solve(f[..., :2], (xy[:, None] - f[:, :, None, :, 2]).transpose(-1, -2)).transpose(-1, -2)
-    local = local.cpu().numpy()
-    mouth = np.zeros((len(local), *MOUTH_SIZE), np.float32)
-    eyes = np.zeros((len(local), 2, *IRIS_SIZE), np.float32)
-    for k, p in enumerate(local):
-        mouth[k] = _filled(p[0, list(INNER_LIPS)], MOUTH_SIZE)
-        eyes[k, 0] = _filled(p[1, list(RIGHT_LIDS)], IRIS_SIZE) * _disc(p[1, list(IRISES[0])], IRIS_SIZE)
-        eyes[k, 1] = _filled(p[2, list(LEFT_LIDS)], IRIS_SIZE) * _disc(p[2, list(IRISES[1])], IRIS_SIZE)
-    return torch.as_tensor(mouth)[:, None].to(landmarks), torch.as_tensor(eyes)[:, :, None].to(landmarks)
+    return torch.linalg.solve(f[..., :2], (xy[:, None] - f[:, :, None, :, 2]).transpose(-1, -2)).transpose(
+        -1, -2).cpu().numpy()
 
 
 def statistics(images: Tensor, landmarks: Tensor) -> dict[str, Tensor]:
@@ -118,14 +133,14 @@ class Recoloured:
 
 
 class Outlined:
-    """Masks of a clip, drawn for the frames that are asked for: kept, they would be most of what a clip takes."""
+    """Masks of a clip, drawn for the frames that are asked for: kept, they would be a third of what a clip takes."""
 
-    def __init__(self, landmarks: Tensor, which: int):
-        self._landmarks, self._which = landmarks, which
+    def __init__(self, landmarks: Tensor, draw: Callable[[Tensor], Tensor]):
+        self._landmarks, self._draw = landmarks, draw
 
     def __getitem__(self, rows) -> Tensor:
-        """Frames chosen as by a tensor's first index: the first or second result of ``masks``."""
-        return masks(self._landmarks[rows])[self._which]
+        """Frames chosen as by a tensor's first index, as ``mouth_masks`` or ``iris_masks`` draws them."""
+        return self._draw(self._landmarks[rows])
 
 
 def targets(mouth: np.ndarray, irises: np.ndarray, landmarks: Tensor, wanted: dict[str, Tensor],
@@ -141,7 +156,7 @@ def targets(mouth: np.ndarray, irises: np.ndarray, landmarks: Tensor, wanted: di
     Returns: by frame: mouth [3, 24, 32], mouth mask [1, 24, 32], irises [2, 3, 16, 32], iris mask [2, 1, 16, 32].
     """
     parts = [slice(k, k + CHUNK) for k in range(0, len(landmarks), CHUNK)]
-    mouth_mask, iris_mask = Outlined(landmarks, 0), Outlined(landmarks, 1)
+    mouth_mask, iris_mask = Outlined(landmarks, mouth_masks), Outlined(landmarks, iris_masks)
     use = torch.ones(len(landmarks), dtype=torch.bool) if valid is None else valid
     have = [_moments((_signed(mouth[p])[use[p]], mouth_mask[p][use[p]]) for p in parts),
             _moments((_signed(irises[p])[use[p]].flatten(0, 1), iris_mask[p][use[p]].flatten(0, 1)) for p in parts)]

@@ -109,12 +109,11 @@ def test_weight_on_a_view_brings_it_nearer(task, name, view):
 def test_weight_on_landmarks_brings_them_nearer(task):
     base, anchors, images, perceptual = task
     mesh, far = load_facemesh(), {}
-    plain = replace(FAST, steps=60, check_every=60, precision="float32")
-    for weight in (0.0, 10.0):
-        tuned, _ = tune(base, anchors, images, perceptual, replace(plain, landmarks=weight))
+    for weight in (0.0, 3.0):
+        tuned, _ = tune(base, anchors, images, perceptual, replace(FAST, steps=60, check_every=60, landmarks=weight))
         seen, true = (crop_landmarks(mesh, x)[0] for x in (tuned(tuned.broadcast(anchors)), images))
         far[weight] = losses.landmarks(seen, true).mean()
-    assert far[10.0] < 0.9 * far[0.0]
+    assert far[3.0] < 0.8 * far[0.0]
 
 
 def test_a_checkpoint_on_a_full_disk_is_a_failure_of_the_system(task, tmp_path):

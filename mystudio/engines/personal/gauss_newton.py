@@ -19,6 +19,7 @@ from mystudio import losses
 from mystudio.engines.personal.measure import Residual, data_terms, output_vector
 from mystudio.engines.personal.solve import CONVERGED, MAX_STEPS, Problem
 from mystudio.engines.personal.windows import Solved, reach
+from mystudio.types import Motion
 
 
 @torch.no_grad()
@@ -32,11 +33,12 @@ def solve_window(problem: Problem, frames: range, last: Tensor | None, tick: Cal
     Returns: codes on all layers alike, outcomes, and each term of the objective at the solution.
     """
     s, rows = problem.settings, torch.arange(frames.start, frames.stop)
-    residual = Residual.of(_part(problem.motion, rows), problem.shape, s.weights)
+    wanted = _part(problem.motion, rows)  # patches and masks are made here, once for all steps
+    residual = Residual.of(wanted, problem.shape, s.weights)
     codes = problem.start[rows]
-    seen = problem.motion.valid[rows].double()
+    seen = wanted.valid.double()
     jacobian = problem.regressor.jacobian(codes)
-    outputs, terms = _evaluate(problem, codes, rows)
+    outputs, terms = _evaluate(problem, wanted, codes, torch.arange(len(rows)))
     damping = torch.full((len(rows),), 0.1)
     best = _objective(problem, codes, terms, problem.start[rows])
     settled, distance = torch.zeros(len(rows), dtype=torch.bool), reach(s.temporal, s.prior, len(rows)) // 2
@@ -49,7 +51,7 @@ def solve_window(problem: Problem, frames: range, last: Tensor | None, tick: Cal
         move[still] = 0.0
         trial = codes + move
         new_outputs, new_terms = outputs.clone(), {k: v.clone() for k, v in terms.items()}
-        new_outputs[live], found = _evaluate(problem, trial[live], rows[live])
+        new_outputs[live], found = _evaluate(problem, wanted, trial[live], live)
         for name, values in found.items():
             new_terms[name][live] = values
         jacobian = _broyden(jacobian, move, new_outputs - outputs)
@@ -77,14 +79,14 @@ def _at_rest(settled: Tensor, distance: int) -> Tensor:
     return moving == 0
 
 
-def _evaluate(problem: Problem, codes: Tensor, rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+def _evaluate(problem: Problem, wanted: Motion, codes: Tensor, rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     outputs, terms = [], []
     for first in range(0, len(rows), problem.settings.batch):
         part = slice(first, first + problem.settings.batch)
         seen = problem.see(codes[part])
         outputs.append(output_vector(seen.landmarks, seen.mouth, seen.irises))
-        valid = problem.motion.valid[rows[part]].to(codes.dtype)  # a frame without a face asks for nothing
-        terms.append({k: v * valid for k, v in data_terms(seen, problem.motion, rows[part]).items()})
+        valid = wanted.valid[rows[part]].to(codes.dtype)  # a frame without a face asks for nothing
+        terms.append({k: v * valid for k, v in data_terms(seen, wanted, rows[part]).items()})
     return torch.cat(outputs), {k: torch.cat([t[k] for t in terms]) for k in terms[0]}
 
 
