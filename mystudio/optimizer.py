@@ -54,11 +54,23 @@ def is_filter(parameter: Tensor) -> bool:
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """U V^T of a matrix [m, n] = U S V^T, roughly: its singular values become .7 to 1.2 (Newton-Schulz)."""
+    """U V^T of a matrix [m, n] = U S V^T, roughly: its singular values become .7 to 1.2 (Newton-Schulz).
+
+    A round is a polynomial of X X^T. In float32 they are multiplied out there, on a ninth of a filter, and meet X once;
+    what bfloat16 rounds off X X^T can be more than its small values, and would grow.
+    """
     a, b, c = QUINTIC
     x = matrix if len(matrix) <= matrix.shape[1] else matrix.t()
     x = x / x.norm().clamp_min(1e-7)
-    for _ in range(ROUNDS):
-        square = x @ x.t()
-        x = torch.addmm(x, torch.addmm(square, square, square, beta=b, alpha=c), x, beta=a)
+    if x.dtype == torch.bfloat16:
+        for _ in range(ROUNDS):
+            square = x @ x.t()
+            x = torch.addmm(x, torch.addmm(square, square, square, beta=b, alpha=c), x, beta=a)
+    else:
+        square, whole = x @ x.t(), torch.eye(len(x), dtype=x.dtype, device=x.device)
+        for _ in range(ROUNDS):
+            turn = torch.addmm(square, square, square, beta=b, alpha=c)
+            turn.diagonal().add_(a)
+            whole, square = turn @ whole, turn @ square @ turn
+        x = whole @ x
     return x if x.shape == matrix.shape else x.t()

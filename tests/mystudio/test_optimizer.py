@@ -49,6 +49,15 @@ def test_all_directions_are_equally_long():
     assert (u.t() @ orthogonal(matrix) @ v).diagonal().min() > 0.6  # each along its own direction
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_one_direction_far_above_the_others_makes_none_of_them_too_long(dtype):
+    draw = torch.Generator().manual_seed(2)
+    u, _ = torch.linalg.qr(torch.randn(64, 64, generator=draw))
+    v, _ = torch.linalg.qr(torch.randn(576, 64, generator=draw))
+    matrix = (u * torch.cat([torch.ones(1), torch.logspace(-2, -4, 63)])) @ v.t()
+    assert torch.linalg.svdvals(orthogonal(matrix.to(dtype)).float()).max() < 1.25
+
+
 def test_everything_else_is_adams():
     rest = [nn.Parameter(torch.randn(shape)) for shape in ((7,), (6, 5), (3, 8, 1, 1), ())]
     twins = copy.deepcopy(rest)
