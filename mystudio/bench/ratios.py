@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mystudio import invert
+from mystudio import invert, losses
 from mystudio.bench.base_training import reference_synthesis
 from mystudio.device import feature_dtype
 from mystudio.engines.personal import images_of
@@ -22,6 +22,9 @@ from mystudio.stylegan2.generator import Generator
 from mystudio.types import Progress, silent
 from selfscan.perceptual import Perceptual, pairwise
 from selfscan.select import k_centre, k_centre_distances
+
+Curve = list[tuple[float, int, float]]  # processor seconds, iterations, LPIPS
+VIEWS = {"whole": losses.whole, "face": losses.face}  # the face alone, enlarged: most of a picture is hair and background
 
 
 def forward_backward(generator: Generator, batch: int, precision: str = "auto", rounds: int = 3) -> dict[str, float]:
@@ -100,34 +103,35 @@ def _distance(perceptual: Perceptual, a: np.ndarray, b: np.ndarray) -> float:
 
 
 class _Watch:
-    """Processor seconds and the LPIPS of kept-out scan images at each check; its own time is left out."""
+    """Processor seconds and the LPIPS of kept-out scan images, by view, at each check; its own time is left out."""
 
     def __init__(self, anchors: Tensor, images: Tensor, perceptual: Perceptual, rows: Sequence[int], budget: float):
         self._ws, self._aims, self._perceptual = anchors[rows], images[rows], perceptual
         self._budget, self._looking, self._began = budget, 0.0, time.process_time()
-        self.curve: list[tuple[float, int, float]] = []  # processor seconds, iterations, LPIPS
+        self.curves: dict[str, Curve] = {name: [] for name in VIEWS}
 
     @torch.no_grad()
     def __call__(self, step: int, generator: Generator) -> bool:
         now = time.process_time()
         made = generator(generator.broadcast(self._ws))
-        distance = float(self._perceptual.distance(made, self._aims).mean())
         spent = now - self._began - self._looking
-        self.curve.append((spent, step, distance))
+        for name, view in VIEWS.items():
+            distance = float(self._perceptual.distance(view(made), view(self._aims)).mean())
+            self.curves[name].append((spent, step, distance))
         self._looking += time.process_time() - now
         return spent >= self._budget
 
 
 def personalization(base, scan, recipe: Recipe, perceptual: Perceptual, budget: float, progress: Progress = silent
-                    ) -> dict[str, float]:
+                    ) -> dict[str, dict[str, float]]:
     """Tuning from the same anchors of the same scan images: MyStyle's schedule against the recipe's.
 
     Args:
         base: ``mystudio.bases.Base``; both tune it at its own size. budget: processor seconds for MyStyle's schedule;
             it never ends on its own, ours ends after its steps.
-    Returns: processor seconds and iterations of each, to the LPIPS that MyStyle's reached within the budget (``met``
-    and its ratio ``times``), and the budget over the seconds in which ours reached its own end (``bound``): a lower
-    bound of that ratio.
+    Returns: for each of ``VIEWS``, processor seconds and iterations of each, to the LPIPS that MyStyle's reached within
+    the budget (``met`` and its ratio ``times``), and the budget over the seconds in which ours reached its own end
+    (``bound``): a lower bound of that ratio.
     """
     generator = base.generator
     images, marks = images_of(scan, generator.resolution), torch.as_tensor(scan.landmarks)
@@ -141,11 +145,11 @@ def personalization(base, scan, recipe: Recipe, perceptual: Perceptual, budget: 
         rows, _ = split(len(images), settings.held_out)
         watch = _Watch(anchors, images, perceptual, rows, most)
         tune(generator, anchors, images, perceptual, settings, progress, watch=watch)
-        curves[name] = watch.curve
-    return compared(curves["ours"], curves["theirs"])
+        curves[name] = watch.curves
+    return {view: compared(curves["ours"][view], curves["theirs"][view]) for view in VIEWS}
 
 
-def compared(ours: list[tuple[float, int, float]], theirs: list[tuple[float, int, float]]) -> dict[str, float]:
+def compared(ours: Curve, theirs: Curve) -> dict[str, float]:
     """Two curves of (processor seconds, iterations, distance): the cost of equal distances."""
     met = min(distance for *_, distance in theirs)
     end = min(distance for *_, distance in ours)
@@ -159,5 +163,5 @@ def compared(ours: list[tuple[float, int, float]], theirs: list[tuple[float, int
     return values
 
 
-def _first_below(curve: list[tuple[float, int, float]], distance: float) -> tuple[float, int] | None:
+def _first_below(curve: Curve, distance: float) -> tuple[float, int] | None:
     return next(((spent, step) for spent, step, there in curve if there <= distance), None)

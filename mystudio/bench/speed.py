@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -101,17 +102,22 @@ class _Trial:
         return keys
 
     def personalize(self) -> list[str]:
-        """Tuning to equal LPIPS of kept-out scan images."""
+        """Tuning to equal LPIPS of kept-out scan images, and of the faces on them."""
         person, studio = self.first.person, self.studio
+        found: dict[str, dict] = {}
 
-        def measure(steps: list[str]) -> dict:
-            scan = load(studio.scan(person, PLAIN, steps), Scan)
-            return ratios.personalization(bases.find_base(studio.base), scan, studio.resolved(person),
-                                          load_perceptual(), self.case.budget, studio.progress)
+        def measure(view: str, steps: list[str]) -> dict:
+            if not found:
+                scan = load(studio.scan(person, PLAIN, steps), Scan)
+                found.update(ratios.personalization(bases.find_base(studio.base), scan, studio.resolved(person),
+                                                    load_perceptual(), self.case.budget, studio.progress))
+            return found[view]
 
         settings = studio.settings(person) | {"budget": self.case.budget}
-        return [self._ratio("personalize", settings, "tuning to the same LPIPS of kept-out scan images",
-                            "MyStyle's schedule", measure)]
+        return [self._ratio(f"personalize-{view}", settings,
+                            f"tuning to the same LPIPS of kept-out scan images, {what}", "MyStyle's schedule",
+                            partial(measure, view))
+                for view, what in (("whole", "whole"), ("face", "the face alone, enlarged"))]
 
     def select(self) -> list[str]:
         """Choosing scan frames."""

@@ -106,7 +106,8 @@ def test_tuning_is_watched_and_can_be_ended(tiny_avatar):
     watch = ratios._Watch(anchors, images, perceptual, [0, 5], budget=0.0)
     settings = TuneSettings(steps=40, check_every=5, held_out=1, face=0.0, view=0, compile="no")
     _, info = tune(tiny_avatar.generator, anchors, images, perceptual, settings, watch=watch)
-    assert info["steps"] == 5 and [step for _, step, _ in watch.curve] == [5] and watch.curve[0][2] > 0
+    assert info["steps"] == 5 and set(watch.curves) == {"whole", "face"}
+    assert all([step for _, step, _ in curve] == [5] and curve[0][2] > 0 for curve in watch.curves.values())
 
 
 def test_the_summary_takes_pairs_that_have_both(tmp_path):
