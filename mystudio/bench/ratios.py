@@ -24,7 +24,7 @@ from selfscan.perceptual import Perceptual, pairwise
 from selfscan.select import k_centre, k_centre_distances
 
 Curve = list[tuple[float, int, float]]  # processor seconds, iterations, LPIPS
-VIEWS = {"whole": losses.whole, "face": losses.face}  # the face alone, enlarged: most of a picture is hair and background
+VIEWS = {"whole": losses.whole, "face": losses.face}  # the face enlarged: most of a picture is hair and background
 
 
 def forward_backward(generator: Generator, batch: int, precision: str = "auto", rounds: int = 3) -> dict[str, float]:
