@@ -24,6 +24,7 @@ from selfscan.perceptual import Perceptual, pairwise
 from selfscan.select import k_centre, k_centre_distances
 
 Curve = list[tuple[float, int, float]]  # processor seconds, iterations, LPIPS
+OWN_TERMS = {"face": 0.0, "eyes": 0.0, "mouth": 0.0, "landmarks": 0.0}  # MyStyle's: the whole picture alone
 VIEWS = {"whole": losses.whole, "face": losses.face}  # the face enlarged: most of a picture is hair and background
 
 
@@ -129,9 +130,10 @@ def personalization(base, scan, recipe: Recipe, perceptual: Perceptual, budget: 
     Args:
         base: ``mystudio.bases.Base``; both tune it at its own size. budget: processor seconds for MyStyle's schedule;
             it never ends on its own, ours ends after its steps.
-    Returns: for each of ``VIEWS``, processor seconds and iterations of each, to the LPIPS that MyStyle's reached within
-    the budget (``met`` and its ratio ``times``), and the budget over the seconds in which ours reached its own end
-    (``bound``): a lower bound of that ratio.
+    Returns: for each of ``VIEWS``, and as ``terms`` for the whole picture with MyStyle's own terms alone in ours too:
+    processor seconds and iterations of each, to the LPIPS that MyStyle's reached within the budget (``met`` and its
+    ratio ``times``), and the budget over the seconds in which ours reached its own end (``bound``): a lower bound of
+    that ratio.
     """
     generator = base.generator
     images, marks = images_of(scan, generator.resolution), torch.as_tensor(scan.landmarks)
@@ -140,13 +142,15 @@ def personalization(base, scan, recipe: Recipe, perceptual: Perceptual, budget: 
                             neutral_face(scan.landmarks, np.ones(len(scan), bool)), recipe.invert, progress)
     ours = replace(recipe.personalize, check_every=10, patience=0)
     mystyle = replace(resolve("paper", ()).personalize, held_out=ours.held_out, check_every=50, precision="float32")
+    runs = {"ours": (ours, np.inf), "terms": (replace(ours, **OWN_TERMS), np.inf), "theirs": (mystyle, budget)}
     curves = {}
-    for name, settings, most in (("ours", ours, np.inf), ("theirs", mystyle, budget)):
+    for name, (settings, most) in runs.items():
         rows, _ = split(len(images), settings.held_out)
         watch = _Watch(anchors, images, perceptual, rows, most)
         tune(generator, anchors, images, perceptual, settings, progress, watch=watch)
         curves[name] = watch.curves
-    return {view: compared(curves["ours"][view], curves["theirs"][view]) for view in VIEWS}
+    found = {view: compared(curves["ours"][view], curves["theirs"][view]) for view in VIEWS}
+    return found | {"terms": compared(curves["terms"]["whole"], curves["theirs"]["whole"])}
 
 
 def compared(ours: Curve, theirs: Curve) -> dict[str, float]:

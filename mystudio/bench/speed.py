@@ -117,7 +117,8 @@ class _Trial:
         return [self._ratio(f"personalize-{view}", settings,
                             f"tuning to the same LPIPS of kept-out scan images, {what}", "MyStyle's schedule",
                             partial(measure, view))
-                for view, what in (("whole", "whole"), ("face", "the face alone, enlarged"))]
+                for view, what in (("whole", "whole"), ("face", "the face alone, enlarged"),
+                                   ("terms", "whole, with MyStyle's terms alone in ours too"))]
 
     def select(self) -> list[str]:
         """Choosing scan frames."""

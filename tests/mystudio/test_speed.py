@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from mystudio.bases import find_base
 from mystudio.bench import ratios, solvers, speed
 from mystudio.bench.ledger import Ledger
 from mystudio.engines.personal.solve import Problem, SolveSettings
@@ -108,6 +109,18 @@ def test_tuning_is_watched_and_can_be_ended(tiny_avatar):
     _, info = tune(tiny_avatar.generator, anchors, images, perceptual, settings, watch=watch)
     assert info["steps"] == 5 and set(watch.curves) == {"whole", "face"}
     assert all([step for _, step, _ in curve] == [5] and curve[0][2] > 0 for curve in watch.curves.values())
+
+
+def test_tuning_is_compared_by_whole_face_and_terms():
+    """Every comparison goes as deep as MyStyle's schedule came within its budget: fifty iterations here."""
+    recipe = resolve("default", ())
+    recipe = replace(recipe, personalize=replace(recipe.personalize, steps=10, resolution=0, width=0, compile="no"))
+    found = ratios.personalization(find_base("people128"), actor_avatar.scan(), recipe, load_perceptual("offline"),
+                                   budget=0.0)
+    assert list(found) == ["whole", "face", "terms"]
+    assert found["whole"]["met"] == found["terms"]["met"] != found["face"]["met"]  # one run of theirs, two views of it
+    assert found["whole"]["end"] != found["terms"]["end"]  # two runs of ours
+    assert len({row["budget"] for row in found.values()}) == 1 and found["whole"]["budget"] > 0
 
 
 def test_the_summary_takes_pairs_that_have_both(tmp_path):
