@@ -50,7 +50,7 @@ class RetargetSettings:
     part_offsets: float = 0.5  # 0..1: how much of where a part sits (brow height) counts; 0 is the paper's rule
     depth: float = 0.1  # weight of z against x and y: the network's z is less exact
     keypoints: Literal["all", "half"] = "all"  # "half" keeps every second point: for ablation
-    smooth: float = 0.7  # frames: sigma of the Gaussian on the driver's keypoints; 0 = none
+    smooth: float = 0.5  # frames: sigma of the Gaussian on the driver's keypoints; 0 = none
 
 
 def keypoints_of(landmarks: Tensor) -> Tensor:
