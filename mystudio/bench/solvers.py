@@ -149,7 +149,7 @@ def objective(problem: Problem, codes: Tensor, rows: Tensor) -> dict[str, float]
     found = [data_terms(problem.see(codes[part]), problem.motion, rows[part]) for part in parts]
     terms = {name: torch.cat([f[name] for f in found]) for name in found[0]}
     middle = codes.mean(1)
-    terms["prior"] = (middle - problem.start[rows]).square().mean(1)
+    terms |= problem.priors(middle, rows)
     terms["hull"] = problem.space.outside(middle, s.dilation).square() / problem.space.rank
     terms["temporal"] = temporal(codes, problem.linked[rows[:-1]])
     total = sum(getattr(s, name) * term for name, term in terms.items())

@@ -3,9 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 from mystudio.engines.personal import expression
 from mystudio.engines.personal.expression import Ties
+from mystudio.latents import AnchorSpace
+from mystudio.retarget import _reference
+from selfscan.headpose import euler, head_pose
 
 
 def towards(codes, wanted, known, shown, held):
@@ -43,6 +47,21 @@ def test_the_step_is_the_shortest_one(world):
     both = torch.cat([face, turn], 1)
     inside = both @ torch.linalg.pinv(both)
     assert (step - step @ inside.t()).norm() < 0.02 * step.norm()
+
+
+def test_the_scan_tells_which_codes_turn_the_head():
+    draw = torch.Generator().manual_seed(1)
+    space = AnchorSpace.of(torch.randn(80, 12, generator=draw), 12)
+    turns = 0.1 * space.codes[:, [4, 0, 7]].double().numpy()  # rad
+    face = _reference().double().numpy()
+    marks = np.stack([(face - face.mean(0)) @ Rotation.from_euler("xyz", turn).as_matrix().T + 0.5 for turn in turns])
+    slope = expression.turning(space, torch.as_tensor(marks, dtype=torch.float32))
+    shown = euler(head_pose(marks.astype(np.float32)))
+    foretold = (space.codes @ slope).numpy()
+    for k in range(3):
+        assert np.corrcoef(foretold[:, k], shown[:, k])[0, 1] > 0.98
+    aside = [k for k in range(12) if k not in (4, 0, 7)]
+    assert slope[aside].abs().max() < 0.2 < slope[[4, 0, 7]].norm(dim=1).min()
 
 
 def test_an_expression_beyond_the_scan_is_cut_to_its_range(world):

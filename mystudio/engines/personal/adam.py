@@ -77,7 +77,7 @@ def backward(problem: Problem, chart, rows: Tensor, last: Tensor | None) -> tupl
     codes = chart.codes()
     now = chart.terms()
     now["temporal"] = _temporal(codes, last, problem.linked[int(rows[0]) - (last is not None):int(rows[-1])])
-    now["prior"] = (codes.mean(1) - problem.start[rows]).square().mean(1)
+    now |= problem.priors(codes.mean(1), rows)
     given, found = codes.detach().requires_grad_(True), []
     for part in torch.arange(len(rows)).split(s.batch):
         data = data_terms(problem.see(given[part]), problem.motion, rows[part])

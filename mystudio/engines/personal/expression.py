@@ -76,6 +76,12 @@ class Ties:
         return codes + torch.cat([gap, gap.new_zeros(len(gap), len(self.step) - gap.shape[1])], 1) @ self.step
 
 
+def turning(space: AnchorSpace, scan_landmarks: Tensor) -> Tensor:
+    """How a code turns the head, [K, 3]: yaw, pitch and roll, in standard deviations of the scan [N, 478, 3]."""
+    angles = torch.as_tensor(euler(head_pose(scan_landmarks.numpy()))).to(space.codes)
+    return _fit(space.codes, angles / angles.std(0).clamp_min(1e-6))[0]
+
+
 def _fit(known: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
     """Ridge regression values = known @ slope + offset: [K, M], [M]."""
     middle, mean = known.mean(0), values.mean(0)

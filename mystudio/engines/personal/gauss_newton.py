@@ -40,7 +40,7 @@ def solve_window(problem: Problem, frames: range, last: Tensor | None, tick: Cal
     jacobian = problem.regressor.jacobian(codes)
     outputs, terms = _evaluate(problem, wanted, codes, torch.arange(len(rows)))
     damping = torch.full((len(rows),), 0.1)
-    best = _objective(problem, codes, terms, problem.start[rows])
+    best = _objective(problem, codes, terms, rows)
     settled, distance = torch.zeros(len(rows), dtype=torch.bool), reach(s.temporal, s.prior, len(rows)) // 2
     for step in range(s.steps):
         jacobian = slope(problem, codes) if slope else jacobian
@@ -55,7 +55,7 @@ def solve_window(problem: Problem, frames: range, last: Tensor | None, tick: Cal
         for name, values in found.items():
             new_terms[name][live] = values
         jacobian = _broyden(jacobian, move, new_outputs - outputs)
-        value = _objective(problem, trial, new_terms, problem.start[rows])
+        value = _objective(problem, trial, new_terms, rows)
         now, then = best + _unrest(problem, codes, rows), value + _unrest(problem, trial, rows)
         better = then < now
         settled = still | torch.where(better, then > now * (1 - s.tolerance), settled)
@@ -90,13 +90,13 @@ def _evaluate(problem: Problem, wanted: Motion, codes: Tensor, rows: Tensor) -> 
     return torch.cat(outputs), {k: torch.cat([t[k] for t in terms]) for k in terms[0]}
 
 
-def _objective(problem: Problem, codes: Tensor, terms: dict[str, Tensor], start: Tensor) -> Tensor:
+def _objective(problem: Problem, codes: Tensor, terms: dict[str, Tensor], rows: Tensor) -> Tensor:
     """Per frame, without the temporal term (``_unrest``)."""
     s = problem.settings
-    prior = (codes - start).square().mean(1)
+    priors = problem.priors(codes, rows)
     hull = problem.space.outside(codes, s.dilation).square() / problem.space.rank if s.hull else 0.0
     value = s.keypoint * terms["keypoint"] + s.mouth * terms["mouth"] + s.iris * terms["iris"]
-    return value + s.prior * prior + s.hull * hull
+    return value + s.prior * priors["prior"] + s.pose * priors["pose"] + s.hull * hull
 
 
 def _unrest(problem: Problem, codes: Tensor, rows: Tensor) -> Tensor:
@@ -111,8 +111,11 @@ def _step(problem, residual: Residual, outputs, jacobian, codes, rows, damping, 
     r, j = residual(outputs, at), residual.jacobian(jacobian, at)
     blocks = torch.einsum("tmi,tmj->tij", j, j).double() * seen[:, None, None]
     gradient = torch.einsum("tmi,tm->ti", j, r).double() * seen[:, None]
-    gradient += s.prior / rank * (codes - problem.start[rows])
-    diagonal = s.prior / rank + damping.double() * blocks.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-6)
+    diagonal = damping.double() * blocks.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-6)
+    turning = problem.turning.double()
+    hold = (s.prior * torch.eye(rank) + s.pose * turning @ turning.t()) / rank
+    blocks += hold
+    gradient += (codes - problem.start[rows]).double() @ hold
     if s.hull:
         gradient += s.hull / rank * (codes - problem.space.project(codes, s.dilation))
         diagonal = diagonal + s.hull / rank
