@@ -24,7 +24,7 @@ from selfscan.perceptual import Perceptual, pairwise
 from selfscan.select import k_centre, k_centre_distances
 
 Curve = list[tuple[float, int, float]]  # processor seconds, iterations, LPIPS
-OWN_TERMS = {"face": 0.0, "eyes": 0.0, "mouth": 0.0, "landmarks": 0.0}  # MyStyle's: the whole picture alone
+TERMS = ("perceptual", "face", "eyes", "mouth", "landmarks", "pixel")  # weights in ``TuneSettings``
 VIEWS = {"whole": losses.whole, "face": losses.face}  # the face enlarged: most of a picture is hair and background
 
 
@@ -107,7 +107,8 @@ class _Watch:
     """Processor seconds and the LPIPS of kept-out scan images, by view, at each check; its own time is left out."""
 
     def __init__(self, anchors: Tensor, images: Tensor, perceptual: Perceptual, rows: Sequence[int], budget: float):
-        self._ws, self._aims, self._perceptual = anchors[rows], images[rows], perceptual
+        self._ws, self._perceptual = anchors[rows], perceptual
+        self._aims = {name: perceptual.embed(view(images[rows])) for name, view in VIEWS.items()}
         self._budget, self._looking, self._began = budget, 0.0, time.process_time()
         self.curves: dict[str, Curve] = {name: [] for name in VIEWS}
 
@@ -117,7 +118,7 @@ class _Watch:
         made = generator(generator.broadcast(self._ws))
         spent = now - self._began - self._looking
         for name, view in VIEWS.items():
-            distance = float(self._perceptual.distance(view(made), view(self._aims)).mean())
+            distance = float(self._perceptual.distance_to(view(made), self._aims[name]).mean())
             self.curves[name].append((spent, step, distance))
         self._looking += time.process_time() - now
         return spent >= self._budget
@@ -142,10 +143,10 @@ def personalization(base, scan, recipe: Recipe, perceptual: Perceptual, budget: 
                             neutral_face(scan.landmarks, np.ones(len(scan), bool)), recipe.invert, progress)
     ours = replace(recipe.personalize, check_every=10, patience=0)
     mystyle = replace(resolve("paper", ()).personalize, held_out=ours.held_out, check_every=50, precision="float32")
-    runs = {"ours": (ours, np.inf), "terms": (replace(ours, **OWN_TERMS), np.inf), "theirs": (mystyle, budget)}
+    plain = replace(ours, **{name: getattr(mystyle, name) for name in TERMS})
+    rows, _ = split(len(images), ours.held_out)
     curves = {}
-    for name, (settings, most) in runs.items():
-        rows, _ = split(len(images), settings.held_out)
+    for name, settings, most in (("ours", ours, np.inf), ("terms", plain, np.inf), ("theirs", mystyle, budget)):
         watch = _Watch(anchors, images, perceptual, rows, most)
         tune(generator, anchors, images, perceptual, settings, progress, watch=watch)
         curves[name] = watch.curves

@@ -67,8 +67,7 @@ class Ties:
     @classmethod
     def of_scan(cls, space: AnchorSpace, scan_landmarks: Tensor) -> Ties:
         """Expression is to change, the pose is held; known are the anchors with their images' landmarks [N, 478, 3]."""
-        turned = torch.as_tensor(euler(head_pose(scan_landmarks.numpy()))).to(space.codes)
-        return cls.of(space.codes, measures(scan_landmarks), turned)
+        return cls.of(space.codes, measures(scan_landmarks), _angles(scan_landmarks).to(space.codes))
 
     def move(self, codes: Tensor, wanted: Tensor) -> Tensor:
         """Codes [T, K] by the shortest step to the wanted values [T, M], which are cut to the known range."""
@@ -78,8 +77,12 @@ class Ties:
 
 def turning(space: AnchorSpace, scan_landmarks: Tensor) -> Tensor:
     """How a code turns the head, [K, 3]: yaw, pitch and roll, in standard deviations of the scan [N, 478, 3]."""
-    angles = torch.as_tensor(euler(head_pose(scan_landmarks.numpy()))).to(space.codes)
+    angles = _angles(scan_landmarks).to(space.codes)
     return _fit(space.codes, angles / angles.std(0).clamp_min(1e-6))[0]
+
+
+def _angles(landmarks: Tensor) -> Tensor:
+    return torch.as_tensor(euler(head_pose(landmarks.numpy())))
 
 
 def _fit(known: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
