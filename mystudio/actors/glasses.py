@@ -78,7 +78,7 @@ def draw_lenses(outlines: np.ndarray, lights, depth: np.ndarray, image: np.ndarr
         shown = np.full((y1 - y0, x1 - x0), -1, np.int32)
         near = np.ascontiguousarray(depth[y0:y1, x0:x1])
         local = (outline - [x0, y0, 0]).astype(np.float32)
-        rasterize(local, fan, np.zeros(len(fan), bool), (0, 0, x1 - x0, y1 - y0), near, shown)
+        rasterize(local, fan, np.zeros(len(fan), bool), 0, (0, 0, x1 - x0, y1 - y0), near, shown)
         y, x = np.mgrid[y0:y1, x0:x1]
         size = max(float(np.ptp(outline[:, 0])), 1.0)
         along = ((x - outline[:, 0].mean()) + 0.7 * (y - outline[:, 1].mean())) / size

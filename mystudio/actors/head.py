@@ -13,6 +13,7 @@ from mystudio.actors.raster import depth_map, vertex_normals
 PIVOT = np.array([0, -4, -1], np.float32)  # of head rotation, centimetres
 #: materials of triangles
 SKIN, MOUTH, TEETH, EYE, SOCKET, FRAME = range(6)
+INSIDE = (MOUTH, TEETH)  # drawn last, and only where the lips may be open
 NOT_DRAWN = -1
 _MATERIAL = {"face": SKIN, "head": SKIN, "mouth": MOUTH, "socket_l": SOCKET, "socket_r": SOCKET, "gums": MOUTH,
              "teeth": TEETH, "sclera_l": EYE, "sclera_r": EYE}  # other parts are not drawn
@@ -30,7 +31,7 @@ class Head:
     basis: Basis
     rest: np.ndarray  # [V', 3] float32 mean head with shoulders
     normals: np.ndarray  # [V', 3] of it
-    faces: np.ndarray  # [F', 3] int32, materials in order: skin first
+    faces: np.ndarray  # [F', 3] int32: skin first, what is inside the mouth last
     material: np.ndarray  # [F'] int8
     follow: np.ndarray  # [V'] float32 share of the head's pose that a vertex takes: 1 head .. 0 shoulders
     loop: np.ndarray  # [L] vertices around the open end of the basis's neck, in order
@@ -51,7 +52,8 @@ def make_head(basis: Basis) -> Head:
     surface = basis.faces[kind == SKIN]
     loop = _neck_loop(basis.neutral, surface)
     skirt = _skirt_faces(len(basis.neutral), loop)
-    inner = kind > SKIN
+    inner = np.flatnonzero(kind > SKIN)
+    inner = inner[np.argsort(np.isin(kind[inner], INSIDE), kind="stable")]
     faces = np.ascontiguousarray(np.concatenate([surface, skirt, basis.faces[inner]]), np.int32)
     material = np.concatenate([np.full(len(surface) + len(skirt), SKIN), kind[inner]])
     rest = np.concatenate([basis.neutral, _shoulders(basis.neutral[loop])]).astype(np.float32)
@@ -158,7 +160,7 @@ def _openness(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
         axes = view_axes(toward)
         scale = np.array([_OCCLUSION_SIZE / (2 * half)] * 2 + [1.0], np.float32)
         shift = np.array([_OCCLUSION_SIZE / 2] * 2 + [0.0], np.float32)
-        depth = depth_map((vertices - centre) @ axes.T * scale + shift, faces, _OCCLUSION_SIZE)
+        depth = depth_map((vertices - centre) @ axes.T * scale + shift, [faces], _OCCLUSION_SIZE)
         at = (lifted - centre) @ axes.T * scale + shift
         x, y = (np.clip(at[:, k].astype(np.int32), 0, _OCCLUSION_SIZE - 1) for k in (0, 1))
         outside = (at[:, :2] < 0).any(1) | (at[:, :2] >= _OCCLUSION_SIZE).any(1)

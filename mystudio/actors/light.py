@@ -49,15 +49,15 @@ def set_up(side: float, strength: float, warmth: float, contrast: float, backdro
                   view_axes(toward[0]), np.zeros(3, np.float32))
 
 
-def with_shadow(lights: Lights, vertices: np.ndarray, faces: np.ndarray, hair: list[np.ndarray], centre: np.ndarray
-                ) -> Lights:
-    """Lights that know what the key light meets first: triangles, and strands [S, P, 3] each."""
+def with_shadow(lights: Lights, vertices: np.ndarray, faces: list[np.ndarray], hair: list[np.ndarray],
+                centre: np.ndarray) -> Lights:
+    """Lights that know what the key light meets first: triangles [F, 3] each, and strands [S, P, 3] each."""
     scale = np.array([SHADOW_SIZE / (2 * SHADOW_HALF)] * 2 + [1.0], np.float32)
-    shift = np.array([SHADOW_SIZE / 2] * 2 + [0.0], np.float32)
     into = lights.axes.T * scale
-    depth = depth_map((vertices - centre) @ into + shift, faces, SHADOW_SIZE)
+    shift = np.array([SHADOW_SIZE / 2] * 2 + [0.0], np.float32) - centre @ into
+    depth = depth_map(vertices @ into + shift, faces, SHADOW_SIZE)
     for places in hair:
-        strand_depth((places - centre) @ into + shift - np.array([0, 0, 0.25], np.float32), depth)
+        strand_depth(places, into, shift - np.array([0, 0, 0.25], np.float32), depth)
     return lights._replace(shadow=depth, centre=centre.astype(np.float32))
 
 

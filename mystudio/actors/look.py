@@ -12,6 +12,7 @@ from mystudio.actors.basis import Basis, load_basis
 from mystudio.actors.camera import Sensor
 from mystudio.actors.factors import EXTRA_NAMES, LOOK_NAMES, N_EXTRA, N_LOOK, look_of
 from mystudio.actors.head import Head, make_head
+from mystudio.actors.mesh import Mesh
 from mystudio.actors.raster import vertex_normals
 
 _NAMES = LOOK_NAMES + EXTRA_NAMES
@@ -105,6 +106,11 @@ class Actor:
     def painted(self) -> tuple[np.ndarray, np.ndarray]:
         """Albedo [V', 3] linear RGB and gloss [V']."""
         return paint.paint(self.head, self.colours)
+
+    @cached_property
+    def mesh(self) -> Mesh:
+        """Head and glasses as they are drawn."""
+        return Mesh.of(self)
 
     @cached_property
     def strands(self) -> list[hair.Strands]:

@@ -10,17 +10,17 @@ NOTHING = np.float32(-1e9)  # depth of a sample that shows no surface
 
 
 @njit()
-def rasterize(points, faces, cull, box, depth, shown):
+def rasterize(points, faces, cull, first, box, depth, shown):
     """Draw triangles into a z-buffer; samples lie at half-integers.
 
     Args:
         points: [V, 3] float32: x, y in samples (y down) and depth, larger is nearer.
-        faces: [F, 3]. cull: [F] bool, True drops a triangle that shows its back.
+        faces: [F, 3]. cull: [F] bool, True drops a triangle that shows its back. first: number of the first of them.
         box: (left, top, right, bottom) samples to draw in.
         depth: [H, W] float32, nearest so far. shown: [H, W] int32, its triangle.
     """
     for t in range(faces.shape[0]):
-        _fill(points, faces[t, 0], faces[t, 1], faces[t, 2], cull[t], t, box, depth, shown)
+        _fill(points, faces[t, 0], faces[t, 1], faces[t, 2], cull[t], first + t, box, depth, shown)
 
 
 @splice()
@@ -50,24 +50,37 @@ def _fill(points, a, b, c, cull, t, box, depth, shown):
             v += vx
 
 
-def depth_map(points: np.ndarray, faces: np.ndarray, size: int) -> np.ndarray:
-    """The z-buffer [size, size] alone, of triangles from both sides: shadow maps and occlusion."""
-    depth = np.full((size, size), NOTHING, np.float32)
-    rasterize(points, faces, np.zeros(len(faces), bool), (0, 0, size, size), depth, np.empty((size, size), np.int32))
+def depth_map(points: np.ndarray, faces: list[np.ndarray], size: int) -> np.ndarray:
+    """The z-buffer [size, size] alone, of triangles [F, 3] each from both sides: shadow maps and occlusion."""
+    depth, shown = np.full((size, size), NOTHING, np.float32), np.empty((size, size), np.int32)
+    for part in faces:
+        rasterize(points, part, np.zeros(len(part), bool), 0, (0, 0, size, size), depth, shown)
     return depth
 
 
 @njit()
-def strand_depth(points, depth):
-    """Draw every second polyline of [S, P, 3] into a z-buffer, two samples wide: hair in a shadow map."""
+def strand_depth(points, into, shift, depth):
+    """Draw every second polyline of [S, P, 3] into a z-buffer, two samples wide: hair in a shadow map.
+
+    Args: into: [3, 3], shift: [3] samples and depth of a place p are p @ into + shift.
+    """
     for s in range(0, points.shape[0], 2):
-        for p in range(points.shape[1] - 1):
-            x, y, z = points[s, p, 0], points[s, p, 1], points[s, p, 2]
-            dx, dy, dz = points[s, p + 1, 0] - x, points[s, p + 1, 1] - y, points[s, p + 1, 2] - z
+        x, y, z = _send(points[s, 0], into, shift)
+        for p in range(1, points.shape[1]):
+            x1, y1, z1 = _send(points[s, p], into, shift)
+            dx, dy, dz = x1 - x, y1 - y, z1 - z
             steps = min(int(max(abs(dx), abs(dy))) + 1, 64)
             for k in range(steps):
                 f = np.float32(k) / np.float32(steps)
                 _deepen(depth, int(x + f * dx), int(y + f * dy), z + f * dz)
+            x, y, z = x1, y1, z1
+
+
+@splice()
+def _send(place, into, shift):
+    return (place[0] * into[0, 0] + place[1] * into[1, 0] + place[2] * into[2, 0] + shift[0],
+            place[0] * into[0, 1] + place[1] * into[1, 1] + place[2] * into[2, 1] + shift[1],
+            place[0] * into[0, 2] + place[1] * into[1, 2] + place[2] * into[2, 2] + shift[2])
 
 
 @splice()

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mystudio.actors import camera as cameras
-from mystudio.actors import glasses, hair, light, materials, shade
+from mystudio.actors import glasses, hair, light, materials, place, shade
 from mystudio.actors.basis import EXPRESSION_ID, EXPRESSIONS
 from mystudio.actors.camera import DISTANCE, Camera
-from mystudio.actors.head import EYE, FRAME, MOUTH, PIVOT, SKIN, TEETH
 from mystudio.actors.look import Actor
 from mystudio.actors.motion import gaze_angles, rotation
 from mystudio.actors.noise import volume
@@ -57,10 +56,10 @@ def render(actor: Actor, expression: np.ndarray, pose: np.ndarray, size: int = 2
 class _Posed:
     """An actor's geometry in one frame, in camera axes."""
 
-    def __init__(self, actor: Actor, expression: np.ndarray, pose: np.ndarray, gaze: np.ndarray):
+    def __init__(self, actor: Actor, expression: np.ndarray, angles: np.ndarray, gaze: np.ndarray):
         self.actor, head, basis = actor, actor.head, actor.basis
         self.blink = expression[[EXPRESSION_ID["eyeBlink_L"], EXPRESSION_ID["eyeBlink_R"]]]
-        self.turn, self.shift = rotation(*pose[:3]), pose[3:]
+        self.turn, self.shift = rotation(*angles[:3]), angles[3:]
         used = np.flatnonzero(expression)
         moved = actor.shape.copy()
         if len(used):
@@ -70,96 +69,75 @@ class _Posed:
             span = basis.part(f"sclera_{side}")
             centre = head.eyes[eye] + moved[span].mean(0) - basis.neutral[span].mean(0)
             moved[span] = (moved[span] - centre) @ rotation(*gaze[eye], 0).T + centre
-        self.moved = moved
+        self.change = moved - actor.shape
         self.world = self.pose(moved, head.follow)
         self.landmarks = self.world[basis.landmarks]
-        self.faces, self.material = head.faces, head.material
         if actor.glasses:
-            self.ride = 0.5 * (self.moved[basis.landmarks[27]] - actor.shape[basis.landmarks[27]])
-            self.world = np.concatenate([self.world, self.pose(actor.glasses.vertices + self.ride, np.float32(1))])
-            self.faces = np.concatenate([head.faces, actor.glasses.faces + len(head.rest)])
-            self.material = np.concatenate([head.material, np.full(len(actor.glasses.faces), FRAME, np.int8)])
+            bridge = basis.landmarks[27]
+            self.ride = 0.5 * self.change[bridge]
+            self.world = np.concatenate([self.world, self.pose(actor.glasses.vertices + self.ride)])
         self.normals = np.empty_like(self.world)
-        vertex_normals(self.world, self.faces, self.normals)
+        vertex_normals(self.world, actor.mesh.faces, self.normals)
 
-    def pose(self, places: np.ndarray, follow) -> np.ndarray:
-        """Places [..., 3] of the rest position in camera axes."""
-        turned = (places - PIVOT) @ self.turn.T + PIVOT
-        follow = np.asarray(follow, np.float32)[..., None]
-        return (places + follow * (turned - places) + self.shift).astype(np.float32)
+    def pose(self, places: np.ndarray, follow: np.ndarray | None = None) -> np.ndarray:
+        """Places [..., 3] of the rest position in camera axes. follow: [...] share of the pose; None = all of it."""
+        if follow is None:
+            follow = np.ones(places.shape[:-1], np.float32)
+        out = np.empty((follow.size, 3), np.float32)
+        place.pose(places.reshape(-1, 3), follow.reshape(-1), self.turn, self.shift, out)
+        return out.reshape(places.shape)
 
     def strands(self, strands: hair.Strands) -> np.ndarray:
         """Places [S, P, 3] of strands, carried by the skin under their roots and tips."""
-        change = self.moved - self.actor.shape
-        root, tip = change[strands.root][:, None], change[strands.tip][:, None]
-        t = np.linspace(0, 1, strands.points.shape[1], dtype=np.float32)[:, None]
-        return self.pose(strands.points + root + t * (tip - root), strands.follow)
+        out = np.empty_like(strands.points)
+        place.carry(strands.points, self.change, strands.root, strands.tip, out)
+        return self.pose(out, strands.follow)
 
 
 def _draw(actor: Actor, posed: _Posed, camera: Camera, expression: np.ndarray) -> np.ndarray:
-    size = camera.size * SUPERSAMPLE
-    points = _screen(posed.world, camera)
+    size, mesh = camera.size * SUPERSAMPLE, actor.mesh
+    into = (camera.image_from_frame * SUPERSAMPLE).astype(np.float32)
+    points = _seen(posed.world, into)
     depth, shown = np.full((size, size), NOTHING, np.float32), np.full((size, size), -1, np.int32)
     hairs = [(strands, posed.strands(strands)) for strands in actor.strands]
     cast = [places for _, places in hairs if len(places) > _CASTS]
-    solid = (posed.material == SKIN) | (posed.material == FRAME)
-    lights = light.with_shadow(actor.lights, posed.world, posed.faces[solid], cast,
-                               posed.pose(np.array([0, 1, 0], np.float32), 1))
+    lights = light.with_shadow(actor.lights, posed.world, [mesh.faces[part] for part in mesh.solid], cast,
+                               posed.pose(np.array([0, 1, 0], np.float32)))
     _rasterize(actor, posed, points, depth, shown)
-    surface = _surface(actor, posed, points, expression)
+    jaw = min(1.0, float(expression[EXPRESSION_ID["jawOpen"]]) / 0.6)
+    surface = shade.Surface(points, posed.world, posed.normals, mesh.rest, mesh.albedo, mesh.gloss,
+                            mesh.open + np.float32(jaw) * (mesh.open_jaw - mesh.open), mesh.faces, mesh.material)
     body = _body(actor, posed, camera)
     image = np.empty((size, size, 3), np.float32)
-    into = np.linalg.inv(np.concatenate([camera.image_from_frame * SUPERSAMPLE, [[0, 0, 1]]]))[:2]
+    behind = np.linalg.inv(np.concatenate([camera.image_from_frame * SUPERSAMPLE, [[0, 0, 1]]]))[:2]
     middle = actor.backdrop.shape[0]
-    into = (into * middle / 2 + [[0, 0, middle / 4]] * 2).astype(np.float32)  # it shows twice the camera's view
-    shade.shade(surface, body, actor.cloth, lights, shown, depth, actor.backdrop, into, image)
+    behind = (behind * middle / 2 + [[0, 0, middle / 4]] * 2).astype(np.float32)  # it shows twice the camera's view
+    shade.shade(surface, body, actor.cloth, lights, shown, depth, actor.backdrop, behind, image)
     if actor.glasses:
-        lenses = posed.pose(actor.glasses.lenses + posed.ride, np.float32(1))
-        glasses.draw_lenses(_screen(lenses, camera), lights, depth, image)
+        lenses = posed.pose(actor.glasses.lenses + posed.ride)
+        glasses.draw_lenses(_seen(lenses, into), lights, depth, image)
     for strands, places in hairs:
-        _draw_hair(strands, places, camera, lights, depth, image)
+        _draw_hair(strands, places, into, lights, depth, image)
     return image
 
 
-def _screen(places: np.ndarray, camera: Camera) -> np.ndarray:
-    """Samples and depth [..., 3] of places in camera axes."""
-    away = places[..., 2:] - np.float32(DISTANCE)
-    into = (camera.image_from_frame * SUPERSAMPLE).astype(np.float32)
-    seen = places[..., :2] * np.array([1, -1], np.float32) * np.float32(-camera.focal / 2) / away + np.float32(0.5)
-    return np.concatenate([seen @ into[:, :2].T + into[:, 2], away], -1)
+def _seen(places: np.ndarray, into: np.ndarray) -> np.ndarray:
+    """Samples and depth [..., 3] of places in camera axes (``place.see``)."""
+    out = np.empty((places.size // 3, 3), np.float32)
+    place.see(places.reshape(-1, 3), into, out)
+    return out.reshape(places.shape)
 
 
 def _rasterize(actor: Actor, posed: _Posed, points: np.ndarray, depth: np.ndarray, shown: np.ndarray) -> None:
     """Skin first; what is inside the mouth only where the lips may be open."""
-    size, lm = depth.shape[0], points[actor.basis.landmarks[48:]]
-    eyes = points.copy()
+    size, lm, mesh = depth.shape[0], points[actor.basis.landmarks[48:]], actor.mesh
+    points = points.copy()
     for side, closed in zip("lr", posed.blink):
-        eyes[actor.basis.part(f"sclera_{side}"), 2] -= _EYE_BACK + _EYE_BACK_CLOSED * closed
-    inside = np.isin(posed.material, (MOUTH, TEETH))
-    cull = np.isin(posed.material, (SKIN, EYE, FRAME))
+        points[actor.basis.part(f"sclera_{side}"), 2] -= _EYE_BACK + _EYE_BACK_CLOSED * closed
     low, high = np.floor(lm[:, :2].min(0)).astype(int), np.ceil(lm[:, :2].max(0)).astype(int)
-    box = (max(0, low[0]), max(0, low[1]), min(size, high[0]), min(size, high[1]))
-    order = np.argsort(inside, kind="stable")
-    outer = int((~inside).sum())
-    faces = posed.faces[order]
-    rasterize(eyes, faces[:outer], cull[order][:outer], (0, 0, size, size), depth, shown)
-    inner = np.full_like(shown, -1)
-    rasterize(eyes, faces[outer:], cull[order][outer:], box, depth, inner)
-    shown[:] = np.where(inner >= 0, inner + outer, shown)
-    shown[shown >= 0] = order[shown[shown >= 0]]
-
-
-def _surface(actor: Actor, posed: _Posed, points: np.ndarray, expression: np.ndarray) -> shade.Surface:
-    head, jaw = actor.head, min(1.0, float(expression[EXPRESSION_ID["jawOpen"]]) / 0.6)
-    albedo, gloss = actor.painted
-    rest, open_ = head.rest, head.open + np.float32(jaw) * (head.open_jaw - head.open)
-    extra = len(points) - len(rest)
-    if extra:
-        rest = np.concatenate([rest, np.zeros((extra, 3), np.float32)])
-        albedo, gloss = np.concatenate([albedo, np.zeros((extra, 3), np.float32)]), np.append(gloss, np.ones(extra))
-        open_ = np.append(open_, np.ones(extra))
-    return shade.Surface(points, posed.world, posed.normals, rest, albedo.astype(np.float32),
-                         gloss.astype(np.float32), open_.astype(np.float32), posed.faces, posed.material)
+    lips = (max(0, low[0]), max(0, low[1]), min(size, high[0]), min(size, high[1]))
+    for part, box in ((slice(0, mesh.outer), (0, 0, size, size)), (slice(mesh.outer, None), lips)):
+        rasterize(points, mesh.faces[part], mesh.cull[part], part.start, box, depth, shown)
 
 
 def _body(actor: Actor, posed: _Posed, camera: Camera) -> materials.Body:
@@ -174,15 +152,14 @@ def _body(actor: Actor, posed: _Posed, camera: Camera) -> materials.Body:
                       np.float32(scale), np.float32(DISTANCE), volume())
 
 
-def _draw_hair(strands: hair.Strands, places: np.ndarray, camera: Camera, lights: light.Lights, depth: np.ndarray,
+def _draw_hair(strands: hair.Strands, places: np.ndarray, into: np.ndarray, lights: light.Lights, depth: np.ndarray,
                image: np.ndarray) -> None:
     count, per_strand = places.shape[:2]
-    scale = np.linalg.norm(camera.image_from_frame[:, 0]) * SUPERSAMPLE * camera.focal / 2
-    screen = _screen(places, camera)
-    width = strands.width * scale / (DISTANCE - places[..., 2])
-    points = np.concatenate([screen, np.maximum(width, 0.9)[..., None]], -1).reshape(-1, 4).astype(np.float32)
-    alpha = (np.minimum(width / 0.9, 1) * strands.alpha).reshape(-1).astype(np.float32)
+    points, alpha = np.empty((count * per_strand, 4), np.float32), np.empty(count * per_strand, np.float32)
+    flat = places.reshape(-1, 3)
+    place.see(flat, into, points)
+    place.see_width(flat, into, strands.width, np.float32(strands.alpha), points, alpha)
     colours = np.empty((count * per_strand, 3), np.float32)
-    shade.shade_strands(places.reshape(-1, 3), points, depth, strands.colour, strands.inside,
-                        np.float32(strands.gloss), per_strand, lights, alpha, colours)
+    shade.shade_strands(flat, points, depth, strands.colour, strands.inside, np.float32(strands.gloss), per_strand,
+                        lights, alpha, colours)
     draw_strands(points, colours, alpha, per_strand, depth, image)

@@ -43,7 +43,7 @@ def weights(**named):
 def drawn(points, faces, size=64, cull=False):
     depth, shown = np.full((size, size), NOTHING, np.float32), np.full((size, size), -1, np.int32)
     faces = np.array(faces, np.int32)
-    rasterize(np.array(points, np.float32), faces, np.full(len(faces), cull), (0, 0, size, size), depth, shown)
+    rasterize(np.array(points, np.float32), faces, np.full(len(faces), cull), 0, (0, 0, size, size), depth, shown)
     return depth, shown
 
 
@@ -112,7 +112,7 @@ def test_what_lies_in_the_shadow_is_dark():
     centre = np.zeros(3, np.float32)
     across = light.view_axes(toward)[:2]
     wall = np.array([toward * 5 + across[0] * a + across[1] * b for a, b in ((-4, -4), (4, -4), (4, 4), (-4, 4))])
-    lights = light.with_shadow(lights, wall.astype(np.float32), np.array([(0, 1, 2), (0, 2, 3)], np.int32), [], centre)
+    lights = light.with_shadow(lights, wall.astype(np.float32), [np.array([(0, 1, 2), (0, 2, 3)], np.int32)], [], centre)
     behind, before, beside = toward * -3, toward * 8, toward * -3 + across[0] * 9
     assert [round(float(light.lit(lights, *place.astype(np.float32), np.float32(0.2))), 2)
             for place in (behind, before, beside)] == [0, 1, 1]

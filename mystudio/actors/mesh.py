@@ -1,0 +1,45 @@
+"""Everything of a person that is drawn as triangles: the head, and glasses where they are worn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mystudio.actors.head import EYE, FRAME, INSIDE, SKIN
+
+if TYPE_CHECKING:
+    from mystudio.actors.look import Actor
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Mesh:
+    """Vertices are the head's, then those of the glasses; triangles lie in the order in which they are drawn."""
+
+    faces: np.ndarray  # [F, 3] int32
+    material: np.ndarray  # [F] int8
+    cull: np.ndarray  # [F] bool, True for what does not show its back
+    solid: tuple[slice, ...]  # faces that cast shadows
+    outer: int  # faces before those inside the mouth
+    rest: np.ndarray  # [V, 3] float32 cm on the mean head: where texture is looked up
+    albedo: np.ndarray  # [V, 3] float32
+    gloss: np.ndarray  # [V] float32
+    open: np.ndarray  # [V] float32 share of the sky that a vertex sees, mouth closed
+    open_jaw: np.ndarray  # [V] ... mouth open
+
+    @classmethod
+    def of(cls, actor: Actor) -> Mesh:
+        """Put a person's head and glasses together."""
+        head, worn = actor.head, actor.glasses
+        albedo, gloss = actor.painted
+        frame = worn.faces + len(head.rest) if worn else head.faces[:0]
+        more = len(worn.vertices) if worn else 0
+        outer, skin = int((~np.isin(head.material, INSIDE)).sum()), int((head.material == SKIN).sum())
+        faces = np.concatenate([head.faces[:outer], frame, head.faces[outer:]])
+        material = np.insert(head.material, outer, np.full(len(frame), FRAME, np.int8))
+        nothing, whole = np.zeros((more, 3)), np.ones(more)
+        vertices = [(head.rest, nothing), (albedo, nothing), (gloss, whole), (head.open, whole), (head.open_jaw, whole)]
+        return cls(faces, material, np.isin(material, (SKIN, EYE, FRAME)),
+                   (slice(0, skin), slice(outer, outer + len(frame))), outer + len(frame),
+                   *(np.concatenate(pair).astype(np.float32) for pair in vertices))
