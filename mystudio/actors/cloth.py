@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mystudio.actors.jit import inline
+from mystudio.actors.jit import ONE, inline
+from mystudio.actors.light import Triple, numbers
 
 CREW, VEE, HIGH, SHIRT = range(4)
 PLAIN, STRIPES, CHECKS, YOKE = range(4)
@@ -17,8 +18,8 @@ class Cloth(NamedTuple):
 
     neckline: int
     pattern: int
-    colour: np.ndarray  # [3] linear RGB
-    second: np.ndarray  # [3] of pattern and collar
+    colour: Triple  # linear RGB
+    second: Triple  # of pattern and collar
 
 
 def choose(share: float, colour: np.ndarray) -> Cloth:
@@ -31,7 +32,7 @@ def choose(share: float, colour: np.ndarray) -> Cloth:
         second = 0.25 * colour + 0.55
     if pattern == STRIPES and neckline == SHIRT:
         pattern = PLAIN
-    return Cloth(neckline, pattern, colour.astype(np.float32), np.asarray(second, np.float32))
+    return Cloth(neckline, pattern, numbers(colour), numbers(second))
 
 
 @inline()
@@ -43,7 +44,7 @@ def cloth_edge(cloth, x, y, z):
         line = np.float32(-9.8) - np.float32(0.25) * z
     elif cloth.neckline != CREW and z > 0:
         deep = np.float32(8.0) if cloth.neckline == VEE else np.float32(6.0)
-        line -= deep * max(np.float32(0.0), 1 - side / np.float32(6.2))
+        line -= deep * max(np.float32(0.0), ONE - side / np.float32(6.2))
     return line - y
 
 

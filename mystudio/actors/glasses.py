@@ -82,9 +82,9 @@ def draw_lenses(outlines: np.ndarray, lights, depth: np.ndarray, image: np.ndarr
         y, x = np.mgrid[y0:y1, x0:x1]
         size = max(float(np.ptp(outline[:, 0])), 1.0)
         along = ((x - outline[:, 0].mean()) + 0.7 * (y - outline[:, 1].mean())) / size
-        streak = np.exp(-(((along - 0.25 * lights.toward[0, 0]) / 0.07) ** 2)) \
-            + 0.6 * np.exp(-(((along - 0.25 * lights.toward[0, 0] - 0.2) / 0.03) ** 2))
-        added = (0.035 * streak + 0.012)[..., None] * (lights.colour[0] + lights.sky)
+        streak = np.exp(-(((along - 0.25 * lights.toward[0][0]) / 0.07) ** 2)) \
+            + 0.6 * np.exp(-(((along - 0.25 * lights.toward[0][0] - 0.2) / 0.03) ** 2))
+        added = (0.035 * streak + 0.012)[..., None] * np.add(lights.colour[0], lights.sky)
         part = image[y0:y1, x0:x1]
         part[:] = np.where((shown >= 0)[..., None], 0.93 * part + added, part)
 

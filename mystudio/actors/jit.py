@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
+
 from mystudio.errors import StudioError
 
 try:
@@ -17,3 +19,5 @@ njit = partial(numba.njit, cache=True, fastmath=True, nogil=True, error_model="n
 inline = partial(njit, forceinline=True)
 #: for small functions of numbers: merged before anything else
 splice = partial(njit, inline="always")
+#: with a plain number in it, a sum or product of float32 goes on in float64
+ONE = np.float32(1)

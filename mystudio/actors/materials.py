@@ -7,26 +7,25 @@ from typing import NamedTuple
 import numpy as np
 
 from mystudio.actors.cloth import cloth_albedo
-from mystudio.actors.jit import inline, splice
-from mystudio.actors.light import lit
+from mystudio.actors.jit import ONE, inline, splice
+from mystudio.actors.light import Triple, lit
 from mystudio.actors.noise import sample
 
 
 class Body(NamedTuple):
-    """What else the shader knows of a person's frame."""
+    """What else the shader knows of a person's frame; plain numbers, as ``light.Lights``."""
 
-    eyes: np.ndarray  # [2, 3] rest centres of the eyeballs, left and right
-    iris: np.ndarray  # [3] linear RGB
+    eyes: tuple[Triple, Triple]  # rest centres of the eyeballs, left and right
+    iris: Triple  # linear RGB
     pupil: float  # cosine of its angle
-    lids: np.ndarray  # [2, 3] upper lids' middle, camera axes
-    up: np.ndarray  # [3] the head's up
-    forward: np.ndarray  # [3] the head's forward
-    lip: np.ndarray  # [3] between the lips, camera axes
+    lids: tuple[Triple, Triple]  # upper lids' middle, camera axes
+    up: Triple  # the head's up
+    forward: Triple  # the head's forward
+    lip: Triple  # between the lips, camera axes
     freckles: float  # 0..1
-    frame: np.ndarray  # [3] colour of the glasses' frame
+    frame: Triple  # colour of the glasses' frame
     detail: float  # samples a cm: what is finer is left out
     camera: float  # cm from the head's origin to the camera
-    noise: np.ndarray  # noise.volume()
 
 
 @splice()
@@ -39,7 +38,7 @@ def clip(x):
 def smooth(x):
     """A smooth step from 0 to 1."""
     t = clip(x)
-    return t * t * (3 - 2 * t)
+    return t * t * (np.float32(3) - t - t)
 
 
 @splice()
@@ -52,16 +51,16 @@ def power16(x):
 
 
 @inline()
-def reflect(lights, nx, ny, nz, vx, vy, vz, shadow, soft, sharp, wet):
+def reflect(lights, nx, ny, nz, vx, vy, vz, reached, soft, sharp, wet):
     """Specular light (r, g, b) of three lights: Blinn-Phong lobes of exponents 16, 64 and 512, each with its weight."""
     r = g = b = np.float32(0.0)
     for k in range(3):
-        lx, ly, lz = lights.toward[k, 0], lights.toward[k, 1], lights.toward[k, 2]
+        lx, ly, lz = lights.toward[k][0], lights.toward[k][1], lights.toward[k][2]
         facing = lx * nx + ly * ny + lz * nz
         if facing <= 0:
             continue
         hx, hy, hz = lx + vx, ly + vy, lz + vz
-        scale = 1 / np.sqrt(hx * hx + hy * hy + hz * hz)
+        scale = ONE / np.sqrt(hx * hx + hy * hy + hz * hz)
         lobe = power16(clip((nx * hx + ny * hy + nz * hz) * scale))
         fourth = lobe * lobe
         fourth *= fourth
@@ -70,75 +69,79 @@ def reflect(lights, nx, ny, nz, vx, vy, vz, shadow, soft, sharp, wet):
             eighth = fourth * fourth
             eighth *= eighth
             amount += wet * eighth * eighth
-        away = 1 - clip((lx * hx + ly * hy + lz * hz) * scale)
-        amount *= (np.float32(0.3) + np.float32(5.0) * away * away * away) * min(facing * 4, np.float32(1.0))
+        away = ONE - clip((lx * hx + ly * hy + lz * hz) * scale)
+        amount *= (np.float32(0.3) + np.float32(5.0) * away * away * away) * min(facing * np.float32(4), ONE)
         if k == 0:
-            amount *= shadow
-        r += amount * lights.colour[k, 0]
-        g += amount * lights.colour[k, 1]
-        b += amount * lights.colour[k, 2]
+            amount *= reached
+        r += amount * lights.colour[k][0]
+        g += amount * lights.colour[k][1]
+        b += amount * lights.colour[k][2]
     return r, g, b
 
 
 @inline()
-def diffuse(lights, nx, ny, nz, shadow, wrap_r, wrap_g, wrap_b, opened):
+def diffuse(lights, nx, ny, nz, reached, wrap_r, wrap_g, wrap_b, opened):
     """Diffuse and ambient light (r, g, b); wraps per channel soften the terminator as scattering in skin does."""
     r = g = b = np.float32(0.0)
     for k in range(3):
-        facing = lights.toward[k, 0] * nx + lights.toward[k, 1] * ny + lights.toward[k, 2] * nz
-        dr, dg, db = (clip((facing + wrap_r) / (1 + wrap_r)), clip((facing + wrap_g) / (1 + wrap_g)),
-                      clip((facing + wrap_b) / (1 + wrap_b)))
-        block = shadow if k == 0 else np.float32(0.4) + np.float32(0.6) * opened
-        bleed = block * (1 - block)
-        r += dr * dr * lights.colour[k, 0] * (block + wrap_r * bleed)
-        g += dg * dg * lights.colour[k, 1] * (block + wrap_g * bleed)
-        b += db * db * lights.colour[k, 2] * (block + wrap_b * bleed)
+        facing = lights.toward[k][0] * nx + lights.toward[k][1] * ny + lights.toward[k][2] * nz
+        dr, dg, db = (clip((facing + wrap_r) / (ONE + wrap_r)), clip((facing + wrap_g) / (ONE + wrap_g)),
+                      clip((facing + wrap_b) / (ONE + wrap_b)))
+        block = reached if k == 0 else np.float32(0.4) + np.float32(0.6) * opened
+        bleed = block * (ONE - block)
+        r += dr * dr * lights.colour[k][0] * (block + wrap_r * bleed)
+        g += dg * dg * lights.colour[k][1] * (block + wrap_g * bleed)
+        b += db * db * lights.colour[k][2] * (block + wrap_b * bleed)
     up = np.float32(0.5) + np.float32(0.5) * ny
     front = np.float32(0.75) + np.float32(0.25) * nz
-    bounce = np.float32(0.35) * (1 - opened)  # light that comes back from nearby skin is red
-    r += (lights.sky[0] * up + lights.ground[0] * (1 - up)) * front * (opened + bounce)
-    g += (lights.sky[1] * up + lights.ground[1] * (1 - up)) * front * (opened + np.float32(0.55) * bounce)
-    b += (lights.sky[2] * up + lights.ground[2] * (1 - up)) * front * (opened + np.float32(0.4) * bounce)
+    bounce = np.float32(0.35) * (ONE - opened)  # light that comes back from nearby skin is red
+    r += (lights.sky[0] * up + lights.ground[0] * (ONE - up)) * front * (opened + bounce)
+    g += (lights.sky[1] * up + lights.ground[1] * (ONE - up)) * front * (opened + np.float32(0.55) * bounce)
+    b += (lights.sky[2] * up + lights.ground[2] * (ONE - up)) * front * (opened + np.float32(0.4) * bounce)
     return r, g, b
 
 
 @inline()
-def skin(lights, body, ar, ag, ab, gloss, opened, x, y, z, wx, wy, wz, nx, ny, nz, vx, vy, vz):
+def skin(lights, shadow, body, noise, ar, ag, ab, gloss, opened, x, y, z, wx, wy, wz, nx, ny, nz, vx, vy, vz):
     """Skin of an albedo (ar, ag, ab): pores, blotches and freckles, soft terminator, two highlights."""
-    fine, value = clip((body.detail - 20) / 50), np.float32(0.0)
+    fine, value = clip((body.detail - np.float32(20)) / np.float32(50)), np.float32(0.0)
     if fine > 0:
-        value, gx, gy, gz = sample(body.noise, x * 38, y * 38, z * 38)
+        per_cm = np.float32(38)
+        value, gx, gy, gz = sample(noise, x * per_cm, y * per_cm, z * per_cm)
         bump = np.float32(0.055) * fine
         nx, ny, nz = nx - bump * gx, ny - bump * gy, nz - bump * gz
-        scale = 1 / np.sqrt(nx * nx + ny * ny + nz * nz)
+        scale = ONE / np.sqrt(nx * nx + ny * ny + nz * nz)
         nx, ny, nz = nx * scale, ny * scale, nz * scale
     if body.freckles > 0:
-        spots, sx, sy, sz = sample(body.noise, x * 14 + 7, y * 14, z * 14)
-        f = body.freckles * smooth((spots - np.float32(1.0)) * np.float32(0.7)) * clip(1 - abs(y - np.float32(0.5)) / 7)
-        ar, ag, ab = ar * (1 - np.float32(0.3) * f), ag * (1 - np.float32(0.5) * f), ab * (1 - np.float32(0.6) * f)
-    dim = 1 - np.float32(0.06) * fine * value
-    facing = lights.toward[0, 0] * nx + lights.toward[0, 1] * ny + lights.toward[0, 2] * nz
-    shadow = np.float32(0.0)
+        per_cm = np.float32(14)
+        spots, sx, sy, sz = sample(noise, x * per_cm + np.float32(7), y * per_cm, z * per_cm)
+        high = clip(ONE - abs(y - np.float32(0.5)) / np.float32(7))
+        f = body.freckles * smooth((spots - ONE) * np.float32(0.7)) * high
+        ar, ag = ar * (ONE - np.float32(0.3) * f), ag * (ONE - np.float32(0.5) * f)
+        ab = ab * (ONE - np.float32(0.6) * f)
+    dim = ONE - np.float32(0.06) * fine * value
+    facing = lights.toward[0][0] * nx + lights.toward[0][1] * ny + lights.toward[0][2] * nz
+    reached = np.float32(0.0)
     if facing > np.float32(-0.35):
-        shadow = lit(lights, wx + nx * np.float32(0.3), wy + ny * np.float32(0.3), wz + nz * np.float32(0.3),
+        reached = lit(shadow, wx + nx * np.float32(0.3), wy + ny * np.float32(0.3), wz + nz * np.float32(0.3),
                      np.float32(0.25))
-    shadow *= np.float32(0.55) + np.float32(0.45) * clip(opened * np.float32(1.6))
-    r, g, b = diffuse(lights, nx, ny, nz, shadow, np.float32(0.42), np.float32(0.2), np.float32(0.14), opened)
-    shine = gloss * opened * (1 + np.float32(0.2) * value * fine)
-    sr, sg, sb = reflect(lights, nx, ny, nz, vx, vy, vz, shadow, np.float32(0.26) * shine,
+    reached *= np.float32(0.55) + np.float32(0.45) * clip(opened * np.float32(1.6))
+    r, g, b = diffuse(lights, nx, ny, nz, reached, np.float32(0.42), np.float32(0.2), np.float32(0.14), opened)
+    shine = gloss * opened * (ONE + np.float32(0.2) * value * fine)
+    sr, sg, sb = reflect(lights, nx, ny, nz, vx, vy, vz, reached, np.float32(0.26) * shine,
                          np.float32(0.22) * shine * gloss, np.float32(0.0))
-    edge = 1 - clip(nx * vx + ny * vy + nz * vz)
-    sheen = np.float32(0.12) * edge * edge * edge * opened * (np.float32(0.5) + np.float32(0.5) * clip(facing + 1))
+    edge = ONE - clip(nx * vx + ny * vy + nz * vz)
+    sheen = np.float32(0.12) * edge * edge * edge * opened * (np.float32(0.5) + np.float32(0.5) * clip(facing + ONE))
     return (ar * dim * r + sr + sheen * lights.sky[0], ag * dim * g + sg + sheen * lights.sky[1],
             ab * dim * b + sb + sheen * lights.sky[2])
 
 
 @inline()
-def eye(lights, body, opened, x, y, z, wx, wy, wz, nx, ny, nz, vx, vy, vz):
+def eye(lights, shadow, body, opened, x, y, z, wx, wy, wz, nx, ny, nz, vx, vy, vz):
     """An eyeball: white, iris with fibres and a dark rim, pupil, wet highlights, the lid's shade."""
     e = 0 if x > 0 else 1
-    dx, dy, dz = x - body.eyes[e, 0], y - body.eyes[e, 1], z - body.eyes[e, 2]
-    scale = 1 / (np.sqrt(dx * dx + dy * dy + dz * dz) + np.float32(1e-6))
+    dx, dy, dz = x - body.eyes[e][0], y - body.eyes[e][1], z - body.eyes[e][2]
+    scale = ONE / (np.sqrt(dx * dx + dy * dy + dz * dz) + np.float32(1e-6))
     dx, dy, dz = dx * scale, dy * scale, dz * scale
     angle = np.float32(np.arccos(min(max(dz, np.float32(-1.0)), np.float32(1.0))))
     iris, pupil = np.float32(0.405), np.float32(body.pupil)
@@ -150,24 +153,24 @@ def eye(lights, body, opened, x, y, z, wx, wy, wz, nx, ny, nz, vx, vy, vz):
         turn = np.float32(np.arctan2(dy, dx))
         fibres = (np.sin(turn * 23 + 2 * np.sin(turn * 5)) + np.sin(turn * 41 + 3 * np.sin(turn * 7))) * np.float32(.12)
         f = (angle - pupil) / (iris - pupil)
-        glow = (np.float32(0.75) + fibres + np.float32(0.5) * clip(f)) * (1 - np.float32(0.72) * smooth(f * 3 - 2))
+        glow = (np.float32(0.75) + fibres + np.float32(0.5) * clip(f)) * (ONE - np.float32(0.72) * smooth(f * 3 - 2))
         dark = smooth((angle - pupil) / np.float32(0.04) + np.float32(0.5))
-        ring = np.float32(1.0) + np.float32(0.35) * (1 - clip(f * 2))
+        ring = np.float32(1.0) + np.float32(0.35) * (ONE - clip(f * 2))
         ir, ig, ib = body.iris[0] * glow * dark * ring, body.iris[1] * glow * dark, body.iris[2] * glow * dark
         ar, ag, ab = ar + inside * (ir - ar), ag + inside * (ig - ag), ab + inside * (ib - ab)
-    under = ((body.lids[e, 0] - wx) * body.up[0] + (body.lids[e, 1] - wy) * body.up[1]
-             + (body.lids[e, 2] - wz) * body.up[2])  # cm below the upper lid's middle
-    shade = clip(np.float32(0.38) + np.float32(1.0) * under) * (1 - np.float32(0.45) * smooth(side * 2 - 1))
-    shadow = lit(lights, wx + nx * np.float32(0.25), wy + ny * np.float32(0.25), wz + nz * np.float32(0.25),
+    under = ((body.lids[e][0] - wx) * body.up[0] + (body.lids[e][1] - wy) * body.up[1]
+             + (body.lids[e][2] - wz) * body.up[2])  # cm below the upper lid's middle
+    shade = clip(np.float32(0.38) + np.float32(1.0) * under) * (ONE - np.float32(0.45) * smooth(side * 2 - 1))
+    reached = lit(shadow, wx + nx * np.float32(0.25), wy + ny * np.float32(0.25), wz + nz * np.float32(0.25),
                  np.float32(0.35)) * shade
-    r, g, b = diffuse(lights, nx, ny, nz, shadow, np.float32(0.3), np.float32(0.2), np.float32(0.2), shade)
+    r, g, b = diffuse(lights, nx, ny, nz, reached, np.float32(0.3), np.float32(0.2), np.float32(0.2), shade)
     sr, sg, sb = reflect(lights, nx, ny, nz, vx, vy, vz, np.float32(1.0), np.float32(0.0), np.float32(0.0),
                          np.float32(2.2) * shade)
     return ar * r + sr, ag * g + sg, ab * b + sb
 
 
 @inline()
-def mouth(lights, body, teeth, x, y, z, wx, wy, wz, nx, ny, nz, vx, vy, vz):
+def mouth(lights, shadow, body, teeth, x, y, z, wx, wy, wz, nx, ny, nz, vx, vy, vz):
     """Teeth, or gums, tongue and cheeks: dark and red the deeper they lie."""
     deep = ((body.lip[0] - wx) * body.forward[0] + (body.lip[1] - wy) * body.forward[1]
             + (body.lip[2] - wz) * body.forward[2])  # cm behind the lips
@@ -177,9 +180,9 @@ def mouth(lights, body, teeth, x, y, z, wx, wy, wz, nx, ny, nz, vx, vy, vz):
     else:
         ar, ag, ab, wet = np.float32(0.38), np.float32(0.115), np.float32(0.105), np.float32(0.3)
     facing = abs(nx * vx + ny * vy + nz * vz)
-    shadow = lit(lights, wx + vx * np.float32(0.5), wy, wz + vz * np.float32(0.5), np.float32(0.4))
-    shadow = open_ * (np.float32(0.5) + np.float32(0.5) * shadow)
-    r, g, b = diffuse(lights, nx, ny, abs(nz), shadow, np.float32(0.5), np.float32(0.35), np.float32(0.3),
+    reached = lit(shadow, wx + vx * np.float32(0.5), wy, wz + vz * np.float32(0.5), np.float32(0.4))
+    reached = open_ * (np.float32(0.5) + np.float32(0.5) * reached)
+    r, g, b = diffuse(lights, nx, ny, abs(nz), reached, np.float32(0.5), np.float32(0.35), np.float32(0.3),
                        open_ * np.float32(0.85))
     sr, sg, sb = reflect(lights, nx, ny, nz, vx, vy, vz, open_, np.float32(0.0), wet * open_, np.float32(0.0))
     dim = (np.float32(0.3) + np.float32(0.7) * open_) * (np.float32(0.6) + np.float32(0.4) * facing)
@@ -187,20 +190,21 @@ def mouth(lights, body, teeth, x, y, z, wx, wy, wz, nx, ny, nz, vx, vy, vz):
 
 
 @inline()
-def fabric(lights, body, cloth, depth_in, opened, x, y, z, wx, wy, wz, nx, ny, nz):
+def fabric(lights, shadow, body, cloth, noise, depth_in, opened, x, y, z, wx, wy, wz, nx, ny, nz):
     """Clothes, ``depth_in`` cm from their hem: folds and weave."""
     ar, ag, ab = cloth_albedo(cloth, depth_in, x, y, z)
-    fold, gx, gy, gz = sample(body.noise, x * np.float32(1.1), y * np.float32(0.7), z * np.float32(1.1))
-    weave, hx, hy, hz = sample(body.noise, x * 30, y * 30, z * 30)
+    fold, gx, gy, gz = sample(noise, x * np.float32(1.1), y * np.float32(0.7), z * np.float32(1.1))
+    per_cm = np.float32(30)
+    weave, hx, hy, hz = sample(noise, x * per_cm, y * per_cm, z * per_cm)
     amount = np.float32(0.22) * clip(depth_in * np.float32(0.5))
     nx, ny, nz = nx - amount * gx, ny - amount * gy, nz - amount * gz
-    scale = 1 / np.sqrt(nx * nx + ny * ny + nz * nz)
+    scale = ONE / np.sqrt(nx * nx + ny * ny + nz * nz)
     nx, ny, nz = nx * scale, ny * scale, nz * scale
-    shadow = lit(lights, wx + nx * np.float32(0.4), wy + ny * np.float32(0.4), wz + nz * np.float32(0.4),
+    reached = lit(shadow, wx + nx * np.float32(0.4), wy + ny * np.float32(0.4), wz + nz * np.float32(0.4),
                  np.float32(0.35))
     opened = max(opened, np.float32(0.55)) if depth_in > 3 else opened
-    r, g, b = diffuse(lights, nx, ny, nz, shadow, np.float32(0.1), np.float32(0.1), np.float32(0.1), opened)
-    tone = 1 + np.float32(0.05) * weave * clip((body.detail - 12) / 40)
+    r, g, b = diffuse(lights, nx, ny, nz, reached, np.float32(0.1), np.float32(0.1), np.float32(0.1), opened)
+    tone = ONE + np.float32(0.05) * weave * clip((body.detail - np.float32(12)) / np.float32(40))
     return ar * tone * r, ag * tone * g, ab * tone * b
 
 

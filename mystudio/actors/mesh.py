@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mystudio.actors.head import EYE, FRAME, INSIDE, SKIN
+from mystudio.actors.shade import STILL
 
 if TYPE_CHECKING:
     from mystudio.actors.look import Actor
@@ -22,9 +23,7 @@ class Mesh:
     cull: np.ndarray  # [F] bool, True for what does not show its back
     solid: tuple[slice, ...]  # faces that cast shadows
     outer: int  # faces before those inside the mouth
-    rest: np.ndarray  # [V, 3] float32 cm on the mean head: where texture is looked up
-    albedo: np.ndarray  # [V, 3] float32
-    gloss: np.ndarray  # [V] float32
+    still: np.ndarray  # [V, 7] float32 ``shade.Surface.still``
     open: np.ndarray  # [V] float32 share of the sky that a vertex sees, mouth closed
     open_jaw: np.ndarray  # [V] ... mouth open
 
@@ -38,8 +37,8 @@ class Mesh:
         outer, skin = int((~np.isin(head.material, INSIDE)).sum()), int((head.material == SKIN).sum())
         faces = np.concatenate([head.faces[:outer], frame, head.faces[outer:]])
         material = np.insert(head.material, outer, np.full(len(frame), FRAME, np.int8))
-        nothing, whole = np.zeros((more, 3)), np.ones(more)
-        vertices = [(head.rest, nothing), (albedo, nothing), (gloss, whole), (head.open, whole), (head.open_jaw, whole)]
+        still = np.zeros((len(head.rest) + more, STILL), np.float32)
+        still[:len(head.rest)] = np.concatenate([head.rest, albedo, gloss[:, None]], 1)
         return cls(faces, material, np.isin(material, (SKIN, EYE, FRAME)),
                    (slice(0, skin), slice(outer, outer + len(frame))), outer + len(frame),
-                   *(np.concatenate(pair).astype(np.float32) for pair in vertices))
+                   still, *(np.append(share, np.ones(more)).astype(np.float32) for share in (head.open, head.open_jaw)))

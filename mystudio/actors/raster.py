@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from mystudio.actors.jit import njit, splice
+from mystudio.actors.jit import ONE, njit, splice
 
 NOTHING = np.float32(-1e9)  # depth of a sample that shows no surface
+EDGE = np.float32(1e-5)  # of a triangle, by which its neighbours overlap: rounding leaves no gap between them
 
 
 @njit()
@@ -25,29 +26,33 @@ def rasterize(points, faces, cull, first, box, depth, shown):
 
 @splice()
 def _fill(points, a, b, c, cull, t, box, depth, shown):
-    """Draw one triangle: its two weights change linearly over the samples."""
+    """Draw one triangle: its weights u, v, 1 - u - v and its depth change linearly over the samples."""
     ax, ay, bx, by, cx, cy = points[a, 0], points[a, 1], points[b, 0], points[b, 1], points[c, 0], points[c, 1]
     area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
     if area == 0 or (cull and area > 0):
         return
-    xa = max(box[0], int(np.ceil(min(ax, bx, cx) - np.float32(0.5))))
-    xb = min(box[2], int(np.floor(max(ax, bx, cx) - np.float32(0.5))) + 1)
-    ya = max(box[1], int(np.ceil(min(ay, by, cy) - np.float32(0.5))))
-    yb = min(box[3], int(np.floor(max(ay, by, cy) - np.float32(0.5))) + 1)
-    if xa >= xb:
+    half = np.float32(0.5)
+    xa = max(box[0], int(np.ceil(min(ax, bx, cx) - half)))
+    xb = min(box[2], int(np.floor(max(ax, bx, cx) - half)) + 1)
+    ya = max(box[1], int(np.ceil(min(ay, by, cy) - half)))
+    yb = min(box[3], int(np.floor(max(ay, by, cy) - half)) + 1)
+    if xa >= xb or ya >= yb:
         return
-    ux, uy, vx, vy = (by - cy) / area, (cx - bx) / area, (cy - ay) / area, (ax - cx) / area
-    cz, dz0, dz1 = points[c, 2], points[a, 2] - points[c, 2], points[b, 2] - points[c, 2]
+    scale = ONE / area
+    ux, uy, vx, vy = (by - cy) * scale, (cx - bx) * scale, (cy - ay) * scale, (ax - cx) * scale
+    cz, du, dv = points[c, 2], points[a, 2] - points[c, 2], points[b, 2] - points[c, 2]
+    zx, right = ux * du + vx * dv, np.float32(xa) + half - cx
     for y in range(ya, yb):
-        u = (xa + 0.5 - cx) * ux + (y + 0.5 - cy) * uy
-        v = (xa + 0.5 - cx) * vx + (y + 0.5 - cy) * vy
+        down = np.float32(y) + half - cy
+        u, v = right * ux + down * uy, right * vx + down * vy
+        z = cz + u * du + v * dv
         for x in range(xa, xb):
-            z = cz + u * dz0 + v * dz1
-            if u >= 0 and v >= 0 and u + v <= 1 and z > depth[y, x]:
+            if min(u, v, ONE - u - v) >= -EDGE and z > depth[y, x]:
                 depth[y, x] = z
                 shown[y, x] = t
             u += ux
             v += vx
+            z += zx
 
 
 def depth_map(points: np.ndarray, faces: list[np.ndarray], size: int) -> np.ndarray:
@@ -135,11 +140,11 @@ def draw_strands(points, colours, alphas, per_strand, depth, image):
         end = min(int(np.ceil(max(start, start + along) - np.float32(0.5))), limit)
         for fixed in range(begin, end):  # the samples whose middles lie between the two points, each once
             f = (np.float32(fixed) + np.float32(0.5) - start) / along
-            w = (points[i, 3] + f * (points[i + 1, 3] - points[i, 3])) * slant
+            reach = (points[i, 3] + f * (points[i + 1, 3] - points[i, 3])) * slant * np.float32(0.5)
             z = points[i, 2] + f * (points[i + 1, 2] - points[i, 2])
             alpha = alphas[i] + f * (alphas[i + 1] - alphas[i])
             middle = ax + f * dx if steep else ay + f * dy
-            first, last = int(np.floor(middle - w / 2)), int(np.floor(middle + w / 2))
+            first, last = int(np.floor(middle - reach)), int(np.floor(middle + reach))
             r = colours[i, 0] + f * (colours[i + 1, 0] - colours[i, 0])
             g = colours[i, 1] + f * (colours[i + 1, 1] - colours[i, 1])
             b = colours[i, 2] + f * (colours[i + 1, 2] - colours[i, 2])
@@ -147,11 +152,12 @@ def draw_strands(points, colours, alphas, per_strand, depth, image):
                 px, py = (m, fixed) if steep else (fixed, m)
                 if px < 0 or px >= width or py < 0 or py >= height or z <= depth[py, px]:
                     continue
-                cover = (min(m + 1, middle + w / 2) - max(m, middle - w / 2)) * alpha
+                left = np.float32(m)
+                cover = (min(left + ONE, middle + reach) - max(left, middle - reach)) * alpha
                 if cover <= 0:
                     continue
                 image[py, px, 0] += cover * (r - image[py, px, 0])
                 image[py, px, 1] += cover * (g - image[py, px, 1])
                 image[py, px, 2] += cover * (b - image[py, px, 2])
-                if cover > 0.6:
+                if cover > np.float32(0.6):
                     depth[py, px] = z

@@ -101,23 +101,28 @@ def _draw(actor: Actor, posed: _Posed, camera: Camera, expression: np.ndarray) -
     depth, shown = np.full((size, size), NOTHING, np.float32), np.full((size, size), -1, np.int32)
     hairs = [(strands, posed.strands(strands)) for strands in actor.strands]
     cast = [places for _, places in hairs if len(places) > _CASTS]
-    lights = light.with_shadow(actor.lights, posed.world, [mesh.faces[part] for part in mesh.solid], cast,
-                               posed.pose(np.array([0, 1, 0], np.float32)))
+    lights = actor.lights
+    shadow = light.cast(lights, posed.world, [mesh.faces[part] for part in mesh.solid], cast,
+                        posed.pose(np.array([0, 1, 0], np.float32)))
     _rasterize(actor, posed, points, depth, shown)
     jaw = min(1.0, float(expression[EXPRESSION_ID["jawOpen"]]) / 0.6)
-    surface = shade.Surface(points, posed.world, posed.normals, mesh.rest, mesh.albedo, mesh.gloss,
-                            mesh.open + np.float32(jaw) * (mesh.open_jaw - mesh.open), mesh.faces, mesh.material)
+    seen = np.empty((len(points), shade.POSED), np.float32)
+    seen[:, shade.SEEN:shade.WORLD] = points[:, :2]
+    seen[:, shade.WORLD:shade.NORMAL] = posed.world
+    seen[:, shade.NORMAL:shade.OPEN] = posed.normals
+    seen[:, shade.OPEN] = mesh.open + np.float32(jaw) * (mesh.open_jaw - mesh.open)
+    surface = shade.Surface(seen, mesh.still, mesh.faces, mesh.material)
     body = _body(actor, posed, camera)
     image = np.empty((size, size, 3), np.float32)
     behind = np.linalg.inv(np.concatenate([camera.image_from_frame * SUPERSAMPLE, [[0, 0, 1]]]))[:2]
     middle = actor.backdrop.shape[0]
     behind = (behind * middle / 2 + [[0, 0, middle / 4]] * 2).astype(np.float32)  # it shows twice the camera's view
-    shade.shade(surface, body, actor.cloth, lights, shown, depth, actor.backdrop, behind, image)
+    shade.shade(surface, body, actor.cloth, lights, shadow, volume(), shown, depth, actor.backdrop, behind, image)
     if actor.glasses:
         lenses = posed.pose(actor.glasses.lenses + posed.ride)
         glasses.draw_lenses(_seen(lenses, into), lights, depth, image)
     for strands, places in hairs:
-        _draw_hair(strands, places, into, lights, depth, image)
+        _draw_hair(strands, places, into, lights, shadow, depth, image)
     return image
 
 
@@ -142,18 +147,19 @@ def _rasterize(actor: Actor, posed: _Posed, points: np.ndarray, depth: np.ndarra
 
 def _body(actor: Actor, posed: _Posed, camera: Camera) -> materials.Body:
     lm = posed.landmarks
-    lids = np.stack([lm[[43, 44]].mean(0), lm[[37, 38]].mean(0)]).astype(np.float32)
+    lids = np.stack([lm[[43, 44]].mean(0), lm[[37, 38]].mean(0)])
     up, forward = (posed.turn @ np.array(axis, np.float32) for axis in ((0, 1, 0), (0, 0, 1)))
     scale = np.linalg.norm(camera.image_from_frame[:, 0]) * SUPERSAMPLE * camera.focal / (2 * camera.distance)
-    frame = actor.glasses.colour if actor.glasses else np.zeros(3, np.float32)
+    frame = actor.glasses.colour if actor.glasses else np.zeros(3)
     pupil = 0.15 + 0.05 * (1 - actor.share("key_light"))
-    return materials.Body(actor.head.eyes, actor.iris, np.float32(pupil), lids, up, forward,
-                      lm[[62, 66]].mean(0).astype(np.float32), np.float32(actor.freckles), frame,
-                      np.float32(scale), np.float32(DISTANCE), volume())
+    numbers = light.numbers
+    return materials.Body(numbers(actor.head.eyes), numbers(actor.iris), np.float32(pupil), numbers(lids), numbers(up),
+                          numbers(forward), numbers(lm[[62, 66]].mean(0)), np.float32(actor.freckles), numbers(frame),
+                          np.float32(scale), np.float32(DISTANCE))
 
 
-def _draw_hair(strands: hair.Strands, places: np.ndarray, into: np.ndarray, lights: light.Lights, depth: np.ndarray,
-               image: np.ndarray) -> None:
+def _draw_hair(strands: hair.Strands, places: np.ndarray, into: np.ndarray, lights: light.Lights, shadow: light.Shadow,
+               depth: np.ndarray, image: np.ndarray) -> None:
     count, per_strand = places.shape[:2]
     points, alpha = np.empty((count * per_strand, 4), np.float32), np.empty(count * per_strand, np.float32)
     flat = places.reshape(-1, 3)
@@ -161,5 +167,5 @@ def _draw_hair(strands: hair.Strands, places: np.ndarray, into: np.ndarray, ligh
     place.see_width(flat, into, strands.width, np.float32(strands.alpha), points, alpha)
     colours = np.empty((count * per_strand, 3), np.float32)
     shade.shade_strands(flat, points, depth, strands.colour, strands.inside, np.float32(strands.gloss), per_strand,
-                        lights, alpha, colours)
+                        lights, shadow, alpha, colours)
     draw_strands(points, colours, alpha, per_strand, depth, image)

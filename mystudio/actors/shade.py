@@ -8,81 +8,82 @@ import numpy as np
 
 from mystudio.actors.cloth import cloth_edge
 from mystudio.actors.head import EYE, FRAME, MOUTH, SKIN, TEETH
-from mystudio.actors.jit import inline, njit, splice
+from mystudio.actors.jit import ONE, inline, njit, splice
 from mystudio.actors.light import lit, lit_hair
 from mystudio.actors.materials import clip, diffuse, eye, fabric, mouth, power16, reflect, skin
 
 
 class Surface(NamedTuple):
-    """Vertices of one frame."""
+    """Vertices of one frame, in as few arrays as can be: each costs time wherever compiled code passes it on."""
 
-    points: np.ndarray  # [V, 3] x, y in samples, depth
-    world: np.ndarray  # [V, 3] cm, camera axes
-    normals: np.ndarray  # [V, 3]
-    rest: np.ndarray  # [V, 3] cm on the mean head: where texture is looked up
-    albedo: np.ndarray  # [V, 3]
-    gloss: np.ndarray  # [V]
-    open: np.ndarray  # [V] share of the sky seen
+    posed: np.ndarray  # [V, 9] POSED: what changes with the frame
+    still: np.ndarray  # [V, 7] STILL: what does not
     faces: np.ndarray  # [F, 3]
     material: np.ndarray  # [F]
 
 
+#: first columns of a surface's vertices: x and y in samples, place (cm, camera axes), normal, share of the sky seen
+SEEN, WORLD, NORMAL, OPEN, POSED = 0, 2, 5, 8, 9
+#: place on the mean head (cm), where texture is looked up, albedo, gloss
+REST, ALBEDO, GLOSS, STILL = 0, 3, 6, 7
+
+
 @splice()
-def _mix(values, a, b, c, u, v, w):
-    """A triangle's three values [V, 3], weighted."""
-    return (u * values[a, 0] + v * values[b, 0] + w * values[c, 0],
-            u * values[a, 1] + v * values[b, 1] + w * values[c, 1],
-            u * values[a, 2] + v * values[b, 2] + w * values[c, 2])
+def _mix(values, k, a, b, c, u, v, w):
+    """A triangle's values in the columns k .. k + 2, weighted."""
+    return (u * values[a, k] + v * values[b, k] + w * values[c, k],
+            u * values[a, k + 1] + v * values[b, k + 1] + w * values[c, k + 1],
+            u * values[a, k + 2] + v * values[b, k + 2] + w * values[c, k + 2])
 
 
 @inline()
-def shade_sample(surface, body, cloth, lights, t, sx, sy):
+def shade_sample(surface, body, cloth, lights, shadow, noise, t, sx, sy):
     """Colour (r, g, b) of triangle ``t`` seen at a place of the picture, in samples."""
+    posed, still = surface.posed, surface.still
     a, b, c = surface.faces[t, 0], surface.faces[t, 1], surface.faces[t, 2]
-    p = surface.points
-    x0, y0, x1, y1, x2, y2 = p[a, 0], p[a, 1], p[b, 0], p[b, 1], p[c, 0], p[c, 1]
+    x0, y0, x1, y1, x2, y2 = posed[a, 0], posed[a, 1], posed[b, 0], posed[b, 1], posed[c, 0], posed[c, 1]
     area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
     u = ((x1 - sx) * (y2 - sy) - (x2 - sx) * (y1 - sy)) / area
     v = ((x2 - sx) * (y0 - sy) - (x0 - sx) * (y2 - sy)) / area
     u, v = np.float32(u), np.float32(v)
-    w = 1 - u - v
-    x, y, z = _mix(surface.rest, a, b, c, u, v, w)
-    wx, wy, wz = _mix(surface.world, a, b, c, u, v, w)
-    nx, ny, nz = _mix(surface.normals, a, b, c, u, v, w)
-    scale = 1 / (np.sqrt(nx * nx + ny * ny + nz * nz) + np.float32(1e-9))
+    w = ONE - u - v
+    x, y, z = _mix(still, REST, a, b, c, u, v, w)
+    wx, wy, wz = _mix(posed, WORLD, a, b, c, u, v, w)
+    nx, ny, nz = _mix(posed, NORMAL, a, b, c, u, v, w)
+    scale = ONE / (np.sqrt(nx * nx + ny * ny + nz * nz) + np.float32(1e-9))
     nx, ny, nz = nx * scale, ny * scale, nz * scale
     vz = np.float32(body.camera) - wz
-    scale = 1 / np.sqrt(wx * wx + wy * wy + vz * vz)
+    scale = ONE / np.sqrt(wx * wx + wy * wy + vz * vz)
     vx, vy, vz = -wx * scale, -wy * scale, vz * scale
-    opened = u * surface.open[a] + v * surface.open[b] + w * surface.open[c]
+    opened = u * posed[a, OPEN] + v * posed[b, OPEN] + w * posed[c, OPEN]
     kind = surface.material[t]
     if kind == EYE:
-        return eye(lights, body, opened, x, y, z, wx, wy, wz, nx, ny, nz, vx, vy, vz)
+        return eye(lights, shadow, body, opened, x, y, z, wx, wy, wz, nx, ny, nz, vx, vy, vz)
     if kind == MOUTH or kind == TEETH:
-        return mouth(lights, body, kind == TEETH, x, y, z, wx, wy, wz, nx, ny, nz, vx, vy, vz)
+        return mouth(lights, shadow, body, kind == TEETH, x, y, z, wx, wy, wz, nx, ny, nz, vx, vy, vz)
     if kind == FRAME:
-        shadow = lit(lights, wx, wy, wz, np.float32(0.6))
-        r, g, e = diffuse(lights, nx, ny, nz, shadow, np.float32(0), np.float32(0), np.float32(0), np.float32(0.9))
-        sr, sg, sb = reflect(lights, nx, ny, nz, vx, vy, vz, shadow, np.float32(0), np.float32(1), np.float32(0))
+        reached = lit(shadow, wx, wy, wz, np.float32(0.6))
+        r, g, e = diffuse(lights, nx, ny, nz, reached, np.float32(0), np.float32(0), np.float32(0), np.float32(0.9))
+        sr, sg, sb = reflect(lights, nx, ny, nz, vx, vy, vz, reached, np.float32(0), np.float32(1), np.float32(0))
         return body.frame[0] * r + sr, body.frame[1] * g + sg, body.frame[2] * e + sb
-    ar, ag, ab = _mix(surface.albedo, a, b, c, u, v, w)
-    gloss = u * surface.gloss[a] + v * surface.gloss[b] + w * surface.gloss[c]
+    ar, ag, ab = _mix(still, ALBEDO, a, b, c, u, v, w)
+    gloss = u * still[a, GLOSS] + v * still[b, GLOSS] + w * still[c, GLOSS]
     if kind == SKIN and y < -9:
         inside = cloth_edge(cloth, x, y, z)
         if inside > 0:
-            return fabric(lights, body, cloth, inside, opened, x, y, z, wx, wy, wz, nx, ny, nz)
+            return fabric(lights, shadow, body, cloth, noise, inside, opened, x, y, z, wx, wy, wz, nx, ny, nz)
         opened *= np.float32(0.55) + np.float32(0.45) * clip(-inside * np.float32(0.8))
     if kind != SKIN:
         opened *= np.float32(0.5)
-    return skin(lights, body, ar, ag, ab, gloss, opened, x, y, z, wx, wy, wz, nx, ny, nz, vx, vy, vz)
+    return skin(lights, shadow, body, noise, ar, ag, ab, gloss, opened, x, y, z, wx, wy, wz, nx, ny, nz, vx, vy, vz)
 
 
 @njit()
-def shade(surface, body, cloth, lights, shown, depth, backdrop, to_backdrop, image):
+def shade(surface, body, cloth, lights, shadow, noise, shown, depth, backdrop, to_backdrop, image):
     """Shade all samples; a block of 2 x 2 that shows one smooth piece of skin is shaded once.
 
     Args:
-        shown, depth: [2 S, 2 S] of ``rasterize``. backdrop: [N, N, 3] linear RGB.
+        noise: noise.volume(). shown, depth: [2 S, 2 S] of ``rasterize``. backdrop: [N, N, 3] linear RGB.
         to_backdrop: [2, 3] backdrop pixels from samples. image: [2 S, 2 S, 3], written.
     """
     size = shown.shape[0]  # one function: a call that passes arrays costs more than the work on one sample
@@ -99,13 +100,14 @@ def shade(surface, body, cloth, lights, shown, depth, backdrop, to_backdrop, ima
                 y, x = by + k // 2, bx + k % 2
                 t = shown[y, x]
                 if t >= 0:
-                    r, g, b = shade_sample(surface, body, cloth, lights, t, x + at, y + at)
+                    r, g, b = shade_sample(surface, body, cloth, lights, shadow, noise, t, x + at, y + at)
                 else:
                     r, g, b = look_up(backdrop, to_backdrop, x + at, y + at)
                 image[y, x, 0], image[y, x, 1], image[y, x, 2] = r, g, b
-            for k in range(1 if smooth else 4, 4):
-                for channel in range(3):
-                    image[by + k // 2, bx + k % 2, channel] = image[by, bx, channel]
+            if smooth:
+                for k in range(1, 4):
+                    y, x = by + k // 2, bx + k % 2
+                    image[y, x, 0], image[y, x, 1], image[y, x, 2] = r, g, b
 
 
 @inline()
@@ -118,10 +120,14 @@ def look_up(picture, matrix, x, y):
     v = min(max(v, np.float32(0.0)), np.float32(height - 1.001))
     i, j = int(u), int(v)
     fu, fv = np.float32(u - i), np.float32(v - j)
-    a, b, c, d = (1 - fu) * (1 - fv), fu * (1 - fv), (1 - fu) * fv, fu * fv
-    p, q, r, s = picture[j, i], picture[j, i + 1], picture[j + 1, i], picture[j + 1, i + 1]
-    return (a * p[0] + b * q[0] + c * r[0] + d * s[0], a * p[1] + b * q[1] + c * r[1] + d * s[1],
-            a * p[2] + b * q[2] + c * r[2] + d * s[2])
+    a, b, c, d = (ONE - fu) * (ONE - fv), fu * (ONE - fv), (ONE - fu) * fv, fu * fv
+    return (_blend(picture, i, j, 0, a, b, c, d), _blend(picture, i, j, 1, a, b, c, d),
+            _blend(picture, i, j, 2, a, b, c, d))
+
+
+@splice()
+def _blend(picture, i, j, k, a, b, c, d):
+    return a * picture[j, i, k] + b * picture[j, i + 1, k] + c * picture[j + 1, i, k] + d * picture[j + 1, i + 1, k]
 
 
 @splice()
@@ -135,7 +141,7 @@ def hidden(x, y, z, depth):
 
 
 @njit()
-def shade_strands(places, points, depth, colour, inside, gloss, per_strand, lights, alphas, out):
+def shade_strands(places, points, depth, colour, inside, gloss, per_strand, lights, shadow, alphas, out):
     """Colours [S * P, 3] of strands: Kajiya and Kay (1989), with a second, tinted highlight (Marschner et al., 2003).
 
     What is outside the picture or behind a surface gets no opacity and no shading.
@@ -153,20 +159,20 @@ def shade_strands(places, points, depth, colour, inside, gloss, per_strand, ligh
             continue
         j = i - 1 if p == per_strand - 1 else i
         tx, ty, tz = (places[j + 1, 0] - places[j, 0], places[j + 1, 1] - places[j, 1], places[j + 1, 2] - places[j, 2])
-        scale = 1 / (np.sqrt(tx * tx + ty * ty + tz * tz) + np.float32(1e-6))
+        scale = ONE / (np.sqrt(tx * tx + ty * ty + tz * tz) + np.float32(1e-6))
         tx, ty, tz = tx * scale, ty * scale, tz * scale
         x, y, z = places[i, 0], places[i, 1], places[i, 2]
-        along = np.float32(p) / (per_strand - 1)
+        along = np.float32(p) / np.float32(per_strand - 1)
         opened = (np.float32(0.45) + np.float32(0.55) * inside[s]) * (np.float32(0.55) + np.float32(0.45) * along)
-        shadow = lit_hair(lights, x, y, z) * opened
+        reached = lit_hair(shadow, x, y, z) * opened
         r = g = b = np.float32(0.0)
         for k in range(3):
-            lx, ly, lz = lights.toward[k, 0], lights.toward[k, 1], lights.toward[k, 2]
-            block = shadow if k == 0 else opened
+            lx, ly, lz = lights.toward[k][0], lights.toward[k][1], lights.toward[k][2]
+            block = reached if k == 0 else opened
             cosine = tx * lx + ty * ly + tz * lz
-            sine = np.sqrt(max(np.float32(0.0), 1 - cosine * cosine))
+            sine = np.sqrt(max(np.float32(0.0), ONE - cosine * cosine))
             eye_cosine = tz
-            eye_sine = np.sqrt(max(np.float32(0.0), 1 - tz * tz))
+            eye_sine = np.sqrt(max(np.float32(0.0), ONE - tz * tz))
             lobe = max(np.float32(0.0), sine * eye_sine - cosine * eye_cosine)
             shifted = max(np.float32(0.0), sine * eye_sine - (cosine + np.float32(0.16)) * eye_cosine)
             first = power16(lobe)
@@ -175,9 +181,9 @@ def shade_strands(places, points, depth, colour, inside, gloss, per_strand, ligh
             white = gloss * block * np.float32(0.035) * first
             diffuse = block * sine * np.float32(0.75)
             tinted = gloss * block * np.float32(0.7) * second
-            r += lights.colour[k, 0] * (colour[s, 0] * (diffuse + tinted) + white)
-            g += lights.colour[k, 1] * (colour[s, 1] * (diffuse + tinted) + white)
-            b += lights.colour[k, 2] * (colour[s, 2] * (diffuse + tinted) + white)
+            r += lights.colour[k][0] * (colour[s, 0] * (diffuse + tinted) + white)
+            g += lights.colour[k][1] * (colour[s, 1] * (diffuse + tinted) + white)
+            b += lights.colour[k][2] * (colour[s, 2] * (diffuse + tinted) + white)
         out[i, 0] = r + colour[s, 0] * opened * (lights.sky[0] + lights.ground[0]) * np.float32(0.55)
         out[i, 1] = g + colour[s, 1] * opened * (lights.sky[1] + lights.ground[1]) * np.float32(0.55)
         out[i, 2] = b + colour[s, 2] * opened * (lights.sky[2] + lights.ground[2]) * np.float32(0.55)

@@ -108,13 +108,13 @@ def test_shoulders_close_the_neck(basis):
 
 def test_what_lies_in_the_shadow_is_dark():
     lights = light.set_up(0.0, 0.5, 0.0, 0.5, np.full(3, 0.2))
-    toward = lights.toward[0]
+    toward = np.array(lights.toward[0])
     centre = np.zeros(3, np.float32)
     across = light.view_axes(toward)[:2]
     wall = np.array([toward * 5 + across[0] * a + across[1] * b for a, b in ((-4, -4), (4, -4), (4, 4), (-4, 4))])
-    lights = light.with_shadow(lights, wall.astype(np.float32), [np.array([(0, 1, 2), (0, 2, 3)], np.int32)], [], centre)
+    shadow = light.cast(lights, wall.astype(np.float32), [np.array([(0, 1, 2), (0, 2, 3)], np.int32)], [], centre)
     behind, before, beside = toward * -3, toward * 8, toward * -3 + across[0] * 9
-    assert [round(float(light.lit(lights, *place.astype(np.float32), np.float32(0.2))), 2)
+    assert [round(float(light.lit(shadow, *place.astype(np.float32), np.float32(0.2))), 2)
             for place in (behind, before, beside)] == [0, 1, 1]
 
 
