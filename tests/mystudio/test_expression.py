@@ -9,6 +9,7 @@ from mystudio.engines.personal import expression
 from mystudio.engines.personal.expression import Ties
 from mystudio.latents import AnchorSpace
 from mystudio.retarget import _reference
+from selfscan.coverage import LEFT_LIDS, RIGHT_LIDS
 from selfscan.headpose import euler, head_pose
 
 
@@ -49,19 +50,22 @@ def test_the_step_is_the_shortest_one(world):
     assert (step - step @ inside.t()).norm() < 0.02 * step.norm()
 
 
-def test_the_scan_tells_which_codes_turn_the_head():
+def test_the_scan_tells_which_codes_turn_the_head_and_open_the_eyes():
     draw = torch.Generator().manual_seed(1)
     space = AnchorSpace.of(torch.randn(80, 12, generator=draw), 12)
-    turns = 0.1 * space.codes[:, [4, 0, 7]].double().numpy()  # rad
-    face = _reference().double().numpy()
-    marks = np.stack([(face - face.mean(0)) @ Rotation.from_euler("xyz", turn).as_matrix().T + 0.5 for turn in turns])
-    slope = expression.turning(space, torch.as_tensor(marks, dtype=torch.float32))
+    turns, lids = 0.1 * space.codes[:, [4, 0, 7]].double().numpy(), space.codes[:, 2].double().numpy()  # rad, deviations
+    faces = np.repeat(_reference().double().numpy()[None], 80, 0)
+    upper, lower = np.array(RIGHT_LIDS + LEFT_LIDS).T
+    faces[:, upper] -= 0.2 * lids[:, None, None] * (faces[:, lower] - faces[:, upper])
+    marks = np.stack([(face - face.mean(0)) @ Rotation.from_euler("xyz", turn).as_matrix().T + 0.5
+                      for face, turn in zip(faces, turns)])
+    slope = expression.held(space, torch.as_tensor(marks, dtype=torch.float32))
     shown = euler(head_pose(marks.astype(np.float32)))
     foretold = (space.codes @ slope).numpy()
-    for k in range(3):
-        assert np.corrcoef(foretold[:, k], shown[:, k])[0, 1] > 0.98
-    aside = [k for k in range(12) if k not in (4, 0, 7)]
-    assert slope[aside].abs().max() < 0.2 < slope[[4, 0, 7]].norm(dim=1).min()
+    for k, known in enumerate((*shown.T, lids)):
+        assert np.corrcoef(foretold[:, k], known)[0, 1] > 0.98
+    aside = [k for k in range(12) if k not in (4, 0, 7, 2)]
+    assert slope[aside].abs().max() < 0.2 < slope[[4, 0, 7, 2]].norm(dim=1).min()
 
 
 def test_an_expression_beyond_the_scan_is_cut_to_its_range(world):

@@ -89,7 +89,7 @@ def test_broydens_update_explains_what_was_seen_and_nothing_else():
 @pytest.mark.parametrize("frames", [1, 5])
 def test_an_undamped_step_solves_a_linear_problem_exactly(frames):
     """With outputs linear in the codes, one step lands where the whole window's objective has no slope."""
-    rank, settings = 3, SolveSettings(prior=0.3, pose=5.0, temporal=2.0, hull=0.0)
+    rank, settings = 3, SolveSettings(prior=0.3, hold=5.0, temporal=2.0, hull=0.0)
     valid, linked = torch.ones(frames, dtype=torch.bool), torch.ones(frames)
     if frames == 5:
         valid[3], linked[1] = False, 0  # a frame without a face, and a cut
@@ -98,8 +98,8 @@ def test_an_undamped_step_solves_a_linear_problem_exactly(frames):
     jacobian, offset = draw(frames, residual.gain.shape[1], rank, seed=1), draw(frames, residual.gain.shape[1], seed=2)
     jacobian, start, codes = 0.02 * jacobian, draw(frames, rank, seed=3), draw(frames, rank, seed=4)
     rows = torch.arange(frames)
-    turning = torch.linalg.qr(draw(rank, 2, seed=5))[0]
-    problem = SimpleNamespace(settings=settings, start=start, linked=linked, space=None, turning=turning)
+    held = torch.linalg.qr(draw(rank, 2, seed=5))[0]
+    problem = SimpleNamespace(settings=settings, start=start, linked=linked, space=None, held=held)
     outputs = offset + torch.einsum("tmk,tk->tm", jacobian, codes)
     move = gauss_newton._step(problem, residual, outputs, jacobian, codes, rows, torch.zeros(frames),
                               valid.double())  # fmt: skip
@@ -108,7 +108,7 @@ def test_an_undamped_step_solves_a_linear_problem_exactly(frames):
     y = offset.double() + torch.einsum("tmk,tk->tm", jacobian.double(), solution)
     objective = (residual(y.float(), rows).double().square().sum(1) * valid).sum()
     objective = objective + settings.prior / rank * (solution - start).square().sum()
-    objective = objective + settings.pose / rank * ((solution - start) @ turning.double()).square().sum()
+    objective = objective + settings.hold / rank * ((solution - start) @ held.double()).square().sum()
     objective = objective + settings.temporal / rank * (linked[:-1, None] * solution.diff(dim=0).square()).sum()
     slope = torch.autograd.grad(objective, solution)[0]
     assert slope.abs().max() < 1e-3

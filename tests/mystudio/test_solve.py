@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from mystudio.engines.personal import adam, gauss_newton
-from mystudio.engines.personal.expression import turning
+from mystudio.engines.personal.expression import held
 from mystudio.engines.personal.measure import Measured, data_terms, measure
 from mystudio.engines.personal.regress import Regressor
 from mystudio.engines.personal.solve import (
@@ -36,7 +36,7 @@ from selfscan import patches
 from selfscan.facemesh import crop_landmarks, load_facemesh
 
 SHAPE = RetargetSettings(motion="absolute", smooth=0.0)
-FAST = SolveSettings(steps=4, window=8, prior=0.001, pose=0.0)
+FAST = SolveSettings(steps=4, window=8, prior=0.001, hold=0.0)
 SAME = 5e-3  # anchor deviations: codes of differently cut clips
 
 
@@ -105,11 +105,11 @@ def take(avatar, motion) -> Take:
     return solve(avatar, motion, SHAPE, FAST)
 
 
-def test_a_turn_of_the_head_costs_what_pose_says(avatar, motion):
+def test_a_turn_of_the_head_or_a_lid_that_moves_costs_what_hold_says(avatar, motion):
     problem = problem_of(avatar, motion, FAST)
-    free, held = (solve(avatar, motion, SHAPE, replace(FAST, pose=weight)) for weight in (0.0, 1e4))
-    away = [(take.codes[:, 0] - problem.start)[motion.valid] for take in (free, held)]
-    turned = [float((each @ problem.turning).norm()) for each in away]
+    takes = [solve(avatar, motion, SHAPE, replace(FAST, hold=weight)) for weight in (0.0, 1e4)]
+    away = [(take.codes[:, 0] - problem.start)[motion.valid] for take in takes]
+    turned = [float((each @ problem.held).norm()) for each in away]
     assert turned[1] < 0.1 * turned[0] and away[1].norm() > 0.2 * away[0].norm()
 
 
@@ -118,7 +118,7 @@ def problem_of(avatar, motion, settings) -> Problem:
     start = _fill(regressor.code(motion.change), motion.valid)
     linked = torch.ones(len(motion))
     return Problem(avatar.generator, load_facemesh(), space, regressor, motion, SHAPE, settings, start, linked,
-                   turning(space, avatar.anchor_keypoints), avatar.generator)
+                   held(space, avatar.anchor_keypoints), avatar.generator)
 
 
 @torch.no_grad()
@@ -275,7 +275,7 @@ def test_a_damaged_window_is_solved_again(avatar, motion, tmp_path, damage):
 
 # The paper's solver
 
-ADAM = SolveSettings(method="adam", steps=5, rate=0.05, window=4, batch=2, prior=0.001, pose=0.0)
+ADAM = SolveSettings(method="adam", steps=5, rate=0.05, window=4, batch=2, prior=0.001, hold=0.0)
 
 
 def some(motion: Motion) -> Motion:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mystudio.engines.personal.regress import Regressor
 from mystudio.latents import AnchorSpace
-from mystudio.retarget import measures
+from mystudio.retarget import MEASURES, measures
 from selfscan.headpose import euler, head_pose
 
 RIDGE = 0.3  # of the step, against a squared miss of one standard deviation of the scan
@@ -75,10 +75,15 @@ class Ties:
         return codes + torch.cat([gap, gap.new_zeros(len(gap), len(self.step) - gap.shape[1])], 1) @ self.step
 
 
-def turning(space: AnchorSpace, scan_landmarks: Tensor) -> Tensor:
-    """How a code turns the head, [K, 3]: yaw, pitch and roll, in standard deviations of the scan [N, 478, 3]."""
-    angles = _angles(scan_landmarks).to(space.codes)
-    return _fit(space.codes, angles / angles.std(0).clamp_min(1e-6))[0]
+def held(space: AnchorSpace, scan_landmarks: Tensor) -> Tensor:
+    """How a code turns the head (yaw, pitch, roll) and opens the eyes, [K, 4], in deviations of the scan [N, 478, 3].
+
+    Keypoints of another's face are off by a constant, which a turn and narrower eyes explain best; start codes have
+    both from what is measured against the driver's own neutral face.
+    """
+    eyes = measures(scan_landmarks)[:, MEASURES.index("eyes_open")]
+    known = torch.cat([_angles(scan_landmarks), eyes[:, None]], 1).to(space.codes)
+    return _fit(space.codes, known / known.std(0).clamp_min(1e-6))[0]
 
 
 def _angles(landmarks: Tensor) -> Tensor:

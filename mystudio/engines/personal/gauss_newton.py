@@ -96,7 +96,7 @@ def _objective(problem: Problem, codes: Tensor, terms: dict[str, Tensor], rows: 
     priors = problem.priors(codes, rows)
     hull = problem.space.outside(codes, s.dilation).square() / problem.space.rank if s.hull else 0.0
     value = s.keypoint * terms["keypoint"] + s.mouth * terms["mouth"] + s.iris * terms["iris"]
-    return value + s.prior * priors["prior"] + s.pose * priors["pose"] + s.hull * hull
+    return value + s.prior * priors["prior"] + s.hold * priors["hold"] + s.hull * hull
 
 
 def _unrest(problem: Problem, codes: Tensor, rows: Tensor) -> Tensor:
@@ -112,8 +112,8 @@ def _step(problem, residual: Residual, outputs, jacobian, codes, rows, damping, 
     blocks = torch.einsum("tmi,tmj->tij", j, j).double() * seen[:, None, None]
     gradient = torch.einsum("tmi,tm->ti", j, r).double() * seen[:, None]
     diagonal = damping.double() * blocks.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-6)
-    turning = problem.turning.double()
-    hold = (s.prior * torch.eye(rank) + s.pose * turning @ turning.t()) / rank
+    held = problem.held.double()
+    hold = (s.prior * torch.eye(rank) + s.hold * held @ held.t()) / rank
     blocks += hold
     gradient += (codes - problem.start[rows]).double() @ hold
     if s.hull:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from mystudio.compilation import Compile, Precision, drawer
-from mystudio.engines.personal.expression import StartCodes, turning
+from mystudio.engines.personal.expression import StartCodes, held
 from mystudio.engines.personal.measure import Measured, Weights, measure
 from mystudio.engines.personal.regress import Regressor
 from mystudio.engines.personal.windows import Solved, Window, reach, solve_windows
@@ -43,14 +43,14 @@ class SolveSettings:
     keypoint: float = 1.0  # weight of the keypoints, in (1 % of the crop)^2
     mouth: float = 20.0  # weight of the mouth-cavity pixels, images in [-1, 1]
     iris: float = 20.0  # weight of the iris pixels
-    prior: float = 4.0  # weight of the squared distance to the regressor's code (in anchor deviations, mean of axes)
-    pose: float = 30.0  # weight of the squared turn of the head away from the regressor's (in standard deviations of
-    #   the scan, over the number of axes): what keypoints of another's face are off by passes best for a turn
+    prior: float = 0.2  # weight of the squared distance to the regressor's code (in anchor deviations, mean of axes)
+    hold: float = 30.0  # weight of the squared turn of the head, and change of the lids, away from the regressor's (in
+    #   standard deviations of the scan, over the number of axes): where keypoints of another's face mislead most
     hull: float = 0.3  # weight of the squared distance to the dilated hull
     dilation: float = 2.0  # of the convex hull of the anchors; 1 = the hull itself (MyStyle, N = 100: 4)
     delta: float = 10.0  # adam only: weight of per-layer offsets (MyStyle: 10)
     sum: float = 10.0  # softplus space only: weight of sum(alpha) = 1 (MyStyle: 10)
-    temporal: float = 0.5  # weight of the squared change between frames (mean of axes)
+    temporal: float = 0.1  # weight of the squared change between frames (mean of axes)
     tolerance: float = 0.01  # converged when a step improves the objective by less than this share
     window: int = 128  # frames solved together; halved when memory runs out, as is the batch
     batch: int = 8  # frames synthesized at once
@@ -76,7 +76,7 @@ class Problem:
     settings: SolveSettings
     start: Tensor  # [T, K] the regressor's codes
     linked: Tensor  # [T] 1 where frame t + 1 follows frame t without a cut or a gap in time
-    turning: Tensor  # [K, 3] how a code turns the head (``expression.turning``)
+    held: Tensor  # [K, 4] how a code turns the head and moves the lids (``expression.held``)
     draw: Callable[[Tensor], Tensor]  # W+ [B, L, D] -> images [B, 3, H, W]
 
     @classmethod
@@ -87,12 +87,12 @@ class Problem:
         device = next(avatar.generator.parameters()).device
         draw = drawer(avatar.generator, device, settings.precision, settings.compile)
         return cls(avatar.generator, load_facemesh(device=device), space, regressor, motion, shape, settings,
-                   _fill(start, motion.valid), _linked(motion.times), turning(space, avatar.anchor_keypoints), draw)
+                   _fill(start, motion.valid), _linked(motion.times), held(space, avatar.anchor_keypoints), draw)
 
     def priors(self, codes: Tensor, rows: Tensor) -> dict[str, Tensor]:
         """Terms [B] that hold the codes [B, K] of frames ``rows`` at their start."""
         away = codes - self.start[rows]
-        return {"prior": away.square().mean(1), "pose": (away @ self.turning).square().sum(1) / away.shape[1]}
+        return {"prior": away.square().mean(1), "hold": (away @ self.held).square().sum(1) / away.shape[1]}
 
     def images(self, codes: Tensor) -> Tensor:
         """Codes [B, K] or [B, L, K] -> images [B, 3, H, W]."""
