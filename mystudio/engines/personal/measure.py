@@ -23,7 +23,7 @@ class Weights:
 
     keypoint: float = 1.0
     mouth: float = 20.0
-    iris: float = 20.0
+    iris: float = 30.0
 
 
 @dataclass(frozen=True)

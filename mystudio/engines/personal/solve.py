@@ -42,17 +42,17 @@ class SolveSettings:
     rate: float = 5e-3  # adam only: step (MyStyle: 5e-3)
     keypoint: float = 1.0  # weight of the keypoints, in (1 % of the crop)^2
     mouth: float = 20.0  # weight of the mouth-cavity pixels, images in [-1, 1]
-    iris: float = 20.0  # weight of the iris pixels
-    prior: float = 0.2  # weight of the squared distance to the regressor's code (in anchor deviations, mean of axes)
+    iris: float = 30.0  # weight of the iris pixels
+    prior: float = 0.05  # weight of the squared distance to the regressor's code (in anchor deviations, mean of axes)
     hold: float = 30.0  # weight of the squared turn of the head, and change of the lids, away from the regressor's (in
     #   standard deviations of the scan, over the number of axes): where keypoints of another's face mislead most
     hull: float = 0.3  # weight of the squared distance to the dilated hull
     dilation: float = 2.0  # of the convex hull of the anchors; 1 = the hull itself (MyStyle, N = 100: 4)
     delta: float = 10.0  # adam only: weight of per-layer offsets (MyStyle: 10)
     sum: float = 10.0  # softplus space only: weight of sum(alpha) = 1 (MyStyle: 10)
-    temporal: float = 0.1  # weight of the squared change between frames (mean of axes)
+    temporal: float = 0.05  # weight of the squared change between frames (mean of axes)
     tolerance: float = 0.01  # converged when a step improves the objective by less than this share
-    window: int = 128  # frames solved together; halved when memory runs out, as is the batch
+    window: int = 256  # frames solved together; halved when memory runs out, as is the batch
     batch: int = 8  # frames synthesized at once
     precision: Precision = "float32"  # of the generator's feature maps; in bfloat16 a code moves by a fortieth of an
     #   anchor deviation with the place where a clip is cut
