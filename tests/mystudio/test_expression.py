@@ -53,7 +53,7 @@ def test_the_step_is_the_shortest_one(world):
 def test_the_scan_tells_which_codes_turn_the_head_and_open_the_eyes():
     draw = torch.Generator().manual_seed(1)
     space = AnchorSpace.of(torch.randn(80, 12, generator=draw), 12)
-    turns, lids = 0.1 * space.codes[:, [4, 0, 7]].double().numpy(), space.codes[:, 2].double().numpy()  # rad, deviations
+    turns, lids = 0.1 * space.codes[:, [4, 0, 7]].double().numpy(), space.codes[:, 2].double().numpy()
     faces = np.repeat(_reference().double().numpy()[None], 80, 0)
     upper, lower = np.array(RIGHT_LIDS + LEFT_LIDS).T
     faces[:, upper] -= 0.2 * lids[:, None, None] * (faces[:, lower] - faces[:, upper])
