@@ -9,6 +9,7 @@ import numpy as np
 
 from mystudio.actors import paint
 from mystudio.actors.head import Head, follow_of
+from mystudio.actors.light import numbers
 from mystudio.actors.noise import volume
 from mystudio.actors.strands import Field, grow
 
@@ -171,6 +172,7 @@ def _field(actor: Actor, style: Style, volume_share: float) -> Field:
     knot = np.array([0, centre[1] + 0.5, low[2] - 1.2], np.float32)
     face = actor.shape[actor.basis.landmarks]
     oval = np.array([np.abs(face[[2, 14], 0]).mean(), face[27, 1] + 3.5, 2.0], np.float32)
-    return Field(centre, radii, np.array(style.comb, np.float32), parting, np.float32(style.lift),
-                 np.float32(style.fall), np.float32(style.wave * volume_share), np.float32(style.tight),
-                 np.float32(style.bulk * volume_share), style.knot, knot, oval)
+    centre, radii, comb, knot, oval = map(numbers, (centre, radii, style.comb, knot, oval))
+    return Field(centre, radii, comb, parting, np.float32(style.lift), np.float32(style.fall),
+                 np.float32(style.wave * volume_share), np.float32(style.tight), np.float32(style.bulk * volume_share),
+                 style.knot, knot, oval)

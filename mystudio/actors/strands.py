@@ -7,15 +7,16 @@ from typing import NamedTuple
 import numpy as np
 
 from mystudio.actors.jit import inline, njit
+from mystudio.actors.light import Triple
 from mystudio.actors.noise import sample
 
 
 class Field(NamedTuple):
-    """What leads the strands of a head."""
+    """What leads the strands of a head; plain numbers, as ``light.Lights``."""
 
-    centre: np.ndarray  # [3] of the skull's ellipsoid, cm
-    radii: np.ndarray  # [3]
-    comb: np.ndarray  # [3] away from the parting, up, forward
+    centre: Triple  # of the skull's ellipsoid, cm
+    radii: Triple
+    comb: Triple  # away from the parting, up, forward
     parting: float  # cm to the person's left
     lift: float
     fall: float
@@ -23,8 +24,8 @@ class Field(NamedTuple):
     tight: float  # waves a cm
     bulk: float  # cm
     knot: bool
-    tie: np.ndarray  # [3] where tied hair meets
-    oval: np.ndarray  # [3] half-width of the face, cm; height of the forehead; z in front of which hair keeps off it
+    tie: Triple  # where tied hair meets
+    oval: Triple  # half-width of the face, cm; height of the forehead; z in front of which hair keeps off it
 
 
 @inline()
