@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mystudio.actors.head import view_axes
-from mystudio.actors.jit import inline
+from mystudio.actors.jit import inline, splice
 from mystudio.actors.raster import depth_map, strand_depth
 
 SHADOW_SIZE = 224  # samples a side
@@ -72,16 +72,21 @@ def cast(lights: Lights, vertices: np.ndarray, faces: list[np.ndarray], hair: li
     return Shadow(depth, numbers(axes), numbers(centre))
 
 
+@splice()
+def _from_light(shadow, x, y, z):
+    """A place in camera axes as the key light sees it: samples to the right and down, and how near it is."""
+    (rx, ry, rz), (dx, dy, dz), (tx, ty, tz) = shadow.axes
+    x, y, z = x - shadow.centre[0], y - shadow.centre[1], z - shadow.centre[2]
+    scale, middle = np.float32(SHADOW_SIZE / (2 * SHADOW_HALF)), np.float32(SHADOW_SIZE / 2)
+    return ((rx * x + ry * y + rz * z) * scale + middle, (dx * x + dy * y + dz * z) * scale + middle,
+            tx * x + ty * y + tz * z)
+
+
 @inline()
 def lit(shadow, x, y, z, bias):
     """Share of the key light that reaches a place in camera axes: a tent filter over 3 x 3 samples."""
-    (rx, ry, rz), (dx, dy, dz), (tx, ty, tz) = shadow.axes
-    c = shadow.centre
-    x, y, z = x - c[0], y - c[1], z - c[2]
-    scale = np.float32(SHADOW_SIZE / (2 * SHADOW_HALF))
-    u = (rx * x + ry * y + rz * z) * scale + np.float32(SHADOW_SIZE / 2 - 0.5)
-    v = (dx * x + dy * y + dz * z) * scale + np.float32(SHADOW_SIZE / 2 - 0.5)
-    near = tx * x + ty * y + tz * z + bias
+    u, v, near = _from_light(shadow, x, y, z)
+    u, v, near = u - np.float32(0.5), v - np.float32(0.5), near + bias
     if u < 2 or v < 2 or u > SHADOW_SIZE - 3 or v > SHADOW_SIZE - 3:
         return np.float32(1.0)
     i, j = int(u), int(v)
@@ -100,13 +105,9 @@ def lit(shadow, x, y, z, bias):
 @inline()
 def lit_hair(shadow, x, y, z):
     """Share of the key light that reaches a strand: softer with depth below the hair's outside, one sample."""
-    (rx, ry, rz), (dx, dy, dz), (tx, ty, tz) = shadow.axes
-    c = shadow.centre
-    x, y, z = x - c[0], y - c[1], z - c[2]
-    scale = np.float32(SHADOW_SIZE / (2 * SHADOW_HALF))
-    i = int((rx * x + ry * y + rz * z) * scale + np.float32(SHADOW_SIZE / 2))
-    j = int((dx * x + dy * y + dz * z) * scale + np.float32(SHADOW_SIZE / 2))
+    u, v, near = _from_light(shadow, x, y, z)
+    i, j = int(u), int(v)
     if i < 0 or j < 0 or i >= SHADOW_SIZE or j >= SHADOW_SIZE:
         return np.float32(1.0)
-    gap = (tx * x + ty * y + tz * z + np.float32(0.7) - shadow.depth[j, i]) * np.float32(0.9)
+    gap = (near + np.float32(0.7) - shadow.depth[j, i]) * np.float32(0.9)
     return min(max(gap + np.float32(1.0), np.float32(0.12)), np.float32(1.0))

@@ -100,9 +100,9 @@ def _draw(actor: Actor, posed: _Posed, camera: Camera, expression: np.ndarray) -
     points = _seen(posed.world, into)
     depth, shown = np.full((size, size), NOTHING, np.float32), np.full((size, size), -1, np.int32)
     hairs = [(strands, posed.strands(strands)) for strands in actor.strands]
-    cast = [places for _, places in hairs if len(places) > _CASTS]
+    dense = [places for _, places in hairs if len(places) > _CASTS]
     lights = actor.lights
-    shadow = light.cast(lights, posed.world, [mesh.faces[part] for part in mesh.solid], cast,
+    shadow = light.cast(lights, posed.world, [mesh.faces[part] for part in mesh.solid], dense,
                         posed.pose(np.array([0, 1, 0], np.float32)))
     _rasterize(actor, posed, points, depth, shown)
     jaw = min(1.0, float(expression[EXPRESSION_ID["jawOpen"]]) / 0.6)

@@ -47,7 +47,7 @@ def test_squared_residuals_are_the_weighted_data_terms(offsets, depth):
 
 
 def test_residual_is_linear_with_its_jacobian():
-    residual = Residual.of(random_motion(2), RetargetSettings(), Weights())
+    residual = Residual.of(random_motion(2), RetargetSettings(), SolveSettings().weights)
     y, step = draw(2, residual.gain.shape[1]), draw(2, residual.gain.shape[1], 4, seed=1)
     at, code = torch.arange(2), draw(2, 4, seed=2)
     moved = residual(y + torch.einsum("tmk,tk->tm", step, code), at)

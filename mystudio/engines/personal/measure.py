@@ -19,11 +19,11 @@ POOL = 4  # pixels of a patch are averaged in squares of this side for the short
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights of PGR's data terms."""
+    """Weights of PGR's data terms (``solve.SolveSettings`` has their defaults)."""
 
-    keypoint: float = 1.0
-    mouth: float = 20.0
-    iris: float = 30.0
+    keypoint: float
+    mouth: float
+    iris: float
 
 
 @dataclass(frozen=True)
