@@ -25,6 +25,7 @@ from selfscan.select import k_centre, k_centre_distances
 
 Curve = list[tuple[float, int, float]]  # processor seconds, iterations, LPIPS
 TERMS = ("perceptual", "face", "eyes", "mouth", "landmarks", "pixel")  # weights in ``TuneSettings``
+PASSES = 1000  # over the scan images, by MyStyle
 VIEWS = {"whole": losses.whole, "face": losses.face}  # the face enlarged: most of a picture is hair and background
 
 
@@ -129,12 +130,10 @@ def personalization(base, scan, recipe: Recipe, perceptual: Perceptual, budget: 
     """Tuning from the same anchors of the same scan images: MyStyle's schedule against the recipe's.
 
     Args:
-        base: ``mystudio.bases.Base``; both tune it at its own size. budget: processor seconds for MyStyle's schedule;
-            it never ends on its own, ours ends after its steps.
+        base: ``mystudio.bases.Base``; both tune it at its own size. budget: processor seconds that MyStyle's schedule
+            gets at most; whole it makes ``PASSES`` passes over the images, and stops no earlier.
     Returns: for each of ``VIEWS``, and as ``terms`` for the whole picture with MyStyle's own terms alone in ours too:
-    processor seconds and iterations of each, to the LPIPS that MyStyle's reached within the budget (``met`` and its
-    ratio ``times``), and the budget over the seconds in which ours reached its own end (``bound``): a lower bound of
-    that ratio.
+    what ``compared`` finds, and ``share``: how much of its schedule MyStyle's had made.
     """
     generator = base.generator
     images, marks = images_of(scan, generator.resolution), torch.as_tensor(scan.landmarks)
@@ -142,30 +141,44 @@ def personalization(base, scan, recipe: Recipe, perceptual: Perceptual, budget: 
     anchors = invert.invert(generator, encoder, perceptual, images, marks,
                             neutral_face(scan.landmarks, np.ones(len(scan), bool)), recipe.invert, progress)
     ours = replace(recipe.personalize, check_every=10, patience=0)
-    mystyle = replace(resolve("paper", ()).personalize, held_out=ours.held_out, check_every=50, precision="float32")
+    rows, train = split(len(images), ours.held_out)
+    mystyle = replace(resolve("paper", ()).personalize, held_out=ours.held_out, steps=PASSES * len(train),
+                      check_every=50, precision="float32")
     plain = replace(ours, **{name: getattr(mystyle, name) for name in TERMS})
-    rows, _ = split(len(images), ours.held_out)
     curves = {}
     for name, settings, most in (("ours", ours, np.inf), ("terms", plain, np.inf), ("theirs", mystyle, budget)):
         watch = _Watch(anchors, images, perceptual, rows, most)
         tune(generator, anchors, images, perceptual, settings, progress, watch=watch)
         curves[name] = watch.curves
     found = {view: compared(curves["ours"][view], curves["theirs"][view]) for view in VIEWS}
-    return found | {"terms": compared(curves["terms"]["whole"], curves["theirs"]["whole"])}
+    found["terms"] = compared(curves["terms"]["whole"], curves["theirs"]["whole"])
+    share = curves["theirs"]["whole"][-1][1] / mystyle.steps
+    return {name: values | {"share": share} for name, values in found.items()}
 
 
 def compared(ours: Curve, theirs: Curve) -> dict[str, float]:
-    """Two curves of (processor seconds, iterations, distance): the cost of equal distances."""
-    met = min(distance for *_, distance in theirs)
-    end = min(distance for *_, distance in ours)
-    values = {"met": met, "end": end, "budget": theirs[-1][0]}
-    slow, fast = _first_below(theirs, met), _first_below(ours, met)
+    """What it costs to be as near as the other is when it ends.
+
+    Args:
+        ours, theirs: curves of a check each; a distance is the mean of its last ten checks, for single ones waver.
+    Returns: ``met``, their distance at the end; ``theirs``, all their seconds, and ``first``, those until they were as
+    near for the first time; ``end``, our distance at the end; ``ours``, seconds until we were as near, and
+    ``times`` and ``first_times``, theirs and first as multiples of it, if we ever were.
+    """
+    ours, theirs = _steady(ours), _steady(theirs)
+    met = theirs[-1][2]
+    first, fast = _first_below(theirs, met), _first_below(ours, met)
+    values = {"met": met, "end": ours[-1][2], "theirs": theirs[-1][0], "first": first[0],
+              "theirs_iterations": theirs[-1][1]}
     if fast:
-        values |= {"ours": fast[0], "theirs": slow[0], "times": slow[0] / fast[0], "ours_iterations": fast[1],
-                   "theirs_iterations": slow[1]}
-    if end < met:
-        values["bound"] = theirs[-1][0] / _first_below(ours, end)[0]
+        values |= {"ours": fast[0], "ours_iterations": fast[1], "times": theirs[-1][0] / fast[0],
+                   "first_times": first[0] / fast[0]}
     return values
+
+
+def _steady(curve: Curve) -> Curve:
+    distances = [distance for *_, distance in curve]
+    return [(spent, step, float(np.mean(distances[max(0, k - 9):k + 1]))) for k, (spent, step, _) in enumerate(curve)]
 
 
 def _first_below(curve: Curve, distance: float) -> tuple[float, int] | None:

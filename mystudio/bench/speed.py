@@ -102,7 +102,7 @@ class _Trial:
         return keys
 
     def personalize(self) -> list[str]:
-        """Tuning to equal LPIPS of kept-out scan images, and of the faces on them."""
+        """Tuning until kept-out scan images, and the faces on them, are as near as MyStyle's schedule leaves them."""
         person, studio = self.first.person, self.studio
         found: dict[str, dict] = {}
 
@@ -114,11 +114,9 @@ class _Trial:
             return found[view]
 
         settings = studio.settings(person) | {"budget": self.case.budget}
-        return [self._ratio(f"personalize-{view}", settings,
-                            f"tuning to the same LPIPS of kept-out scan images, {what}", "MyStyle's schedule",
-                            partial(measure, view))
-                for view, what in (("whole", "whole"), ("face", "the face alone, enlarged"),
-                                   ("terms", "whole, with MyStyle's terms alone in ours too"))]
+        return [self._ratio(f"personalize-{view}", settings, what, "", partial(measure, view), "tuning")
+                for view, what in (("whole", "whole pictures"), ("face", "the face alone, enlarged"),
+                                   ("terms", "whole pictures, with MyStyle's terms alone in ours too"))]
 
     def select(self) -> list[str]:
         """Choosing scan frames."""

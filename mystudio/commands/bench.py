@@ -156,7 +156,7 @@ def costs(folder, consent, scans, drivers, iterations, frames, paper_frames, len
 @click.option("--paper-frames", default=2, show_default=True, type=click.IntRange(1),
               help="Solved by the paper's: a minute or two each.")
 @click.option("--budget", default=300.0, show_default=True, metavar="S",
-              help="Processor seconds that MyStyle's tuning schedule gets.")
+              help="Processor seconds that MyStyle's tuning gets; its whole schedule takes hours.")
 @_measuring
 def speed(parts, rivals, people, performances, scan_seconds, seconds, size, frames, paper_frames, budget, **rest):
     """Time what is costly against the papers' and the plain way, in one run, with the truth beside it.

@@ -56,6 +56,35 @@ class FullyConnected(nn.Module):
         return F.leaky_relu(y, 0.2) * math.sqrt(2) if self.activation else y
 
 
+class _ScaledAndShifted(torch.autograd.Function):
+    """offset [1, C, H, W] + x [N, C, H, W] * scale [N, C, 1, 1], differentiable twice.
+
+    By hand for the gradient of the offset: on a CPU torch sums channels_last pictures over the batch sixty times as
+    slowly as over pixels, which took a third of a pass forward and backward.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
+        ctx.save_for_backward(x, scale)
+        return torch.addcmul(offset, x, scale)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x, scale = ctx.saved_tensors
+        return grad * scale, (grad * x).sum((2, 3), keepdim=True), _batch_sum(grad)
+
+
+def _batch_sum(x: Tensor) -> Tensor:
+    """x [N, ...] -> [1, ...], summed in float32 at least."""
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
+        return x.sum(0, keepdim=True)
+    total, *rest = x.split(1)
+    total = total.to(torch.promote_types(x.dtype, torch.float32), copy=True)
+    for part in rest:
+        total.add_(part)
+    return total.to(x.dtype)
+
+
 class SynthesisLayer(nn.Module):
     """Modulated 3x3 convolution, demodulated, with noise, bias and leaky ReLU; optionally doubles the size.
 
@@ -95,7 +124,7 @@ class SynthesisLayer(nn.Module):
             noise = torch.randn(shape, generator=generator, device=x.device, dtype=x.dtype)
             offset = offset + noise * self.noise_strength
         offset = offset.to(x.dtype, memory_format=torch.channels_last)
-        made = x + offset if alone else torch.addcmul(offset, x, demod[:, :, None, None].to(x.dtype))
+        made = x + offset if alone else _ScaledAndShifted.apply(x, demod[:, :, None, None].to(x.dtype), offset)
         return F.leaky_relu_(made, 0.2)
 
 

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
+from mystudio.stylegan2 import layers
 from mystudio.stylegan2.checkpoint import load_generator
 from mystudio.stylegan2.generator import Generator
 
@@ -212,6 +213,20 @@ def test_gradients_are_the_derivative():
     g = random_generator(8, z_dim=4, w_dim=4, channel_base=32, channel_max=4).double()
     ws = torch.randn(1, g.num_ws, g.w_dim, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda w: g(w), (ws,), atol=1e-6)
+
+
+def test_what_is_differentiated_by_hand_is_right_twice():
+    """Path lengths differentiate twice."""
+    x, scale, offset = (torch.randn(*shape, dtype=torch.float64, requires_grad=True)
+                        for shape in ((3, 2, 2, 2), (3, 2, 1, 1), (1, 2, 2, 2)))
+    assert torch.autograd.gradcheck(layers._ScaledAndShifted.apply, (x, scale, offset))
+    assert torch.autograd.gradgradcheck(layers._ScaledAndShifted.apply, (x, scale, offset))
+
+
+def test_a_batch_of_rounded_maps_is_summed_in_float32():
+    rounded = torch.rand(300, 2, 3, 3).bfloat16()
+    exact = rounded.double().sum(0, keepdim=True)
+    assert ((layers._batch_sum(rounded).double() - exact).abs() / exact).max() < 2 ** -8
 
 
 def test_every_parameter_gets_a_gradient():

@@ -91,13 +91,18 @@ def test_selection_picks_the_same_frames_with_far_fewer_passes():
 
 
 def test_equal_distances_are_compared():
-    ours = [(1.0, 10, 0.5), (2.0, 20, 0.2), (3.0, 30, 0.1)]
-    theirs = [(10.0, 100, 0.6), (20.0, 200, 0.4), (30.0, 300, 0.3)]
+    ours = [(1.0, 10, 0.5), (2.0, 20, 0.3), (3.0, 30, 0.1)]  # means so far: .5, .4, .3
+    theirs = [(10.0, 100, 0.6), (20.0, 200, 0.2), (30.0, 300, 0.4)]  # .6, .4, .4
     found = ratios.compared(ours, theirs)
-    assert (found["times"], found["ours"], found["theirs"]) == (15.0, 2.0, 30.0)  # 0.3 is met after 2 s and 30 s
-    assert found["bound"] == 10.0  # 30 s did not do for what took us 3 s
-    behind = ratios.compared(ours[:1], theirs)
-    assert "times" not in behind and "bound" not in behind
+    assert (found["met"], found["end"]) == pytest.approx((0.4, 0.3))
+    assert (found["ours"], found["theirs"], found["first"]) == (2.0, 30.0, 20.0)
+    assert (found["times"], found["first_times"]) == (15.0, 10.0)
+    assert "times" not in ratios.compared(ours[:1], theirs)
+
+
+def test_a_distance_is_the_mean_of_ten_checks():
+    curve = [(float(k), k, float(k % 2)) for k in range(30)]
+    assert [distance for *_, distance in ratios._steady(curve)][9:] == [0.5] * 21
 
 
 def test_tuning_is_watched_and_can_be_ended(tiny_avatar):
@@ -120,7 +125,8 @@ def test_tuning_is_compared_by_whole_face_and_terms():
     assert list(found) == ["whole", "face", "terms"]
     assert found["whole"]["met"] == found["terms"]["met"] != found["face"]["met"]  # one run of theirs, two views of it
     assert found["whole"]["end"] != found["terms"]["end"]  # two runs of ours
-    assert len({row["budget"] for row in found.values()}) == 1 and found["whole"]["budget"] > 0
+    assert all(row["theirs_iterations"] == 50 and row["theirs"] > 0 for row in found.values())
+    assert all(row["share"] == 50 / (1000 * (len(actor_avatar.scan()) - 1)) for row in found.values())
 
 
 def test_the_summary_takes_pairs_that_have_both(tmp_path):

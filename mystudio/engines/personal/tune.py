@@ -29,7 +29,7 @@ from mystudio.types import Progress, silent
 from selfscan.facemesh import crop_landmarks, load_facemesh
 
 MAX_ROLLBACKS = 5
-WORTH_COMPILING = 4e8  # steps x batch x pixels: some ten minutes on two cores
+WORTH_COMPILING = 4e8  # steps x batch x pixels, on a GPU
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ class TuneSettings:
     patience: int = 5  # checks without a better held-out distance before stopping; 0 = never stop early
     precision: Precision = "auto"  # of the feature maps; auto = bfloat16 where the
     #   hardware multiplies in it (weights and their updates stay float32)
-    compile: Literal["auto", "yes", "no"] = "auto"  # torch.compile of each step; auto = where a minute or two of
-    #   compiling is soon won back, judged by steps x batch x pixels; where it fails, tuning goes on without
+    compile: Literal["auto", "yes", "no"] = "auto"  # torch.compile of each step; auto = on a GPU, where a minute or two
+    #   of compiling is soon won back, judged by steps x batch x pixels; where it fails, tuning goes on without
     seed: int = 0  # order of the images, weights of what is grown
 
 
@@ -169,7 +169,8 @@ def _optimizer(parameters, settings: TuneSettings, device: torch.device) -> torc
 def _fast(tuned, settings: TuneSettings, remarks: list[str]) -> Callable:
     """The generator's forward pass, compiled where that pays."""
     work = settings.steps * settings.batch * tuned.resolution**2
-    if settings.compile == "no" or (settings.compile == "auto" and work < WORTH_COMPILING):
+    pays = next(tuned.parameters()).is_cuda and work >= WORTH_COMPILING
+    if settings.compile == "no" or (settings.compile == "auto" and not pays):
         return tuned
     return compiled(tuned, remarks)
 
