@@ -126,7 +126,7 @@ def test_tuning_is_compared_by_whole_face_and_terms():
     assert found["whole"]["met"] == found["terms"]["met"] != found["face"]["met"]  # one run of theirs, two views of it
     assert found["whole"]["end"] != found["terms"]["end"]  # two runs of ours
     assert all(row["theirs_iterations"] == 50 and row["theirs"] > 0 for row in found.values())
-    assert all(row["share"] == 50 / (1000 * (len(actor_avatar.scan()) - 1)) for row in found.values())
+    assert {row["share"] for row in found.values()} == {50 / 22_000}  # 22 of 24 images, 1,000 passes
 
 
 def test_the_summary_takes_pairs_that_have_both(tmp_path):
