@@ -57,7 +57,7 @@ class FullyConnected(nn.Module):
 
 
 class _ScaledAndShifted(torch.autograd.Function):
-    """offset [1, C, H, W] + x [N, C, H, W] * scale [N, C, 1, 1], differentiable twice.
+    """offset [1, C, H, W] or [1, C, 1, 1] + x [N, C, H, W] * scale [N, C, 1, 1], differentiable twice.
 
     By hand for the gradient of the offset: on a CPU torch sums channels_last pictures over the batch sixty times as
     slowly as over pixels, which took a third of a pass forward and backward.
@@ -66,12 +66,13 @@ class _ScaledAndShifted(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
         ctx.save_for_backward(x, scale)
+        ctx.shape = offset.shape
         return torch.addcmul(offset, x, scale)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, scale = ctx.saved_tensors
-        return grad * scale, (grad * x).sum((2, 3), keepdim=True), _batch_sum(grad)
+        return grad * scale, (grad * x).sum((2, 3), keepdim=True), _batch_sum(grad).sum_to_size(ctx.shape)
 
 
 def _batch_sum(x: Tensor) -> Tensor:
