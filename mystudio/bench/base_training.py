@@ -151,14 +151,15 @@ def _filtered(x: Tensor, kernel: Tensor, before: int, after: int) -> Tensor:
 def _images_per_s(step: Callable[[], object], case: TrainingCase, device: torch.device) -> float:
     for _ in range(case.steps):
         step()
-    _wait(device)
+    wait(device)
     started = time.perf_counter()
     for _ in range(case.steps):
         step()
-    _wait(device)
+    wait(device)
     return case.steps * case.batch / (time.perf_counter() - started)
 
 
-def _wait(device: torch.device) -> None:
+def wait(device: torch.device) -> None:
+    """Until all that was asked of a device is done."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

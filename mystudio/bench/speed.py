@@ -12,10 +12,10 @@ import torch
 
 from mystudio import bases, look, pipeline
 from mystudio.artifacts import load
-from mystudio.bench import look_again, ratios, solvers
+from mystudio.bench import look_again, rates, ratios, solvers
 from mystudio.bench.actors import ActorsCase, Pair, pair
 from mystudio.bench.ledger import Ledger
-from mystudio.bench.studio import PLAIN, Studio
+from mystudio.bench.studio import PLAIN, Studio, Variant
 from mystudio.device import choose
 from mystudio.engines.personal.solve import Problem
 from mystudio.retarget import retarget
@@ -26,7 +26,8 @@ from selfscan.observe import iter_crops, observe
 from selfscan.perceptual import load_perceptual
 from selfscan.types import Scan
 
-PARTS = ("solve", "generator", "personalize", "select", "live")
+PARTS = ("solve", "generator", "personalize", "select", "live", "rates")
+LARGE = Variant("large", "512 px of 250 images", ("scan.frames=250", "personalize.resolution=512"))  # on a GPU
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,37 @@ class _Trial:
 
         return [self._ratio("live", studio.settings(person, PLAIN, self.first.driver),
                             "live preview: frames a second", "", measure, "live")]
+
+    def rates(self) -> list[str]:
+        """By the clock on the wall: the default's reenactment and personalizing, larger on a GPU; share of the peak."""
+        studio, person, driver = self.studio, self.first.person, self.first.driver
+        device = choose(studio.device)
+        gpu = device.type == "cuda"
+        name = torch.cuda.get_device_name(device) if gpu else f"CPU, threads: {torch.get_num_threads()}"
+        settings = studio.settings(person, PLAIN, driver) | {"device": name}
+
+        def reenact(shape: dict[str, int] | None, steps: list[str]) -> dict:
+            avatar = load(studio.avatar(person, PLAIN, steps), Avatar)
+            performance = pipeline.load_performance(pipeline.run_perform(driver, studio.out, studio.progress))
+            return rates.reenactment(avatar, performance, studio.resolved(person), device, shape)
+
+        def personalize(variant: Variant, steps: list[str]) -> dict:
+            scan = load(studio.scan(person, variant, steps), Scan)
+            return rates.personalizing(scan, bases.find_base(studio.base), studio.resolved(person, variant), device,
+                                       studio.progress)
+
+        def generator(batch: int, steps: list[str]) -> dict:
+            base, sizes = bases.find_base(studio.base).generator, studio.resolved(person).personalize
+            return rates.share_of_peak(grown(base, sizes.resolution, sizes.width), batch, device)
+
+        rows = {"reenact": ("reenactment, solved and drawn", partial(reenact, None)),
+                "personalize": ("personalizing", partial(personalize, PLAIN)),
+                "generator": ("generator, forward and backward", partial(generator, 8))}
+        if gpu:
+            rows |= {"reenact-1024": ("reenactment, StyleGAN2's largest shape", partial(reenact, rates.OFFICIAL)),
+                     "personalize-512": ("personalizing, large", partial(personalize, LARGE)),
+                     "generator-64": ("generator, forward and backward", partial(generator, 64))}
+        return [self._ratio(key, settings, what, name, measure, "rates") for key, (what, measure) in rows.items()]
 
     def _ratio(self, name: str, settings: dict, what: str, against: str, measure: Callable[[list[str]], dict],
                table: str = "ratios") -> str:

@@ -144,7 +144,7 @@ def costs(folder, consent, scans, drivers, iterations, frames, paper_frames, len
 
 @bench.command(cls=Command, short_help="Solvers, generator, tuning, selection and live, against plain ways.")
 @click.option("--part", "parts", multiple=True, metavar="NAME",
-              help="Only this: solve, generator, personalize, select or live; repeatable.")
+              help="Only this: solve, generator, personalize, select, live or rates; repeatable.")
 @click.option("--solver", "rivals", multiple=True, metavar="NAME",
               help="Only this: start, default, lm, lm-proxy, adam, lbfgs or paper; repeatable.")
 @click.option("--people", default=3, show_default=True, type=click.IntRange(1, 3), help="Scanned actors.")

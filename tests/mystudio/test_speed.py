@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mystudio.bases import find_base
-from mystudio.bench import ratios, solvers, speed
+from mystudio.bench import rates, ratios, solvers, speed
 from mystudio.bench.ledger import Ledger
 from mystudio.engines.personal.solve import Problem, SolveSettings
 from mystudio.engines.personal.tune import TuneSettings, tune
@@ -127,6 +127,25 @@ def test_tuning_is_compared_by_whole_face_and_terms():
     assert found["whole"]["end"] != found["terms"]["end"]  # two runs of ours
     assert all(row["theirs_iterations"] == 50 and row["theirs"] > 0 for row in found.values())
     assert {row["share"] for row in found.values()} == {50 / 22_000}  # 22 of 24 images, 1,000 passes
+
+
+def test_reenactment_is_timed_at_a_larger_shape_too():
+    made, clip = actor_avatar.avatar(), actor_avatar.performance(actor_avatar.path(4, seed=3))
+    recipe, size = resolve("quick", ("reenact.steps=1",)), made.generator.resolution
+    found, large = (rates.reenactment(made, clip, recipe, torch.device("cpu"), shape)
+                    for shape in (None, {"resolution": 2 * size}))
+    assert (found["resolution"], large["resolution"]) == (size, 2 * size) and found["frames"] == large["frames"] == 4
+    assert found["fps"] == pytest.approx(4 / found["wall"])
+    assert made.generator.resolution == size
+
+
+def test_the_generators_arithmetic_is_counted():
+    """A pass of twice the batch is twice the work, and a matrix product is work alone."""
+    def counted(batch):
+        found = rates.share_of_peak(Generator(16, channel_base=256, channel_max=32), batch, torch.device("cpu"), 64, 1)
+        assert 0 < found["tflops"] and found["share"] == pytest.approx(found["tflops"] / found["peak"])
+        return found["gflop"]
+    assert counted(8) == pytest.approx(2 * counted(4), rel=0.05)
 
 
 def test_the_summary_takes_pairs_that_have_both(tmp_path):
