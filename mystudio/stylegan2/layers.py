@@ -57,7 +57,7 @@ class FullyConnected(nn.Module):
 
 
 class _ScaledAndShifted(torch.autograd.Function):
-    """offset [1, C, H, W] or [1, C, 1, 1] + x [N, C, H, W] * scale [N, C, 1, 1], differentiable twice.
+    """offset + x [N, C, H, W] * scale [N, C, 1, 1], differentiable twice; offset [1, C, 1, 1], [1, C, H, W] or as x.
 
     By hand for the gradient of the offset: on a CPU torch sums channels_last pictures over the batch sixty times as
     slowly as over pixels, which took a third of a pass forward and backward.
@@ -72,7 +72,8 @@ class _ScaledAndShifted(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, scale = ctx.saved_tensors
-        return grad * scale, (grad * x).sum((2, 3), keepdim=True), _batch_sum(grad).sum_to_size(ctx.shape)
+        shared = _batch_sum(grad) if ctx.shape[0] == 1 else grad
+        return grad * scale, (grad * x).sum((2, 3), keepdim=True), shared.sum_to_size(ctx.shape)
 
 
 def _batch_sum(x: Tensor) -> Tensor:

@@ -215,11 +215,11 @@ def test_gradients_are_the_derivative():
     assert torch.autograd.gradcheck(lambda w: g(w), (ws,), atol=1e-6)
 
 
-@pytest.mark.parametrize("side", [1, 2])
-def test_what_is_differentiated_by_hand_is_right_twice(side):
-    """Path lengths differentiate twice."""
+@pytest.mark.parametrize("offset", [(1, 2, 1, 1), (1, 2, 2, 2), (3, 2, 2, 2)])
+def test_what_is_differentiated_by_hand_is_right_twice(offset):
+    """Without noise, with constant and with random noise; path lengths differentiate twice."""
     x, scale, offset = (torch.randn(*shape, dtype=torch.float64, requires_grad=True)
-                        for shape in ((3, 2, 2, 2), (3, 2, 1, 1), (1, 2, side, side)))
+                        for shape in ((3, 2, 2, 2), (3, 2, 1, 1), offset))
     assert torch.autograd.gradcheck(layers._ScaledAndShifted.apply, (x, scale, offset))
     assert torch.autograd.gradgradcheck(layers._ScaledAndShifted.apply, (x, scale, offset))
 
