@@ -23,7 +23,7 @@ MOMENTS = {  # n-th file operation, or seconds; what is dear to run is killed on
     "render": [Moment("file", 0.05)],
     "evaluate": [Moment("operation", 5)],
     "live": [Moment("time", 0.3)],
-    "pack": [Moment("file", 0.0)],
+    "pack": [Moment("operation", 1)],
     "unpack": [Moment("operation", 5)],
     "base train": [Moment("operation", 4), Moment("operation", 30)],
 }
