@@ -151,15 +151,19 @@ def _filtered(x: Tensor, kernel: Tensor, before: int, after: int) -> Tensor:
 def _images_per_s(step: Callable[[], object], case: TrainingCase, device: torch.device) -> float:
     for _ in range(case.steps):
         step()
-    wait(device)
+    return case.batch / wall(step, device, case.steps)
+
+
+def wall(work: Callable[[], object], device: torch.device, rounds: int = 1) -> float:
+    """Seconds a call by the clock, until all that was asked of the device is done."""
+    _wait(device)
     started = time.perf_counter()
-    for _ in range(case.steps):
-        step()
-    wait(device)
-    return case.steps * case.batch / (time.perf_counter() - started)
+    for _ in range(rounds):
+        work()
+    _wait(device)
+    return (time.perf_counter() - started) / rounds
 
 
-def wait(device: torch.device) -> None:
-    """Until all that was asked of a device is done."""
+def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)

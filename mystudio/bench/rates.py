@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from mystudio.bench.base_training import wait
+from mystudio.bench.base_training import wall
 from mystudio.device import feature_dtype
 from mystudio.engines import personal
 from mystudio.recipe import Recipe
@@ -41,14 +39,14 @@ def reenactment(avatar: Avatar, performance: Performance, recipe: Recipe, device
             pass
 
     once()  # whatever is set up at the first pictures
-    seconds, frames = _wall(once, device), len(performance.observation.track.valid)
+    seconds, frames = wall(once, device), len(performance.observation.track.valid)
     return {"resolution": avatar.generator.resolution, "frames": frames, "wall": seconds, "fps": frames / seconds}
 
 
 def personalizing(scan: Scan, base, recipe: Recipe, device: torch.device, progress: Progress = silent
                   ) -> dict[str, float]:
     """Seconds from a scan to an avatar, with everything that belongs to it."""
-    seconds = _wall(lambda: personal.personalize(scan, base, recipe, progress, device=str(device)), device)
+    seconds = wall(lambda: personal.personalize(scan, base, recipe, progress, device=str(device)), device)
     return {"resolution": max(recipe.personalize.resolution, base.generator.resolution), "frames": len(scan),
             "steps": recipe.personalize.steps, "wall": seconds}
 
@@ -73,19 +71,9 @@ def share_of_peak(generator: Generator, batch: int, device: torch.device, side: 
     with FlopCounterMode(display=False) as counter:
         passes()
     work = counter.get_total_flops()
-    ours = work / (_wall(passes, device, rounds) * 1e12)
+    ours = work / (wall(passes, device, rounds) * 1e12)
     a = torch.randn(side, side, device=device, dtype=dtype)
     a @ a
-    peak = 2 * side**3 / (_wall(lambda: a @ a, device, rounds) * 1e12)
+    peak = 2 * side**3 / (wall(lambda: a @ a, device, rounds) * 1e12)
     return {"resolution": generator.resolution, "frames": batch, "gflop": work / 1e9, "tflops": ours, "peak": peak,
             "share": ours / peak}
-
-
-def _wall(work: Callable[[], object], device: torch.device, rounds: int = 1) -> float:
-    """Seconds a call, all that was asked of the device done."""
-    wait(device)
-    began = time.perf_counter()
-    for _ in range(rounds):
-        work()
-    wait(device)
-    return (time.perf_counter() - began) / rounds

@@ -60,7 +60,7 @@ class _ScaledAndShifted(torch.autograd.Function):
     """offset + x [N, C, H, W] * scale [N, C, 1, 1], differentiable twice; offset [1, C, 1, 1], [1, C, H, W] or as x.
 
     By hand for the gradient of the offset: on a CPU torch sums channels_last pictures over the batch sixty times as
-    slowly as over pixels, which took a third of a pass forward and backward.
+    slowly as over pixels, which took a fifth of a pass forward and backward.
     """
 
     @staticmethod
