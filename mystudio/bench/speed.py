@@ -169,7 +169,8 @@ class _Trial:
 
         def generator(batch: int, steps: list[str]) -> dict:
             base, sizes = bases.find_base(studio.base).generator, studio.resolved(person).personalize
-            return rates.share_of_peak(grown(base, sizes.resolution, sizes.width), batch, device)
+            side = 8192 if gpu else 2048  # a GPU is not busy with less
+            return rates.share_of_peak(grown(base, sizes.resolution, sizes.width), batch, device, side)
 
         rows = {"reenact": ("reenactment, solved and drawn", partial(reenact, None)),
                 "personalize": ("personalizing", partial(personalize, PLAIN)),
