@@ -46,6 +46,10 @@ def weights(net) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in net.state_dict().items()}
 
 
+def flat(net) -> Tensor:
+    return torch.cat([value.detach().flatten() for value in net.synthesis.parameters()])
+
+
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
@@ -140,6 +144,22 @@ def test_held_out_images_never_teach(task):
 def test_seed_decides_the_order(task):
     first, again, other = (weights(tune(*task, replace(FAST, seed=s))[0]) for s in (0, 0, 1))
     assert same(first, again) and not same(first, other)
+
+
+def test_what_comes_out_is_the_mean_of_the_last_steps(task):
+    def steps(average: float) -> Tensor:
+        seen: list[Tensor] = []
+        settings = replace(FAST, steps=80, check_every=4, decay=False, average=average)
+        tuned, _ = tune(*task, settings, watch=lambda step, net: seen.append(flat(net)))
+        assert torch.equal(seen[-1], flat(tuned))
+        return torch.stack(seen)
+
+    last, mean = steps(0.0), steps(0.25)
+    assert torch.equal(steps(0.04), last)  # no more than the last four steps
+    expected = last[0]
+    for k, weights in enumerate(last):  # 4 (k + 1) steps so far, of which a quarter counts
+        expected = expected + min(1.0, 1 / (0.25 * (k + 1))) * (weights - expected)
+        torch.testing.assert_close(mean[k], expected)
 
 
 def test_tuning_stops_when_nothing_gets_better(task):

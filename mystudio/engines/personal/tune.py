@@ -30,6 +30,7 @@ from selfscan.facemesh import crop_landmarks, load_facemesh
 
 MAX_ROLLBACKS = 5
 WORTH_COMPILING = 4e8  # steps x batch x pixels, on a GPU
+AVERAGED = 4  # steps between two that enter the average of the weights: neighbours hardly differ
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class TuneSettings:
     #   (MyStyle: adam)
     rate: float = 4e-3  # of the optimiser at the start (MyStyle: 3e-4, constant)
     decay: bool = True  # cosine decay of the rate to a twentieth; False = constant, as MyStyle
+    average: float = 0.1  # share of the steps so far over which the weights are averaged; 0 = the last, as MyStyle
     perceptual: float = 1.0  # weight of the perceptual distance (MyStyle: 1)
     face: float = 1.0  # weight of the perceptual distance of the face alone, enlarged (MyStyle: 0)
     eyes: float = 0.7  # weight of the perceptual distance of the eyes alone, enlarged (MyStyle: 0)
@@ -85,45 +87,44 @@ def tune(generator, anchors: Tensor, images: Tensor, perceptual, settings: TuneS
     Returns: the tuned generator and {"history": [...], "steps": n, "held_out_distance": d}.
     Raises: TrainingDiverged after five roll-backs.
     """
-    tuned = copy.deepcopy(generator).train().requires_grad_(False)
-    tuned.synthesis.requires_grad_(True)
-    adam = _optimizer(tuned.synthesis.parameters(), settings, anchors.device)
+    nets = _Nets(generator, settings, anchors.device)
     state = _State(history=[])
     checkpoint = journal / "tune.checkpoint" if journal else None
     if checkpoint:
-        _load(checkpoint, tuned, adam, state)
+        _load(checkpoint, nets, state)
     remarks: list[str] = []
-    fast = _fast(tuned, settings, remarks)
+    fast = _fast(nets.tuned, settings, remarks)
     held, train = split(len(images), settings.held_out)
     likeness = _Likeness(perceptual, images, settings)
-    good = _snapshot(tuned, adam)
+    good = nets.snapshot()
     while state.step < settings.steps and not (settings.patience and state.stale >= settings.patience):
-        loss = _step(tuned, fast, adam, anchors, images, likeness, train, settings, state)
+        loss = _step(nets, fast, anchors, images, likeness, train, settings, state)
         if not math.isfinite(loss):
-            _roll_back(tuned, adam, good, state)
+            _roll_back(nets, good, state)
             continue
         state.step += 1
+        nets.average(state.step, settings.average)
         progress("tune", state.step, settings.steps)
         if state.step % settings.check_every and state.step < settings.steps:
             continue
-        distance = _check(tuned, anchors, likeness, held)
+        distance = _check(nets, anchors, likeness, held)
         if not math.isfinite(distance):  # the loss was finite, the step it led to was not
             state.step -= 1
-            _roll_back(tuned, adam, good, state)
+            _roll_back(nets, good, state)
             continue
         state.history.append([state.step, loss, distance])
-        good = _snapshot(tuned, adam)
+        good = nets.snapshot()
         state.stale = 0 if distance < state.best * 0.995 else state.stale + 1
         state.best = min(state.best, distance)
         if checkpoint:
-            _save(checkpoint, tuned, adam, state)
+            _save(checkpoint, nets, state)
         if preview:
-            preview(state.step, _show(tuned, anchors, images))
-        if watch and watch(state.step, tuned):
+            preview(state.step, _show(nets.mean, anchors, images))
+        if watch and watch(state.step, nets.mean):
             break
-    return tuned.eval().requires_grad_(False), {"history": state.history, "steps": state.step,
-                                                "held_out_distance": state.best, "rollbacks": state.rollbacks,
-                                                "remarks": remarks}
+    return nets.mean.eval().requires_grad_(False), {"history": state.history, "steps": state.step,
+                                                    "held_out_distance": state.best, "rollbacks": state.rollbacks,
+                                                    "remarks": remarks}
 
 
 def split(count: int, held_out: int) -> tuple[list[int], list[int]]:
@@ -131,6 +132,39 @@ def split(count: int, held_out: int) -> tuple[list[int], list[int]]:
     keep = min(held_out, count // 10)
     held = [int((k + 0.5) * count / keep) for k in range(keep)]
     return held, [i for i in range(count) if i not in held]
+
+
+class _Nets:
+    """The generator that is tuned, the running average of its weights, which is what comes out, and the optimiser."""
+
+    def __init__(self, generator, settings: TuneSettings, device: torch.device):
+        self.tuned = copy.deepcopy(generator).train().requires_grad_(False)
+        self.mean = copy.deepcopy(self.tuned) if settings.average else self.tuned
+        self.tuned.synthesis.requires_grad_(True)
+        self.adam = _optimizer(self.tuned.synthesis.parameters(), settings, device)
+        self.generators = {"g": self.tuned} | ({"mean": self.mean} if settings.average else {})
+
+    @torch.no_grad()
+    def average(self, step: int, share: float) -> None:
+        """Exponential average over the last ``share`` of the steps: what single steps waver by is no likeness."""
+        if self.mean is self.tuned:
+            return
+        weight = min(1.0, AVERAGED / (share * step))
+        if weight == 1 or step % AVERAGED == 0:
+            mean, last = (list(net.synthesis.parameters()) for net in (self.mean, self.tuned))
+            torch._foreach_lerp_(mean, last, weight)
+
+    def snapshot(self) -> tuple[dict[str, dict], dict]:
+        """Copies of the states of the generators and of the optimiser."""
+        states = {name: {key: value.clone() for key, value in net.state_dict().items()}
+                  for name, net in self.generators.items()}
+        return states, copy.deepcopy(self.adam.state_dict())
+
+    def restore(self, kept: tuple[dict[str, dict], dict]) -> None:
+        """Take back a snapshot, which stays whole."""
+        for name, net in self.generators.items():
+            net.load_state_dict(kept[0][name])
+        self.adam.load_state_dict(copy.deepcopy(kept[1]))
 
 
 class _Likeness:
@@ -175,30 +209,31 @@ def _fast(tuned, settings: TuneSettings, remarks: list[str]) -> Callable:
     return compiled(tuned, remarks)
 
 
-def _step(tuned, fast, adam, anchors, images, likeness, train, settings, state) -> float:
+def _step(nets: _Nets, fast, anchors, images, likeness, train, settings, state) -> float:
     draw = torch.Generator().manual_seed(settings.seed * 1_000_003 + state.step)  # stateless: resuming is exact
     rows = torch.tensor(train)[torch.randperm(len(train), generator=draw)[:settings.batch]]
     scale = state.rate_scale
     if settings.decay:
         scale *= 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * state.step / settings.steps))
-    for group in adam.param_groups:
+    for group in nets.adam.param_groups:
         group["lr"] = settings.rate * scale
-    made = fast(tuned.broadcast(anchors[rows]), "const", None, None, feature_dtype(settings.precision, anchors.device))
+    dtype = feature_dtype(settings.precision, anchors.device)
+    made = fast(nets.tuned.broadcast(anchors[rows]), "const", None, None, dtype)
     loss = (likeness.distance(made, rows) + settings.pixel * losses.pixel(made, images[rows])).mean()
-    adam.zero_grad()
+    nets.adam.zero_grad()
     loss.backward()
     value = float(loss.detach())
     if math.isfinite(value):
-        adam.step()
+        nets.adam.step()
     return value
 
 
 @torch.no_grad()
-def _check(tuned, anchors, likeness, held) -> float:
+def _check(nets: _Nets, anchors, likeness, held) -> float:
     rows = held or list(range(min(4, len(anchors))))
-    if not all(bool(p.isfinite().all()) for p in tuned.synthesis.parameters()):
+    if not all(bool(p.isfinite().all()) for p in nets.tuned.synthesis.parameters()):
         return math.inf
-    return float(likeness.distance(tuned(tuned.broadcast(anchors[rows])), rows).mean())
+    return float(likeness.distance(nets.mean(nets.mean.broadcast(anchors[rows])), rows).mean())
 
 
 @torch.no_grad()
@@ -208,52 +243,48 @@ def _show(tuned, anchors, images, count: int = 6) -> Tensor:
     return torch.stack([images[rows], tuned(tuned.broadcast(anchors[rows])).clamp(-1, 1)])
 
 
-def _roll_back(tuned, adam, good, state: _State) -> None:
+def _roll_back(nets: _Nets, good, state: _State) -> None:
     """Return to the last good weights at half the step size."""
     state.rollbacks += 1
     if state.rollbacks > MAX_ROLLBACKS:
         raise TrainingDiverged(f"tuning gave non-finite values {state.rollbacks} times, even at 1/{2 ** MAX_ROLLBACKS} "
                                "of the step; lower personalize.rate or check the scan's images")
-    tuned.load_state_dict(good[0])
-    adam.load_state_dict(copy.deepcopy(good[1]))
+    nets.restore(good)
     state.rate_scale *= 0.5
 
 
-def _snapshot(tuned, adam) -> tuple[dict, dict]:
-    return ({k: v.clone() for k, v in tuned.state_dict().items()}, copy.deepcopy(adam.state_dict()))
-
-
-def _save(path: Path, tuned, adam, state: _State) -> None:
+def _save(path: Path, nets: _Nets, state: _State) -> None:
     from safetensors.torch import save
 
-    tensors = {f"g.{k}": v.contiguous() for k, v in tuned.state_dict().items()}
-    for i, slot in adam.state_dict()["state"].items():
+    tensors = {f"{name}.{k}": v.contiguous() for name, net in nets.generators.items()
+               for k, v in net.state_dict().items()}
+    for i, slot in nets.adam.state_dict()["state"].items():
         tensors |= {f"adam.{i}.{k}": v.contiguous() for k, v in slot.items()}
     seal(path, save(tensors | {"state": _as_tensor(vars(state))}))
 
 
-def _load(path: Path, tuned, adam, state: _State) -> None:
+def _load(path: Path, nets: _Nets, state: _State) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import load
 
     content = unseal(path)
     if content is None:
         return  # none yet, or damaged: start over
-    kept = _snapshot(tuned, adam)
+    kept = nets.snapshot()
     try:
         tensors = load(content)
         stored = _State(**json.loads(tensors.pop("state").numpy().tobytes()))
-        tuned.load_state_dict({k[2:]: v for k, v in tensors.items() if k.startswith("g.")})
+        for name, net in nets.generators.items():
+            net.load_state_dict({k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")})
         slots: dict[int, dict] = {}
         for name in tensors:
             if name.startswith("adam."):
                 _, i, part = name.split(".")
                 slots.setdefault(int(i), {})[part] = tensors[name]
         if slots:
-            adam.load_state_dict({**adam.state_dict(), "state": slots})
+            nets.adam.load_state_dict({**nets.adam.state_dict(), "state": slots})
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, RecursionError):
-        tuned.load_state_dict(kept[0])
-        adam.load_state_dict(kept[1])
+        nets.restore(kept)
         return  # whole, and no checkpoint of this tuning: start over
     vars(state).update(vars(stored))
 
