@@ -150,7 +150,7 @@ def test_default_quick_and_paper_come_along():
 
 def test_the_paper_recipe_tunes_as_mystyle_published():
     tuned = recipe.resolve("paper", ()).personalize
-    assert (tuned.optimizer, tuned.rate, tuned.batch, tuned.decay) == ("adam", 3e-4, 1, False)
+    assert (tuned.optimizer, tuned.rate, tuned.batch, tuned.decay, tuned.average) == ("adam", 3e-4, 1, 0, 0)
     assert tuned.face == tuned.eyes == tuned.mouth == tuned.landmarks == 0
 
 

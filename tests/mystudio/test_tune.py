@@ -149,7 +149,7 @@ def test_seed_decides_the_order(task):
 def test_what_comes_out_is_the_mean_of_the_last_steps(task):
     def steps(average: float) -> Tensor:
         seen: list[Tensor] = []
-        settings = replace(FAST, steps=80, check_every=4, decay=False, average=average)
+        settings = replace(FAST, steps=80, check_every=4, decay=0.0, average=average)
         tuned, _ = tune(*task, settings, watch=lambda step, net: seen.append(flat(net)))
         assert torch.equal(seen[-1], flat(tuned))
         return torch.stack(seen)

@@ -41,8 +41,9 @@ class TuneSettings:
     batch: int = 4  # images a step (MyStyle: 1)
     optimizer: Literal["muon", "adam"] = "muon"  # muon: filters by ``mystudio.optimizer``, the rest by Adam
     #   (MyStyle: adam)
-    rate: float = 4e-3  # of the optimiser at the start (MyStyle: 3e-4, constant)
-    decay: bool = True  # cosine decay of the rate to a twentieth; False = constant, as MyStyle
+    rate: float = 8e-3  # of the optimiser at the start (MyStyle: 3e-4, constant)
+    decay: float = 40.0  # steps after which the rate has fallen to 0.7: rate / sqrt(1 + step / decay); 0 = constant, as
+    #   MyStyle
     average: float = 0.1  # share of the steps so far over which the weights are averaged; 0 = the last, as MyStyle
     perceptual: float = 1.0  # weight of the perceptual distance (MyStyle: 1)
     face: float = 1.0  # weight of the perceptual distance of the face alone, enlarged (MyStyle: 0)
@@ -214,7 +215,7 @@ def _step(nets: _Nets, fast, anchors, images, likeness, train, settings, state) 
     rows = torch.tensor(train)[torch.randperm(len(train), generator=draw)[:settings.batch]]
     scale = state.rate_scale
     if settings.decay:
-        scale *= 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * state.step / settings.steps))
+        scale /= math.sqrt(1 + state.step / settings.decay)  # of no end known: good whenever tuning stops
     for group in nets.adam.param_groups:
         group["lr"] = settings.rate * scale
     dtype = feature_dtype(settings.precision, anchors.device)
