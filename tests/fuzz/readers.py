@@ -277,29 +277,30 @@ def direction_tensors() -> list[bytes]:
     return [save({"age": torch.ones(4), "beard": torch.zeros(4)})]
 
 
-def tuned() -> tuple:
+def tuned() -> tune._Nets:
     g = random_generator(8, z_dim=4, w_dim=4, mapping_layers=1, channel_base=32, channel_max=4)
-    return g, torch.optim.Adam(g.synthesis.parameters())
+    return tune._Nets(g, tune.TuneSettings(optimizer="adam"), torch.device("cpu"))
 
 
 def tuning_states() -> list[bytes]:
     from tempfile import TemporaryDirectory
 
-    g, adam = tuned()
-    sum(p.sum() for p in g.synthesis.parameters()).backward()
-    adam.step()
+    nets = tuned()
+    sum(p.sum() for p in nets.tuned.synthesis.parameters()).backward()
+    nets.adam.step()
     with TemporaryDirectory() as place:
-        tune._save(Path(place) / "s", g, adam, tune._State(3, history=[1.0]))
+        tune._save(Path(place) / "s", nets, tune._State(3, history=[1.0]))
         return [unseal(Path(place) / "s")]
 
 
 def tuning_state(path: Path) -> None:
     """A checkpoint of tuning is taken whole or not at all, and never refused: the work starts over."""
     seal(path, path.read_bytes())  # without its digest nothing would be looked at
-    (g, adam), state = tuned(), tune._State(history=[])
-    before = {k: v.clone() for k, v in g.state_dict().items()}
-    tune._load(path, g, adam, state)
-    same = all(torch.equal(v, before[k]) for k, v in g.state_dict().items())
+    nets, state = tuned(), tune._State(history=[])
+    before, _ = nets.snapshot()
+    tune._load(path, nets, state)
+    same = all(torch.equal(v, before[name][k]) for name, net in nets.generators.items()
+               for k, v in net.state_dict().items())
     assert not same or state == tune._State(history=[])
 
 

@@ -133,11 +133,12 @@ def test_a_checkpoint_of_tuning_for_another_network_leaves_this_one_alone(tmp_pa
     at = data.index(b"g.synthesis.")
     data[at:at + 12] = b"g.sinthesis."  # as one flipped bit has it
     seal(tmp_path / "state", bytes(data))
-    (g, adam), state = tuned(), tune._State(history=[])
-    before = {k: v.clone() for k, v in g.state_dict().items()}
-    tune._load(tmp_path / "state", g, adam, state)
-    assert state == tune._State(history=[]) and not adam.state_dict()["state"]
-    assert all(torch.equal(v, before[k]) for k, v in g.state_dict().items())
+    nets, state = tuned(), tune._State(history=[])
+    before, _ = nets.snapshot()
+    tune._load(tmp_path / "state", nets, state)
+    assert state == tune._State(history=[]) and not nets.adam.state_dict()["state"]
+    assert all(torch.equal(v, before[name][k]) for name, net in nets.generators.items()
+               for k, v in net.state_dict().items())
 
 
 @pytest.mark.parametrize("change", [

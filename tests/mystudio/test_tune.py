@@ -117,7 +117,7 @@ def test_weight_on_landmarks_brings_them_nearer(task):
         tuned, _ = tune(base, anchors, images, perceptual, replace(FAST, steps=60, check_every=60, landmarks=weight))
         seen, true = (crop_landmarks(mesh, x)[0] for x in (tuned(tuned.broadcast(anchors)), images))
         far[weight] = losses.landmarks(seen, true).mean()
-    assert far[3.0] < 0.8 * far[0.0]
+    assert far[3.0] < 0.95 * far[0.0]
 
 
 def test_a_checkpoint_on_a_full_disk_is_a_failure_of_the_system(task, tmp_path):
