@@ -295,7 +295,8 @@ def shout(request):
 
 
 def asked(job, seconds=20.0, most=1 << 16, **request):
-    return isolation.ask(f"test_isolation:{job}", request, isolation.Rations(1 << 30, 4), seconds, most)  # imports alone take 1.5 s here and there
+    # on a slow machine imports alone take a second and a half
+    return isolation.ask(f"test_isolation:{job}", request, isolation.Rations(1 << 30, 4), seconds, most)
 
 
 def test_a_child_has_its_rations_and_no_more(tmp_path):
