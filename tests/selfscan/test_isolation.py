@@ -275,28 +275,8 @@ def test_joining_in_a_child_gives_the_same_packets(tmp_path):
 # --- the mechanism --------------------------------------------------------------------------------------------------
 
 
-def grow(request):
-    sys.stdout.write(str(len(bytearray(request["bytes"]))))
-
-
-def spin(request):
-    while True:
-        pass
-
-
-def write_file(request):
-    Path(request["path"]).write_bytes(b"x" * 100)
-    sys.stdout.write("written")
-
-
-def shout(request):
-    while True:
-        sys.stdout.write("x" * 1000)
-
-
 def asked(job, seconds=20.0, most=1 << 16, **request):
-    # on a slow machine imports alone take a second and a half
-    return isolation.ask(f"test_isolation:{job}", request, isolation.Rations(1 << 30, 4), seconds, most)
+    return isolation.ask(f"child_jobs:{job}", request, isolation.Rations(1 << 30, 1), seconds, most)
 
 
 def test_a_child_has_its_rations_and_no_more(tmp_path):
