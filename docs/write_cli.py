@@ -14,8 +14,14 @@ TARGET = Path(__file__).with_name("cli.md")
 
 def pages(command: click.Command, words: tuple[str, ...], parent: click.Context | None = None) -> Iterator[str]:
     """Yield a section for a command and for each of its sub-commands."""
-    context = click.Context(command, info_name=words[-1], parent=parent, terminal_width=100, max_content_width=100,
-                            help_option_names=["-h", "--help"])
+    context = click.Context(
+        command,
+        info_name=words[-1],
+        parent=parent,
+        terminal_width=100,
+        max_content_width=100,
+        help_option_names=["-h", "--help"],
+    )
     yield f"## {' '.join(words)}\n\n```\n{command.get_help(context).rstrip()}\n```\n"
     for name in getattr(command, "commands", {}):
         yield from pages(command.commands[name], (*words, name), context)

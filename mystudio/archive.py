@@ -79,8 +79,10 @@ def pack(avatar: Path, out: Path) -> int:
         except OSError as error:
             if error.filename and Path(error.filename).parent == folder.path:
                 raise  # what failed was reading
-            raise OutputFailed(f"{out} could not be written ({error.strerror or error}); free space or choose another "
-                               "place; what was there before is whole") from error
+            raise OutputFailed(
+                f"{out} could not be written ({error.strerror or error}); free space or choose another "
+                "place; what was there before is whole"
+            ) from error
         finally:
             new.unlink(missing_ok=True)
     return out.stat().st_size
@@ -120,8 +122,10 @@ def _place(file: BinaryIO, manifest: Manifest, data: bytes, out: Path, archive: 
         sync_tree(part)
         os.rename(part, out)
     except OSError as error:
-        raise OutputFailed(f"{out} could not be written ({error.strerror or error}); free space or choose another "
-                           "place; nothing was placed") from error
+        raise OutputFailed(
+            f"{out} could not be written ({error.strerror or error}); free space or choose another "
+            "place; nothing was placed"
+        ) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
@@ -169,9 +173,12 @@ def _header(member: Member) -> bytes:
 
 def _directory(members: list[Member], offset: int) -> bytes:
     entries = b"".join(
-        CENTRAL.pack(b"PK\1\2", VERSION, VERSION, 0, 0, 0, DATE, m.crc, m.bytes, m.bytes, len(m.name), 0, 0, 0, 0, 0,
-                     m.offset) + m.name.encode()
-        for m in members)
+        CENTRAL.pack(
+            b"PK\1\2", VERSION, VERSION, 0, 0, 0, DATE, m.crc, m.bytes, m.bytes, len(m.name), 0, 0, 0, 0, 0, m.offset
+        )
+        + m.name.encode()
+        for m in members
+    )
     return entries + END.pack(b"PK\5\6", 0, 0, len(members), len(members), len(entries), offset, 0)
 
 
@@ -194,8 +201,10 @@ def _manifest(file: BinaryIO, archive: Path) -> tuple[Manifest, bytes]:
     try:
         manifest = parse(data, f"{archive}: {MANIFEST}", hint)
         if manifest.type != "avatar" or manifest.schema != SCHEMA:
-            raise BadArtifact(f"{archive} holds a {manifest.type[:40]!r} of schema {manifest.schema}, expected an "
-                              f"avatar of schema {SCHEMA}; {hint}")
+            raise BadArtifact(
+                f"{archive} holds a {manifest.type[:40]!r} of schema {manifest.schema}, expected an "
+                f"avatar of schema {SCHEMA}; {hint}"
+            )
         _check_members(manifest, f"{archive}")
     except BadArtifact as error:
         raise BadArchive(str(error)) from None
@@ -248,19 +257,23 @@ def _next_header(file: BinaryIO, name: str, size: int | None, archive: Path) -> 
     start = file.tell()
     data = file.read(LOCAL.size + len(name))
     if len(data) < LOCAL.size + len(name) or data[:4] != b"PK\3\4":
-        raise BadArchive(f"{archive} is not an avatar's archive, or damaged at byte {start}; give a file that "
-                         "`mystudio avatar pack` wrote")
-    crc, stored = LOCAL.unpack(data[:LOCAL.size])[6:8]
+        raise BadArchive(
+            f"{archive} is not an avatar's archive, or damaged at byte {start}; give a file that "
+            "`mystudio avatar pack` wrote"
+        )
+    crc, stored = LOCAL.unpack(data[: LOCAL.size])[6:8]
     found = Member(name, stored if size is None else size, crc, start)
     if data != _header(found):
-        raise BadArchive(f"{archive} holds {_described(data)} where {name} was expected, as no archive of ours does; "
-                         "pack the avatar again")
+        raise BadArchive(
+            f"{archive} holds {_described(data)} where {name} was expected, as no archive of ours does; "
+            "pack the avatar again"
+        )
     return found
 
 
 def _described(data: bytes) -> str:
-    _, _, flags, method, _, _, _, stored, size, length, _ = LOCAL.unpack(data[:LOCAL.size])
-    name = data[LOCAL.size:LOCAL.size + length]
+    _, _, flags, method, _, _, _, stored, size, length, _ = LOCAL.unpack(data[: LOCAL.size])
+    name = data[LOCAL.size : LOCAL.size + length]
     kind = "an encrypted" if flags & 1 else "a compressed" if method or stored != size else "a"
     return f"{kind} member {ascii(name.decode('utf-8', 'replace'))} of {size} bytes"
 

@@ -80,10 +80,19 @@ def read(folder: Folder, cls: type[Artifact]) -> Artifact:
         return _unpack(cls, json.loads(folder.read(VALUES)), arrays, folder)
     except BadArtifact:
         raise
-    except (SafetensorError, OSError, ValueError, TypeError, LookupError, AttributeError, OverflowError,
-            RuntimeError) as error:
-        raise BadArtifact(f"{folder.path} does not hold a valid {KINDS[cls]} ({reason(error)}); make it "
-                          "again") from error
+    except (
+        SafetensorError,
+        OSError,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        OverflowError,
+        RuntimeError,
+    ) as error:
+        raise BadArtifact(
+            f"{folder.path} does not hold a valid {KINDS[cls]} ({reason(error)}); make it again"
+        ) from error
 
 
 def _unchanged(path: Path, folder: Folder) -> bool:
@@ -103,12 +112,17 @@ def _pack(value: Any, name: str, arrays: dict[str, Tensor], folder: Path) -> Any
         arrays[name] = array if own else array.clone()  # safetensors refuses memory that is shared
         return {"$array": name}
     if isinstance(value, Scan):
-        packed = {f.name: _pack(getattr(value, f.name), f.name, arrays, folder)
-                  for f in dataclasses.fields(value) if f.name != "images"}
+        packed = {
+            f.name: _pack(getattr(value, f.name), f.name, arrays, folder)
+            for f in dataclasses.fields(value)
+            if f.name != "images"
+        }
         return packed | {"images": _write_images(value, folder)}
     if dataclasses.is_dataclass(value):
-        return {f.name: _pack(getattr(value, f.name), _join(name, f.name), arrays, folder)
-                for f in dataclasses.fields(value)}
+        return {
+            f.name: _pack(getattr(value, f.name), _join(name, f.name), arrays, folder)
+            for f in dataclasses.fields(value)
+        }
     if isinstance(value, Mapping):
         return {str(k): _pack(v, _join(name, str(k)), arrays, folder) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -169,8 +183,10 @@ def _read_images(folder: Folder, names: list[str]) -> np.ndarray:
     """All of one size, so that the first one says how much memory they take."""
     first = _read_image(folder, names[0])
     if first.nbytes * len(names) > MAX_IMAGES_BYTES:
-        raise BadArtifact(f"{folder.path} holds {len(names)} images of {first.shape[1]} x {first.shape[0]} px, which "
-                          f"take more than {MAX_IMAGES_BYTES >> 30} GB together; make the scan again with fewer")
+        raise BadArtifact(
+            f"{folder.path} holds {len(names)} images of {first.shape[1]} x {first.shape[0]} px, which "
+            f"take more than {MAX_IMAGES_BYTES >> 30} GB together; make the scan again with fewer"
+        )
     images = np.empty((len(names), *first.shape), np.uint8)
     for image, name in zip(images, names):
         image[:] = _read_image(folder, name, first.shape)
@@ -182,13 +198,16 @@ def _read_image(folder: Folder, name: str, shape: tuple[int, ...] | None = None)
 
     data = folder.read(name)
     sides = (int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big"))  # of the PNG header
-    whole = data[:len(PNG)] == PNG and png_fits(BytesIO(data))
+    whole = data[: len(PNG)] == PNG and png_fits(BytesIO(data))
     if not whole or not all(0 < side <= MAX_IMAGE_SIDE for side in sides):
-        raise BadArtifact(f"{folder.path / name} is not a whole PNG of at most {MAX_IMAGE_SIDE} px; make the artifact "
-                          "again")
+        raise BadArtifact(
+            f"{folder.path / name} is not a whole PNG of at most {MAX_IMAGE_SIDE} px; make the artifact again"
+        )
     if shape is not None and sides != shape[1::-1]:
-        raise BadArtifact(f"{folder.path / name} has {sides[0]} x {sides[1]} px, the first image has {shape[1]} x "
-                          f"{shape[0]}; make the artifact again")
+        raise BadArtifact(
+            f"{folder.path / name} has {sides[0]} x {sides[1]} px, the first image has {shape[1]} x "
+            f"{shape[0]}; make the artifact again"
+        )
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if image is None:
         raise BadArtifact(f"{folder.path / name} cannot be decoded; make the artifact again")

@@ -92,8 +92,9 @@ def find_base(name_or_path: str | Path) -> Base:
     if path.suffix == _SUFFIX and path.is_file():
         return Base(path.name.removesuffix(_SUFFIX), path)
     names = ", ".join(base.name for base in list_bases()) or "none"
-    raise BadArtifact(f"expected a base generator's name or file, got {text!r}; known bases: {names}; "
-                      "import a checkpoint to add one")
+    raise BadArtifact(
+        f"expected a base generator's name or file, got {text!r}; known bases: {names}; import a checkpoint to add one"
+    )
 
 
 def import_base(src: str | Path, name: str) -> Base:

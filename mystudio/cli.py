@@ -37,9 +37,24 @@ def cli(ctx: click.Context):
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
-for command in (record.record, stages.scan, stages.personalize, stages.reenact, edit.edit, stages.render,
-                stages.evaluate, live.live, verify.verify, avatar.avatar, about.demo, about.doctor, about.recipe,
-                about.base, actors.actors, bench.bench):  # training adds to about.base
+for command in (
+    record.record,
+    stages.scan,
+    stages.personalize,
+    stages.reenact,
+    edit.edit,
+    stages.render,
+    stages.evaluate,
+    live.live,
+    verify.verify,
+    avatar.avatar,
+    about.demo,
+    about.doctor,
+    about.recipe,
+    about.base,
+    actors.actors,
+    bench.bench,
+):  # training adds to about.base
     cli.add_command(command)
 
 

@@ -16,8 +16,9 @@ Compile = Literal["no", "yes", "graphs"]  # torch.compile; "graphs" records CUDA
 log = logging.getLogger(__name__)
 
 
-def drawer(forward: Callable, device: torch.device, precision: Precision = "auto", how: Compile = "no"
-           ) -> Callable[..., Tensor]:
+def drawer(
+    forward: Callable, device: torch.device, precision: Precision = "auto", how: Compile = "no"
+) -> Callable[..., Tensor]:
     """A generator's forward pass as pictures are drawn with it: constant noise, at a precision, compiled or not.
 
     Args:

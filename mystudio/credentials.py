@@ -36,7 +36,7 @@ def kind_of(path: Path) -> str | None:
     """MIME type by the first bytes: a PNG, a JPEG, or a file of the mp4 family; None for others."""
     with open(path, "rb") as file:
         start = file.read(16)
-    return next((kind for at, magic, kind in MAGIC if start[at:at + len(magic)] == magic), None)
+    return next((kind for at, magic, kind in MAGIC if start[at : at + len(magic)] == magic), None)
 
 
 def read(path: Path, anchors: bytes = b"") -> Credentials:
@@ -54,15 +54,18 @@ def read(path: Path, anchors: bytes = b"") -> Credentials:
     if kind is None:
         raise StudioError(f"{path} is neither an mp4 nor a png nor a jpeg; give a clip or a picture")
     question = json.dumps({"path": str(path), "kind": kind, "anchors": anchors.decode("ascii")}).encode()
-    said = isolation.ask("mystudio.credentials:serve", {}, isolation.Rations(MEMORY, SECONDS), SECONDS, MAX_ANSWER,
-                         question)
+    said = isolation.ask(
+        "mystudio.credentials:serve", {}, isolation.Rations(MEMORY, SECONDS), SECONDS, MAX_ANSWER, question
+    )
     try:
         answer = None if said is None else json.loads(said)
     except (ValueError, RecursionError):
         answer = None
     if answer is None:
-        raise StudioError(f"{path} could not be read within {SECONDS} s and {MEMORY >> 30} GiB; it is damaged or was "
-                          "made to be unreadable")
+        raise StudioError(
+            f"{path} could not be read within {SECONDS} s and {MEMORY >> 30} GiB; it is damaged or was "
+            "made to be unreadable"
+        )
     if "failed" in answer:
         raise StudioError(answer["failed"])
     return Credentials(**answer | {"problems": tuple(answer.get("problems", ()))})
@@ -78,8 +81,10 @@ def _answer(request: dict[str, str]) -> dict[str, Any]:
         from c2pa import C2paError, Context, Reader, Settings
     except (ImportError, OSError, RuntimeError) as error:
         return {"failed": f"the C2PA library cannot be used ({error}); pip install c2pa-python"}
-    options = {"verify": {"verify_trust": True, "remote_manifest_fetch": False, "ocsp_fetch": False},
-               **({"trust": {"user_anchors": request["anchors"]}} if request["anchors"] else {})}
+    options = {
+        "verify": {"verify_trust": True, "remote_manifest_fetch": False, "ocsp_fetch": False},
+        **({"trust": {"user_anchors": request["anchors"]}} if request["anchors"] else {}),
+    }
     try:
         with Context(Settings.from_dict(options)) as context, open(request["path"], "rb") as file:
             reader = Reader(request["kind"], file, context=context)
@@ -92,12 +97,20 @@ def _answer(request: dict[str, str]) -> dict[str, Any]:
 def _told(store: dict[str, Any], state: str) -> dict[str, Any]:
     active = store.get("manifests", {}).get(store.get("active_manifest"), {})  # none where it cannot be parsed
     results = store.get("validation_results", {}).get("activeManifest", {})
-    problems = [f"{entry['code']}: {entry.get('explanation', '')}" for entry in results.get("failure", ())
-                if entry["code"] != UNKNOWN_SIGNER]
+    problems = [
+        f"{entry['code']}: {entry.get('explanation', '')}"
+        for entry in results.get("failure", ())
+        if entry["code"] != UNKNOWN_SIGNER
+    ]
     signature = active.get("signature_info") or {}
     program = (active.get("claim_generator_info") or [{}])[0]
-    return {"state": "valid" if state in ("Valid", "Trusted") else "tampered", "known": state == "Trusted",
-            "signer": signature.get("common_name") or "", "issuer": signature.get("issuer") or "",
-            "serial": str(signature.get("cert_serial_number") or ""),
-            "generator": f"{program.get('name', '')} {program.get('version', '')}".strip(), "problems": problems,
-            "statements": {entry["label"]: entry.get("data") for entry in active.get("assertions", ())}}
+    return {
+        "state": "valid" if state in ("Valid", "Trusted") else "tampered",
+        "known": state == "Trusted",
+        "signer": signature.get("common_name") or "",
+        "issuer": signature.get("issuer") or "",
+        "serial": str(signature.get("cert_serial_number") or ""),
+        "generator": f"{program.get('name', '')} {program.get('version', '')}".strip(),
+        "problems": problems,
+        "statements": {entry["label"]: entry.get("data") for entry in active.get("assertions", ())},
+    }

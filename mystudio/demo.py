@@ -31,10 +31,12 @@ def run_demo(out: Path, recipe: Recipe, progress: Progress = silent, device: str
     pipeline.run_reenact(avatar, driver, take, recipe, progress, device=device)
     person = load(avatar, Avatar)
     pipeline.run_sheet(avatar, out / "edits.png", recipe, take)
-    made = {scan: "the scan; coverage.png in it shows what it holds",
-            avatar: "the avatar: a generator that is this person",
-            take: "the driver's performance, as codes of the avatar",
-            out / "edits.png": "every edit that the avatar offers"}
+    made = {
+        scan: "the scan; coverage.png in it shows what it holds",
+        avatar: "the avatar: a generator that is this person",
+        take: "the driver's performance, as codes of the avatar",
+        out / "edits.png": "every edit that the avatar offers",
+    }
     if EDIT.name in person.directions:
         pipeline.run_edit(take, smiling, [EDIT])
         made[smiling] = f"the same with {EDIT.name} {EDIT.strength:+g}"

@@ -35,14 +35,29 @@ def examine(folder: Path = Path(".")) -> list[Finding]:
     Args:
         folder: where artifacts would be written.
     """
-    return [*_python(), *_torch(), *_cv2(), *_landmarks(), *_perceptual(), *_bases(), *_actors(), *_codecs(),
-            *_marks(), *_disk(folder)]
+    return [
+        *_python(),
+        *_torch(),
+        *_cv2(),
+        *_landmarks(),
+        *_perceptual(),
+        *_bases(),
+        *_actors(),
+        *_codecs(),
+        *_marks(),
+        *_disk(folder),
+    ]
 
 
 def _python() -> Iterator[Finding]:
     good = (3, 10) <= sys.version_info[:2] <= (3, 12)
-    yield Finding("python", good, True, f"{platform.python_version()} on {platform.machine()}",
-                  "" if good else "use Python 3.10, 3.11 or 3.12: mediapipe has no wheel with networks for others")
+    yield Finding(
+        "python",
+        good,
+        True,
+        f"{platform.python_version()} on {platform.machine()}",
+        "" if good else "use Python 3.10, 3.11 or 3.12: mediapipe has no wheel with networks for others",
+    )
 
 
 def _torch() -> Iterator[Finding]:
@@ -70,7 +85,8 @@ def _cv2() -> Iterator[Finding]:
     agree = len(set(found.values())) == 1
     advice = "two packages own the module cv2 and must agree: pip install " + " ".join(
         f"{name}=={version('opencv-contrib-python') if 'opencv-contrib-python' in found else cv2.__version__}"
-        for name in found)
+        for name in found
+    )
     yield Finding("cv2", agree, True, f"{cv2.__version__} of {text}", "" if agree else advice)
 
 
@@ -85,15 +101,18 @@ def _landmarks() -> Iterator[Finding]:
         yield Finding("landmark network", False, True, str(error), advice)
         return
     there = Path(distribution("mediapipe").locate_file(f"mediapipe/{DETECTOR}")).is_file()
-    yield Finding("face detector", there, True, Path(DETECTOR).name if there else "not in the wheel",
-                  "" if there else advice)
+    yield Finding(
+        "face detector", there, True, Path(DETECTOR).name if there else "not in the wheel", "" if there else advice
+    )
 
 
 def _perceptual() -> Iterator[Finding]:
     from selfscan.lpips_layers import BACKBONE_VARIABLE, HUB_FILES, find_backbone, hub_folder
 
-    advice = (f"the offline metric is used and named in every report; for LPIPS put {HUB_FILES['squeeze']} "
-              f"(torchvision's SqueezeNet) into {hub_folder()} or name its file in {BACKBONE_VARIABLE}")
+    advice = (
+        f"the offline metric is used and named in every report; for LPIPS put {HUB_FILES['squeeze']} "
+        f"(torchvision's SqueezeNet) into {hub_folder()} or name its file in {BACKBONE_VARIABLE}"
+    )
     if importlib.util.find_spec("lpips") is None:
         yield Finding("perceptual metric", False, False, "no package lpips", f"pip install lpips; {advice}")
         return
@@ -119,8 +138,13 @@ def _bases() -> Iterator[Finding]:
             yield Finding(f"base {base.name}", False, True, str(error), f"replace or remove {base.path}")
             continue
         coded = base.encoder_path is not None
-        yield Finding(f"base {base.name}", coded, False, f"{facts}, {'with' if coded else 'without'} encoder",
-                      "" if coded else "anchors start at the mean face: personalize takes longer")
+        yield Finding(
+            f"base {base.name}",
+            coded,
+            False,
+            f"{facts}, {'with' if coded else 'without'} encoder",
+            "" if coded else "anchors start at the mean face: personalize takes longer",
+        )
 
 
 def _actors() -> Iterator[Finding]:
@@ -135,8 +159,13 @@ def _actors() -> Iterator[Finding]:
         yield Finding("actors", False, False, str(error), "set MYSTUDIO_HOME to a folder")
         return
     there = path.is_file()
-    yield Finding("actors", there, False, f"3D head {path}" if there else "no 3D head", "" if there else
-                  f"`{COMMAND}` keeps one; only synthetic people need it")
+    yield Finding(
+        "actors",
+        there,
+        False,
+        f"3D head {path}" if there else "no 3D head",
+        "" if there else f"`{COMMAND}` keeps one; only synthetic people need it",
+    )
 
 
 def _codecs() -> Iterator[Finding]:
@@ -162,8 +191,13 @@ def _marks() -> Iterator[Finding]:
         return
     file = key_file()
     if file is None:
-        yield Finding("provenance", False, False, f"c2pa {c2pa.sdk_version()}, no home to keep a signing key in",
-                      "set MYSTUDIO_HOME to a folder; without it every result is signed with a key of its own")
+        yield Finding(
+            "provenance",
+            False,
+            False,
+            f"c2pa {c2pa.sdk_version()}, no home to keep a signing key in",
+            "set MYSTUDIO_HOME to a folder; without it every result is signed with a key of its own",
+        )
         return
     kept = f"signing key {file}" if file.exists() else f"the first render makes a signing key, {file}"
     yield Finding("provenance", True, True, f"c2pa {c2pa.sdk_version()}, {kept}")
@@ -172,5 +206,10 @@ def _marks() -> Iterator[Finding]:
 def _disk(folder: Path) -> Iterator[Finding]:
     free = shutil.disk_usage(folder).free / 2**30
     good = free >= FREE_GIB
-    yield Finding("free space", good, False, f"{free:.1f} GiB in {folder.resolve()}",
-                  "" if good else f"keep {FREE_GIB:.0f} GiB free for avatars and their journals")
+    yield Finding(
+        "free space",
+        good,
+        False,
+        f"{free:.1f} GiB in {folder.resolve()}",
+        "" if good else f"keep {FREE_GIB:.0f} GiB free for avatars and their journals",
+    )

@@ -83,8 +83,9 @@ def strength_at(edit: Edit, times: np.ndarray) -> np.ndarray:
     return np.interp(times, at, value)
 
 
-def apply(avatar: Avatar, take: Take, edits: list[Edit], directions: dict[str, Tensor] | None = None,
-          keep: Keep = NOWHERE) -> Take:
+def apply(
+    avatar: Avatar, take: Take, edits: list[Edit], directions: dict[str, Tensor] | None = None, keep: Keep = NOWHERE
+) -> Take:
     """Take -> Take with edits applied one after the other. A zero-strength edit changes nothing.
 
     Edge policies at the border of the hull dilated 2.5 times: "continue" ignores it; "project" returns to the

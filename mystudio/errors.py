@@ -80,8 +80,23 @@ def memory_ran_out(error: BaseException) -> bool:
     least, has lost little.
     """
     text = str(error).lower()
-    return (isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-            or isinstance(error, OSError) and error.errno == errno.ENOMEM
-            or any(words in text for words in ("allocate memory", "bad_alloc", "out of memory", "insufficient memory",
-                                               "not enough memory", "start new thread", "could not create a primitive",
-                                               "could not execute a primitive", "could not create a memory")))
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or isinstance(error, OSError)
+        and error.errno == errno.ENOMEM
+        or any(
+            words in text
+            for words in (
+                "allocate memory",
+                "bad_alloc",
+                "out of memory",
+                "insufficient memory",
+                "not enough memory",
+                "start new thread",
+                "could not create a primitive",
+                "could not execute a primitive",
+                "could not create a memory",
+            )
+        )
+    )

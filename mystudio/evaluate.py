@@ -73,8 +73,11 @@ def evaluate(
     case = tally.Case(avatar, take, performance.observation, true, scan)
     looker = look.Looker(identity_net, blendshapes, next(avatar.generator.parameters()).device)
     try:
-        person = dict(once(keep, "person", lambda: looker.look_at_scan(scan.images, scan.landmarks, progress))
-                      ) if scan else {}
+        person = (
+            dict(once(keep, "person", lambda: looker.look_at_scan(scan.images, scan.landmarks, progress)))
+            if scan
+            else {}
+        )
         seen, strip = _watch(case, looker, person, choose_columns(case.driver, take), batch, progress, keep)
     finally:
         looker.close()
@@ -115,8 +118,9 @@ def _truth(truth, performance: Performance, count: int, progress: Progress, keep
     return seen
 
 
-def _watch(case: tally.Case, looker: look.Looker, person: dict, columns: list[int], batch: int, progress: Progress,
-           keep: Keep):
+def _watch(
+    case: tally.Case, looker: look.Looker, person: dict, columns: list[int], batch: int, progress: Progress, keep: Keep
+):
     """One pass over avatar, driver and truth side by side, in constant memory but for a few numbers a frame."""
     same = case.truth is case.driver
     clips = {"driver": case.driver} | ({"truth": case.truth} if case.truth is not None and not same else {})
@@ -139,9 +143,17 @@ def _watch(case: tally.Case, looker: look.Looker, person: dict, columns: list[in
         kept = {f"strip.{name}": np.stack([one[name] for one in strip]) for name in strip[0]} if strip else {}
         return look.join(rows) | kept
 
-    parts = [found for _, found in in_chunks(keep, f"watch.{compare.name}.", range(len(case.take)),
-                                             lambda start: _side_by_side(case, clips, batch, start), work,
-                                             lambda done: progress("evaluate", done, len(case.take)))]
+    parts = [
+        found
+        for _, found in in_chunks(
+            keep,
+            f"watch.{compare.name}.",
+            range(len(case.take)),
+            lambda start: _side_by_side(case, clips, batch, start),
+            work,
+            lambda done: progress("evaluate", done, len(case.take)),
+        )
+    ]
     seen: dict[str, dict] = {name: {} for name in ("avatar", "pairs", *clips)}
     strip: dict[str, list] = {name: [] for name in ("driver", "avatar", *clips)}
     for name in dict.fromkeys(name for part in parts for name in part):
@@ -160,8 +172,9 @@ def _watch(case: tally.Case, looker: look.Looker, person: dict, columns: list[in
     return seen, strip | {"index": columns}
 
 
-def _side_by_side(case: tally.Case, clips: dict[str, Observation], batch: int, start: int
-                  ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+def _side_by_side(
+    case: tally.Case, clips: dict[str, Observation], batch: int, start: int
+) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
     """Frame index and, of avatar and clips, the picture [SIZE, SIZE, 3]."""
     crops = {name: iter_crops(seen, look.SIZE, start) for name, seen in clips.items()}
     drawn = (image for images in synthesize(case.avatar, case.take, batch, start) for image in to_uint8(images))
@@ -179,8 +192,9 @@ class _Comparison:
         self._scan = None
         if stand_in:
             images = [enlarge(image, look.SIZE) for image in scan.images[person["chosen"]]]
-            own = once(keep, f"own.{self.name}",
-                       lambda: {"rows": self._metric.embed_images(np.stack(images), dims=SKETCH)})
+            own = once(
+                keep, f"own.{self.name}", lambda: {"rows": self._metric.embed_images(np.stack(images), dims=SKETCH)}
+            )
             self._scan = torch.from_numpy(own["rows"])
             person["nearest"] = _nearest_of_own(self._scan)
 

@@ -52,8 +52,14 @@ class Encoder(nn.Module):
         self.trunk = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(channels, channels[1:]))
         self.look = nn.Linear(width * (INPUT // 32) ** 2, width)
         self.motion = nn.Sequential(nn.Linear(3 * len(KEYPOINTS), width), nn.LeakyReLU(0.2), nn.Linear(width, width))
-        self.head = nn.Sequential(nn.LeakyReLU(0.2), nn.Linear(2 * width, 2 * width), nn.LeakyReLU(0.2),
-                                  nn.Linear(2 * width, 2 * width), nn.LeakyReLU(0.2), nn.Linear(2 * width, w_dim))
+        self.head = nn.Sequential(
+            nn.LeakyReLU(0.2),
+            nn.Linear(2 * width, 2 * width),
+            nn.LeakyReLU(0.2),
+            nn.Linear(2 * width, 2 * width),
+            nn.LeakyReLU(0.2),
+            nn.Linear(2 * width, w_dim),
+        )
         self.register_buffer("mean", torch.zeros(w_dim))
         self.register_buffer("spread", torch.ones(w_dim))
         self.to(memory_format=torch.channels_last)
@@ -87,8 +93,10 @@ def load_encoder(path: Path) -> Encoder:
         encoder.load_state_dict(state, assign=True)
         encoder = encoder.to(memory_format=torch.channels_last)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise BadCheckpoint(f"expected an encoder as safetensors, got a missing, damaged or other file: {path} "
-                            f"({reason(error)}); train it again with `mystudio base train-encoder`") from error
+        raise BadCheckpoint(
+            f"expected an encoder as safetensors, got a missing, damaged or other file: {path} "
+            f"({reason(error)}); train it again with `mystudio base train-encoder`"
+        ) from error
     if not all(value.isfinite().all() for value in encoder.state_dict().values()):
         raise BadCheckpoint(f"expected finite weights, got NaN or infinity: {path}; train the encoder again")
     return encoder.eval().requires_grad_(False)
@@ -127,8 +135,9 @@ class PersonalEncoder(nn.Module):
         return ((w - self.centre) @ self.project).clamp(-4, 4)
 
     @classmethod
-    def of(cls, encoder: Encoder, images: Tensor, landmarks: Tensor, neutral: Tensor, space: AnchorSpace,
-           axes: int) -> PersonalEncoder:
+    def of(
+        cls, encoder: Encoder, images: Tensor, landmarks: Tensor, neutral: Tensor, space: AnchorSpace, axes: int
+    ) -> PersonalEncoder:
         """Fit the linear map from the encoder's own anchors to the avatar's codes.
 
         Args:
@@ -155,8 +164,17 @@ class PersonalEncoder(nn.Module):
         return made.eval().requires_grad_(False)
 
 
-def invert(generator, encoder: Encoder | None, perceptual, images: Tensor, landmarks: Tensor, neutral: Tensor,
-           settings: InvertSettings = InvertSettings(), progress: Progress = silent, keep: Keep = NOWHERE) -> Tensor:
+def invert(
+    generator,
+    encoder: Encoder | None,
+    perceptual,
+    images: Tensor,
+    landmarks: Tensor,
+    neutral: Tensor,
+    settings: InvertSettings = InvertSettings(),
+    progress: Progress = silent,
+    keep: Keep = NOWHERE,
+) -> Tensor:
     """Anchors in W for the scan images: encoder, then optimisation of each anchor near the encoder's.
 
     Without an encoder the search starts at the base's mean w, with the same penalty around it relaxed.
@@ -184,8 +202,17 @@ def invert(generator, encoder: Encoder | None, perceptual, images: Tensor, landm
         rows, done, name = slice(first, first + settings.batch), len(parts) * steps, f"invert{first:05d}"
         found = keep.get(name)
         if found is None:
-            w = _refine(generator, perceptual, images[rows], start[rows], spread, stay, steps, settings.rate,
-                        lambda step, done=done: progress("invert", done + step, total))
+            w = _refine(
+                generator,
+                perceptual,
+                images[rows],
+                start[rows],
+                spread,
+                stay,
+                steps,
+                settings.rate,
+                lambda step, done=done: progress("invert", done + step, total),
+            )
             keep.put(name, found := {"w": w.cpu().numpy()})
         else:
             progress("invert", done + steps, total)

@@ -126,7 +126,14 @@ def smooth_over_time(values: np.ndarray, sigma: float, valid: np.ndarray | None 
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
     weight = np.ones(len(values)) if valid is None else valid.astype(float)
     flat = values.reshape(len(values), -1) * weight[:, None]
-    out = np.stack([np.convolve(column, kernel, "same")[:len(values)] if len(values) > 2 * reach
-                    else np.convolve(column, kernel)[reach:reach + len(values)] for column in flat.T], 1)
-    norm = (np.convolve(weight, kernel)[reach:reach + len(values)]).clip(1e-9)
+    out = np.stack(
+        [
+            np.convolve(column, kernel, "same")[: len(values)]
+            if len(values) > 2 * reach
+            else np.convolve(column, kernel)[reach : reach + len(values)]
+            for column in flat.T
+        ],
+        1,
+    )
+    norm = (np.convolve(weight, kernel)[reach : reach + len(values)]).clip(1e-9)
     return (out / norm[:, None]).reshape(values.shape).astype(values.dtype)

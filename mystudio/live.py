@@ -77,8 +77,14 @@ class Live:
             (``SolveSettings.match``). device: that does the work.
     """
 
-    def __init__(self, avatar: Avatar, retarget: RetargetSettings = RetargetSettings(),
-                 settings: LiveSettings = LiveSettings(), match: float = 0.7, device: torch.device | str = "cpu"):
+    def __init__(
+        self,
+        avatar: Avatar,
+        retarget: RetargetSettings = RetargetSettings(),
+        settings: LiveSettings = LiveSettings(),
+        match: float = 0.7,
+        device: torch.device | str = "cpu",
+    ):
         self._retarget, self._settings, self._neutral = retarget, settings, avatar.neutral
         self._device = torch.device(device)
         self._generator = avatar.generator.to(self._device)
@@ -166,5 +172,13 @@ def _mark(picture: np.ndarray, outcome: str) -> None:
     words = {NO_FACE: "no face", HELD: "held"}[outcome]
     scale, (left, top) = len(picture) / 512, (len(picture) // 32, len(picture) // 12)
     for colour, width in (((0, 0, 0), 4), ((255, 255, 255), 1)):
-        cv2.putText(picture, words, (left, top), cv2.FONT_HERSHEY_SIMPLEX, scale, colour,
-                    max(1, round(width * scale * 2)), cv2.LINE_AA)
+        cv2.putText(
+            picture,
+            words,
+            (left, top),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            scale,
+            colour,
+            max(1, round(width * scale * 2)),
+            cv2.LINE_AA,
+        )

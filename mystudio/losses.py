@@ -86,7 +86,7 @@ def _part(images: Tensor, part: tuple[float, float, float, float], size: int, le
     left, top, wide, high = (round(p * height) for p in part)
     width = max(min(size, height) or height, least)
     rows = 8 * round(width * part[3] / part[2] / 8)  # perceptual networks halve three times
-    return _resized(images[..., top:top + high, left:left + wide], width, rows)
+    return _resized(images[..., top : top + high, left : left + wide], width, rows)
 
 
 def _resized(images: Tensor, width: int, rows: int = 0) -> Tensor:

@@ -21,8 +21,23 @@ MAX_BYTES = 1 << 30  # of all arrays of a file together, unless the caller says 
 MAX_ARRAYS = 1000
 MAX_DIRECTORY = 16 << 20  # bytes of a zip's list of members
 #: all that zipfile, zlib and numpy are known to raise on what is no archive or no array
-DAMAGE = (OSError, ValueError, KeyError, EOFError, TypeError, SyntaxError, RecursionError, MemoryError, OverflowError,
-          NotImplementedError, RuntimeError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error)
+DAMAGE = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    TypeError,
+    SyntaxError,
+    RecursionError,
+    MemoryError,
+    OverflowError,
+    NotImplementedError,
+    RuntimeError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def load(path: str | Path, names: Sequence[str] | None = None, most: int = MAX_BYTES) -> dict[str, np.ndarray]:
@@ -36,8 +51,11 @@ def load(path: str | Path, names: Sequence[str] | None = None, most: int = MAX_B
     """
     try:
         with Zip(path) as archive:
-            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()
-                       if info.filename.endswith(".npy")}
+            members = {
+                info.filename.removesuffix(".npy"): info
+                for info in archive.infolist()
+                if info.filename.endswith(".npy")
+            }
             wanted = list(members) if names is None else list(names)
             if missing := [name for name in wanted if name not in members]:
                 raise ValueError(f"there is no array {missing[0]!r}")

@@ -24,16 +24,27 @@ class Muon(torch.optim.Adam):
         momentum: share of the averaged gradient that stays. dtype: in which directions are found.
     """
 
-    def __init__(self, parameters, lr: float, betas: tuple[float, float] = (0.9, 0.99), eps: float = 1e-8,
-                 momentum: float = 0.9, dtype: torch.dtype = torch.float32):
+    def __init__(
+        self,
+        parameters,
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.99),
+        eps: float = 1e-8,
+        momentum: float = 0.9,
+        dtype: torch.dtype = torch.float32,
+    ):
         super().__init__(parameters, lr=lr, betas=betas, eps=eps)
         self._momentum, self._dtype = momentum, dtype
 
     @torch.no_grad()
     def step(self) -> None:
         """One step along the gradients, which stay as they are."""
-        turns = [(group["lr"], p, p.grad) for group in self.param_groups for p in group["params"]
-                 if p.grad is not None and is_filter(p)]
+        turns = [
+            (group["lr"], p, p.grad)
+            for group in self.param_groups
+            for p in group["params"]
+            if p.grad is not None and is_filter(p)
+        ]
         for _, p, _ in turns:
             p.grad = None  # hidden from Adam
         super().step()

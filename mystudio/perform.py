@@ -14,8 +14,9 @@ from selfscan.keep import NOWHERE, Arrays, Keep, in_chunks
 from selfscan.observe import iter_crops, observe
 
 
-def perform(video: Path, size: int = 256, sigma: float = 2.0, progress: Progress = silent, keep: Keep = NOWHERE
-            ) -> Performance:
+def perform(
+    video: Path, size: int = 256, sigma: float = 2.0, progress: Progress = silent, keep: Keep = NOWHERE
+) -> Performance:
     """Measure a driving clip once, for any avatar.
 
     Args:
@@ -37,13 +38,19 @@ def from_observation(seen, progress: Progress = silent, keep: Keep = NOWHERE) ->
     def work(chunk: np.ndarray, crops: Iterator[np.ndarray]) -> Arrays:
         for index, crop in zip(chunk.tolist(), crops):
             image = torch.as_tensor(crop).permute(2, 0, 1)[None].float()
-            m, e = patches.mouth_and_irises(image, marks[index:index + 1])
+            m, e = patches.mouth_and_irises(image, marks[index : index + 1])
             mouth[index] = m[0].permute(1, 2, 0).round().clamp(0, 255).byte().numpy()
             irises[index] = e[0].permute(0, 2, 3, 1).round().clamp(0, 255).byte().numpy()
             progress("patches", index + 1, total)
         return {"mouth": mouth[chunk], "irises": irises[chunk]}
 
-    for part, found in in_chunks(keep, "patches", range(total), lambda start: iter_crops(seen, start=start), work,
-                                 lambda done: progress("patches", done, total)):
+    for part, found in in_chunks(
+        keep,
+        "patches",
+        range(total),
+        lambda start: iter_crops(seen, start=start),
+        work,
+        lambda done: progress("patches", done, total),
+    ):
         mouth[part], irises[part] = found["mouth"], found["irises"]
     return Performance(seen, mouth, irises)

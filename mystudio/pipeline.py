@@ -37,14 +37,27 @@ from selfscan.types import Scan
 Wish = Literal["", "stop", "neutral"]  # of who watches a live avatar
 
 
-def run_scan(video: Path, out: Path, consent: str, recipe: Recipe, progress: Progress = silent, *,
-             fictional: bool = False, consent_clip: Path | None = None, force: bool = False) -> Path:
+def run_scan(
+    video: Path,
+    out: Path,
+    consent: str,
+    recipe: Recipe,
+    progress: Progress = silent,
+    *,
+    fictional: bool = False,
+    consent_clip: Path | None = None,
+    force: bool = False,
+) -> Path:
     """A video of one person -> the scan: chosen, aligned images, coverage and consent.
 
     Words that ``run_record`` wrote beside the video or beside ``consent_clip`` become part of the consent.
     """
-    settings = {"scan": recipe.scan, "consent": consent, "fictional": fictional,
-                "metric": perceptual_name(recipe.scan.perceptual)}
+    settings = {
+        "scan": recipe.scan,
+        "consent": consent,
+        "fictional": fictional,
+        "metric": perceptual_name(recipe.scan.perceptual),
+    }
     inputs = {"video": video} | ({"consent_clip": consent_clip} if consent_clip else {})
     inputs |= {f"{name}_words": found for name, clip in inputs.items() if (found := recording.words_of(clip)).is_file()}
     with stage(out, "scan", inputs, settings, force=force) as job:
@@ -59,8 +72,17 @@ def run_scan(video: Path, out: Path, consent: str, recipe: Recipe, progress: Pro
     return out
 
 
-def run_personalize(scan_path: Path, out: Path, base: str, recipe: Recipe, progress: Progress = silent, *,
-                    engine: str = "personal", device: str = "auto", force: bool = False) -> Path:
+def run_personalize(
+    scan_path: Path,
+    out: Path,
+    base: str,
+    recipe: Recipe,
+    progress: Progress = silent,
+    *,
+    engine: str = "personal",
+    device: str = "auto",
+    force: bool = False,
+) -> Path:
     """A scan -> the avatar: a generator that draws this person and nobody else."""
     found = bases.find_base(base)
     settings = {"engine": engine, "metric": perceptual_name()}
@@ -68,8 +90,12 @@ def run_personalize(scan_path: Path, out: Path, base: str, recipe: Recipe, progr
     with stage(out, "avatar", {"scan": scan_path, "base": found.path}, settings, force=force) as job:
         if not job.done:
             blas.reserve()
-            save(engines.named(engine).personalize(load(scan_path, Scan), found, recipe, progress, job.journal(),
-                                                   choose(device)), job)
+            save(
+                engines.named(engine).personalize(
+                    load(scan_path, Scan), found, recipe, progress, job.journal(), choose(device)
+                ),
+                job,
+            )
     return out
 
 
@@ -86,24 +112,44 @@ def run_perform(video: Path, folder: Path, progress: Progress = silent, *, force
     return out
 
 
-def run_reenact(avatar_path: Path, video: Path, out: Path, recipe: Recipe, progress: Progress = silent, *,
-                device: str = "auto", force: bool = False) -> Path:
+def run_reenact(
+    avatar_path: Path,
+    video: Path,
+    out: Path,
+    recipe: Recipe,
+    progress: Progress = silent,
+    *,
+    device: str = "auto",
+    force: bool = False,
+) -> Path:
     """An avatar and a driving clip -> the take: codes over time."""
     performance_path = run_perform(video, out.parent, progress)
     inputs = {"avatar": avatar_path, "performance": performance_path}
-    with stage(out, "take", inputs, {"retarget": recipe.retarget, "reenact": recipe.reenact},
-               force=force) as job:
+    with stage(out, "take", inputs, {"retarget": recipe.retarget, "reenact": recipe.reenact}, force=force) as job:
         if not job.done:
             blas.reserve()
             avatar = load(avatar_path, Avatar)
-            save(engines.named(avatar.engine).reenact(avatar, load(performance_path, Performance), recipe, progress,
-                                                      job.journal(), choose(device)), job)
+            save(
+                engines.named(avatar.engine).reenact(
+                    avatar, load(performance_path, Performance), recipe, progress, job.journal(), choose(device)
+                ),
+                job,
+            )
     return out
 
 
-def run_live(avatar_path: Path, source: Path | int, recipe: Recipe, show: Callable[[Shown], Wish] = lambda _: "",
-             progress: Progress = silent, *, out: Path | None = None, drop: bool | None = None,
-             seconds: float = math.inf, device: str = "auto") -> dict:
+def run_live(
+    avatar_path: Path,
+    source: Path | int,
+    recipe: Recipe,
+    show: Callable[[Shown], Wish] = lambda _: "",
+    progress: Progress = silent,
+    *,
+    out: Path | None = None,
+    drop: bool | None = None,
+    seconds: float = math.inf,
+    device: str = "auto",
+) -> dict:
     """An avatar follows a camera (its number) or a clip as if it were one.
 
     Args:
@@ -130,17 +176,25 @@ def run_live(avatar_path: Path, source: Path | int, recipe: Recipe, show: Callab
         inputs = {"avatar": avatar_path} | ({"video": clip} if clip else {})
         with product(out, inputs, {"live": recipe.live, "provenance": recipe.provenance}, force=True):
             recording.rescue(out)
-            claim = provenance.Claim("live", digest(avatar_path), avatar.consent.fictional,
-                                     digest(clip) if clip else None)
+            claim = provenance.Claim(
+                "live", digest(avatar_path), avatar.consent.fictional, digest(clip) if clip else None
+            )
             if stamp := provenance.stamp(recipe.provenance, claim.avatar):
                 shown = ((time, stamp(picture)) for time, picture in shown)
-            render.record(out, shown, info.fps if info else recording.CAMERA_RATE, clip, recipe.render.crf,
-                          provenance.finisher(out, claim, who) if who else None)
+            render.record(
+                out,
+                shown,
+                info.fps if info else recording.CAMERA_RATE,
+                clip,
+                recipe.render.crf,
+                provenance.finisher(out, claim, who) if who else None,
+            )
     return pace.summary()
 
 
-def run_edit(take_path: Path, out: Path, edits: Sequence[Edit], *, directions: Path | None = None,
-             force: bool = False) -> Path:
+def run_edit(
+    take_path: Path, out: Path, edits: Sequence[Edit], *, directions: Path | None = None, force: bool = False
+) -> Path:
     """A take and edits -> another take; ``directions`` is a file of more directions than the avatar's own."""
     folder = open_folder(take_path, "take")
     inputs = {"take": take_path, "avatar": folder.source("avatar"), "performance": folder.source("performance")}
@@ -156,8 +210,15 @@ def run_edit(take_path: Path, out: Path, edits: Sequence[Edit], *, directions: P
     return out
 
 
-def run_render(take_path: Path, out: Path, recipe: Recipe, progress: Progress = silent, *,
-               device: str = "auto", force: bool = False) -> Path:
+def run_render(
+    take_path: Path,
+    out: Path,
+    recipe: Recipe,
+    progress: Progress = silent,
+    *,
+    device: str = "auto",
+    force: bool = False,
+) -> Path:
     """A take -> the finished clip."""
     folder = open_folder(take_path, "take")
     inputs = {name: folder.source(name) for name in ("avatar", "performance")}
@@ -168,11 +229,25 @@ def run_render(take_path: Path, out: Path, recipe: Recipe, progress: Progress = 
             blas.reserve()
             who = provenance.identity(recipe.provenance)
             avatar, take = _on(load(inputs["avatar"], Avatar), device), load(take_path, Take)
-            claim = provenance.Claim(recipe.render.view, digest(inputs["avatar"]), avatar.consent.fictional,
-                                     digest(inputs["video"]), digest(take_path), take.edits)
-            render.render(avatar, take, load_performance(inputs["performance"]), out, recipe.render, progress,
-                          provenance.finisher(out, claim, who) if who else None,
-                          provenance.stamp(recipe.provenance, claim.avatar), Kept(job.journal()))
+            claim = provenance.Claim(
+                recipe.render.view,
+                digest(inputs["avatar"]),
+                avatar.consent.fictional,
+                digest(inputs["video"]),
+                digest(take_path),
+                take.edits,
+            )
+            render.render(
+                avatar,
+                take,
+                load_performance(inputs["performance"]),
+                out,
+                recipe.render,
+                progress,
+                provenance.finisher(out, claim, who) if who else None,
+                provenance.stamp(recipe.provenance, claim.avatar),
+                Kept(job.journal()),
+            )
     return out
 
 
@@ -188,15 +263,28 @@ def run_sheet(avatar_path: Path, out: Path, recipe: Recipe, take_path: Path | No
     return out
 
 
-def run_evaluate(take_path: Path, out: Path, progress: Progress = silent, *, truth: Path | str | None = None,
-                 identity_net: Path | None = None, blendshapes: Path | None = None,
-                 device: str = "auto", force: bool = False) -> Path:
+def run_evaluate(
+    take_path: Path,
+    out: Path,
+    progress: Progress = silent,
+    *,
+    truth: Path | str | None = None,
+    identity_net: Path | None = None,
+    blendshapes: Path | None = None,
+    device: str = "auto",
+    force: bool = False,
+) -> Path:
     """A take -> metrics.json and report.html."""
     folder = open_folder(take_path, "take")
     inputs = {"take": take_path, "avatar": folder.source("avatar"), "performance": folder.source("performance")}
     inputs |= {"video": open_folder(inputs["performance"]).source("video")}
-    optional = {"truth": truth, "identity_net": identity_net, "blendshapes": blendshapes,
-                "scan": _if_there(open_folder(inputs["avatar"]), "scan"), "unedited": _if_there(folder, "take")}
+    optional = {
+        "truth": truth,
+        "identity_net": identity_net,
+        "blendshapes": blendshapes,
+        "scan": _if_there(open_folder(inputs["avatar"]), "scan"),
+        "unedited": _if_there(folder, "take"),
+    }
     inputs |= {name: path for name, path in optional.items() if isinstance(path, Path)}
     settings = {"truth": "same" if truth == "same" else None, "metric": perceptual_name()}
     with stage(out, "report", inputs, settings, force=force) as job:
@@ -206,11 +294,20 @@ def run_evaluate(take_path: Path, out: Path, progress: Progress = silent, *, tru
             stamp = provenance.stamp(provenance.ProvenanceSettings(), digest(inputs["avatar"]))
             with job.keeping() as keep, job.writing() as place:
                 evaluate.evaluate(
-                    avatar, take, load_performance(inputs["performance"]), place, progress=progress, truth=truth,
+                    avatar,
+                    take,
+                    load_performance(inputs["performance"]),
+                    place,
+                    progress=progress,
+                    truth=truth,
                     scan=load(inputs["scan"], Scan) if "scan" in inputs else None,
                     unedited=load(inputs["unedited"], Take) if "unedited" in inputs else None,
-                    edit_sheet=sheet_png(avatar, take, stamp), identity_net=identity_net, blendshapes=blendshapes,
-                    recipe=_recorded(inputs), keep=keep)
+                    edit_sheet=sheet_png(avatar, take, stamp),
+                    identity_net=identity_net,
+                    blendshapes=blendshapes,
+                    recipe=_recorded(inputs),
+                    keep=keep,
+                )
     return out
 
 
@@ -220,8 +317,9 @@ def load_performance(path: Path) -> Performance:
     return replace(performance, observation=replace(performance.observation, video=str(clip)))
 
 
-def sheet_png(avatar: Avatar, take: Take | None = None, stamp: Callable[[np.ndarray], np.ndarray] | None = None
-              ) -> bytes:
+def sheet_png(
+    avatar: Avatar, take: Take | None = None, stamp: Callable[[np.ndarray], np.ndarray] | None = None
+) -> bytes:
     """A picture of every direction that the avatar offers, as PNG; ``stamp`` may change it, as a watermark does."""
     import cv2
 
@@ -247,8 +345,9 @@ def _shown(stream: Iterator[Shown], live: Live, show: Callable[[Shown], Wish]) -
             return
 
 
-def _told(stream: Iterator[tuple[float, np.ndarray]], total: int, progress: Progress
-          ) -> Iterator[tuple[float, np.ndarray]]:
+def _told(
+    stream: Iterator[tuple[float, np.ndarray]], total: int, progress: Progress
+) -> Iterator[tuple[float, np.ndarray]]:
     for count, timed in enumerate(stream, start=1):
         yield timed
         progress("live", count, max(count, total))

@@ -42,8 +42,11 @@ def product(path: Path, inputs: Mapping[str, Path], settings: Any, force: bool =
         raise BadArtifact(f"{path} is a folder, expected the name of a file; choose another name")
     with lock(path):
         tidy(path)
-        made = {"inputs": {name: digest(p) for name, p in inputs.items()}, "settings": plain(settings),
-                "mystudio": __version__}
+        made = {
+            "inputs": {name: digest(p) for name, p in inputs.items()},
+            "settings": plain(settings),
+            "mystudio": __version__,
+        }
         known = record(path)
         done = not force and path.is_file() and known == made | {"sha256": known.get("sha256")}
         done = done and known["sha256"] == digest(path)
@@ -51,11 +54,12 @@ def product(path: Path, inputs: Mapping[str, Path], settings: Any, force: bool =
         yield job
         try:
             if not done:
-                write_bytes(_record_of(path),
-                            (json.dumps(made | {"sha256": digest(path)}, indent=1) + "\n").encode())
+                write_bytes(_record_of(path), (json.dumps(made | {"sha256": digest(path)}, indent=1) + "\n").encode())
         except OSError as error:
-            raise OutputFailed(f"{path} is written, the record beside it could not be ({error.strerror or error}); "
-                               "free space, and the same command makes both again") from error
+            raise OutputFailed(
+                f"{path} is written, the record beside it could not be ({error.strerror or error}); "
+                "free space, and the same command makes both again"
+            ) from error
         if key_of(journal_of(path)) == job.key:
             with suppress(OSError):  # the file is there; the next run tries again
                 discard(journal_of(path))

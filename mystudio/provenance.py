@@ -26,9 +26,13 @@ if TYPE_CHECKING:
 
 SOURCE = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 #: view of a render -> IPTC's word for where its pictures come from
-SOURCE_TYPES = {"aligned": "trainedAlgorithmicMedia", "edit sheet": "trainedAlgorithmicMedia",
-                "side-by-side": "compositeSynthetic", "live": "compositeSynthetic",
-                "paste": "compositeWithTrainedAlgorithmicMedia"}
+SOURCE_TYPES = {
+    "aligned": "trainedAlgorithmicMedia",
+    "edit sheet": "trainedAlgorithmicMedia",
+    "side-by-side": "compositeSynthetic",
+    "live": "compositeSynthetic",
+    "paste": "compositeWithTrainedAlgorithmicMedia",
+}
 STATEMENT = "mystudio.render"  # label of our own assertion
 WHOLE_BYTES = 64 << 20  # larger clips are hashed in blocks, so that memory does not grow with them
 BLOCK_KB = 4096
@@ -60,23 +64,55 @@ def definition(claim: Claim, title: str) -> dict[str, Any]:
     """The manifest in the words of the C2PA library."""
     inputs = {"avatar": (claim.avatar, "application/octet-stream"), "driving clip": (claim.driver, "video/mp4")}
     shown = "inputTo" if claim.view in ("aligned", "edit sheet") else "componentOf"
-    ingredients = [{"title": name, "format": kind, "instance_id": f"sha256:{digest}", "label": name.replace(" ", "-"),
-                    "relationship": "inputTo" if name == "avatar" else shown}
-                   for name, (digest, kind) in inputs.items() if digest]
+    ingredients = [
+        {
+            "title": name,
+            "format": kind,
+            "instance_id": f"sha256:{digest}",
+            "label": name.replace(" ", "-"),
+            "relationship": "inputTo" if name == "avatar" else shown,
+        }
+        for name, (digest, kind) in inputs.items()
+        if digest
+    ]
     person = "a person who does not exist" if claim.fictional else "a person who has consented"
-    actions = [{"action": "c2pa.created", "digitalSourceType": SOURCE + SOURCE_TYPES[claim.view],
-                "description": f"Synthetic media: pictures of {person}, made by a generator.",
-                "parameters": {"ingredientIds": [one["label"] for one in ingredients]}}]
-    actions += [{"action": "c2pa.edited", "description": f"The avatar's {edit.name} was changed."}
-                for edit in claim.edits]
-    statement = {"synthetic": True, "person": "fictional" if claim.fictional else "consenting", "view": claim.view,
-                 "avatar": claim.avatar, "driver": claim.driver, "take": claim.take,
-                 "edits": [{"name": e.name, "strength": float(e.strength), "edge": e.edge,
-                            "keys": [list(map(float, key)) for key in e.keys]} for e in claim.edits]}
-    return {"claim_generator_info": [{"name": "mystudio", "version": __version__}], "title": title,
-            "ingredients": ingredients,
-            "assertions": [{"label": "c2pa.actions.v2", "created": True, "data": {"actions": actions}},
-                           {"label": STATEMENT, "created": True, "data": statement}]}
+    actions = [
+        {
+            "action": "c2pa.created",
+            "digitalSourceType": SOURCE + SOURCE_TYPES[claim.view],
+            "description": f"Synthetic media: pictures of {person}, made by a generator.",
+            "parameters": {"ingredientIds": [one["label"] for one in ingredients]},
+        }
+    ]
+    actions += [
+        {"action": "c2pa.edited", "description": f"The avatar's {edit.name} was changed."} for edit in claim.edits
+    ]
+    statement = {
+        "synthetic": True,
+        "person": "fictional" if claim.fictional else "consenting",
+        "view": claim.view,
+        "avatar": claim.avatar,
+        "driver": claim.driver,
+        "take": claim.take,
+        "edits": [
+            {
+                "name": e.name,
+                "strength": float(e.strength),
+                "edge": e.edge,
+                "keys": [list(map(float, key)) for key in e.keys],
+            }
+            for e in claim.edits
+        ],
+    }
+    return {
+        "claim_generator_info": [{"name": "mystudio", "version": __version__}],
+        "title": title,
+        "ingredients": ingredients,
+        "assertions": [
+            {"label": "c2pa.actions.v2", "created": True, "data": {"actions": actions}},
+            {"label": STATEMENT, "created": True, "data": statement},
+        ],
+    }
 
 
 def identity(settings: ProvenanceSettings) -> Identity | None:
@@ -87,15 +123,21 @@ def identity(settings: ProvenanceSettings) -> Identity | None:
     if not settings.mark:
         return None
     if (settings.sign_key is None) != (settings.sign_cert is None):
-        raise SigningFailed("expected a private key together with its certificates, got only one of sign_key and "
-                            "sign_cert; give both, or neither for a key made by mystudio")
-    who = (signing.read_identity(Path(settings.sign_key), Path(settings.sign_cert)) if settings.sign_key
-           else signing.own_identity())
+        raise SigningFailed(
+            "expected a private key together with its certificates, got only one of sign_key and "
+            "sign_cert; give both, or neither for a key made by mystudio"
+        )
+    who = (
+        signing.read_identity(Path(settings.sign_key), Path(settings.sign_cert))
+        if settings.sign_key
+        else signing.own_identity()
+    )
     try:
         seal_png(_dot(), Claim("edit sheet", "0" * 64, True), who)
     except SigningFailed as error:
-        raise SigningFailed(f"{error}; give another key and certificates, or turn marking off with "
-                            "--no-provenance") from None
+        raise SigningFailed(
+            f"{error}; give another key and certificates, or turn marking off with --no-provenance"
+        ) from None
     return who
 
 
@@ -124,8 +166,10 @@ def finisher(target: Path, claim: Claim, who: Identity) -> Callable[[Path], None
             kept = target.with_name(f"{target.stem}.unsigned{target.suffix}")
             os.replace(whole, kept)
             reason = getattr(error, "strerror", None) or error
-            raise OutputFailed(f"the clip is finished but could not be signed ({reason}); it is kept without a mark as "
-                               f"{kept}; free space, or render again with --no-provenance") from error
+            raise OutputFailed(
+                f"the clip is finished but could not be signed ({reason}); it is kept without a mark as "
+                f"{kept}; free space, or render again with --no-provenance"
+            ) from error
         finally:
             signed.unlink(missing_ok=True)
 
@@ -144,10 +188,16 @@ def _sign(source: BinaryIO, out: BinaryIO, kind: str, manifest: dict, who: Ident
     except (ImportError, OSError, RuntimeError) as error:
         raise SigningFailed(f"the C2PA library cannot be used ({error}); pip install c2pa-python") from None
     blocks = {"merkle_tree_chunk_size_in_kb": BLOCK_KB} if size > WHOLE_BYTES else {}
-    options = {"core": {"backing_store_memory_threshold_in_mb": 16, **blocks},
-               "verify": {"verify_after_sign": True, "verify_trust": False, "remote_manifest_fetch": False,
-                          "ocsp_fetch": False},
-               "builder": {"thumbnail": {"enabled": False}}}
+    options = {
+        "core": {"backing_store_memory_threshold_in_mb": 16, **blocks},
+        "verify": {
+            "verify_after_sign": True,
+            "verify_trust": False,
+            "remote_manifest_fetch": False,
+            "ocsp_fetch": False,
+        },
+        "builder": {"thumbnail": {"enabled": False}},
+    }
     try:
         with Context(Settings.from_dict(options)) as context, Builder(json.dumps(manifest), context) as builder:
             with Signer.from_info(C2paSignerInfo(who.algorithm, who.chain, who.key, None)) as signer:

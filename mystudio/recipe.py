@@ -108,8 +108,9 @@ def resolve_base(source: str | Path, options: Iterable[str] = ()) -> BaseSetting
 
     classes = get_type_hints(BaseSettings)
     tables = _tables(source, options, classes, names(of_bases=True))
-    return BaseSettings(**{name: _validate(cls, name, tables.get(name, {}), str(source))
-                           for name, cls in classes.items()})
+    return BaseSettings(
+        **{name: _validate(cls, name, tables.get(name, {}), str(source)) for name, cls in classes.items()}
+    )
 
 
 def settings_class(stage: str) -> type:
@@ -128,8 +129,8 @@ def field_docs(cls: type) -> dict[str, str]:
         above = node.lineno - 1
         while lines[above - 1].lstrip().startswith("#"):
             above -= 1
-        tail = lines[node.end_lineno - 1].encode()[node.end_col_offset:].decode()
-        comments = [*lines[above:node.lineno - 1], tail]
+        tail = lines[node.end_lineno - 1].encode()[node.end_col_offset :].decode()
+        comments = [*lines[above : node.lineno - 1], tail]
         docs[node.target.id] = " ".join(c.strip().lstrip("#: ").strip() for c in comments if "#" in c)
     return docs
 
@@ -175,8 +176,9 @@ def _apply(tables: dict[str, Any], option: str) -> None:
     for group in groups:
         target = target.setdefault(group, {})
         if not isinstance(target, dict):
-            raise BadRecipe(f"option {option[:80]!r}: {_shown(group)} holds a value, not keys; "
-                            "try `mystudio recipe show`")
+            raise BadRecipe(
+                f"option {option[:80]!r}: {_shown(group)} holds a value, not keys; try `mystudio recipe show`"
+            )
     target[last] = _value_of(text.strip())
 
 

@@ -27,8 +27,12 @@ SUFFIX = ".words.json"
 log = logging.getLogger(__name__)
 
 
-def run_record(source: Path | int, out: Path, seconds: float = 30.0,
-               show: Callable[[np.ndarray, Advice], str] = lambda frame, advice: "") -> CodeWords:
+def run_record(
+    source: Path | int,
+    out: Path,
+    seconds: float = 30.0,
+    show: Callable[[np.ndarray, Advice], str] = lambda frame, advice: "",
+) -> CodeWords:
     """Record a self-scan from a camera (its number), or from a clip as if it were one.
 
     Args:
@@ -46,8 +50,10 @@ def run_record(source: Path | int, out: Path, seconds: float = 30.0,
         times.append(advice.time)
         return show(frame, advice)
 
-    with closing(Guide(record.code_words(date.today()), seconds)) as guide, \
-            product(out, {"video": clip} if clip else {}, {"record": {"seconds": seconds}}, force=True):
+    with (
+        closing(Guide(record.code_words(date.today()), seconds)) as guide,
+        product(out, {"video": clip} if clip else {}, {"record": {"seconds": seconds}}, force=True),
+    ):
         rescue(out)
         stream = record.guided(video.read(clip) if clip else camera.read(source), guide, told, seconds)
         render.record(out, stream, info.fps if info else CAMERA_RATE, clip, CRF)
@@ -55,8 +61,10 @@ def run_record(source: Path | int, out: Path, seconds: float = 30.0,
         try:
             write_bytes(words_of(out), record.to_json(words))
         except OSError as error:
-            raise OutputFailed(f"{words_of(out)} could not be written ({error.strerror or error}); the recording is "
-                               f"whole, but its words are lost: free space and record again") from error
+            raise OutputFailed(
+                f"{words_of(out)} could not be written ({error.strerror or error}); the recording is "
+                f"whole, but its words are lost: free space and record again"
+            ) from error
     return words
 
 

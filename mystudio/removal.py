@@ -17,8 +17,12 @@ from mystudio.workspace import journal_of, lock, recover
 GONE = ".deleted"  # a folder of this suffix is being removed; what a kill left of it goes with the next deletion
 KINDS = ("avatar", "scan", "take", "report")  # what has a lock of its own
 #: input of a scan -> what it is, where it stays
-RECORDINGS = {"video": "the recording of the scan", "video_words": "the words said in it",
-              "consent_clip": "the clip of consent", "consent_clip_words": "the words said in it"}
+RECORDINGS = {
+    "video": "the recording of the scan",
+    "video_words": "the words said in it",
+    "consent_clip": "the clip of consent",
+    "consent_clip_words": "the words said in it",
+}
 
 
 @dataclass(frozen=True)
@@ -72,8 +76,11 @@ def plan(avatar: Path, with_scan: bool | None = None, with_takes: bool = False, 
     with_scan = not shared if with_scan is None else with_scan
     doomed = [*(takes if with_takes else ()), *([scan] if scan and with_scan else ()), folder]
     items = [item for found in doomed for item in _items_of(found)]
-    left = [*_left_scan(folder, scan, shared, with_scan), *([] if with_takes else _left_takes(takes)),
-            *_left_clips(places, folder.manifest.digest)]
+    left = [
+        *_left_scan(folder, scan, shared, with_scan),
+        *([] if with_takes else _left_takes(takes)),
+        *_left_clips(places, folder.manifest.digest),
+    ]
     return Plan((*rests, *items), tuple(left))
 
 
@@ -99,8 +106,10 @@ def carry_out(plan: Plan) -> tuple[Item, ...]:
                 done.append(item)
         except OSError as error:
             so_far = ", ".join(str(item.path) for item in done) or "nothing"
-            raise OutputFailed(f"{error.filename or 'a folder'} could not be removed ({error.strerror or error}); "
-                               f"removed before: {so_far}; correct that and run the same command again") from error
+            raise OutputFailed(
+                f"{error.filename or 'a folder'} could not be removed ({error.strerror or error}); "
+                f"removed before: {so_far}; correct that and run the same command again"
+            ) from error
     for place in {item.path.parent for item in done}:
         _forget_locks(place)
     return tuple(done)
@@ -166,15 +175,21 @@ def _scan_of(avatar: Folder, known: list[Folder]) -> Folder | None:
 
 
 def _items_of(folder: Folder) -> Iterator[Item]:
-    strange = {p.relative_to(folder.path).as_posix() for p in folder.path.rglob("*") if not p.is_dir() or p.is_symlink()
-               } - {MANIFEST, *folder.manifest.files}
+    strange = {
+        p.relative_to(folder.path).as_posix() for p in folder.path.rglob("*") if not p.is_dir() or p.is_symlink()
+    } - {MANIFEST, *folder.manifest.files}
     if strange:
-        raise BadArtifact(f"{folder.path} holds {sorted(strange)[0][:80]!r}, which is not a part of it; move that "
-                          "elsewhere first; nothing was removed")
+        raise BadArtifact(
+            f"{folder.path} holds {sorted(strange)[0][:80]!r}, which is not a part of it; move that "
+            "elsewhere first; nothing was removed"
+        )
     kind = folder.manifest.type
-    for path, words in ((journal_of(folder.path), f"checkpoints of the {kind}"),
-                        (beside(folder.path, "old"), f"older {kind}"), (beside(folder.path, "new"), f"half a {kind}"),
-                        (folder.path, kind)):
+    for path, words in (
+        (journal_of(folder.path), f"checkpoints of the {kind}"),
+        (beside(folder.path, "old"), f"older {kind}"),
+        (beside(folder.path, "new"), f"half a {kind}"),
+        (folder.path, kind),
+    ):
         if path.is_dir() and not path.is_symlink():
             yield _item(path, words)
 

@@ -49,12 +49,15 @@ class RenderSettings:
 
     def __post_init__(self):
         if self.batch < 1 or not self.keep_seconds > 0:
-            raise ValueError(f"render: expected a batch of at least 1 and keep_seconds above 0, got {self.batch} and "
-                             f"{self.keep_seconds}")
+            raise ValueError(
+                f"render: expected a batch of at least 1 and keep_seconds above 0, got {self.batch} and "
+                f"{self.keep_seconds}"
+            )
 
 
-def synthesize(avatar: Avatar, take: Take, batch: int = 8, start: int = 0, precision: Precision = "auto",
-               how: Compile = "no") -> Iterator[Tensor]:
+def synthesize(
+    avatar: Avatar, take: Take, batch: int = 8, start: int = 0, precision: Precision = "auto", how: Compile = "no"
+) -> Iterator[Tensor]:
     """Decode a take into images, batch by batch; when memory runs out, go on with half the batch.
 
     Args:
@@ -95,7 +98,11 @@ def enlarge(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def frames(
-    avatar: Avatar, take: Take, performance: Performance, settings: RenderSettings | None = None, start: int = 0,
+    avatar: Avatar,
+    take: Take,
+    performance: Performance,
+    settings: RenderSettings | None = None,
+    start: int = 0,
     blend: Blend | None = None,
 ) -> Iterator[np.ndarray]:
     """Stream the finished frames.
@@ -156,15 +163,20 @@ def render(
     settings = settings or RenderSettings()
     segments = _segments(avatar, take, performance, settings, progress, stamp, keep)
     try:
-        video.assemble(out_path, segments, video.rate_of(take.times), performance.observation.video, settings.crf,
-                       finish)
+        video.assemble(
+            out_path, segments, video.rate_of(take.times), performance.observation.video, settings.crf, finish
+        )
     except OSError as error:
         raise OutputFailed(f"{error.filename}: {error.strerror}") from error
     return Path(out_path)
 
 
 def record(
-    out_path: Path, timed: Iterator[tuple[float, np.ndarray]], rate: float, sound: Path | None, crf: int,
+    out_path: Path,
+    timed: Iterator[tuple[float, np.ndarray]],
+    rate: float,
+    sound: Path | None,
+    crf: int,
     finish: Callable[[Path], None] | None = None,
 ) -> None:
     """Write a live stream of times and pictures as an mp4, all or nothing (``selfscan.video.record``).
@@ -178,8 +190,15 @@ def record(
         raise OutputFailed(f"{error.filename}: {error.strerror}") from error
 
 
-def _segments(avatar: Avatar, take: Take, performance: Performance, settings: RenderSettings, progress: Progress,
-              stamp, keep: Keep) -> Iterator[video.Segment]:
+def _segments(
+    avatar: Avatar,
+    take: Take,
+    performance: Performance,
+    settings: RenderSettings,
+    progress: Progress,
+    stamp,
+    keep: Keep,
+) -> Iterator[video.Segment]:
     """The encoded pictures of all frames; segments that were kept are taken, up to the first that is missing."""
     total, rate, done = len(take), video.rate_of(take.times), 0
     blend = blend_for(avatar, performance, settings) if settings.view == "paste" else None
@@ -193,7 +212,7 @@ def _segments(avatar: Avatar, take: Take, performance: Performance, settings: Re
     stream = _counted(map(stamp, stream) if stamp else stream, done, total, progress)
     size = segment_length(settings, rate)
     for start in range(done, total, size):
-        segment = video.encode_segment(zip(take.times[start:start + size], stream), rate, settings.crf)
+        segment = video.encode_segment(zip(take.times[start : start + size], stream), rate, settings.crf)
         memory = {f"blend.{name}": value for name, value in blend.state().items()} if blend else {}
         keep.put(f"segment{start:07d}", asdict(segment) | memory)
         yield segment
@@ -246,8 +265,9 @@ def _beside(batches: Iterator[Tensor], performance: Performance, size: int, star
         yield np.concatenate([left, enlarge(image, size)], axis=1)
 
 
-def _pasted(batches: Iterator[Tensor], take: Take, performance: Performance, blend: Blend, size: int, start: int
-            ) -> Iterator[np.ndarray]:
+def _pasted(
+    batches: Iterator[Tensor], take: Take, performance: Performance, blend: Blend, size: int, start: int
+) -> Iterator[np.ndarray]:
     valid, transforms = performance.observation.track.valid, _transforms(performance, size)
     drivers, index = driver_frames(performance, start), start
     for batch in batches:

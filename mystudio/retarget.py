@@ -62,7 +62,7 @@ def part_means(keypoints: Tensor) -> Tensor:
     """Mean of its part for each keypoint, [..., 66, 3]."""
     one_hot = torch.nn.functional.one_hot(PART_OF.to(keypoints.device)).to(keypoints.dtype)
     average = one_hot / one_hot.sum(0)
-    return (one_hot @ (average.t() @ keypoints))
+    return one_hot @ (average.t() @ keypoints)
 
 
 def normalise(landmarks: Tensor, part_offsets: float = 0.0, depth: float = 1.0) -> Tensor:
@@ -178,8 +178,13 @@ def _reference() -> Tensor:
         return torch.as_tensor(z["landmarks"])
 
 
-def retarget(performance: Performance, neutral: Tensor, statistics: dict[str, Tensor],
-             settings: RetargetSettings = RetargetSettings(), driver_neutral: Tensor | None = None) -> Motion:
+def retarget(
+    performance: Performance,
+    neutral: Tensor,
+    statistics: dict[str, Tensor],
+    settings: RetargetSettings = RetargetSettings(),
+    driver_neutral: Tensor | None = None,
+) -> Motion:
     """Turn a driving clip into what the avatar must show.
 
     Relative: k_t = n_avatar + s (d_t - n_driver), with s the ratio of the two neutral faces' part sizes.
@@ -208,16 +213,28 @@ def retarget(performance: Performance, neutral: Tensor, statistics: dict[str, Te
     weights = torch.ones(len(KEYPOINTS))
     if settings.keypoints == "half":
         weights[1::2] = 0
-    mouth, mouth_mask, irises, iris_mask = patches.targets(performance.mouth, performance.irises, marks, statistics,
-                                                           torch.as_tensor(usable))
+    mouth, mouth_mask, irises, iris_mask = patches.targets(
+        performance.mouth, performance.irises, marks, statistics, torch.as_tensor(usable)
+    )
     change = torch.as_tensor(smooth_over_time(change.numpy(), settings.smooth, usable))
     wanted = torch.as_tensor(smooth_over_time(wanted.numpy(), settings.smooth, usable))
-    return Motion(target, weights, change, mouth, mouth_mask, irises, iris_mask,
-                  torch.as_tensor(usable), torch.as_tensor(seen.track.times), wanted)
+    return Motion(
+        target,
+        weights,
+        change,
+        mouth,
+        mouth_mask,
+        irises,
+        iris_mask,
+        torch.as_tensor(usable),
+        torch.as_tensor(seen.track.times),
+        wanted,
+    )
 
 
-def change_and_measures(landmarks: Tensor, neutral: Tensor, driver_neutral: Tensor, settings: RetargetSettings
-                        ) -> tuple[Tensor, Tensor]:
+def change_and_measures(
+    landmarks: Tensor, neutral: Tensor, driver_neutral: Tensor, settings: RetargetSettings
+) -> tuple[Tensor, Tensor]:
     """What the regressor and ``expression`` need of a driver, frame by frame.
 
     Args:

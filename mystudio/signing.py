@@ -52,8 +52,11 @@ def own_identity() -> Identity:
         reason = "this user has no home"
     except OSError as error:
         reason = f"{error.filename or file}: {error.strerror or error}"
-    log.warning("there is no place to keep a signing key (%s): this result is signed with a key that is used once; set "
-                "MYSTUDIO_HOME to a folder to be known by one key", reason)
+    log.warning(
+        "there is no place to keep a signing key (%s): this result is signed with a key that is used once; set "
+        "MYSTUDIO_HOME to a folder to be known by one key",
+        reason,
+    )
     return _identity(make())
 
 
@@ -90,8 +93,12 @@ def make() -> bytes:
     from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
     def name(text: str) -> x509.Name:
-        return x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "mystudio (self-signed)"),
-                          x509.NameAttribute(NameOID.COMMON_NAME, text)])
+        return x509.Name(
+            [
+                x509.NameAttribute(NameOID.ORGANIZATION_NAME, "mystudio (self-signed)"),
+                x509.NameAttribute(NameOID.COMMON_NAME, text),
+            ]
+        )
 
     key, issuer_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     tag = x509.SubjectKeyIdentifier.from_public_key(key.public_key()).digest.hex()[:12]
@@ -100,19 +107,32 @@ def make() -> bytes:
     def certificate(subject, public_key, ca: bool, *extensions) -> bytes:
         usage = x509.KeyUsage(not ca, False, False, False, False, ca, ca, False, False)
         builder = (
-            x509.CertificateBuilder(issuer, subject, public_key, x509.random_serial_number(), now - timedelta(days=1),
-                                    now + timedelta(days=365.25 * YEARS))
-            .add_extension(x509.BasicConstraints(ca, 0 if ca else None), True).add_extension(usage, True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), False))
+            x509.CertificateBuilder(
+                issuer,
+                subject,
+                public_key,
+                x509.random_serial_number(),
+                now - timedelta(days=1),
+                now + timedelta(days=365.25 * YEARS),
+            )
+            .add_extension(x509.BasicConstraints(ca, 0 if ca else None), True)
+            .add_extension(usage, True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), False)
+        )
         for extension in extensions:
             builder = builder.add_extension(extension, False)
         return builder.sign(issuer_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
-    signing = certificate(name(f"mystudio key {tag}"), key.public_key(), False,
-                          x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION]),
-                          x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()))
-    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
-                                serialization.NoEncryption())
+    signing = certificate(
+        name(f"mystudio key {tag}"),
+        key.public_key(),
+        False,
+        x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION]),
+        x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()),
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
     return private + signing + certificate(issuer, issuer_key.public_key(), True)
 
 
@@ -142,8 +162,9 @@ def _parse(key: Path, chain: Path) -> Identity:
         raise SigningFailed(f"{error.filename} cannot be read ({error.strerror}); correct its permissions") from None
     except ValueError as error:
         advice = "give another key and chain" if key != chain else "move it away and a new key will be made"
-        raise SigningFailed(f"{key} cannot sign ({error}); {advice}, or turn marking off with "
-                            "--no-provenance") from None
+        raise SigningFailed(
+            f"{key} cannot sign ({error}); {advice}, or turn marking off with --no-provenance"
+        ) from None
 
 
 def _identity(content: bytes) -> Identity:
@@ -166,12 +187,15 @@ def _identity(content: bytes) -> Identity:
     if signing.public_key() != key.public_key():
         raise ValueError("the key is not that of the first certificate")
     if not signing.not_valid_before_utc <= datetime.now(timezone.utc) <= signing.not_valid_after_utc:
-        raise ValueError(f"the certificate is good from {signing.not_valid_before_utc:%Y-%m-%d} to "
-                         f"{signing.not_valid_after_utc:%Y-%m-%d} only; this machine's clock says "
-                         f"{datetime.now(timezone.utc):%Y-%m-%d}")
+        raise ValueError(
+            f"the certificate is good from {signing.not_valid_before_utc:%Y-%m-%d} to "
+            f"{signing.not_valid_after_utc:%Y-%m-%d} only; this machine's clock says "
+            f"{datetime.now(timezone.utc):%Y-%m-%d}"
+        )
     names = signing.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
-                                serialization.NoEncryption())
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
     return Identity(private, b"".join(blocks), _algorithm(key), str(names[0].value) if names else "")
 
 

@@ -58,10 +58,14 @@ class Pace:
     def summary(self) -> dict[str, Any]:
         """Frames, outcomes, frames a second, delay and stages in ms (median and 95th percentile)."""
         seconds = self._last - self._first
-        return {"frames": self.frames, "dropped": self.dropped, "outcomes": dict(self.outcomes),
-                "frames_per_second": round((self.frames - 1) / seconds, 2) if seconds > 0 else None,
-                "latency_ms": _spread(self._delays),
-                "stages_ms": {stage: _spread(self._spent[stage]) for stage in STAGES if stage in self._spent}}
+        return {
+            "frames": self.frames,
+            "dropped": self.dropped,
+            "outcomes": dict(self.outcomes),
+            "frames_per_second": round((self.frames - 1) / seconds, 2) if seconds > 0 else None,
+            "latency_ms": _spread(self._delays),
+            "stages_ms": {stage: _spread(self._spent[stage]) for stage in STAGES if stage in self._spent},
+        }
 
 
 def play(frames: Frames, live: Live, pace: Pace, *, drop: bool, paced: bool) -> Iterator[Shown]:
@@ -76,9 +80,13 @@ def play(frames: Frames, live: Live, pace: Pace, *, drop: bool, paced: bool) -> 
     """
     read, followed = _Slot(drop), _Slot(drop)
     stop = threading.Event()
-    threads = [threading.Thread(target=_run, args=(work, slot, stop), name=name, daemon=True)
-               for name, work, slot in (("read", _reading(frames, stop, paced, pace), read),
-                                        ("follow", _following(read, live), followed))]
+    threads = [
+        threading.Thread(target=_run, args=(work, slot, stop), name=name, daemon=True)
+        for name, work, slot in (
+            ("read", _reading(frames, stop, paced, pace), read),
+            ("follow", _following(read, live), followed),
+        )
+    ]
     workers = torch.get_num_threads()
     torch.set_num_threads(max(1, workers // 2))  # two threads compute at once
     for thread in threads:
@@ -180,5 +188,7 @@ def _following(read: _Slot, live: Live) -> Iterator[tuple[float, Followed]]:
 
 def _spread(seconds: Iterable[float]) -> dict[str, float | None]:
     ms = 1000 * np.array(list(seconds))
-    return {name: round(float(np.percentile(ms, share)), 2) if len(ms) else None
-            for name, share in (("median", 50), ("p95", 95))}
+    return {
+        name: round(float(np.percentile(ms, share)), 2) if len(ms) else None
+        for name, share in (("median", 50), ("p95", 95))
+    }

@@ -50,17 +50,32 @@ def manifest(path: Path, trusted: Sequence[Path] = ()) -> Finding:
     found = credentials.read(path, anchors)
     if found.state == "absent":
         return Finding("manifest", "absent", f"no C2PA manifest{_recorded(path)}")
-    details = {"signer": _plain(found.signer), "issuer": _plain(found.issuer), "serial": _plain(found.serial),
-               "known": found.known, "generator": _plain(found.generator), "problems": [*map(_plain, found.problems)]}
+    details = {
+        "signer": _plain(found.signer),
+        "issuer": _plain(found.issuer),
+        "serial": _plain(found.serial),
+        "known": found.known,
+        "generator": _plain(found.generator),
+        "problems": [*map(_plain, found.problems)],
+    }
     if found.state == "tampered":
         why = _plain(found.problems[0]) if found.problems else "it does not fit the file"
-        return Finding("manifest", "tampered", f"the C2PA manifest does not hold: the file or the manifest was changed "
-                       f"after signing ({why})", details)
+        return Finding(
+            "manifest",
+            "tampered",
+            f"the C2PA manifest does not hold: the file or the manifest was changed after signing ({why})",
+            details,
+        )
     said = found.statements.get(STATEMENT)
     who = _signer(found)
     if not isinstance(said, dict):
-        return Finding("manifest", "found", f"a whole C2PA manifest of another program ({_plain(found.generator)}), "
-                       f"{who}; it says nothing of an avatar", details)
+        return Finding(
+            "manifest",
+            "found",
+            f"a whole C2PA manifest of another program ({_plain(found.generator)}), "
+            f"{who}; it says nothing of an avatar",
+            details,
+        )
     details |= {key: said.get(key) for key in ("synthetic", "person", "view", "avatar", "driver", "take", "edits")}
     return Finding("manifest", "found", f"a whole C2PA manifest, {who}: {_in_words(said)}", details)
 
@@ -83,8 +98,12 @@ def watermark(path: Path, trusted: Sequence[Path] = ()) -> Finding:
     if found.payload is None:
         return Finding("watermark", "found", f"a watermark of mystudio whose bits cannot be read ({chance})", details)
     name = f"{found.payload:012x}"
-    return Finding("watermark", "found", f"a watermark of the avatar whose digest begins with {name} ({chance})",
-                   details | {"avatar": name})
+    return Finding(
+        "watermark",
+        "found",
+        f"a watermark of the avatar whose digest begins with {name} ({chance})",
+        details | {"avatar": name},
+    )
 
 
 CHECKS: tuple[Callable[[Path, Sequence[Path]], Finding], ...] = (manifest, watermark)
@@ -109,9 +128,12 @@ def _in_words(said: dict[str, Any]) -> str:
     edits = said.get("edits") if isinstance(said.get("edits"), list) else []
     named = ", ".join(_edit(edit) for edit in edits if isinstance(edit, dict)) or "none"
     driver = said.get("driver")
-    return (f"synthetic media of {person.get(str(said.get('person')), 'a person')} ({_plain(said.get('view'))}), "
-            f"avatar {_plain(said.get('avatar'))}, " + (f"driving clip {_plain(driver)}, " if driver else "")
-            + f"edits: {named}")
+    return (
+        f"synthetic media of {person.get(str(said.get('person')), 'a person')} ({_plain(said.get('view'))}), "
+        f"avatar {_plain(said.get('avatar'))}, "
+        + (f"driving clip {_plain(driver)}, " if driver else "")
+        + f"edits: {named}"
+    )
 
 
 def _edit(edit: dict[str, Any]) -> str:

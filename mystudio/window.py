@@ -39,8 +39,10 @@ class Window:
 
     def __init__(self, title: str = TITLE):
         if reason := display_is_missing():
-            raise NoDisplay(f"expected a screen to show the avatar on, found none ({reason}); give -o OUT.mp4 to "
-                            f"record instead, or --no-window to measure speed alone")
+            raise NoDisplay(
+                f"expected a screen to show the avatar on, found none ({reason}); give -o OUT.mp4 to "
+                f"record instead, or --no-window to measure speed alone"
+            )
         self._title, self._open = title, False
 
     def __call__(self, picture: np.ndarray) -> str:

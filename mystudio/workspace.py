@@ -123,15 +123,18 @@ class Job:
         except OSError as error:
             if error.errno == errno.ENOMEM or not _is_in(self.path.parent, error.filename):
                 raise  # what failed was not the writing
-            raise OutputFailed(f"{self.path} could not be written ({error.strerror or error}); free space or choose "
-                               f"another place; what was there before is whole") from error
+            raise OutputFailed(
+                f"{self.path} could not be written ({error.strerror or error}); free space or choose "
+                f"another place; what was there before is whole"
+            ) from error
         finally:
             shutil.rmtree(new, ignore_errors=True)
 
 
 @contextmanager
-def stage(path: Path, kind: str, inputs: Mapping[str, Path], settings: Any, seed: int = 0,
-          force: bool = False) -> Iterator[Job]:
+def stage(
+    path: Path, kind: str, inputs: Mapping[str, Path], settings: Any, seed: int = 0, force: bool = False
+) -> Iterator[Job]:
     """Lock an artifact for one run of a stage and say whether there is anything to do.
 
     Args:
@@ -224,8 +227,10 @@ def _refuse_name(name: str) -> None:
     try:
         name.encode()
     except UnicodeEncodeError:
-        raise BadArtifact(f"the name {os.fsencode(name)!r} is not UTF-8, and could not be written down; rename it, or "
-                          "choose another name") from None
+        raise BadArtifact(
+            f"the name {os.fsencode(name)!r} is not UTF-8, and could not be written down; rename it, or "
+            "choose another name"
+        ) from None
 
 
 def _refuse_foreign(path: Path, kind: str) -> None:
@@ -251,8 +256,17 @@ def _finish(folder: Path, job: Job) -> None:
     files = {}
     for file in sorted(p for p in folder.rglob("*") if p.is_file()):
         files[file.relative_to(folder).as_posix()] = Entry(file.stat().st_size, digest(file))
-    made = Manifest(job.kind, SCHEMA, job.inputs, job.settings, job.seed, versions(),
-                    datetime.now(timezone.utc).isoformat(timespec="seconds"), files, "")
+    made = Manifest(
+        job.kind,
+        SCHEMA,
+        job.inputs,
+        job.settings,
+        job.seed,
+        versions(),
+        datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        files,
+        "",
+    )
     made = dataclasses.replace(made, digest=made.content_digest())
     made = dataclasses.replace(made, checksum=made.own_digest())
     (folder / MANIFEST).write_text(json.dumps(dataclasses.asdict(made), indent=1, allow_nan=False) + "\n")

@@ -34,12 +34,26 @@ def main() -> None:
     actors, base, encoder = (out / f"{name}.safetensors" for name in ("actors", "base", "base.encoder"))
     options = [word for option in given.option for word in ("--option", option)]
     portraits = ["--data", given.faces, "--weight", 2, "--data", "actors", "--weight", 1]
-    for run, recipe, data, start, made in (("actors.run", "base-actors", ["--data", "actors"], [], actors),
-                                           ("faces.run", "base-faces", portraits, ["--from", actors], base)):
+    for run, recipe, data, start, made in (
+        ("actors.run", "base-actors", ["--data", "actors"], [], actors),
+        ("faces.run", "base-faces", portraits, ["--from", actors], base),
+    ):
         if not made.exists():
             left = ["--minutes", minutes_left(ends)] if ends else []
-            told = mystudio("base", "train", "-o", out / run, "--recipe", recipe, *options, *data, *start, *left,
-                            "--max-part-mb", PARTS_MB)
+            told = mystudio(
+                "base",
+                "train",
+                "-o",
+                out / run,
+                "--recipe",
+                recipe,
+                *options,
+                *data,
+                *start,
+                *left,
+                "--max-part-mb",
+                PARTS_MB,
+            )
             if not told["done"]:
                 return print(f"{out / run}: goes on with the same command")
             mystudio("base", "export", out / run, "-o", made)
@@ -47,8 +61,19 @@ def main() -> None:
         minutes_left(ends)
         mystudio("base", "train-encoder", base, "--look-factors", N_LOOK, "--motion-factors", N_MOTION)
     mystudio("base", "sheet", base, "-o", out / "sheet.png")
-    mystudio("base", "evaluate", base, "-o", out / "figures", "--samples", given.samples, "--data", "actors", "--data",
-             given.faces)
+    mystudio(
+        "base",
+        "evaluate",
+        base,
+        "-o",
+        out / "figures",
+        "--samples",
+        given.samples,
+        "--data",
+        "actors",
+        "--data",
+        given.faces,
+    )
 
 
 def minutes_left(ends: float | None) -> float:

@@ -26,10 +26,18 @@ TALK = 9  # seed of what the driver does: smiles, opens the mouth wide, looks to
 SCAN_SECONDS, DRIVER_SECONDS = 24, 4
 #: what a good self-scan also holds, once the head has turned everywhere: (shape, weight, centre s, width s)
 EXTRAS = (
-    ("mouthSmile", 1.0, 12.9, 0.5), ("mouthSmile", 0.7, 16.2, 0.5), ("mouthSmile", 0.9, 19.0, 0.5),
-    ("browInnerUp", 0.9, 14.0, 0.4), ("browOuterUp", 0.9, 14.0, 0.4), ("eyeWide", 0.9, 14.0, 0.4),
-    ("look left", 0.8, 15.1, 0.35), ("look right", 0.8, 17.1, 0.35), ("eyeLookDown", 0.8, 18.0, 0.3),
-    ("eyeLookUp", 0.6, 20.2, 0.3), ("mouthSmile", 0.9, 22.6, 0.6), ("jawOpen", 0.5, 22.6, 0.6),
+    ("mouthSmile", 1.0, 12.9, 0.5),
+    ("mouthSmile", 0.7, 16.2, 0.5),
+    ("mouthSmile", 0.9, 19.0, 0.5),
+    ("browInnerUp", 0.9, 14.0, 0.4),
+    ("browOuterUp", 0.9, 14.0, 0.4),
+    ("eyeWide", 0.9, 14.0, 0.4),
+    ("look left", 0.8, 15.1, 0.35),
+    ("look right", 0.8, 17.1, 0.35),
+    ("eyeLookDown", 0.8, 18.0, 0.3),
+    ("eyeLookUp", 0.6, 20.2, 0.3),
+    ("mouthSmile", 0.9, 22.6, 0.6),
+    ("jawOpen", 0.5, 22.6, 0.6),
 )
 SIDES = {"look left": ("eyeLookOut_L", "eyeLookIn_R"), "look right": ("eyeLookIn_L", "eyeLookOut_R")}
 FPS, SIZE, CRF = 25, 512, 21
@@ -63,8 +71,11 @@ def main() -> None:
                 yield frame.image
 
         video.write(out / f"{name}.mp4", images(), score.times, crf=CRF)
-        truth |= {f"{name}.expression": score.expressions.astype(np.float16), f"{name}.pose": score.poses,
-                  f"{name}.landmarks68": np.stack(marks)}
+        truth |= {
+            f"{name}.expression": score.expressions.astype(np.float16),
+            f"{name}.pose": score.poses,
+            f"{name}.landmarks68": np.stack(marks),
+        }
     np.savez_compressed(out / "truth.npz", **truth)
 
 

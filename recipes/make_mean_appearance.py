@@ -1,6 +1,6 @@
 """Measure what the faces of many people have in common: the mean that ``selfscan.identity`` subtracts.
 
-    python recipes/make_mean_appearance.py FOLDER_OF_FFHQ_ALIGNED_FACES selfscan/data/mean_appearance.npz
+python recipes/make_mean_appearance.py FOLDER_OF_FFHQ_ALIGNED_FACES selfscan/data/mean_appearance.npz
 """
 
 from __future__ import annotations

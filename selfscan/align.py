@@ -95,9 +95,7 @@ def apply(b_from_a: np.ndarray, points: np.ndarray) -> np.ndarray:
     return np.concatenate([moved, points[..., 2:] * scale[..., None, None]], -1)
 
 
-def smooth(
-    crop_from_frame: np.ndarray, size: int, sigma: float = 2.0, valid: np.ndarray | None = None
-) -> np.ndarray:
+def smooth(crop_from_frame: np.ndarray, size: int, sigma: float = 2.0, valid: np.ndarray | None = None) -> np.ndarray:
     """Smooth similarities over time without delay: first-order normalised convolution with a Gaussian.
 
     Log scale, unwrapped angle and centre are smoothed (Knutsson and Westin, Normalized and Differential Convolution,

@@ -43,8 +43,14 @@ def with_mouth(consent: Consent, seen: Observation) -> Consent:
     return replace(consent, words=_moved(consent.words, seen)) if consent.words else consent
 
 
-def with_clip(consent: Consent, scanned: Appearance, clip: str | Path, words: CodeWords | None = None,
-              progress: Progress = silent, keep: Keep = NOWHERE) -> Consent:
+def with_clip(
+    consent: Consent,
+    scanned: Appearance,
+    clip: str | Path,
+    words: CodeWords | None = None,
+    progress: Progress = silent,
+    keep: Keep = NOWHERE,
+) -> Consent:
     """Add a separate clip of consent, after comparing its face with that of the scan.
 
     Args:
@@ -62,12 +68,16 @@ def with_clip(consent: Consent, scanned: Appearance, clip: str | Path, words: Co
     check_one_person(clip, face)
     short = "the clip of consent" if face.seconds < LEAST_SECONDS else "the scan" if not scanned.seconds else ""
     if short:
-        raise ConsentMissing(f"{clip}: expected a face from the front for {LEAST_SECONDS:g} s, so that it can be "
-                             f"compared, but {short} does not show it; look into the camera")
+        raise ConsentMissing(
+            f"{clip}: expected a face from the front for {LEAST_SECONDS:g} s, so that it can be "
+            f"compared, but {short} does not show it; look into the camera"
+        )
     like = likeness(face, scanned)
     if like < SAME:
-        raise SecondPerson(f"{clip}: expected the person of the scan, but this face is another one (likeness "
-                           f"{like:.2f}, at least {SAME} is needed); let the person of the scan record the consent")
+        raise SecondPerson(
+            f"{clip}: expected the person of the scan, but this face is another one (likeness "
+            f"{like:.2f}, at least {SAME} is needed); let the person of the scan record the consent"
+        )
     return replace(consent, clip=ConsentClip(seen.video_sha256, like, SAME, _moved(words, seen) if words else None))
 
 

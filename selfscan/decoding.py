@@ -120,8 +120,9 @@ def _serve(path: str, limits: Limits, memory: int | None) -> None:
             _hand_over(path, first, frames, (origin(container), fps), memory, row * picture.height, limits)
 
 
-def _hand_over(path: str, first, rest: Iterator, clock: tuple[float, float], memory: int, slot: int, limits: Limits
-               ) -> None:
+def _hand_over(
+    path: str, first, rest: Iterator, clock: tuple[float, float], memory: int, slot: int, limits: Limits
+) -> None:
     """Write each picture into the next free slot and say so; the parent frees slots by writing to our stdin."""
     free, ring, last, count = 0, None, -math.inf, 0
     frame, picture = first
@@ -157,10 +158,10 @@ def _put(ring: mmap.mmap, start: int, slot: int, picture) -> int:
     plane, tight = picture.planes[0], 3 * picture.width
     row, data = plane.line_size, memoryview(plane).cast("B")
     if len(data) <= slot:
-        ring[start:start + len(data)] = data
+        ring[start : start + len(data)] = data
         return row
     for y in range(picture.height):  # wider rows than the first picture's
-        ring[start + y * tight:start + (y + 1) * tight] = data[y * abs(row):y * abs(row) + tight]
+        ring[start + y * tight : start + (y + 1) * tight] = data[y * abs(row) : y * abs(row) + tight]
     return tight if row > 0 else -tight
 
 
@@ -275,8 +276,10 @@ def _pictures(container, stream, limits: Limits) -> Iterator[tuple]:
     for frame in _frames(container, stream):
         size = size or _square_pixels(frame, stream)
         if size[0] * size[1] > limits.pixels:
-            raise VideoTooLarge(f"{container.name.removeprefix('file:')}: shown at {size[0]}x{size[1]} px, more than "
-                                f"{limits.pixels} px; export it in 4K or smaller")
+            raise VideoTooLarge(
+                f"{container.name.removeprefix('file:')}: shown at {size[0]}x{size[1]} px, more than "
+                f"{limits.pixels} px; export it in 4K or smaller"
+            )
         matrix = int(frame.colorspace)
         if matrix == UNSPECIFIED:
             matrix = ITU709 if frame.height >= HD_HEIGHT else ITU601

@@ -95,8 +95,14 @@ def appearance(observation: Observation, progress: Progress = silent, keep: Keep
         return {"cells": touched, "total": total[touched], "weight": weight[touched]}
 
     shown = np.flatnonzero(wanted)
-    for _, found in in_chunks(keep, "identity", shown, lambda start: iter_crops(observation, SIDE, start), work,
-                              lambda done: progress("identity", int(shown[done - 1]) + 1, len(observation))):
+    for _, found in in_chunks(
+        keep,
+        "identity",
+        shown,
+        lambda start: iter_crops(observation, SIDE, start),
+        work,
+        lambda done: progress("identity", int(shown[done - 1]) + 1, len(observation)),
+    ):
         total[found["cells"]], weight[found["cells"]] = found["total"], found["weight"]
     progress("identity", len(observation), len(observation))
     return Appearance(times[0] + kept * CELL_SECONDS, total, weight)
@@ -137,8 +143,11 @@ def likeness(a: Appearance, b: Appearance) -> float:
     """How alike the faces of two clips are: 1 = equal, 0 = two of many; nan where one of them shows none."""
     if not (a.seconds and b.seconds):
         return float("nan")
-    return float(_correlations(*_means(a.total.sum(0)[None], a.weight.sum(0)[None]),
-                               *_means(b.total.sum(0)[None], b.weight.sum(0)[None]))[0, 0])
+    return float(
+        _correlations(
+            *_means(a.total.sum(0)[None], a.weight.sum(0)[None]), *_means(b.total.sum(0)[None], b.weight.sum(0)[None])
+        )[0, 0]
+    )
 
 
 def identity(seen: Appearance) -> tuple[Identity, list[Stranger]]:

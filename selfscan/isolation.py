@@ -34,8 +34,12 @@ class Rations:
     written: int | None = 0  # bytes of a file that it may write; None = as many as we may
 
 
-def start(job: str, request: dict, rations: Rations = Rations(), inherit: Sequence[int] = ()  # noqa: B008 - frozen
-          ) -> subprocess.Popen:
+def start(
+    job: str,
+    request: dict,
+    rations: Rations = Rations(),
+    inherit: Sequence[int] = (),  # noqa: B008 - frozen
+) -> subprocess.Popen:
     """Start a child.
 
     Args:
@@ -48,9 +52,15 @@ def start(job: str, request: dict, rations: Rations = Rations(), inherit: Sequen
     root = str(Path(__file__).resolve().parent.parent)
     folders = [root, *(folder for folder in sys.path if os.path.isabs(folder) and folder != root)]
     arguments = [job, json.dumps(request), json.dumps(asdict(rations)), *folders]
-    return subprocess.Popen([sys.executable, "-I", "-S", "-c", CHILD, *arguments], bufsize=0, stdin=subprocess.PIPE,
-                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, pass_fds=tuple(inherit),
-                            env=os.environ | MALLOC)
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", CHILD, *arguments],
+        bufsize=0,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        pass_fds=tuple(inherit),
+        env=os.environ | MALLOC,
+    )
 
 
 def ask(job: str, request: dict, rations: Rations, seconds: float, most: int, question: bytes = b"") -> bytes | None:
@@ -67,7 +77,7 @@ def ask(job: str, request: dict, rations: Rations, seconds: float, most: int, qu
         rest = memoryview(question)
         with suppress(BrokenPipeError):
             while rest:
-                rest = rest[child.stdin.write(rest):]
+                rest = rest[child.stdin.write(rest) :]
         child.stdin.close()
         while len(answer) <= most:
             if not wait_for(child.stdout.fileno(), deadline - time.monotonic()):
@@ -125,8 +135,13 @@ def _limit(rations: Rations) -> None:
         import resource
     except ImportError:  # no such limits here
         return
-    most = {"RLIMIT_AS": rations.memory, "RLIMIT_CPU": rations.cpu, "RLIMIT_NOFILE": rations.files,
-            "RLIMIT_FSIZE": rations.written, "RLIMIT_CORE": 0}
+    most = {
+        "RLIMIT_AS": rations.memory,
+        "RLIMIT_CPU": rations.cpu,
+        "RLIMIT_NOFILE": rations.files,
+        "RLIMIT_FSIZE": rations.written,
+        "RLIMIT_CORE": 0,
+    }
     for name, value in most.items():
         if value is None or not hasattr(resource, name):
             continue

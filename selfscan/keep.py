@@ -82,7 +82,7 @@ def in_chunks(
     """
     opened = None
     for start in range(0, len(indices), CHUNK):
-        chunk = np.asarray(indices[start:start + CHUNK])
+        chunk = np.asarray(indices[start : start + CHUNK])
         found = keep.get(f"{name}{start:07d}")
         if found is None:
             opened = opened or stream(int(chunk[0]))

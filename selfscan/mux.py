@@ -158,9 +158,13 @@ def encode_segment(timed: Iterable[tuple[float, np.ndarray]], rate: float, crf: 
             _prepare(context, shape)
         packets += context.encode(_yuv(frame, time))
     packets += context.encode(None)
-    return Segment(np.frombuffer(b"".join(map(bytes, packets)), np.uint8), np.array([p.size for p in packets]),
-                   np.array([p.pts for p in packets]), np.array([p.is_keyframe for p in packets]),
-                   np.array(shape[:2]))
+    return Segment(
+        np.frombuffer(b"".join(map(bytes, packets)), np.uint8),
+        np.array([p.size for p in packets]),
+        np.array([p.pts for p in packets]),
+        np.array([p.is_keyframe for p in packets]),
+        np.array(shape[:2]),
+    )
 
 
 def _chain(path: Path, segments: Iterable[Segment], rate: float, crf: float) -> np.ndarray:
@@ -181,7 +185,7 @@ def _chain(path: Path, segments: Iterable[Segment], rate: float, crf: float) -> 
             shown += np.sort(segment.shown).tolist()
             ends = np.cumsum(segment.sizes)
             for end, size, when, key in zip(ends, segment.sizes, segment.shown, segment.keys):
-                packet = av.Packet(segment.data[end - size:end].tobytes())
+                packet = av.Packet(segment.data[end - size : end].tobytes())
                 packet.stream, packet.time_base, packet.is_keyframe = stream, TIME_BASE, bool(key)
                 packet.pts, packet.dts = int(when), _decoded(shown, written)
                 container.mux(packet)
@@ -201,8 +205,9 @@ def _checked(timed: Iterable[tuple[float, np.ndarray]]) -> Iterable[tuple[float,
     for count, (time, frame) in enumerate(timed, start=1):
         shape = shape or frame.shape
         if frame.shape != shape or frame.dtype != np.uint8:
-            raise ValueError(f"frames: expected uint8 images of shape {shape}, got {frame.dtype} {frame.shape} as "
-                             f"number {count}")
+            raise ValueError(
+                f"frames: expected uint8 images of shape {shape}, got {frame.dtype} {frame.shape} as number {count}"
+            )
         if not last < time < np.inf:
             raise ValueError(f"times: expected a time after {last} s, got {time} s")
         last = time

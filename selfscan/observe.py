@@ -62,8 +62,9 @@ def observe(
     def crops(start: int) -> Iterator[tuple[int, np.ndarray]]:
         return _crops(path, alignment.crop_from_frame, size, start)
 
-    for part, found in in_chunks(keep, "measure", range(len(face)), crops, work,
-                                 lambda done: progress("measure", done, len(face))):
+    for part, found in in_chunks(
+        keep, "measure", range(len(face)), crops, work, lambda done: progress("measure", done, len(face))
+    ):
         landmarks[part], presence[part] = found["landmarks"], found["presence"]
     presence[~face.valid] = 0
     fill_gaps(landmarks, face.valid)

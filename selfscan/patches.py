@@ -100,8 +100,12 @@ def iris_masks(landmarks: Tensor) -> Tensor:
 def _in_patches(landmarks: Tensor) -> np.ndarray:
     """Landmarks in the coordinates of the three patches, [N, 3, 478, 2]."""
     f, xy = frames(landmarks).double(), landmarks[..., :2].double()
-    return torch.linalg.solve(f[..., :2], (xy[:, None] - f[:, :, None, :, 2]).transpose(-1, -2)).transpose(
-        -1, -2).cpu().numpy()
+    return (
+        torch.linalg.solve(f[..., :2], (xy[:, None] - f[:, :, None, :, 2]).transpose(-1, -2))
+        .transpose(-1, -2)
+        .cpu()
+        .numpy()
+    )
 
 
 def statistics(images: Tensor, landmarks: Tensor) -> dict[str, Tensor]:
@@ -113,8 +117,10 @@ def statistics(images: Tensor, landmarks: Tensor) -> dict[str, Tensor]:
     """
     mouth, irises = mouth_and_irises(images, landmarks)
     mouth_mask, iris_mask = masks(landmarks)
-    found = {"mouth": _moments([(mouth, mouth_mask)]),
-             "iris": _moments([(irises.flatten(0, 1), iris_mask.flatten(0, 1))])}
+    found = {
+        "mouth": _moments([(mouth, mouth_mask)]),
+        "iris": _moments([(irises.flatten(0, 1), iris_mask.flatten(0, 1))]),
+    }
     return {name: values.to(images) for name, values in found.items()}
 
 
@@ -143,8 +149,9 @@ class Outlined:
         return self._draw(self._landmarks[rows])
 
 
-def targets(mouth: np.ndarray, irises: np.ndarray, landmarks: Tensor, wanted: dict[str, Tensor],
-            valid: Tensor | None = None) -> tuple[Recoloured, Outlined, Recoloured, Outlined]:
+def targets(
+    mouth: np.ndarray, irises: np.ndarray, landmarks: Tensor, wanted: dict[str, Tensor], valid: Tensor | None = None
+) -> tuple[Recoloured, Outlined, Recoloured, Outlined]:
     """The driver's patches in the avatar's colours, and their masks.
 
     Colours are matched by mean and spread over the whole clip: light and skin differ between two recordings,
@@ -158,10 +165,16 @@ def targets(mouth: np.ndarray, irises: np.ndarray, landmarks: Tensor, wanted: di
     parts = [slice(k, k + CHUNK) for k in range(0, len(landmarks), CHUNK)]
     mouth_mask, iris_mask = Outlined(landmarks, mouth_masks), Outlined(landmarks, iris_masks)
     use = torch.ones(len(landmarks), dtype=torch.bool) if valid is None else valid
-    have = [_moments((_signed(mouth[p])[use[p]], mouth_mask[p][use[p]]) for p in parts),
-            _moments((_signed(irises[p])[use[p]].flatten(0, 1), iris_mask[p][use[p]].flatten(0, 1)) for p in parts)]
-    return (Recoloured(mouth, have[0], wanted["mouth"]), mouth_mask, Recoloured(irises, have[1], wanted["iris"]),
-            iris_mask)
+    have = [
+        _moments((_signed(mouth[p])[use[p]], mouth_mask[p][use[p]]) for p in parts),
+        _moments((_signed(irises[p])[use[p]].flatten(0, 1), iris_mask[p][use[p]].flatten(0, 1)) for p in parts),
+    ]
+    return (
+        Recoloured(mouth, have[0], wanted["mouth"]),
+        mouth_mask,
+        Recoloured(irises, have[1], wanted["iris"]),
+        iris_mask,
+    )
 
 
 def _signed(images: np.ndarray | Tensor) -> Tensor:

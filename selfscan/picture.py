@@ -31,10 +31,12 @@ def read(path: str | Path) -> np.ndarray:
     """
     rations = isolation.Rations(memory=3 << 30, cpu=int(SECONDS))
     answer = isolation.ask("selfscan.picture:serve", {"path": str(path)}, rations, SECONDS, SIZE.size + 3 * MAX_PIXELS)
-    height, width = SIZE.unpack(answer[:SIZE.size]) if answer else (0, 0)
+    height, width = SIZE.unpack(answer[: SIZE.size]) if answer else (0, 0)
     if not height * width or len(answer) != SIZE.size + 3 * height * width:
-        raise UnreadablePicture(f"{path}: expected a PNG or JPEG of at most {MAX_PIXELS} px, got one that cannot be "
-                                "decoded; it is damaged, or made to be unreadable")
+        raise UnreadablePicture(
+            f"{path}: expected a PNG or JPEG of at most {MAX_PIXELS} px, got one that cannot be "
+            "decoded; it is damaged, or made to be unreadable"
+        )
     return np.frombuffer(answer, np.uint8, offset=SIZE.size).reshape(height, width, 3)
 
 

@@ -84,13 +84,24 @@ def assess(observation: Observation, progress: Progress = silent, keep: Keep = N
     def work(chunk: np.ndarray, crops: Iterator[np.ndarray]) -> Arrays:
         rows = []
         for index, image in zip(chunk.tolist(), crops):
-            rows.append((detail_of(image), (image[FACE].min(-1) >= 250).mean(),
-                         skin_colours(image, observation.landmarks[index])))
+            rows.append(
+                (
+                    detail_of(image),
+                    (image[FACE].min(-1) >= 250).mean(),
+                    skin_colours(image, observation.landmarks[index]),
+                )
+            )
             progress("quality", index + 1, t)
         return dict(zip(("detail", "burnt", "colours"), map(np.array, zip(*rows))))
 
-    for part, found in in_chunks(keep, "quality", range(t), lambda start: iter_crops(observation, SIZE, start), work,
-                                 lambda done: progress("quality", done, t)):
+    for part, found in in_chunks(
+        keep,
+        "quality",
+        range(t),
+        lambda start: iter_crops(observation, SIZE, start),
+        work,
+        lambda done: progress("quality", done, t),
+    ):
         detail[part], burnt[part], colours[part] = found["detail"], found["burnt"], found["colours"]
     seen = observation.track.valid & (observation.presence >= PRESENT)
     sharpness = _sharpness(detail, observation.track.times, seen)

@@ -138,8 +138,11 @@ def code_words(today: date) -> tuple[str, ...]:
 
 
 def guided(
-    frames: Iterator[tuple[float, np.ndarray]], guide: Guide, show: Callable[[np.ndarray, Advice], str],
-    seconds: float, least: float = LEAST_SECONDS,
+    frames: Iterator[tuple[float, np.ndarray]],
+    guide: Guide,
+    show: Callable[[np.ndarray, Advice], str],
+    seconds: float,
+    least: float = LEAST_SECONDS,
 ) -> Iterator[tuple[float, np.ndarray]]:
     """Pass on a camera's frames, unchanged, until the recording is long enough.
 
@@ -179,11 +182,15 @@ def from_json(content: bytes, video_sha256: str, name: str) -> CodeWords:
     try:
         words = TypeAdapter(CodeWords).validate_json(content)
     except ValidationError:
-        raise ConsentMissing(f"{name}: expected the words of a recording, as `mystudio record` writes them, but it is "
-                             f"damaged; remove it or record again") from None
+        raise ConsentMissing(
+            f"{name}: expected the words of a recording, as `mystudio record` writes them, but it is "
+            f"damaged; remove it or record again"
+        ) from None
     if words.video_sha256 != video_sha256:
-        raise ConsentMissing(f"{name}: its words are for another recording, or the recording was changed since; move "
-                             f"it away or record again")
+        raise ConsentMissing(
+            f"{name}: its words are for another recording, or the recording was changed since; move "
+            f"it away or record again"
+        )
     return words
 
 
@@ -228,5 +235,6 @@ def draw(frame: np.ndarray, advice: Advice) -> np.ndarray:
 
 def _write(cv2, picture: np.ndarray, text: str, place: tuple[int, int], scale: float, colour) -> None:
     for shade, width in (((0, 0, 0), 5), (colour, 2)):
-        cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, shade, max(1, round(width * scale)),
-                    cv2.LINE_AA)
+        cv2.putText(
+            picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, shade, max(1, round(width * scale)), cv2.LINE_AA
+        )

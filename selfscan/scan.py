@@ -159,8 +159,13 @@ def inside(times: np.ndarray, spans: Sequence[tuple[float, float]] | np.ndarray)
 
 
 def _embed(
-    observation: Observation, candidates: np.ndarray, metric: Perceptual, size: int, progress: Progress, keep: Keep,
-    batch: int = 8
+    observation: Observation,
+    candidates: np.ndarray,
+    metric: Perceptual,
+    size: int,
+    progress: Progress,
+    keep: Keep,
+    batch: int = 8,
 ) -> np.ndarray:
     dims = None if len(candidates) <= EXACT else SKETCH
     rows, done, count = None, 0, len(candidates)
@@ -172,9 +177,14 @@ def _embed(
             progress("compare", done + sum(map(len, parts)), count)
         return {"rows": np.concatenate(parts)}
 
-    for part, found in in_chunks(keep, f"compare.{metric.name}.", candidates,
-                                 lambda start: iter_crops(observation, size, start), work,
-                                 lambda told: progress("compare", told, count)):
+    for part, found in in_chunks(
+        keep,
+        f"compare.{metric.name}.",
+        candidates,
+        lambda start: iter_crops(observation, size, start),
+        work,
+        lambda told: progress("compare", told, count),
+    ):
         rows = np.empty((count, found["rows"].shape[1]), np.float32) if rows is None else rows
         rows[done : done + len(part)] = found["rows"]
         done += len(part)
@@ -201,8 +211,14 @@ def _images(observation: Observation, picks: np.ndarray, size: int, progress: Pr
             progress("images", k + 1, len(picks))
         return {"images": images[done : done + len(chunk)]}
 
-    for part, found in in_chunks(keep, "images", picks, lambda start: iter_crops(observation, size, start), work,
-                                 lambda told: progress("images", told, len(picks))):
+    for part, found in in_chunks(
+        keep,
+        "images",
+        picks,
+        lambda start: iter_crops(observation, size, start),
+        work,
+        lambda told: progress("images", told, len(picks)),
+    ):
         images[done : done + len(part)] = found["images"]
         done += len(part)
     return images

@@ -32,8 +32,9 @@ MESH = slice(0, 468)  # all points but the irises
 Sighting = tuple[np.ndarray, float]  # landmarks [478, 3] px, presence
 
 
-def track(path: str | Path, progress: Progress = silent, second_face_stops: bool = False, kept: Keep = NOWHERE
-          ) -> FaceTrack:
+def track(
+    path: str | Path, progress: Progress = silent, second_face_stops: bool = False, kept: Keep = NOWHERE
+) -> FaceTrack:
     """Follow the largest and most central face of a clip.
 
     Args:
@@ -82,8 +83,9 @@ def _followed(path: str | Path, kept: Keep, tell) -> Iterator[Arrays]:
     follower = Follower()
     try:
         if part is not None:
-            follower.go_on([(n, sighting) for n, frame, sighting in _sightings(part) if frame == done - 1], done,
-                           int(part["born"]))
+            follower.go_on(
+                [(n, sighting) for n, frame, sighting in _sightings(part) if frame == done - 1], done, int(part["born"])
+            )
         frames = islice(video.read(path), done, None)
         while part is None or not part["last"]:
             start, part = done, _follow_some(follower, frames, done, tell)
@@ -103,10 +105,16 @@ def _follow_some(follower: Follower, frames: Iterator, done: int, tell) -> Array
         size = (image.shape[1], image.shape[0])
         tell(done + len(times))
     number, frame, points, presence = zip(*seen) if seen else ((), (), np.zeros((0, NUM_LANDMARKS, 3), np.float32), ())
-    return {"times": np.array(times, np.float64), "size": np.array(size), "number": np.array(number, np.int64),
-            "frame": np.array(frame, np.int64), "points": np.array(points, np.float32),
-            "presence": np.array(presence, np.float64), "born": np.array(follower.born),
-            "last": np.array(len(times) < keep.CHUNK)}
+    return {
+        "times": np.array(times, np.float64),
+        "size": np.array(size),
+        "number": np.array(number, np.int64),
+        "frame": np.array(frame, np.int64),
+        "points": np.array(points, np.float32),
+        "presence": np.array(presence, np.float64),
+        "born": np.array(follower.born),
+        "last": np.array(len(times) < keep.CHUNK),
+    }
 
 
 def _sightings(part: Arrays) -> Iterator[tuple[int, int, Sighting]]:

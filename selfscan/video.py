@@ -26,8 +26,21 @@ from selfscan import errors, isolation, mux
 from selfscan.decoding import ITU601, ITU709, SLOTS, UNDECODABLE, Limits, VideoInfo, cpu_seconds
 from selfscan.errors import UnreadableVideo
 
-__all__ = ["ITU601", "ITU709", "Limits", "Segment", "VideoInfo", "assemble", "encode_segment", "probe", "rate_of",
-           "read", "record", "sha256", "write"]
+__all__ = [
+    "ITU601",
+    "ITU709",
+    "Limits",
+    "Segment",
+    "VideoInfo",
+    "assemble",
+    "encode_segment",
+    "probe",
+    "rate_of",
+    "read",
+    "record",
+    "sha256",
+    "write",
+]
 record = mux.record  # like write, for a stream whose length nobody knows yet
 assemble, encode_segment, Segment = mux.assemble, mux.encode_segment, mux.Segment  # like write, in parts that are kept
 log = logging.getLogger(__name__)
@@ -228,8 +241,10 @@ class _Decoder:
         pipe = self.child.stdout.fileno()
         while b"\n" not in self.pending:
             if not isolation.wait_for(pipe, self.limits.patience):
-                raise UnreadableVideo(f"{self.path}: its decoder hangs, nothing came for {self.limits.patience:g} s; "
-                                      "the file is damaged or made to do that, export it anew")
+                raise UnreadableVideo(
+                    f"{self.path}: its decoder hangs, nothing came for {self.limits.patience:g} s; "
+                    "the file is damaged or made to do that, export it anew"
+                )
             block = os.read(pipe, MAX_LINE)
             if not block or len(self.pending) > MAX_LINE:
                 return None
@@ -241,8 +256,9 @@ class _Decoder:
         why = self._why()
         if not count:
             raise UnreadableVideo(f"{self.path}: {why}; the file is damaged or made to do that, export it anew")
-        log.warning("%s: %s after %d frames; what follows is left out, as of a file that was cut off", self.path, why,
-                    count)
+        log.warning(
+            "%s: %s after %d frames; what follows is left out, as of a file that was cut off", self.path, why, count
+        )
 
     def _why(self) -> str:
         code = isolation.ended(self.child)

@@ -32,8 +32,9 @@ def draw(kind: int, colour: np.ndarray, seed: int) -> np.ndarray:
     return np.clip(picture * (1.08 - 0.3 * away), 0.002, 3).astype(np.float32)
 
 
-def _lights(picture: np.ndarray, r: np.random.Generator, x: np.ndarray, y: np.ndarray, colour: np.ndarray
-            ) -> np.ndarray:
+def _lights(
+    picture: np.ndarray, r: np.random.Generator, x: np.ndarray, y: np.ndarray, colour: np.ndarray
+) -> np.ndarray:
     picture = picture * 0.6
     for _ in range(int(r.integers(14, 40))):
         radius = r.uniform(0.012, 0.06)
@@ -43,19 +44,26 @@ def _lights(picture: np.ndarray, r: np.random.Generator, x: np.ndarray, y: np.nd
     return picture
 
 
-def _room(picture: np.ndarray, r: np.random.Generator, x: np.ndarray, y: np.ndarray, colour: np.ndarray
-          ) -> np.ndarray:
+def _room(picture: np.ndarray, r: np.random.Generator, x: np.ndarray, y: np.ndarray, colour: np.ndarray) -> np.ndarray:
     """Boxes with soft edges: shelves, a door, pictures, and a bright window."""
     soft = r.uniform(0.01, 0.03)
     for k in range(int(r.integers(7, 15))):
         left, top = r.uniform(0.05, 0.85), r.uniform(0.05, 0.9)
-        wide, high = (r.uniform(0.03, 0.12), r.uniform(0.2, 0.6)) if k % 2 else (r.uniform(0.1, 0.35),
-                                                                                r.uniform(0.02, 0.15))
-        box = _smooth((x - left) / soft + 0.5) * _smooth((left + wide - x) / soft + 0.5) \
-            * _smooth((y - top) / soft + 0.5) * _smooth((top + high - y) / soft + 0.5)
+        wide, high = (
+            (r.uniform(0.03, 0.12), r.uniform(0.2, 0.6)) if k % 2 else (r.uniform(0.1, 0.35), r.uniform(0.02, 0.15))
+        )
+        box = (
+            _smooth((x - left) / soft + 0.5)
+            * _smooth((left + wide - x) / soft + 0.5)
+            * _smooth((y - top) / soft + 0.5)
+            * _smooth((top + high - y) / soft + 0.5)
+        )
         bright = r.random() < 0.18
-        tint = r.uniform(0.6, 1.1, 3) if bright else np.clip(colour * r.uniform(0.2, 1.6) + r.uniform(-0.05, 0.1, 3),
-                                                             0.01, 0.7)
+        tint = (
+            r.uniform(0.6, 1.1, 3)
+            if bright
+            else np.clip(colour * r.uniform(0.2, 1.6) + r.uniform(-0.05, 0.1, 3), 0.01, 0.7)
+        )
         picture = picture + 0.85 * box[..., None] * (tint.astype(np.float32) - picture)
     return picture
 

@@ -15,23 +15,106 @@ from mystudio.errors import BadArtifact, OutputFailed, reason
 COMMAND = "mystudio actors import-basis FOLDER_OR_NPZ"
 #: names and order of the expression weights: ARKit's, with brows and cheeks by side
 EXPRESSIONS = (
-    "browDown_L", "browDown_R", "browInnerUp_L", "browInnerUp_R", "browOuterUp_L", "browOuterUp_R", "cheekPuff_L",
-    "cheekPuff_R", "cheekSquint_L", "cheekSquint_R", "eyeBlink_L", "eyeBlink_R", "eyeLookDown_L", "eyeLookDown_R",
-    "eyeLookIn_L", "eyeLookIn_R", "eyeLookOut_L", "eyeLookOut_R", "eyeLookUp_L", "eyeLookUp_R", "eyeSquint_L",
-    "eyeSquint_R", "eyeWide_L", "eyeWide_R", "jawForward", "jawLeft", "jawOpen", "jawRight", "mouthClose",
-    "mouthDimple_L", "mouthDimple_R", "mouthFrown_L", "mouthFrown_R", "mouthFunnel", "mouthLeft", "mouthLowerDown_L",
-    "mouthLowerDown_R", "mouthPress_L", "mouthPress_R", "mouthPucker", "mouthRight", "mouthRollLower",
-    "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper", "mouthSmile_L", "mouthSmile_R", "mouthStretch_L",
-    "mouthStretch_R", "mouthUpperUp_L", "mouthUpperUp_R", "noseSneer_L", "noseSneer_R",
+    "browDown_L",
+    "browDown_R",
+    "browInnerUp_L",
+    "browInnerUp_R",
+    "browOuterUp_L",
+    "browOuterUp_R",
+    "cheekPuff_L",
+    "cheekPuff_R",
+    "cheekSquint_L",
+    "cheekSquint_R",
+    "eyeBlink_L",
+    "eyeBlink_R",
+    "eyeLookDown_L",
+    "eyeLookDown_R",
+    "eyeLookIn_L",
+    "eyeLookIn_R",
+    "eyeLookOut_L",
+    "eyeLookOut_R",
+    "eyeLookUp_L",
+    "eyeLookUp_R",
+    "eyeSquint_L",
+    "eyeSquint_R",
+    "eyeWide_L",
+    "eyeWide_R",
+    "jawForward",
+    "jawLeft",
+    "jawOpen",
+    "jawRight",
+    "mouthClose",
+    "mouthDimple_L",
+    "mouthDimple_R",
+    "mouthFrown_L",
+    "mouthFrown_R",
+    "mouthFunnel",
+    "mouthLeft",
+    "mouthLowerDown_L",
+    "mouthLowerDown_R",
+    "mouthPress_L",
+    "mouthPress_R",
+    "mouthPucker",
+    "mouthRight",
+    "mouthRollLower",
+    "mouthRollUpper",
+    "mouthShrugLower",
+    "mouthShrugUpper",
+    "mouthSmile_L",
+    "mouthSmile_R",
+    "mouthStretch_L",
+    "mouthStretch_R",
+    "mouthUpperUp_L",
+    "mouthUpperUp_R",
+    "noseSneer_L",
+    "noseSneer_R",
 )
 EXPRESSION_ID = {name: index for index, name in enumerate(EXPRESSIONS)}
 IDENTITY_MODES = 20  # kept of the hundred that ICT-FaceKit has
 #: parts of the mesh, in the order of their vertices; _l is the person's own left side (+x)
-PARTS = ("face", "head", "mouth", "socket_l", "socket_r", "gums", "teeth", "sclera_l", "iris_l", "sclera_r", "iris_r",
-         "fluid_l", "fluid_r", "blend_l", "blend_r", "occlusion_l", "occlusion_r", "lashes_l", "lashes_r")
+PARTS = (
+    "face",
+    "head",
+    "mouth",
+    "socket_l",
+    "socket_r",
+    "gums",
+    "teeth",
+    "sclera_l",
+    "iris_l",
+    "sclera_r",
+    "iris_r",
+    "fluid_l",
+    "fluid_r",
+    "blend_l",
+    "blend_r",
+    "occlusion_l",
+    "occlusion_r",
+    "lashes_l",
+    "lashes_r",
+)
 #: ICT-FaceKit's: one past the last vertex of each part
-ICT_PART_ENDS = (9409, 11248, 13294, 13678, 14062, 17039, 21451, 22221, 23021, 23791, 24591, 24795, 24999, 25023,
-                 25047, 25199, 25351, 26035, 26719)
+ICT_PART_ENDS = (
+    9409,
+    11248,
+    13294,
+    13678,
+    14062,
+    17039,
+    21451,
+    22221,
+    23021,
+    23791,
+    24591,
+    24795,
+    24999,
+    25023,
+    25047,
+    25199,
+    25351,
+    26035,
+    26719,
+)
 _ARRAYS = ("neutral", "faces", "identity", "expression", "expression_names", "landmarks68")
 
 
@@ -98,12 +181,19 @@ def read_npz(path: Path) -> Basis:
     names = [str(name) for name in arrays["expression_names"]]
     missing = [name for name in EXPRESSIONS if name not in names]
     if missing or arrays["expression"].ndim != 3:
-        raise BadArtifact(f"expected the {len(EXPRESSIONS)} ARKit expressions in {path}, "
-                          f"got {len(names)} ({', '.join(missing[:3])} missing); import another with `{COMMAND}`")
+        raise BadArtifact(
+            f"expected the {len(EXPRESSIONS)} ARKit expressions in {path}, "
+            f"got {len(names)} ({', '.join(missing[:3])} missing); import another with `{COMMAND}`"
+        )
     expression = arrays["expression"][[names.index(name) for name in EXPRESSIONS]]
-    return Basis(arrays["neutral"].astype(np.float32), arrays["faces"].astype(np.int32),
-                 arrays["identity"].astype(np.float32), expression.astype(np.float32),
-                 arrays["landmarks68"].astype(np.int64), ends)
+    return Basis(
+        arrays["neutral"].astype(np.float32),
+        arrays["faces"].astype(np.int32),
+        arrays["identity"].astype(np.float32),
+        expression.astype(np.float32),
+        arrays["landmarks68"].astype(np.int64),
+        ends,
+    )
 
 
 def import_basis(source: str | Path) -> Path:
@@ -126,8 +216,10 @@ def import_basis(source: str | Path) -> Path:
     try:
         write_npz(basis, path)
     except OSError as error:
-        raise OutputFailed(f"{path} could not be written ({error.strerror or error}); free some space or set "
-                           "MYSTUDIO_HOME to another folder") from error
+        raise OutputFailed(
+            f"{path} could not be written ({error.strerror or error}); free some space or set "
+            "MYSTUDIO_HOME to another folder"
+        ) from error
     return path
 
 
@@ -137,11 +229,16 @@ def write_npz(basis: Basis, path: Path) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with open(part, "wb") as file:
-            np.savez_compressed(file, neutral=basis.neutral, faces=basis.faces,
-                                identity=basis.identity.astype(np.float16),
-                                expression=basis.expression.astype(np.float16),
-                                expression_names=np.array(EXPRESSIONS), landmarks68=basis.landmarks,
-                                part_ends=np.array(basis.part_ends))
+            np.savez_compressed(
+                file,
+                neutral=basis.neutral,
+                faces=basis.faces,
+                identity=basis.identity.astype(np.float16),
+                expression=basis.expression.astype(np.float16),
+                expression_names=np.array(EXPRESSIONS),
+                landmarks68=basis.landmarks,
+                part_ends=np.array(basis.part_ends),
+            )
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
@@ -151,8 +248,13 @@ def write_npz(basis: Basis, path: Path) -> None:
 
 def _check(basis: Basis) -> None:
     count = len(basis.neutral)
-    shapes = {"neutral": (count, 3), "faces": (len(basis.faces), 3), "identity": (len(basis.identity), count, 3),
-              "expression": (len(EXPRESSIONS), count, 3), "landmarks": (68,)}
+    shapes = {
+        "neutral": (count, 3),
+        "faces": (len(basis.faces), 3),
+        "identity": (len(basis.identity), count, 3),
+        "expression": (len(EXPRESSIONS), count, 3),
+        "landmarks": (68,),
+    }
     for name, shape in shapes.items():
         found = getattr(basis, name).shape
         if found != shape:

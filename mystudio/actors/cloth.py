@@ -56,16 +56,16 @@ def cloth_albedo(cloth, inside, x, y, z):
         tone = np.float32(0.55) + np.float32(0.45) * inside / np.float32(0.35)  # the hem's round edge
     if cloth.neckline == CREW and inside < np.float32(1.7):
         tone *= np.float32(0.93) + np.float32(0.07) * np.sin(np.arctan2(x, z + 3) * 130)  # ribs
-        tone *= np.float32(1.0) - np.float32(0.3) * np.exp(-((inside - np.float32(1.7)) * 7) ** 2)
+        tone *= np.float32(1.0) - np.float32(0.3) * np.exp(-(((inside - np.float32(1.7)) * 7) ** 2))
     elif cloth.neckline == HIGH:
         tone *= np.float32(0.94) + np.float32(0.06) * np.sin(np.arctan2(x, z + 3) * 110)
-        tone *= np.float32(1.0) - np.float32(0.25) * np.exp(-((inside - np.float32(4.2)) * 3) ** 2)
+        tone *= np.float32(1.0) - np.float32(0.25) * np.exp(-(((inside - np.float32(4.2)) * 3) ** 2))
     elif cloth.neckline == SHIRT:
         if inside < np.float32(3.0):
             mix = np.float32(1.0)
-            tone *= np.float32(1.0) - np.float32(0.45) * np.exp(-((inside - np.float32(3.0)) * 5) ** 2)
+            tone *= np.float32(1.0) - np.float32(0.45) * np.exp(-(((inside - np.float32(3.0)) * 5) ** 2))
         elif z > 0 and abs(x) < np.float32(1.6):
-            tone *= np.float32(1.0) - np.float32(0.3) * np.exp(-((abs(x) - np.float32(1.5)) * 8) ** 2)
+            tone *= np.float32(1.0) - np.float32(0.3) * np.exp(-(((abs(x) - np.float32(1.5)) * 8) ** 2))
     if mix == 0 and inside > np.float32(1.7):
         if cloth.pattern == STRIPES:
             mix = np.float32(1.0) if np.sin(y * np.float32(2.6)) > np.float32(0.35) else np.float32(0.0)
@@ -74,6 +74,8 @@ def cloth_albedo(cloth, inside, x, y, z):
             mix = np.float32(0.35) * (np.float32(across > 0.5) + np.float32(down > 0.5))
         elif cloth.pattern == YOKE:
             mix = np.float32(1.0) if y < np.float32(-24.5) else np.float32(0.0)
-    return (tone * (cloth.colour[0] + mix * (cloth.second[0] - cloth.colour[0])),
-            tone * (cloth.colour[1] + mix * (cloth.second[1] - cloth.colour[1])),
-            tone * (cloth.colour[2] + mix * (cloth.second[2] - cloth.colour[2])))
+    return (
+        tone * (cloth.colour[0] + mix * (cloth.second[0] - cloth.colour[0])),
+        tone * (cloth.colour[1] + mix * (cloth.second[1] - cloth.colour[1])),
+        tone * (cloth.colour[2] + mix * (cloth.second[2] - cloth.colour[2])),
+    )

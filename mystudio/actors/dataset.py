@@ -56,8 +56,13 @@ def draw(settings: DatasetSettings, index: int, basis: Basis | None = None) -> t
     return render(actor, expression, pose, settings.size, settings.crop, seed=index).image, code
 
 
-def write_dataset(folder: str | Path, settings: DatasetSettings, workers: int | None = None, head: Path | None = None,
-                  progress: Progress = silent) -> list[Path]:
+def write_dataset(
+    folder: str | Path,
+    settings: DatasetSettings,
+    workers: int | None = None,
+    head: Path | None = None,
+    progress: Progress = silent,
+) -> list[Path]:
     """Write ``shard-00000.npz`` ...: ``images`` [N, H, W, 3] uint8 and ``codes`` [N, 64] float16; what is there stays.
 
     Args:
@@ -80,13 +85,15 @@ def write_dataset(folder: str | Path, settings: DatasetSettings, workers: int | 
             done += _length(settings, k)
             progress("actors", done, settings.count)
     except OSError as error:
-        raise OutputFailed(f"{folder} could not be written ({error.strerror or error}); free some space and run the "
-                           "same command again") from error
+        raise OutputFailed(
+            f"{folder} could not be written ({error.strerror or error}); free some space and run the same command again"
+        ) from error
     return paths
 
 
-def _draw_shards(missing: list[int], paths: list[Path], settings: DatasetSettings, workers: int, head: Path
-                 ) -> Iterator[int]:
+def _draw_shards(
+    missing: list[int], paths: list[Path], settings: DatasetSettings, workers: int, head: Path
+) -> Iterator[int]:
     tasks = [(k, str(paths[k]), settings, str(head)) for k in missing]
     if workers <= 1 or len(tasks) <= 1:
         yield from map(_draw_shard, tasks)
@@ -119,8 +126,10 @@ def _claim(folder: Path, settings: DatasetSettings) -> None:
         except ValueError:
             theirs = None
         if not isinstance(theirs, dict) or theirs | {"count": 0} != ours | {"count": 0}:
-            raise BadArtifact(f"expected a new folder or the same dataset, {folder} holds one with other settings; "
-                              "choose another folder")
+            raise BadArtifact(
+                f"expected a new folder or the same dataset, {folder} holds one with other settings; "
+                "choose another folder"
+            )
     part = path.with_name(f".{SETTINGS}.part")
     part.write_text(json.dumps(ours, indent=1) + "\n")
     os.replace(part, path)

@@ -29,8 +29,21 @@ def brows(actor: Actor) -> hair.Strands | None:
     inner = np.abs(lm[21, 0])
     along = np.clip((np.abs(roots[:, 0]) - inner) / (np.abs(lm[17, 0]) - inner), 0, 1)
     direction = np.stack([side * (0.5 + 0.8 * along), 0.75 - 1.1 * along, -0.1 - 0.45 * along], -1)
-    return _short(actor, chosen, weight, roots, direction, length=0.34 + 0.2 * width, flat=0.08, points=3, width=0.045,
-                  colour=np.minimum(actor.colours.hair * 0.6, actor.colours.skin * 0.3), seed=22, gloss=0.1, alpha=0.75)
+    return _short(
+        actor,
+        chosen,
+        weight,
+        roots,
+        direction,
+        length=0.34 + 0.2 * width,
+        flat=0.08,
+        points=3,
+        width=0.045,
+        colour=np.minimum(actor.colours.hair * 0.6, actor.colours.skin * 0.3),
+        seed=22,
+        gloss=0.1,
+        alpha=0.75,
+    )
 
 
 def beard(actor: Actor) -> hair.Strands | None:
@@ -50,14 +63,29 @@ def beard(actor: Actor) -> hair.Strands | None:
     side = side + 1.4 * np.sign(roots[:, 0]) * moustache
     direction = np.stack([0.35 * side, np.full(len(roots), -1.0), np.zeros(len(roots))], -1)
     length = np.minimum(0.35 + 1.5 * amount**1.3, longest)
-    return _short(actor, chosen, weight, roots, direction, length=length, flat=0.3, points=5, width=0.06,
-                  colour=actor.colours.hair * 0.9, seed=32, gloss=0.5, alpha=0.85)
+    return _short(
+        actor,
+        chosen,
+        weight,
+        roots,
+        direction,
+        length=length,
+        flat=0.3,
+        points=5,
+        width=0.06,
+        colour=actor.colours.hair * 0.9,
+        seed=32,
+        gloss=0.5,
+        alpha=0.85,
+    )
 
 
 def lashes(actor: Actor) -> hair.Strands | None:
     """Upper lashes; their tips are carried by the basis's own lashes, which turn down when the eye closes."""
-    made = [_lash_line(actor, side, actor.basis.landmarks[line])  # from the outer corner
-            for side, line in (("r", [36, 37, 38, 39]), ("l", [45, 44, 43, 42]))]
+    made = [
+        _lash_line(actor, side, actor.basis.landmarks[line])  # from the outer corner
+        for side, line in (("r", [36, 37, 38, 39]), ("l", [45, 44, 43, 42]))
+    ]
     roots, tips, bases, carriers = (np.concatenate(parts) for parts in zip(*made))
     r = np.random.default_rng(41)
     tips = tips + r.normal(0, 0.05, tips.shape).astype(np.float32)
@@ -66,12 +94,22 @@ def lashes(actor: Actor) -> hair.Strands | None:
     points[..., 1] += 0.5 * (t[..., 0] ** 2 - t[..., 0]) * 0.5  # lashes curve upwards
     colour = np.tile(np.minimum(actor.colours.hair * 0.3, 0.02), (len(roots), 1)).astype(np.float32)
     width = np.array([0.05, 0.045, 0.035, 0.015], np.float32)
-    return hair.Strands(points, width, colour, np.full(len(roots), 0.6, np.float32), bases, carriers,
-                        np.ones(points.shape[:2], np.float32), gloss=0.0, alpha=0.8)
+    return hair.Strands(
+        points,
+        width,
+        colour,
+        np.full(len(roots), 0.6, np.float32),
+        bases,
+        carriers,
+        np.ones(points.shape[:2], np.float32),
+        gloss=0.0,
+        alpha=0.8,
+    )
 
 
-def _short(actor: Actor, chosen, weight, roots, direction, length, flat, points, width, colour, seed, gloss, alpha
-           ) -> hair.Strands:
+def _short(
+    actor: Actor, chosen, weight, roots, direction, length, flat, points, width, colour, seed, gloss, alpha
+) -> hair.Strands:
     r = np.random.default_rng(seed)
     faces = actor.head.faces[actor.head.material == 0][chosen]
     normals = np.einsum("nk,nkd->nd", weight, actor.normals[faces])
@@ -85,9 +123,17 @@ def _short(actor: Actor, chosen, weight, roots, direction, length, flat, points,
     path = path + 0.02 * normals[:, None]
     tint = np.exp(r.normal(0, 0.25, (len(roots), 1)))
     root = faces[np.arange(len(faces)), weight.argmax(1)]
-    return hair.Strands(path.astype(np.float32), (width * (1 - 0.6 * t[0, :, 0])).astype(np.float32),
-                        (colour * tint).astype(np.float32).clip(0.003, 1), r.random(len(roots)).astype(np.float32),
-                        root, root, np.ones(path.shape[:2], np.float32), gloss, alpha)
+    return hair.Strands(
+        path.astype(np.float32),
+        (width * (1 - 0.6 * t[0, :, 0])).astype(np.float32),
+        (colour * tint).astype(np.float32).clip(0.003, 1),
+        r.random(len(roots)).astype(np.float32),
+        root,
+        root,
+        np.ones(path.shape[:2], np.float32),
+        gloss,
+        alpha,
+    )
 
 
 def _lash_line(actor: Actor, side: str, line: np.ndarray) -> tuple[np.ndarray, ...]:

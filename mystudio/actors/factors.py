@@ -19,17 +19,42 @@ LOOK_NAMES = (
     "beard",  # clean, stubble, beard
     "hairline",  # low to receding
     "hair_volume",
-    "shirt_red", "shirt_green", "shirt_blue",
-    "background_red", "background_green",
+    "shirt_red",
+    "shirt_green",
+    "shirt_blue",
+    "background_red",
+    "background_green",
     "light_side",  # key light from the left to the right of the picture
     "key_light",  # dim to strong
     "light_warmth",  # cold to warm
 )
 MOTION_NAMES = (
-    "jawOpen", "mouthSmile", "mouthFunnel", "mouthPucker", "mouthFrown", "mouthStretch", "mouthLowerDown",
-    "mouthUpperUp", "browInnerUp", "browDown", "browOuterUp", "eyeBlink", "eyeSquint", "eyeWide", "cheekPuff",
-    "noseSneer", "mouthLeft", "mouthRight",
-    "gaze_x", "gaze_y", "yaw", "pitch", "roll", "x", "y", "z",
+    "jawOpen",
+    "mouthSmile",
+    "mouthFunnel",
+    "mouthPucker",
+    "mouthFrown",
+    "mouthStretch",
+    "mouthLowerDown",
+    "mouthUpperUp",
+    "browInnerUp",
+    "browDown",
+    "browOuterUp",
+    "eyeBlink",
+    "eyeSquint",
+    "eyeWide",
+    "cheekPuff",
+    "noseSneer",
+    "mouthLeft",
+    "mouthRight",
+    "gaze_x",
+    "gaze_y",
+    "yaw",
+    "pitch",
+    "roll",
+    "x",
+    "y",
+    "z",
 )
 EXTRA_NAMES = (
     "hair_style",  # bald, cropped, short, wavy, chin-long, long, tied back: see hair.STYLES

@@ -29,8 +29,15 @@ def film(actor: Actor, score: Score, size: int = 512, crop: str | None = None, s
         yield render(actor, expression, pose, size, crop, seed=seed * 1_000_003 + k)
 
 
-def write_clip(path: str | Path, actor: Actor, score: Score, size: int = 512, crop: str | None = None, seed: int = 0,
-               progress: Progress = silent) -> Path:
+def write_clip(
+    path: str | Path,
+    actor: Actor,
+    score: Score,
+    size: int = 512,
+    crop: str | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Path:
     """Write a performance as an mp4, and its truth beside it as an .npz.
 
     Returns: the path of the truth: ``expression`` [T, 53] and its ``expression_names``, ``pose`` [T, 6], ``gaze``
@@ -53,16 +60,30 @@ def write_clip(path: str | Path, actor: Actor, score: Score, size: int = 512, cr
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         video.write(path, images(), score.times, crf=CRF)
-        save_npz(beside, times=score.times, identity=actor.look, expression_names=np.array(EXPRESSIONS),
-                 **{name: np.stack(values) for name, values in truth.items()})
+        save_npz(
+            beside,
+            times=score.times,
+            identity=actor.look,
+            expression_names=np.array(EXPRESSIONS),
+            **{name: np.stack(values) for name, values in truth.items()},
+        )
     except OSError as error:
-        raise OutputFailed(f"{path} could not be written ({error.strerror or error}); free some space or choose "
-                           "another folder") from error
+        raise OutputFailed(
+            f"{path} could not be written ({error.strerror or error}); free some space or choose another folder"
+        ) from error
     return beside
 
 
-def sheet(rows: int, columns: int, size: int = 256, seed: int = 0, neutral: bool = False, crop: str | None = "ffhq",
-          basis: Basis | None = None, progress: Progress = silent) -> np.ndarray:
+def sheet(
+    rows: int,
+    columns: int,
+    size: int = 256,
+    seed: int = 0,
+    neutral: bool = False,
+    crop: str | None = "ffhq",
+    basis: Basis | None = None,
+    progress: Progress = silent,
+) -> np.ndarray:
     """Draw a contact sheet [rows * size, columns * size, 3] uint8 of different people."""
     pictures = []
     for k in range(rows * columns):

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 SHARE = 0.2  # of all people wear them
 _SIDES, _OUTLINE = 6, 36  # corners of a tube, points around a lens
-_COLOURS = np.array([[0.012, 0.011, 0.012], [0.09, 0.035, 0.014], [0.30, 0.29, 0.28], [0.33, 0.21, 0.08],
-                     [0.02, 0.03, 0.07]])
+_COLOURS = np.array(
+    [[0.012, 0.011, 0.012], [0.09, 0.035, 0.014], [0.30, 0.29, 0.28], [0.33, 0.21, 0.08], [0.02, 0.03, 0.07]]
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,8 +51,10 @@ def fit(actor: Actor) -> Glasses | None:
         ear = np.array([side * (np.abs(lm[[0, 16], 0]).mean() + 0.75), lm[0, 1] + 1.3, -1.5])
         bend = hinge + np.array([side * 0.75, 0.05, -0.7])
         tubes.append(_tube(np.stack([hinge, bend, (bend + ear) / 2 + [side * 0.25, 0.1, 0], ear]), thick * 1.1))
-    inner = [outlines[0][np.argmin(outlines[0][:, 0] - 0.4 * outlines[0][:, 1])],
-             outlines[1][np.argmax(outlines[1][:, 0] + 0.4 * outlines[1][:, 1])]]
+    inner = [
+        outlines[0][np.argmin(outlines[0][:, 0] - 0.4 * outlines[0][:, 1])],
+        outlines[1][np.argmax(outlines[1][:, 0] + 0.4 * outlines[1][:, 1])],
+    ]
     middle = (inner[0] + inner[1]) / 2 + [0, 0.25, 0.25]
     tubes.append(_tube(np.stack([inner[0], middle, inner[1]]), thick))
     vertices, faces, count = [], [], 0
@@ -59,8 +62,12 @@ def fit(actor: Actor) -> Glasses | None:
         vertices.append(v)
         faces.append(f + count)
         count += len(v)
-    return Glasses(np.concatenate(vertices).astype(np.float32), np.concatenate(faces).astype(np.int32),
-                   colour.astype(np.float32), np.stack(outlines).astype(np.float32))
+    return Glasses(
+        np.concatenate(vertices).astype(np.float32),
+        np.concatenate(faces).astype(np.int32),
+        colour.astype(np.float32),
+        np.stack(outlines).astype(np.float32),
+    )
 
 
 def draw_lenses(outlines: np.ndarray, lights, depth: np.ndarray, image: np.ndarray) -> None:
@@ -82,8 +89,9 @@ def draw_lenses(outlines: np.ndarray, lights, depth: np.ndarray, image: np.ndarr
         y, x = np.mgrid[y0:y1, x0:x1]
         size = max(float(np.ptp(outline[:, 0])), 1.0)
         along = ((x - outline[:, 0].mean()) + 0.7 * (y - outline[:, 1].mean())) / size
-        streak = np.exp(-(((along - 0.25 * lights.toward[0][0]) / 0.07) ** 2)) \
-            + 0.6 * np.exp(-(((along - 0.25 * lights.toward[0][0] - 0.2) / 0.03) ** 2))
+        streak = np.exp(-(((along - 0.25 * lights.toward[0][0]) / 0.07) ** 2)) + 0.6 * np.exp(
+            -(((along - 0.25 * lights.toward[0][0] - 0.2) / 0.03) ** 2)
+        )
         added = (0.035 * streak + 0.012)[..., None] * np.add(lights.colour[0], lights.sky)
         part = image[y0:y1, x0:x1]
         part[:] = np.where((shown >= 0)[..., None], 0.93 * part + added, part)

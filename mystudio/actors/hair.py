@@ -84,8 +84,9 @@ def grow_all(actor: Actor) -> list[Strands]:
     return [strands for strands in made if strands is not None]
 
 
-def pick_roots(head: Head, density: np.ndarray, shape: np.ndarray, count: int, seed: int
-               ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def pick_roots(
+    head: Head, density: np.ndarray, shape: np.ndarray, count: int, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw places on the skin, evenly by area times density.
 
     Args: density: [V'] 0..1. shape: [V', 3] cm.
@@ -123,16 +124,31 @@ def _scalp_hair(actor: Actor) -> Strands | None:
     length = length * r.uniform(0.78, 1.05, len(roots))
     layer = r.random(len(roots)) ** (1.3 if style.long else 0.8)
     field = _field(actor, style, volume_share)
-    points = grow(roots.astype(np.float32), normals.astype(np.float32), rest.astype(np.float32),
-                  length.astype(np.float32), layer.astype(np.float32), style.points, field, volume())
+    points = grow(
+        roots.astype(np.float32),
+        normals.astype(np.float32),
+        rest.astype(np.float32),
+        length.astype(np.float32),
+        layer.astype(np.float32),
+        style.points,
+        field,
+        volume(),
+    )
     points = _cut(_smooth(points), actor, style)
     tint = np.exp(r.normal(0, 0.13, (len(roots), 1))) * (1 + 0.03 * r.normal(size=(len(roots), 3)))
     span = np.linspace(0, 1, style.points)
     width = (0.095 if style.points > 5 else 0.08) * (1 - 0.55 * span**2)
     follow = follow_of(points[..., 1] + 1.5)
     root = faces[np.arange(len(faces)), weight.argmax(1)]
-    return Strands(points, width.astype(np.float32), (actor.colours.hair * tint).astype(np.float32).clip(0.003, 1),
-                   layer.astype(np.float32), root, root, follow)
+    return Strands(
+        points,
+        width.astype(np.float32),
+        (actor.colours.hair * tint).astype(np.float32).clip(0.003, 1),
+        layer.astype(np.float32),
+        root,
+        root,
+        follow,
+    )
 
 
 def _smooth(points: np.ndarray) -> np.ndarray:
@@ -161,7 +177,7 @@ def _cut(points: np.ndarray, actor: Actor, style: Style) -> np.ndarray:
 
 def _field(actor: Actor, style: Style, volume_share: float) -> Field:
     """Where strands are led: the comb's direction, and the skull that they keep off."""
-    skull = actor.shape[:len(actor.basis.neutral)]
+    skull = actor.shape[: len(actor.basis.neutral)]
     top, brow = skull[:, 1].max(), actor.shape[actor.basis.landmarks[27], 1]
     upper = skull[skull[:, 1] > brow - 1]
     upper = upper[np.abs(upper[:, 0]) < 8.2 * np.abs(upper[:, 0]).max() / 9.0]
@@ -173,6 +189,17 @@ def _field(actor: Actor, style: Style, volume_share: float) -> Field:
     face = actor.shape[actor.basis.landmarks]
     oval = np.array([np.abs(face[[2, 14], 0]).mean(), face[27, 1] + 3.5, 2.0], np.float32)
     centre, radii, comb, knot, oval = map(numbers, (centre, radii, style.comb, knot, oval))
-    return Field(centre, radii, comb, parting, np.float32(style.lift), np.float32(style.fall),
-                 np.float32(style.wave * volume_share), np.float32(style.tight), np.float32(style.bulk * volume_share),
-                 style.knot, knot, oval)
+    return Field(
+        centre,
+        radii,
+        comb,
+        parting,
+        np.float32(style.lift),
+        np.float32(style.fall),
+        np.float32(style.wave * volume_share),
+        np.float32(style.tight),
+        np.float32(style.bulk * volume_share),
+        style.knot,
+        knot,
+        oval,
+    )

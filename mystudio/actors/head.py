@@ -15,11 +15,25 @@ PIVOT = np.array([0, -4, -1], np.float32)  # of head rotation, centimetres
 SKIN, MOUTH, TEETH, EYE, SOCKET, FRAME = range(6)
 INSIDE = (MOUTH, TEETH)  # drawn last, and only where the lips may be open
 NOT_DRAWN = -1
-_MATERIAL = {"face": SKIN, "head": SKIN, "mouth": MOUTH, "socket_l": SOCKET, "socket_r": SOCKET, "gums": MOUTH,
-             "teeth": TEETH, "sclera_l": EYE, "sclera_r": EYE}  # other parts are not drawn
+_MATERIAL = {
+    "face": SKIN,
+    "head": SKIN,
+    "mouth": MOUTH,
+    "socket_l": SOCKET,
+    "socket_r": SOCKET,
+    "gums": MOUTH,
+    "teeth": TEETH,
+    "sclera_l": EYE,
+    "sclera_r": EYE,
+}  # other parts are not drawn
 #: rings of the shoulders, outwards: half-widths to the side and to front and back, then height at side, front, back
-_RINGS = ((17.0, 10.0, -17.2, -22.0, -16.5), (20.5, 12.0, -20.5, -27.0, -20.5), (22.0, 13.0, -27.0, -33.0, -28.0),
-          (22.5, 13.5, -42.0, -45.0, -42.0), (22.5, 13.5, -60.0, -60.0, -60.0))
+_RINGS = (
+    (17.0, 10.0, -17.2, -22.0, -16.5),
+    (20.5, 12.0, -20.5, -27.0, -20.5),
+    (22.0, 13.0, -27.0, -33.0, -28.0),
+    (22.5, 13.5, -42.0, -45.0, -42.0),
+    (22.5, 13.5, -60.0, -60.0, -60.0),
+)
 _RING_STEPS = 3  # rings drawn between two of those
 _OCCLUSION_VIEWS, _OCCLUSION_SIZE = 40, 256
 
@@ -60,10 +74,20 @@ def make_head(basis: Basis) -> Head:
     normals = np.empty_like(rest)
     vertex_normals(rest, faces, normals)
     jaw = rest.copy()
-    jaw[:len(basis.neutral)] += 0.6 * basis.expression[EXPRESSION_ID["jawOpen"]]
+    jaw[: len(basis.neutral)] += 0.6 * basis.expression[EXPRESSION_ID["jawOpen"]]
     eyes = np.stack([_sphere_centre(basis.neutral[basis.part(f"sclera_{side}")]) for side in "lr"])
-    return Head(basis, rest, normals, faces, material.astype(np.int8), follow_of(rest[:, 1]), loop,
-                eyes.astype(np.float32), _openness(rest, faces), _openness(jaw, faces))
+    return Head(
+        basis,
+        rest,
+        normals,
+        faces,
+        material.astype(np.int8),
+        follow_of(rest[:, 1]),
+        loop,
+        eyes.astype(np.float32),
+        _openness(rest, faces),
+        _openness(jaw, faces),
+    )
 
 
 def follow_of(height: np.ndarray) -> np.ndarray:
@@ -108,13 +132,17 @@ def _shoulders(loop: np.ndarray) -> np.ndarray:
     rings = []
     for k in range(1, len(knots) - 2):
         for step in range(1, _RING_STEPS + 1):
-            rings.append(_catmull_rom(knots[k - 1:k + 3], step / _RING_STEPS))
+            rings.append(_catmull_rom(knots[k - 1 : k + 3], step / _RING_STEPS))
     return np.concatenate(rings).astype(np.float32)
 
 
 def _catmull_rom(p: np.ndarray, t: float) -> np.ndarray:
-    return 0.5 * (2 * p[1] + (p[2] - p[0]) * t + (2 * p[0] - 5 * p[1] + 4 * p[2] - p[3]) * t**2
-                  + (3 * p[1] - p[0] - 3 * p[2] + p[3]) * t**3)
+    return 0.5 * (
+        2 * p[1]
+        + (p[2] - p[0]) * t
+        + (2 * p[0] - 5 * p[1] + 4 * p[2] - p[3]) * t**2
+        + (3 * p[1] - p[0] - 3 * p[2] + p[3]) * t**3
+    )
 
 
 def _skirt_faces(first: int, loop: np.ndarray) -> np.ndarray:

@@ -13,15 +13,80 @@ from mystudio.errors import BadArtifact
 NEUTRAL = "generic_neutral_mesh.obj"
 #: vertices of the 68 Multi-PIE landmarks in ICT-FaceKit's mesh
 LANDMARKS = (
-    1225, 1888, 1052, 367, 1719, 1722, 2199, 1447, 966, 3661, 4390, 3927, 3924, 2608, 3272, 4088, 3443, 268, 493, 1914,
-    2044, 1401, 3615, 4240, 4114, 2734, 2509, 978, 4527, 4942, 4857, 1140, 2075, 1147, 4269, 3360, 1507, 1542, 1537,
-    1528, 1518, 1511, 3742, 3751, 3756, 3721, 3725, 3732, 5708, 5695, 2081, 0, 4275, 6200, 6213, 6346, 6461, 5518,
-    5957, 5841, 5702, 5711, 5533, 6216, 6207, 6470, 5517, 5966,
+    1225,
+    1888,
+    1052,
+    367,
+    1719,
+    1722,
+    2199,
+    1447,
+    966,
+    3661,
+    4390,
+    3927,
+    3924,
+    2608,
+    3272,
+    4088,
+    3443,
+    268,
+    493,
+    1914,
+    2044,
+    1401,
+    3615,
+    4240,
+    4114,
+    2734,
+    2509,
+    978,
+    4527,
+    4942,
+    4857,
+    1140,
+    2075,
+    1147,
+    4269,
+    3360,
+    1507,
+    1542,
+    1537,
+    1528,
+    1518,
+    1511,
+    3742,
+    3751,
+    3756,
+    3721,
+    3725,
+    3732,
+    5708,
+    5695,
+    2081,
+    0,
+    4275,
+    6200,
+    6213,
+    6346,
+    6461,
+    5518,
+    5957,
+    5841,
+    5702,
+    5711,
+    5533,
+    6216,
+    6207,
+    6470,
+    5517,
+    5966,
 )
 
 
-def read_checkout(folder: Path, part_ends: tuple[int, ...] = ICT_PART_ENDS, landmarks: tuple[int, ...] = LANDMARKS
-                  ) -> Basis:
+def read_checkout(
+    folder: Path, part_ends: tuple[int, ...] = ICT_PART_ENDS, landmarks: tuple[int, ...] = LANDMARKS
+) -> Basis:
     """Read neutral, identity and expression meshes and keep the latter two as differences.
 
     Args:
@@ -34,8 +99,14 @@ def read_checkout(folder: Path, part_ends: tuple[int, ...] = ICT_PART_ENDS, land
     identities = [f"identity{k:03d}" for k in range(IDENTITY_MODES)]
     with ThreadPoolExecutor(2) as pool:
         moved = list(pool.map(lambda name: _difference(model / f"{name}.obj", neutral), (*identities, *EXPRESSIONS)))
-    return Basis(neutral, read_faces(model / NEUTRAL), np.stack(moved[:IDENTITY_MODES]),
-                 np.stack(moved[IDENTITY_MODES:]), np.array(landmarks, np.int64), part_ends)
+    return Basis(
+        neutral,
+        read_faces(model / NEUTRAL),
+        np.stack(moved[:IDENTITY_MODES]),
+        np.stack(moved[IDENTITY_MODES:]),
+        np.array(landmarks, np.int64),
+        part_ends,
+    )
 
 
 def read_vertices(path: Path) -> np.ndarray:
@@ -70,8 +141,10 @@ def _lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="ascii", errors="replace").splitlines()
     except OSError as error:
-        raise BadArtifact(f"expected {path} of ICT-FaceKit, it cannot be read ({error.strerror}); give the folder "
-                          "of a complete checkout") from error
+        raise BadArtifact(
+            f"expected {path} of ICT-FaceKit, it cannot be read ({error.strerror}); give the folder "
+            "of a complete checkout"
+        ) from error
 
 
 def _difference(path: Path, neutral: np.ndarray) -> np.ndarray:

@@ -11,8 +11,9 @@ from mystudio.errors import StudioError
 try:
     import numba
 except ImportError as error:
-    raise StudioError("actors are drawn with numba, which is not installed; run `pip install 'mystudio[actors]'`"
-                      ) from error
+    raise StudioError(
+        "actors are drawn with numba, which is not installed; run `pip install 'mystudio[actors]'`"
+    ) from error
 
 njit = partial(numba.njit, cache=True, fastmath=True, nogil=True, error_model="numpy")
 #: for large functions with one place of call: merged into the caller by the optimiser

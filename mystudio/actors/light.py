@@ -59,8 +59,9 @@ def set_up(side: float, strength: float, warmth: float, contrast: float, backdro
     return Lights(numbers(toward), numbers(colour), numbers(sky), numbers(ground))
 
 
-def cast(lights: Lights, vertices: np.ndarray, faces: list[np.ndarray], hair: list[np.ndarray], centre: np.ndarray
-         ) -> Shadow:
+def cast(
+    lights: Lights, vertices: np.ndarray, faces: list[np.ndarray], hair: list[np.ndarray], centre: np.ndarray
+) -> Shadow:
     """The key light's shadow of triangles [F, 3] each, and of strands [S, P, 3] each."""
     axes = view_axes(np.array(lights.toward[0]))
     scale = np.array([SHADOW_SIZE / (2 * SHADOW_HALF)] * 2 + [1.0], np.float32)
@@ -78,8 +79,11 @@ def _from_light(shadow, x, y, z):
     (rx, ry, rz), (dx, dy, dz), (tx, ty, tz) = shadow.axes
     x, y, z = x - shadow.centre[0], y - shadow.centre[1], z - shadow.centre[2]
     scale, middle = np.float32(SHADOW_SIZE / (2 * SHADOW_HALF)), np.float32(SHADOW_SIZE / 2)
-    return ((rx * x + ry * y + rz * z) * scale + middle, (dx * x + dy * y + dz * z) * scale + middle,
-            tx * x + ty * y + tz * z)
+    return (
+        (rx * x + ry * y + rz * z) * scale + middle,
+        (dx * x + dy * y + dz * z) * scale + middle,
+        tx * x + ty * y + tz * z,
+    )
 
 
 @inline()

@@ -98,9 +98,15 @@ class Actor:
         """Skin, hair and what is painted."""
         tone, grey = self.share("skin_tone"), self.share("hair_grey")
         lightness = self.share("hair_lightness") * min(1.0, 0.12 + 1.25 * tone**1.5)  # dark skin, darker hair
-        return paint.Colours(paint.skin_tone(tone, self.share("skin_undertone")), paint.hair_colour(lightness, grey),
-                             self.share("lips"), 0.22 + 0.3 * self.share("brow_width"), min(1.0, 1.6 * self.beard),
-                             self.style.scalp, self.share("hairline"))
+        return paint.Colours(
+            paint.skin_tone(tone, self.share("skin_undertone")),
+            paint.hair_colour(lightness, grey),
+            self.share("lips"),
+            0.22 + 0.3 * self.share("brow_width"),
+            min(1.0, 1.6 * self.beard),
+            self.style.scalp,
+            self.share("hairline"),
+        )
 
     @cached_property
     def painted(self) -> tuple[np.ndarray, np.ndarray]:
@@ -125,8 +131,9 @@ class Actor:
     @cached_property
     def iris(self) -> np.ndarray:
         """[3] linear RGB: brown, hazel, green, blue."""
-        stops = np.array([[0.035, 0.016, 0.008], [0.085, 0.040, 0.016], [0.13, 0.085, 0.03], [0.09, 0.13, 0.085],
-                          [0.09, 0.17, 0.26]])
+        stops = np.array(
+            [[0.035, 0.016, 0.008], [0.085, 0.040, 0.016], [0.13, 0.085, 0.03], [0.09, 0.13, 0.085], [0.09, 0.17, 0.26]]
+        )
         lightest = min(1.0, 0.2 + 1.3 * self.share("skin_tone"))  # dark skin, darker eyes
         at = self.share("iris") * lightest * (len(stops) - 1)
         k = min(int(at), len(stops) - 2)
@@ -155,12 +162,21 @@ class Actor:
     @cached_property
     def lights(self) -> light.Lights:
         """Key, fill and rim, without shadows yet."""
-        return light.set_up(self.share("light_side") - 0.5, self.share("key_light"),
-                            self.share("light_warmth") - 0.5, self.share("light_setup"), self.backdrop.mean((0, 1)))
+        return light.set_up(
+            self.share("light_side") - 0.5,
+            self.share("key_light"),
+            self.share("light_warmth") - 0.5,
+            self.share("light_setup"),
+            self.backdrop.mean((0, 1)),
+        )
 
     @cached_property
     def sensor(self) -> Sensor:
         """Lens and sensor."""
         quality, warm = self.share("camera"), self.share("light_warmth") - 0.5
-        return Sensor(exposure=1.0 + 0.35 * (quality - 0.5), balance=(1 + 0.06 * warm, 1.0, 1 - 0.06 * warm),
-                      blur=0.25 + 0.5 * max(0.0, 0.6 - quality), noise=0.006 + 0.03 * max(0.0, 0.55 - quality))
+        return Sensor(
+            exposure=1.0 + 0.35 * (quality - 0.5),
+            balance=(1 + 0.06 * warm, 1.0, 1 - 0.06 * warm),
+            blur=0.25 + 0.5 * max(0.0, 0.6 - quality),
+            noise=0.006 + 0.03 * max(0.0, 0.55 - quality),
+        )

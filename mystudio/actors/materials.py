@@ -85,8 +85,11 @@ def diffuse(lights, nx, ny, nz, reached, wrap_r, wrap_g, wrap_b, opened):
     r = g = b = np.float32(0.0)
     for k in range(3):
         facing = lights.toward[k][0] * nx + lights.toward[k][1] * ny + lights.toward[k][2] * nz
-        dr, dg, db = (clip((facing + wrap_r) / (ONE + wrap_r)), clip((facing + wrap_g) / (ONE + wrap_g)),
-                      clip((facing + wrap_b) / (ONE + wrap_b)))
+        dr, dg, db = (
+            clip((facing + wrap_r) / (ONE + wrap_r)),
+            clip((facing + wrap_g) / (ONE + wrap_g)),
+            clip((facing + wrap_b) / (ONE + wrap_b)),
+        )
         block = reached if k == 0 else np.float32(0.4) + np.float32(0.6) * opened
         bleed = block * (ONE - block)
         r += dr * dr * lights.colour[k][0] * (block + wrap_r * bleed)
@@ -123,17 +126,32 @@ def skin(lights, shadow, body, noise, ar, ag, ab, gloss, opened, x, y, z, wx, wy
     facing = lights.toward[0][0] * nx + lights.toward[0][1] * ny + lights.toward[0][2] * nz
     reached = np.float32(0.0)
     if facing > np.float32(-0.35):
-        reached = lit(shadow, wx + nx * np.float32(0.3), wy + ny * np.float32(0.3), wz + nz * np.float32(0.3),
-                     np.float32(0.25))
+        reached = lit(
+            shadow, wx + nx * np.float32(0.3), wy + ny * np.float32(0.3), wz + nz * np.float32(0.3), np.float32(0.25)
+        )
     reached *= np.float32(0.55) + np.float32(0.45) * clip(opened * np.float32(1.6))
     r, g, b = diffuse(lights, nx, ny, nz, reached, np.float32(0.42), np.float32(0.2), np.float32(0.14), opened)
     shine = gloss * opened * (ONE + np.float32(0.2) * value * fine)
-    sr, sg, sb = reflect(lights, nx, ny, nz, vx, vy, vz, reached, np.float32(0.26) * shine,
-                         np.float32(0.22) * shine * gloss, np.float32(0.0))
+    sr, sg, sb = reflect(
+        lights,
+        nx,
+        ny,
+        nz,
+        vx,
+        vy,
+        vz,
+        reached,
+        np.float32(0.26) * shine,
+        np.float32(0.22) * shine * gloss,
+        np.float32(0.0),
+    )
     edge = ONE - clip(nx * vx + ny * vy + nz * vz)
     sheen = np.float32(0.12) * edge * edge * edge * opened * (np.float32(0.5) + np.float32(0.5) * clip(facing + ONE))
-    return (ar * dim * r + sr + sheen * lights.sky[0], ag * dim * g + sg + sheen * lights.sky[1],
-            ab * dim * b + sb + sheen * lights.sky[2])
+    return (
+        ar * dim * r + sr + sheen * lights.sky[0],
+        ag * dim * g + sg + sheen * lights.sky[1],
+        ab * dim * b + sb + sheen * lights.sky[2],
+    )
 
 
 @inline()
@@ -151,29 +169,40 @@ def eye(lights, shadow, body, opened, x, y, z, wx, wy, wz, nx, ny, nz, vx, vy, v
     inside = smooth((iris - angle) / np.float32(0.05) + np.float32(0.5))
     if inside > 0:
         turn = np.float32(np.arctan2(dy, dx))
-        fibres = (np.sin(turn * 23 + 2 * np.sin(turn * 5)) + np.sin(turn * 41 + 3 * np.sin(turn * 7))) * np.float32(.12)
+        fibres = (np.sin(turn * 23 + 2 * np.sin(turn * 5)) + np.sin(turn * 41 + 3 * np.sin(turn * 7))) * np.float32(
+            0.12
+        )
         f = (angle - pupil) / (iris - pupil)
         glow = (np.float32(0.75) + fibres + np.float32(0.5) * clip(f)) * (ONE - np.float32(0.72) * smooth(f * 3 - 2))
         dark = smooth((angle - pupil) / np.float32(0.04) + np.float32(0.5))
         ring = np.float32(1.0) + np.float32(0.35) * (ONE - clip(f * 2))
         ir, ig, ib = body.iris[0] * glow * dark * ring, body.iris[1] * glow * dark, body.iris[2] * glow * dark
         ar, ag, ab = ar + inside * (ir - ar), ag + inside * (ig - ag), ab + inside * (ib - ab)
-    under = ((body.lids[e][0] - wx) * body.up[0] + (body.lids[e][1] - wy) * body.up[1]
-             + (body.lids[e][2] - wz) * body.up[2])  # cm below the upper lid's middle
+    under = (
+        (body.lids[e][0] - wx) * body.up[0] + (body.lids[e][1] - wy) * body.up[1] + (body.lids[e][2] - wz) * body.up[2]
+    )  # cm below the upper lid's middle
     shade = clip(np.float32(0.38) + np.float32(1.0) * under) * (ONE - np.float32(0.45) * smooth(side * 2 - 1))
-    reached = lit(shadow, wx + nx * np.float32(0.25), wy + ny * np.float32(0.25), wz + nz * np.float32(0.25),
-                 np.float32(0.35)) * shade
+    reached = (
+        lit(
+            shadow, wx + nx * np.float32(0.25), wy + ny * np.float32(0.25), wz + nz * np.float32(0.25), np.float32(0.35)
+        )
+        * shade
+    )
     r, g, b = diffuse(lights, nx, ny, nz, reached, np.float32(0.3), np.float32(0.2), np.float32(0.2), shade)
-    sr, sg, sb = reflect(lights, nx, ny, nz, vx, vy, vz, np.float32(1.0), np.float32(0.0), np.float32(0.0),
-                         np.float32(2.2) * shade)
+    sr, sg, sb = reflect(
+        lights, nx, ny, nz, vx, vy, vz, np.float32(1.0), np.float32(0.0), np.float32(0.0), np.float32(2.2) * shade
+    )
     return ar * r + sr, ag * g + sg, ab * b + sb
 
 
 @inline()
 def mouth(lights, shadow, body, teeth, x, y, z, wx, wy, wz, nx, ny, nz, vx, vy, vz):
     """Teeth, or gums, tongue and cheeks: dark and red the deeper they lie."""
-    deep = ((body.lip[0] - wx) * body.forward[0] + (body.lip[1] - wy) * body.forward[1]
-            + (body.lip[2] - wz) * body.forward[2])  # cm behind the lips
+    deep = (
+        (body.lip[0] - wx) * body.forward[0]
+        + (body.lip[1] - wy) * body.forward[1]
+        + (body.lip[2] - wz) * body.forward[2]
+    )  # cm behind the lips
     open_ = np.float32(np.exp(-max(deep - np.float32(0.8), np.float32(0.0)) * np.float32(0.42)))
     if teeth:
         ar, ag, ab, wet = np.float32(0.66), np.float32(0.60), np.float32(0.50), np.float32(0.5)
@@ -182,8 +211,9 @@ def mouth(lights, shadow, body, teeth, x, y, z, wx, wy, wz, nx, ny, nz, vx, vy, 
     facing = abs(nx * vx + ny * vy + nz * vz)
     reached = lit(shadow, wx + vx * np.float32(0.5), wy, wz + vz * np.float32(0.5), np.float32(0.4))
     reached = open_ * (np.float32(0.5) + np.float32(0.5) * reached)
-    r, g, b = diffuse(lights, nx, ny, abs(nz), reached, np.float32(0.5), np.float32(0.35), np.float32(0.3),
-                       open_ * np.float32(0.85))
+    r, g, b = diffuse(
+        lights, nx, ny, abs(nz), reached, np.float32(0.5), np.float32(0.35), np.float32(0.3), open_ * np.float32(0.85)
+    )
     sr, sg, sb = reflect(lights, nx, ny, nz, vx, vy, vz, open_, np.float32(0.0), wet * open_, np.float32(0.0))
     dim = (np.float32(0.3) + np.float32(0.7) * open_) * (np.float32(0.6) + np.float32(0.4) * facing)
     return ar * r * dim + sr, ag * g * dim + sg, ab * b * dim + sb
@@ -200,11 +230,10 @@ def fabric(lights, shadow, body, cloth, noise, depth_in, opened, x, y, z, wx, wy
     nx, ny, nz = nx - amount * gx, ny - amount * gy, nz - amount * gz
     scale = ONE / np.sqrt(nx * nx + ny * ny + nz * nz)
     nx, ny, nz = nx * scale, ny * scale, nz * scale
-    reached = lit(shadow, wx + nx * np.float32(0.4), wy + ny * np.float32(0.4), wz + nz * np.float32(0.4),
-                 np.float32(0.35))
+    reached = lit(
+        shadow, wx + nx * np.float32(0.4), wy + ny * np.float32(0.4), wz + nz * np.float32(0.4), np.float32(0.35)
+    )
     opened = max(opened, np.float32(0.55)) if depth_in > 3 else opened
     r, g, b = diffuse(lights, nx, ny, nz, reached, np.float32(0.1), np.float32(0.1), np.float32(0.1), opened)
     tone = ONE + np.float32(0.05) * weave * clip((body.detail - np.float32(12)) / np.float32(40))
     return ar * tone * r, ag * tone * g, ab * tone * b
-
-

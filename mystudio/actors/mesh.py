@@ -38,7 +38,13 @@ class Mesh:
         faces = np.concatenate([head.faces[:outer], frame, head.faces[outer:]])
         material = np.insert(head.material, outer, np.full(len(frame), FRAME, np.int8))
         still = np.zeros((len(head.rest) + more, STILL), np.float32)
-        still[:len(head.rest)] = np.concatenate([head.rest, albedo, gloss[:, None]], 1)
-        return cls(faces, material, np.isin(material, (SKIN, EYE, FRAME)),
-                   (slice(0, skin), slice(outer, outer + len(frame))), outer + len(frame),
-                   still, *(np.append(share, np.ones(more)).astype(np.float32) for share in (head.open, head.open_jaw)))
+        still[: len(head.rest)] = np.concatenate([head.rest, albedo, gloss[:, None]], 1)
+        return cls(
+            faces,
+            material,
+            np.isin(material, (SKIN, EYE, FRAME)),
+            (slice(0, skin), slice(outer, outer + len(frame))),
+            outer + len(frame),
+            still,
+            *(np.append(share, np.ones(more)).astype(np.float32) for share in (head.open, head.open_jaw)),
+        )

@@ -14,16 +14,50 @@ SCRIPTS = ("selfscan", "talk")
 #: gaze angle of a weight of 1 of each eyeLook shape, radians
 GAZE_SIDE, GAZE_UP, GAZE_DOWN = np.radians((35.0, 26.0, 30.0))
 
-_SCAN_ACTS = (("mouthSmile", 0.9), ("jawOpen", 0.8), ("mouthFunnel", 0.9), ("browInnerUp", 0.9), ("browDown", 0.9),
-              ("mouthPucker", 1.0), ("cheekPuff", 0.8), ("eyeWide", 0.9), ("mouthFrown", 0.9), ("eyeSquint", 0.9),
-              ("mouthLeft", 0.7), ("mouthRight", 0.7))
+_SCAN_ACTS = (
+    ("mouthSmile", 0.9),
+    ("jawOpen", 0.8),
+    ("mouthFunnel", 0.9),
+    ("browInnerUp", 0.9),
+    ("browDown", 0.9),
+    ("mouthPucker", 1.0),
+    ("cheekPuff", 0.8),
+    ("eyeWide", 0.9),
+    ("mouthFrown", 0.9),
+    ("eyeSquint", 0.9),
+    ("mouthLeft", 0.7),
+    ("mouthRight", 0.7),
+)
 _MOODS = (("mouthSmile", 0.35), ("browInnerUp", 0.4), ("browDown", 0.3), ("eyeSquint", 0.25))
-_SPEECH = (("jawOpen", 0.45), ("mouthFunnel", 0.3), ("mouthStretch", 0.3), ("mouthPucker", 0.3),
-           ("mouthLowerDown", 0.3), ("mouthUpperUp", 0.25))
+_SPEECH = (
+    ("jawOpen", 0.45),
+    ("mouthFunnel", 0.3),
+    ("mouthStretch", 0.3),
+    ("mouthPucker", 0.3),
+    ("mouthLowerDown", 0.3),
+    ("mouthUpperUp", 0.25),
+)
 #: of each motion factor that is a shape, in order: (threshold, weight at 1.3 above it)
-_FACTOR_SHAPES = ((0.0, 0.7), (0.1, 0.9), (0.8, 0.7), (0.8, 0.9), (1.0, 0.8), (1.0, 0.7), (0.8, 0.6), (0.8, 0.6),
-                  (0.5, 0.9), (0.5, 0.9), (0.8, 0.8), (0.7, 1.0), (0.8, 0.9), (0.8, 0.9), (1.4, 0.8), (1.3, 0.8),
-                  (1.4, 0.7), (1.4, 0.7))
+_FACTOR_SHAPES = (
+    (0.0, 0.7),
+    (0.1, 0.9),
+    (0.8, 0.7),
+    (0.8, 0.9),
+    (1.0, 0.8),
+    (1.0, 0.7),
+    (0.8, 0.6),
+    (0.8, 0.6),
+    (0.5, 0.9),
+    (0.5, 0.9),
+    (0.8, 0.8),
+    (0.7, 1.0),
+    (0.8, 0.9),
+    (0.8, 0.9),
+    (1.4, 0.8),
+    (1.3, 0.8),
+    (1.4, 0.7),
+    (1.4, 0.7),
+)
 
 
 @dataclass(frozen=True)
@@ -53,8 +87,10 @@ def perform(script: str, seconds: float, fps: float = 25, seed: int = 0) -> Scor
     """
     frames = int(seconds * fps)
     if script not in SCRIPTS or frames < 1:
-        raise StudioError(f"expected one of the scripts {', '.join(SCRIPTS)} and a frame at least, got {script!r} and "
-                          f"{seconds:g} s at {fps:g} frames a second; choose others")
+        raise StudioError(
+            f"expected one of the scripts {', '.join(SCRIPTS)} and a frame at least, got {script!r} and "
+            f"{seconds:g} s at {fps:g} frames a second; choose others"
+        )
     r = np.random.default_rng(seed)
     t = np.arange(frames) / fps
     e, pose = np.zeros((frames, len(EXPRESSIONS)), np.float32), np.zeros((frames, 6), np.float32)
@@ -79,7 +115,7 @@ def frame_from_factors(factors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     e = np.zeros((1, len(EXPRESSIONS)), np.float32)
     for name, (threshold, scale), value in zip(MOTION_NAMES, _FACTOR_SHAPES, m):
         _add(e, name, scale * np.clip((value - threshold) / 1.3, 0, 1))
-    gaze_x, gaze_y, *rest = m[len(_FACTOR_SHAPES):]
+    gaze_x, gaze_y, *rest = m[len(_FACTOR_SHAPES) :]
     _look(e, np.clip(0.35 * gaze_x, -0.9, 0.9), np.clip(0.25 * gaze_y, -0.9, 0.9), 1.0, 1.0)
     rest = np.clip(rest, -2.5, 2.5)
     pose = np.concatenate([np.radians(rest[:3] * np.array([20, 10, 6])), rest[3:] * np.array([0.5, 0.4, 0.8])])
@@ -93,6 +129,7 @@ def gaze_angles(expression: np.ndarray) -> np.ndarray:
     Returns: [..., 2, 2] radians in the head's axes: left eye (the person's own), right eye; yaw (to the person's
         left, +x, as the head's), pitch (down, as the head's).
     """
+
     def weight(name: str) -> np.ndarray:
         return expression[..., EXPRESSION_ID[name]]
 
@@ -107,8 +144,11 @@ def gaze_angles(expression: np.ndarray) -> np.ndarray:
 def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
     """Head rotation [3, 3] float32 from angles in radians: roll after pitch after yaw."""
     cy, sy, cp, sp, cr, sr = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch), np.cos(roll), np.sin(roll)
-    return (np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]]) @ np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
-            @ np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])).astype(np.float32)
+    return (
+        np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
+        @ np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
+        @ np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+    ).astype(np.float32)
 
 
 def _self_scan(e: np.ndarray, pose: np.ndarray, t: np.ndarray, clock) -> float:

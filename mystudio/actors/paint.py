@@ -11,8 +11,16 @@ from mystudio.actors.head import Head
 from mystudio.actors.noise import waves
 
 #: from deep to pale, in linear RGB
-_TONES = np.array([[0.050, 0.026, 0.017], [0.120, 0.062, 0.038], [0.250, 0.138, 0.086], [0.420, 0.258, 0.178],
-                   [0.560, 0.378, 0.286], [0.660, 0.480, 0.390]])
+_TONES = np.array(
+    [
+        [0.050, 0.026, 0.017],
+        [0.120, 0.062, 0.038],
+        [0.250, 0.138, 0.086],
+        [0.420, 0.258, 0.178],
+        [0.560, 0.378, 0.286],
+        [0.660, 0.480, 0.390],
+    ]
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,13 +51,14 @@ def zones_of(head: Head) -> Zones:
     lm = v[basis.landmarks]
     face, skin = np.zeros(len(v), np.float32), np.zeros(len(v), np.float32)
     face[basis.part("face")] = 1
-    skin[basis.part("face")] = skin[basis.part("head")] = skin[len(basis.neutral):] = 1
+    skin[basis.part("face")] = skin[basis.part("head")] = skin[len(basis.neutral) :] = 1
     right_eye, left_eye = lm[36:42].mean(0), lm[42:48].mean(0)
     cheeks = sum(_spot(v, [side * 5.0, -1.6, 7.2], 2.8) for side in (-1, 1))
     sockets = _spot(v, left_eye, 2.0) + _spot(v, right_eye, 2.0)
     nose = _spot(v, lm[30], 1.5)
-    oily = np.maximum.reduce([nose, _spot(v, [0, 8.5, 10.3], 3.0), 0.7 * _spot(v, lm[8] + [0, 1.2, 0], 1.6),
-                              0.5 * _spot(v, lm[27], 1.8)])
+    oily = np.maximum.reduce(
+        [nose, _spot(v, [0, 8.5, 10.3], 3.0), 0.7 * _spot(v, lm[8] + [0, 1.2, 0], 1.6), 0.5 * _spot(v, lm[27], 1.8)]
+    )
     brow = np.minimum(_along(v, lm[17:22]), _along(v, lm[22:27]))
     lid = np.minimum(_along(v, lm[36:40]), _along(v, lm[42:46]))
     ears = (np.abs(v[:, 0]) > 7.6 + 0.25 * np.clip(v[:, 1] - 2, 0, None)) & (np.abs(v[:, 1] - 0.5) < 4.5)
@@ -59,8 +68,23 @@ def zones_of(head: Head) -> Zones:
     line = 2.0 + 0.22 * np.clip(v[:, 1], 0, 9) + 0.15 * waves(v, 4)  # of the side's hair, in front of the ears
     nape = -5.5 + 1.1 * np.clip(v[:, 2] + 6, 0, 9) + 0.25 * waves(v, 5)
     behind = _step((line - v[:, 2]) / 0.7) * _step((v[:, 1] - nape) / 1.5)
-    return Zones(face, skin, face * _lips(v, lm), cheeks, sockets, nose, oily, brow, lid, face * _beard(v, lm), ears,
-                 edge, behind, waves(v, 2, (7, 15, 23)), waves(v, 1))
+    return Zones(
+        face,
+        skin,
+        face * _lips(v, lm),
+        cheeks,
+        sockets,
+        nose,
+        oily,
+        brow,
+        lid,
+        face * _beard(v, lm),
+        ears,
+        edge,
+        behind,
+        waves(v, 2, (7, 15, 23)),
+        waves(v, 1),
+    )
 
 
 def skin_tone(tone: float, undertone: float) -> np.ndarray:
@@ -73,12 +97,13 @@ def skin_tone(tone: float, undertone: float) -> np.ndarray:
 
 def hair_colour(lightness: float, grey: float) -> np.ndarray:
     """Hair's linear RGB: black, brown, auburn, blond; grey where ``grey`` is high."""
-    stops = np.array([[0.012, 0.010, 0.009], [0.030, 0.019, 0.013], [0.075, 0.040, 0.022], [0.21, 0.115, 0.050],
-                      [0.43, 0.29, 0.145]])
+    stops = np.array(
+        [[0.012, 0.010, 0.009], [0.030, 0.019, 0.013], [0.075, 0.040, 0.022], [0.21, 0.115, 0.050], [0.43, 0.29, 0.145]]
+    )
     at = lightness * (len(stops) - 1)
     k = min(int(at), len(stops) - 2)
     colour = stops[k] * (1 - at + k) + stops[k + 1] * (at - k)
-    red = max(0.0, 0.3 - grey) * np.exp(-((lightness - 0.62) / 0.2) ** 2)
+    red = max(0.0, 0.3 - grey) * np.exp(-(((lightness - 0.62) / 0.2) ** 2))
     colour = colour * (1 + red * np.array([1.6, -0.9, -2.0]))
     silver = max(0.0, (grey - 0.84) / 0.16)
     return colour * (1 - silver) + silver * np.array([0.27, 0.26, 0.25])

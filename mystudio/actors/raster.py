@@ -83,9 +83,11 @@ def strand_depth(points, into, shift, depth):
 
 @splice()
 def _send(place, into, shift):
-    return (place[0] * into[0, 0] + place[1] * into[1, 0] + place[2] * into[2, 0] + shift[0],
-            place[0] * into[0, 1] + place[1] * into[1, 1] + place[2] * into[2, 1] + shift[1],
-            place[0] * into[0, 2] + place[1] * into[1, 2] + place[2] * into[2, 2] + shift[2])
+    return (
+        place[0] * into[0, 0] + place[1] * into[1, 0] + place[2] * into[2, 0] + shift[0],
+        place[0] * into[0, 1] + place[1] * into[1, 1] + place[2] * into[2, 1] + shift[1],
+        place[0] * into[0, 2] + place[1] * into[1, 2] + place[2] * into[2, 2] + shift[2],
+    )
 
 
 @splice()

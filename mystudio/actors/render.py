@@ -34,8 +34,9 @@ class Frame:
     camera: Camera
 
 
-def render(actor: Actor, expression: np.ndarray, pose: np.ndarray, size: int = 256, crop: str | None = None,
-           seed: int = 0) -> Frame:
+def render(
+    actor: Actor, expression: np.ndarray, pose: np.ndarray, size: int = 256, crop: str | None = None, seed: int = 0
+) -> Frame:
     """Draw one frame.
 
     Args:
@@ -64,7 +65,7 @@ class _Posed:
         moved = actor.shape.copy()
         if len(used):
             flat = basis.expression[used].reshape(len(used), -1)
-            moved[:len(basis.neutral)] += (expression[used] @ flat).reshape(-1, 3)
+            moved[: len(basis.neutral)] += (expression[used] @ flat).reshape(-1, 3)
         for eye, side in enumerate("lr"):
             span = basis.part(f"sclera_{side}")
             centre = head.eyes[eye] + moved[span].mean(0) - basis.neutral[span].mean(0)
@@ -102,14 +103,19 @@ def _draw(actor: Actor, posed: _Posed, camera: Camera, expression: np.ndarray) -
     hairs = [(strands, posed.strands(strands)) for strands in actor.strands]
     dense = [places for _, places in hairs if len(places) > _CASTS]
     lights = actor.lights
-    shadow = light.cast(lights, posed.world, [mesh.faces[part] for part in mesh.solid], dense,
-                        posed.pose(np.array([0, 1, 0], np.float32)))
+    shadow = light.cast(
+        lights,
+        posed.world,
+        [mesh.faces[part] for part in mesh.solid],
+        dense,
+        posed.pose(np.array([0, 1, 0], np.float32)),
+    )
     _rasterize(actor, posed, points, depth, shown)
     jaw = min(1.0, float(expression[EXPRESSION_ID["jawOpen"]]) / 0.6)
     seen = np.empty((len(points), shade.POSED), np.float32)
-    seen[:, shade.SEEN:shade.WORLD] = points[:, :2]
-    seen[:, shade.WORLD:shade.NORMAL] = posed.world
-    seen[:, shade.NORMAL:shade.OPEN] = posed.normals
+    seen[:, shade.SEEN : shade.WORLD] = points[:, :2]
+    seen[:, shade.WORLD : shade.NORMAL] = posed.world
+    seen[:, shade.NORMAL : shade.OPEN] = posed.normals
     seen[:, shade.OPEN] = mesh.open + np.float32(jaw) * (mesh.open_jaw - mesh.open)
     surface = shade.Surface(seen, mesh.still, mesh.faces, mesh.material)
     body = _body(actor, posed, camera)
@@ -153,19 +159,47 @@ def _body(actor: Actor, posed: _Posed, camera: Camera) -> materials.Body:
     frame = actor.glasses.colour if actor.glasses else np.zeros(3)
     pupil = 0.15 + 0.05 * (1 - actor.share("key_light"))
     numbers = light.numbers
-    return materials.Body(numbers(actor.head.eyes), numbers(actor.iris), np.float32(pupil), numbers(lids), numbers(up),
-                          numbers(forward), numbers(lm[[62, 66]].mean(0)), np.float32(actor.freckles), numbers(frame),
-                          np.float32(scale), np.float32(DISTANCE))
+    return materials.Body(
+        numbers(actor.head.eyes),
+        numbers(actor.iris),
+        np.float32(pupil),
+        numbers(lids),
+        numbers(up),
+        numbers(forward),
+        numbers(lm[[62, 66]].mean(0)),
+        np.float32(actor.freckles),
+        numbers(frame),
+        np.float32(scale),
+        np.float32(DISTANCE),
+    )
 
 
-def _draw_hair(strands: hair.Strands, places: np.ndarray, into: np.ndarray, lights: light.Lights, shadow: light.Shadow,
-               depth: np.ndarray, image: np.ndarray) -> None:
+def _draw_hair(
+    strands: hair.Strands,
+    places: np.ndarray,
+    into: np.ndarray,
+    lights: light.Lights,
+    shadow: light.Shadow,
+    depth: np.ndarray,
+    image: np.ndarray,
+) -> None:
     count, per_strand = places.shape[:2]
     points, alpha = np.empty((count * per_strand, 4), np.float32), np.empty(count * per_strand, np.float32)
     flat = places.reshape(-1, 3)
     place.see(flat, into, points)
     place.see_width(flat, into, strands.width, np.float32(strands.alpha), points, alpha)
     colours = np.empty((count * per_strand, 3), np.float32)
-    shade.shade_strands(flat, points, depth, strands.colour, strands.inside, np.float32(strands.gloss), per_strand,
-                        lights, shadow, alpha, colours)
+    shade.shade_strands(
+        flat,
+        points,
+        depth,
+        strands.colour,
+        strands.inside,
+        np.float32(strands.gloss),
+        per_strand,
+        lights,
+        shadow,
+        alpha,
+        colours,
+    )
     draw_strands(points, colours, alpha, per_strand, depth, image)

@@ -31,9 +31,11 @@ REST, ALBEDO, GLOSS, STILL = 0, 3, 6, 7
 @splice()
 def _mix(values, k, a, b, c, u, v, w):
     """A triangle's values in the columns k .. k + 2, weighted."""
-    return (u * values[a, k] + v * values[b, k] + w * values[c, k],
-            u * values[a, k + 1] + v * values[b, k + 1] + w * values[c, k + 1],
-            u * values[a, k + 2] + v * values[b, k + 2] + w * values[c, k + 2])
+    return (
+        u * values[a, k] + v * values[b, k] + w * values[c, k],
+        u * values[a, k + 1] + v * values[b, k + 1] + w * values[c, k + 1],
+        u * values[a, k + 2] + v * values[b, k + 2] + w * values[c, k + 2],
+    )
 
 
 @inline()
@@ -121,8 +123,11 @@ def look_up(picture, matrix, x, y):
     i, j = int(u), int(v)
     fu, fv = np.float32(u - i), np.float32(v - j)
     a, b, c, d = (ONE - fu) * (ONE - fv), fu * (ONE - fv), (ONE - fu) * fv, fu * fv
-    return (_blend(picture, i, j, 0, a, b, c, d), _blend(picture, i, j, 1, a, b, c, d),
-            _blend(picture, i, j, 2, a, b, c, d))
+    return (
+        _blend(picture, i, j, 0, a, b, c, d),
+        _blend(picture, i, j, 1, a, b, c, d),
+        _blend(picture, i, j, 2, a, b, c, d),
+    )
 
 
 @splice()

@@ -49,8 +49,9 @@ def _keep_off(field, x, y, z, gap, step):
             out = 1 / np.sqrt(level + np.float32(1e-6))
             x, z = x * out, (z + 2) * out - 2
     if z > field.oval[2] and y < field.oval[1]:
-        wide = field.oval[0] * (1 + np.float32(0.03) * min(field.oval[1] - y, np.float32(6))) - \
-            np.float32(0.06) * max(np.float32(-2) - y, np.float32(0))
+        wide = field.oval[0] * (1 + np.float32(0.03) * min(field.oval[1] - y, np.float32(6))) - np.float32(0.06) * max(
+            np.float32(-2) - y, np.float32(0)
+        )
         if abs(x) < wide:
             x += min(wide - abs(x), step * np.float32(0.8)) * (np.float32(1) if x > field.parting else np.float32(-1))
         elif z > field.oval[2] + np.float32(1.5):
@@ -72,8 +73,9 @@ def grow(roots, normals, rest, lengths, layers, points, field, noise):
         nx, ny, nz = normals[s, 0], normals[s, 1], normals[s, 2]
         away = min(max((x - field.parting) * np.float32(0.9), np.float32(-1.0)), np.float32(1.0))
         low = min(max((field.oval[1] + 2 - y) / 4, np.float32(0.0)), np.float32(1.0))  # sides and nape
-        lock, lx, ly, lz = sample(noise, rest[s, 0] * np.float32(1.7), rest[s, 1] * np.float32(1.7),
-                                  rest[s, 2] * np.float32(1.7))
+        lock, lx, ly, lz = sample(
+            noise, rest[s, 0] * np.float32(1.7), rest[s, 1] * np.float32(1.7), rest[s, 2] * np.float32(1.7)
+        )
         strand, sx, sy, sz = sample(noise, rest[s, 0] * 9, rest[s, 1] * 9, rest[s, 2] * 9)
         cx = away * field.comb[0] + np.float32(0.5) * lx + np.float32(0.05) * sx
         cy = field.comb[1] + np.float32(0.3) * ly + np.float32(0.05) * sy
@@ -108,9 +110,11 @@ def grow(roots, normals, rest, lengths, layers, points, field, noise):
                     dx, dy, dz = dx + ty + np.float32(0.4) * strand, dy - tx, dz + np.float32(0.4) * lock
             else:
                 share = min(reach * np.float32(0.15), np.float32(1.0))
-                dx, dy, dz = (dx * scale / step + np.float32(0.35) * (1 - share) * cx, dy * scale / step
-                              - field.fall * (np.float32(0.25) + share), dz * scale / step
-                              + np.float32(0.35) * (1 - share) * cz)
+                dx, dy, dz = (
+                    dx * scale / step + np.float32(0.35) * (1 - share) * cx,
+                    dy * scale / step - field.fall * (np.float32(0.25) + share),
+                    dz * scale / step + np.float32(0.35) * (1 - share) * cz,
+                )
             rise = min((reach + step) / (np.float32(2.2) * field.bulk + 1), np.float32(1.0))
             x, y, z = _keep_off(field, x, y, z, gap * rise, step)
     return out

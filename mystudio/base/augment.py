@@ -15,13 +15,37 @@ import torch.nn.functional as F
 from torch import Tensor
 
 #: the sym6 scaling filter (Daubechies, Ten Lectures on Wavelets), orthonormal to its even shifts
-SYM6 = (0.015404109327027373, 0.0034907120842174702, -0.11799011114819057, -0.048311742585633, 0.4910559419267466,
-        0.787641141030194, 0.3379294217276218, -0.07263752278646252, -0.021060292512300564, 0.04472490177066578,
-        0.0017677118642428036, -0.007800708325034148)
+SYM6 = (
+    0.015404109327027373,
+    0.0034907120842174702,
+    -0.11799011114819057,
+    -0.048311742585633,
+    0.4910559419267466,
+    0.787641141030194,
+    0.3379294217276218,
+    -0.07263752278646252,
+    -0.021060292512300564,
+    0.04472490177066578,
+    0.0017677118642428036,
+    -0.007800708325034148,
+)
 _LEAN = 0.4017  # px at double size by which the filter's centre of mass lies before its middle
 _MARGIN = 6  # px at double size on each side that the second low-pass reaches beyond the image
-_DECISIONS = ("flip", "turn", "shift", "scale", "rotate_before", "stretch", "rotate_after", "slide", "brightness",
-              "contrast", "luma", "hue", "saturation")
+_DECISIONS = (
+    "flip",
+    "turn",
+    "shift",
+    "scale",
+    "rotate_before",
+    "stretch",
+    "rotate_after",
+    "slide",
+    "brightness",
+    "contrast",
+    "luma",
+    "hue",
+    "saturation",
+)
 _UNIFORM = ("flip", "turn", "shift_x", "shift_y", "rotate_before", "rotate_after", "luma", "hue")
 _NORMAL = ("scale", "stretch", "slide_x", "slide_y", "brightness", "contrast", "saturation")
 
@@ -134,8 +158,11 @@ def recolour(images: Tensor, matrix: Tensor) -> Tensor:
 
 def _columns(numbers: Tensor, p: float) -> tuple[dict, dict, dict]:
     decisions, uniform, normal = numbers.split((len(_DECISIONS), len(_UNIFORM), len(_NORMAL)), 1)
-    return (dict(zip(_DECISIONS, (decisions < p).unbind(1))), dict(zip(_UNIFORM, uniform.unbind(1))),
-            dict(zip(_NORMAL, normal.unbind(1))))
+    return (
+        dict(zip(_DECISIONS, (decisions < p).unbind(1))),
+        dict(zip(_UNIFORM, uniform.unbind(1))),
+        dict(zip(_NORMAL, normal.unbind(1))),
+    )
 
 
 def _turned(numbers: Tensor, uniform: dict, p: float, name: str) -> Tensor:
@@ -180,8 +207,8 @@ def _doubled(images: Tensor, taps: Tensor) -> Tensor:
     index = torch.where(index < size, index, 2 * size - 1 - index)  # the border is a mirror
     x = images[:, :, index][..., index].reshape(n * c, 1, size + 2 * reach, -1)
     cut = len(SYM6) // 2 - 1 + 2 * reach
-    x = F.conv_transpose2d(x, 2 * taps.view(1, 1, -1, 1), stride=(2, 1))[:, :, cut:cut + 2 * size]
-    x = F.conv_transpose2d(x, 2 * taps.view(1, 1, 1, -1), stride=(1, 2))[..., cut:cut + 2 * size]
+    x = F.conv_transpose2d(x, 2 * taps.view(1, 1, -1, 1), stride=(2, 1))[:, :, cut : cut + 2 * size]
+    x = F.conv_transpose2d(x, 2 * taps.view(1, 1, 1, -1), stride=(1, 2))[..., cut : cut + 2 * size]
     return x.reshape(n, c, 2 * size, 2 * size)
 
 
@@ -220,7 +247,8 @@ class _Spread(torch.autograd.Function):
         ctx.save_for_backward(grid)
         bilinear, reflection = 0, 2
         return torch.ops.aten.grid_sampler_2d_backward(
-            gradient.contiguous(), gradient.new_empty(shape), grid, bilinear, reflection, False, (True, False))[0]
+            gradient.contiguous(), gradient.new_empty(shape), grid, bilinear, reflection, False, (True, False)
+        )[0]
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:

@@ -24,8 +24,9 @@ class Chance:
         settings: of the run. num_ws: layers of a W+. code_size, coded_share: of the data (``data.Mixture``).
     """
 
-    def __init__(self, settings: BaseSettings, num_ws: int, device: torch.device, team: Team, code_size: int,
-                 coded_share: float):
+    def __init__(
+        self, settings: BaseSettings, num_ws: int, device: torch.device, team: Team, code_size: int, coded_share: float
+    ):
         self._settings, self._num_ws, self._device, self._team = settings, num_ws, device, team
         self._code_size, self._coded_share = code_size, coded_share
         self._step, self._phase = 0, ""
@@ -49,7 +50,7 @@ class Chance:
         z = self._team.share(z).to(self._device)
         if self.split:
             z[:, -1] = z[:, -1].abs()
-        return torch.cat([codes, z[:, codes.shape[1]:]], 1)
+        return torch.cat([codes, z[:, codes.shape[1] :]], 1)
 
     def augmentation(self, purpose: int) -> Tensor:
         """This process's share of the augmentation's numbers."""
@@ -74,8 +75,12 @@ class Chance:
     def split(self) -> bool:
         """Whether the sign of z's last number tells images with codes from those without."""
         both = self._phase == "adversarial" or self._settings.supervised.read
-        return bool(both and self._settings.adversarial.split and 0 < self._coded_share < 1
-                    and self._code_size < self._settings.model.z_dim)
+        return bool(
+            both
+            and self._settings.adversarial.split
+            and 0 < self._coded_share < 1
+            and self._code_size < self._settings.model.z_dim
+        )
 
     def _on_cpu(self, purpose: int, part: int = 0) -> torch.Generator:
         return torch.Generator().manual_seed(self._seed(purpose, part))

@@ -44,9 +44,11 @@ def save(folder: Path, tensors: dict[str, Tensor], facts: dict[str, Any], max_pa
     data = memoryview(to_safetensors({k: v.detach().cpu().contiguous() for k, v in tensors.items()}))
     size = int(max_part_mb * (1 << 20)) or len(data)
     stem = f"checkpoint-{secrets.token_hex(4)}"
-    pieces = [data[i:i + size] for i in range(0, len(data), size)]
-    parts = [{"file": f"{stem}-{k:03d}.part", "bytes": len(p), "sha256": hashlib.sha256(p).hexdigest()}
-             for k, p in enumerate(pieces)]
+    pieces = [data[i : i + size] for i in range(0, len(data), size)]
+    parts = [
+        {"file": f"{stem}-{k:03d}.part", "bytes": len(p), "sha256": hashlib.sha256(p).hexdigest()}
+        for k, p in enumerate(pieces)
+    ]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for part, piece in zip(parts, pieces):
@@ -58,8 +60,10 @@ def save(folder: Path, tensors: dict[str, Tensor], facts: dict[str, Any], max_pa
         write_bytes(folder / INDEX, json.dumps(index | {"sha256": digest_of(index)}, indent=1).encode())
     except OSError as error:
         _remove(folder, keep=_named(folder))
-        raise OutputFailed(f"could not write a checkpoint to {folder}: {error.strerror}; free space and run the same "
-                           "command again, it goes on from the checkpoint before") from error
+        raise OutputFailed(
+            f"could not write a checkpoint to {folder}: {error.strerror}; free space and run the same "
+            "command again, it goes on from the checkpoint before"
+        ) from error
     _remove(folder, keep=_named(folder))
 
 
@@ -93,8 +97,9 @@ def _load(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         except OSError as error:
             raise BadCheckpoint(f"expected a part of the checkpoint at {path}: {error.strerror}; copy it") from error
         if len(piece) != part["bytes"] or hashlib.sha256(piece).hexdigest() != part["sha256"]:
-            raise BadCheckpoint(f"expected the part of the checkpoint that was written, got changed bytes: {path}; "
-                                "copy it anew")
+            raise BadCheckpoint(
+                f"expected the part of the checkpoint that was written, got changed bytes: {path}; copy it anew"
+            )
         pieces.append(piece)
     try:
         return from_safetensors(b"".join(pieces)), index["facts"]
@@ -119,8 +124,11 @@ def load_facts(folder: Path) -> dict[str, Any]:
 
 def lightened(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """A checkpoint to send: averaged generator and discriminator as float16; what Adam remembers stays behind."""
-    return {name: value.to(torch.float16) if value.numel() >= 128 and value.dtype == torch.float32 else value
-            for name, value in tensors.items() if name.startswith(("ema.", "d.", "state."))}
+    return {
+        name: value.to(torch.float16) if value.numel() >= 128 and value.dtype == torch.float32 else value
+        for name, value in tensors.items()
+        if name.startswith(("ema.", "d.", "state."))
+    }
 
 
 def _index(folder: Path, name: str) -> dict[str, Any]:
@@ -137,8 +145,9 @@ def _index(folder: Path, name: str) -> dict[str, Any]:
             raise ValueError
         index["facts"]["settings"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise BadCheckpoint(f"expected a training run in {folder}, got no readable {INDEX}; give the folder of "
-                            "`mystudio base train -o`") from error
+        raise BadCheckpoint(
+            f"expected a training run in {folder}, got no readable {INDEX}; give the folder of `mystudio base train -o`"
+        ) from error
     return index
 
 

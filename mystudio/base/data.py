@@ -54,15 +54,23 @@ class Folder:
     def __init__(self, path: str | Path, resolution: int):
         root = Path(path)
         self.name, self.resolution = root.name, resolution
-        self.files = sorted((p for p in root.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file()
-                             and not p.name.startswith(".")), key=lambda p: p.relative_to(root).as_posix())
+        self.files = sorted(
+            (
+                p
+                for p in root.rglob("*")
+                if p.suffix.lower() in _SUFFIXES and p.is_file() and not p.name.startswith(".")
+            ),
+            key=lambda p: p.relative_to(root).as_posix(),
+        )
         if not self.files:
             raise BadData(f"{root}: expected JPEG or PNG images, found none; give the folder that holds them")
         for file in self.files:
             width, height = image_size(file)
             if width != height or width < resolution:
-                raise BadData(f"{file}: expected a square image of at least {resolution} px, got {width} x {height}; "
-                              "crop it, remove it, or train at a lower resolution")
+                raise BadData(
+                    f"{file}: expected a square image of at least {resolution} px, got {width} x {height}; "
+                    "crop it, remove it, or train at a lower resolution"
+                )
 
     def __len__(self) -> int:
         return len(self.files)
@@ -162,8 +170,10 @@ class Mixture:
         if not self.sources or len(self.weights) != len(self.sources) or min(self.weights) < 0 or not sum(self.weights):
             raise BadData(f"expected a weight from 0 for each of {len(self.sources)} data sources, got {self.weights}")
         if len({s.code_size for s in self.sources} - {0}) > 1:
-            raise BadData("expected codes of one size in all data sources, got "
-                          f"{[f'{s.name}: {s.code_size}' for s in self.sources]}; train them one after the other")
+            raise BadData(
+                "expected codes of one size in all data sources, got "
+                f"{[f'{s.name}: {s.code_size}' for s in self.sources]}; train them one after the other"
+            )
 
     @property
     def code_size(self) -> int:
@@ -184,8 +194,10 @@ class Mixture:
         """The sources with codes alone. Raises BadData where there are none."""
         kept = [(s, w) for s, w in zip(self.sources, self.weights) if s.code_size and w > 0]
         if not kept:
-            raise BadData("expected data with codes (.npz with images and codes) for the supervised phase, got images "
-                          "alone; give such data, or start with the adversarial phase")
+            raise BadData(
+                "expected data with codes (.npz with images and codes) for the supervised phase, got images "
+                "alone; give such data, or start with the adversarial phase"
+            )
         return Mixture([s for s, _ in kept], [w for _, w in kept], self.mirror, self.seed)
 
     def plan(self, step: int, batch: int) -> list[tuple[int, int, bool]]:
@@ -195,8 +207,10 @@ class Mixture:
         spread = (np.arange(batch) + rng.random()) / batch * self.shares.sum()
         chosen = rng.permutation(np.searchsorted(np.cumsum(self.shares)[:-1], spread, "right"))
         where, flips = rng.random(batch), rng.random(batch) < 0.5
-        return [(int(s), int(u * len(self.sources[s])), bool(f) and self.mirror and not self.sources[s].code_size)
-                for s, u, f in zip(chosen, where, flips)]
+        return [
+            (int(s), int(u * len(self.sources[s])), bool(f) and self.mirror and not self.sources[s].code_size)
+            for s, u, f in zip(chosen, where, flips)
+        ]
 
     def batch(self, step: int, size: int, rank: int = 0, world: int = 1) -> Batch:
         """Images of a step for one of ``world`` processes: every world-th of the whole batch of ``size``."""
@@ -206,8 +220,12 @@ class Mixture:
         codes = np.zeros((len(found), self.code_size), np.float32)
         for row, (_, code) in zip(codes, found):
             row[:] = 0 if code is None else code
-        return Batch(np.stack([image for image, _ in found]), codes, np.array([c is not None for _, c in found]),
-                     sum(self.sources[s].code_size > 0 for s, _, _ in plan))
+        return Batch(
+            np.stack([image for image, _ in found]),
+            codes,
+            np.array([c is not None for _, c in found]),
+            sum(self.sources[s].code_size > 0 for s, _, _ in plan),
+        )
 
     def _take(self, row: tuple[int, int, bool]) -> tuple[np.ndarray, np.ndarray | None]:
         source, index, flip = row
@@ -226,8 +244,10 @@ class Ahead:
         """The batch of a step; that of the following step is begun."""
         mixture, size, rank, world = self._of
         with self._lock:
-            futures = {s: self._waiting.get(s) or self._pool.submit(mixture.batch, s, size, rank, world)
-                       for s in (step, step + 1)}
+            futures = {
+                s: self._waiting.get(s) or self._pool.submit(mixture.batch, s, size, rank, world)
+                for s in (step, step + 1)
+            }
             self._waiting = futures
         return futures[step].result()
 
@@ -248,8 +268,10 @@ def open_source(path: str | Path, resolution: int) -> Source:
         return Shards(path, resolution) if any(path.glob("*.npz")) else Folder(path, resolution)
     if path.suffix == ".npz" and path.is_file():
         return Shards(path, resolution)
-    raise BadData(f"{path}: expected a folder of images, an .npz file, a folder of .npz files or actors[:SEED], found "
-                  "none; correct the path")
+    raise BadData(
+        f"{path}: expected a folder of images, an .npz file, a folder of .npz files or actors[:SEED], found "
+        "none; correct the path"
+    )
 
 
 def reduced(image: np.ndarray, resolution: int) -> np.ndarray:
@@ -277,12 +299,16 @@ def _open_shard(path: Path, resolution: int) -> tuple[np.ndarray, np.ndarray]:
             members = {info.filename: info for info in archive.infolist()}
             images, codes = (_member(path, archive, members[f"{name}.npy"]) for name in ("images", "codes"))
     except npz.DAMAGE as error:
-        raise BadData(f"{path}: expected an .npz file with the arrays images and codes, got a missing, damaged or "
-                      f"other file ({type(error).__name__}); write it anew") from error
+        raise BadData(
+            f"{path}: expected an .npz file with the arrays images and codes, got a missing, damaged or "
+            f"other file ({type(error).__name__}); write it anew"
+        ) from error
     fits = images.dtype == np.uint8 and images.ndim == 4 and images.shape[1] == images.shape[2] >= resolution
     if not fits or images.shape[3] != 3 or not len(images):
-        raise BadData(f"{path}: expected images uint8 [N, H, H, 3] with H >= {resolution}, got {images.dtype} "
-                      f"{list(images.shape)}")
+        raise BadData(
+            f"{path}: expected images uint8 [N, H, H, 3] with H >= {resolution}, got {images.dtype} "
+            f"{list(images.shape)}"
+        )
     if codes.ndim != 2 or len(codes) != len(images) or codes.dtype.kind != "f" or not codes.shape[1]:
         raise BadData(f"{path}: expected codes as floats [{len(images)}, Z], got {codes.dtype} {list(codes.shape)}")
     if not np.isfinite(codes).all():

@@ -44,8 +44,9 @@ class Pairs:
 
 
 @torch.no_grad()
-def sample_pairs(generator, look_factors: int | None, settings: EncoderSettings, progress: Progress = silent,
-                 block: int = 8) -> Pairs:
+def sample_pairs(
+    generator, look_factors: int | None, settings: EncoderSettings, progress: Progress = silent, block: int = 8
+) -> Pairs:
     """Draw people and poses from the base, and measure their landmarks."""
     draw = torch.Generator().manual_seed(settings.seed)
     mesh, people, poses = load_facemesh(), settings.people, settings.poses
@@ -65,8 +66,8 @@ def sample_pairs(generator, look_factors: int | None, settings: EncoderSettings,
         motion.append(torch.stack([relative_motion(m[1:], n) for m, n in zip(marks, neutral)]))
         small = F.interpolate(made, (INPUT, INPUT), mode="bilinear", antialias=True, align_corners=False)
         small = small.unflatten(0, (count, -1))[:, 1:]
-        images[first:first + count] = ((small + 1) * 127.5).round().clamp(0, 255).byte()
-        presence[first:first + count] = seen.unflatten(0, (count, -1))[:, 1:]
+        images[first : first + count] = ((small + 1) * 127.5).round().clamp(0, 255).byte()
+        presence[first : first + count] = seen.unflatten(0, (count, -1))[:, 1:]
         w_all.append(w.unflatten(0, (count, -1))[:, 1:])
         progress("sample", first + count, people)
     return Pairs(images, torch.cat(motion), torch.cat(w_all), presence)
@@ -86,8 +87,13 @@ def one_look(z: Tensor, look_factors: int, motion_factors: int = 0) -> Tensor:
     return same
 
 
-def train_encoder(generator, look_factors: int | None, settings: EncoderSettings = EncoderSettings(),
-                  progress: Progress = silent, pairs: Pairs | None = None) -> tuple[Encoder, dict]:
+def train_encoder(
+    generator,
+    look_factors: int | None,
+    settings: EncoderSettings = EncoderSettings(),
+    progress: Progress = silent,
+    pairs: Pairs | None = None,
+) -> tuple[Encoder, dict]:
     """Regress w, in standard deviations of W, from the appearance of one sample and the motion of another.
 
     Returns: the encoder and its figures on held-out people (share of W's variance explained).
@@ -119,8 +125,9 @@ def train_encoder(generator, look_factors: int | None, settings: EncoderSettings
     return encoder.eval().requires_grad_(False), _score(encoder, pairs, held)
 
 
-def train_and_save(base, look_factors: int | None, settings: EncoderSettings, progress: Progress = silent
-                   ) -> tuple[Path, dict]:
+def train_and_save(
+    base, look_factors: int | None, settings: EncoderSettings, progress: Progress = silent
+) -> tuple[Path, dict]:
     """Train the encoder of a ``mystudio.bases.Base`` and place it beside the base, replacing an older one."""
     encoder, figures = train_encoder(base.generator.requires_grad_(False), look_factors, settings, progress)
     path = base.path.with_name(base.path.name.removesuffix(".safetensors") + ".encoder.safetensors")

@@ -40,9 +40,16 @@ class BaseEvaluation:
 
 
 @torch.no_grad()
-def evaluate_base(generator: Generator, data: Mixture, samples: int = 1000, images: int = 2000, seed: int = 0,
-                  device: torch.device = torch.device("cpu"), progress: Progress = silent,
-                  space: FeatureSpace | None = None) -> BaseEvaluation:
+def evaluate_base(
+    generator: Generator,
+    data: Mixture,
+    samples: int = 1000,
+    images: int = 2000,
+    seed: int = 0,
+    device: torch.device = torch.device("cpu"),
+    progress: Progress = silent,
+    space: FeatureSpace | None = None,
+) -> BaseEvaluation:
     """Measure samples of a base against training images.
 
     Args:
@@ -53,31 +60,45 @@ def evaluate_base(generator: Generator, data: Mixture, samples: int = 1000, imag
     generator = copy.deepcopy(generator).to(device)
     space = space or load_features(device)
     z = fixed_latents(samples, generator.z_dim, seed).to(device)
-    made = np.concatenate([pictures(generator, generator.mapping(part)) for part in _with_progress(
-        z.split(BATCH), "samples", progress)])
+    made = np.concatenate(
+        [pictures(generator, generator.mapping(part)) for part in _with_progress(z.split(BATCH), "samples", progress)]
+    )
     real = training_images(data, images)
     seen = {name: _measured(x, device, name, progress, space) for name, x in (("samples", made), ("training", real))}
     precision, recall = precision_recall(seen["training"]["features"], seen["samples"]["features"])
     chosen, distances = nearest(made[:NEAREST], real, device, progress)
     figures = {
-        "samples": len(made), "training_images": len(real), "resolution": generator.resolution,
+        "samples": len(made),
+        "training_images": len(real),
+        "resolution": generator.resolution,
         "faces_found": float((seen["samples"]["presence"] > PRESENT).mean()),
         "faces_found_in_training": float((seen["training"]["presence"] > PRESENT).mean()),
         "feature_space": space.name,
         "frechet": frechet(seen["samples"]["features"], seen["training"]["features"]),
         "frechet_of_training_halves": _of_halves(seen["training"]["features"]),
-        "precision": precision, "recall": recall,
+        "precision": precision,
+        "recall": recall,
         "spread": {name: {kind: _spread(seen[kind], name) for kind in seen} for name in MEASURES},
         "obedience": obedience(generator, data, seed, device, progress)
-        if data.coded_share and data.code_size <= generator.z_dim else {},
-        "nearest": {"metric": load_perceptual().name, "distances": [round(float(d), 4) for d in distances],
-                    "median_between_training_images": _typical(real, device)},
+        if data.coded_share and data.code_size <= generator.z_dim
+        else {},
+        "nearest": {
+            "metric": load_perceptual().name,
+            "distances": [round(float(d), 4) for d in distances],
+            "median_between_training_images": _typical(real, device),
+        },
     }
     return BaseEvaluation(figures, tile([made[:NEAREST], real[chosen]]))
 
 
-def obedience(generator: Generator, data: Mixture, seed: int = 0, device: torch.device = torch.device("cpu"),
-              progress: Progress = silent, count: int = OBEDIENT) -> dict[str, dict[str, float]]:
+def obedience(
+    generator: Generator,
+    data: Mixture,
+    seed: int = 0,
+    device: torch.device = torch.device("cpu"),
+    progress: Progress = silent,
+    count: int = OBEDIENT,
+) -> dict[str, dict[str, float]]:
     """Whether a code does what it means: images with codes beside the pictures of those codes.
 
     Returns: for each measure ``slope`` (1 = a picture moves as far as the image does) and ``correlation``, over the
@@ -88,8 +109,13 @@ def obedience(generator: Generator, data: Mixture, seed: int = 0, device: torch.
     codes = torch.from_numpy(np.concatenate([batch.codes for batch in found]))
     z = latents_of(codes, generator.z_dim, seed).to(device)
     made = np.concatenate([pictures(generator, generator.mapping(part)) for part in z.split(BATCH)])
-    seen = [_measured(images, device, name, progress) for name, images in
-            (("images with codes", np.concatenate([batch.images for batch in found])), ("their codes", made))]
+    seen = [
+        _measured(images, device, name, progress)
+        for name, images in (
+            ("images with codes", np.concatenate([batch.images for batch in found])),
+            ("their codes", made),
+        )
+    ]
     both = np.all([part.pop("presence") > PRESENT for part in seen], axis=0)
     if both.sum() < 3:
         return {}
@@ -97,8 +123,10 @@ def obedience(generator: Generator, data: Mixture, seed: int = 0, device: torch.
     for name in seen[0]:
         true, ours = (part[name][both].astype(np.float64) for part in seen)
         moved = np.cov(true, ours)
-        rows[name] = {"slope": float(moved[0, 1] / max(moved[0, 0], 1e-12)),
-                      "correlation": float(moved[0, 1] / max(np.sqrt(moved[0, 0] * moved[1, 1]), 1e-12))}
+        rows[name] = {
+            "slope": float(moved[0, 1] / max(moved[0, 0], 1e-12)),
+            "correlation": float(moved[0, 1] / max(np.sqrt(moved[0, 0] * moved[1, 1]), 1e-12)),
+        }
     return rows
 
 
@@ -114,14 +142,17 @@ def training_images(data: Mixture, count: int) -> np.ndarray:
     return np.stack([data.sources[source].get(index)[0] for source, index in list(found)[:count]])
 
 
-def nearest(made: np.ndarray, real: np.ndarray, device: torch.device, progress: Progress = silent
-            ) -> tuple[np.ndarray, np.ndarray]:
+def nearest(
+    made: np.ndarray, real: np.ndarray, device: torch.device, progress: Progress = silent
+) -> tuple[np.ndarray, np.ndarray]:
     """Index of the nearest of ``real`` for each of ``made`` by perceptual distance, and that distance."""
     perceptual = load_perceptual().to(device)
-    ours = torch.cat([perceptual.embed(_input(made[i:i + BATCH], device), _SKETCH) for i in range(0, len(made), BATCH)])
+    ours = torch.cat(
+        [perceptual.embed(_input(made[i : i + BATCH], device), _SKETCH) for i in range(0, len(made), BATCH)]
+    )
     rows = []
     for start in range(0, len(real), BATCH):
-        rows.append(torch.cdist(ours, perceptual.embed(_input(real[start:start + BATCH], device), _SKETCH)).square())
+        rows.append(torch.cdist(ours, perceptual.embed(_input(real[start : start + BATCH], device), _SKETCH)).square())
         progress("nearest", min(start + BATCH, len(real)), len(real))
     apart = torch.cat(rows, 1).cpu().numpy()
     return apart.argmin(1), apart.min(1)
@@ -130,12 +161,14 @@ def nearest(made: np.ndarray, real: np.ndarray, device: torch.device, progress: 
 def summary(result: BaseEvaluation) -> str:
     """The figures as a table for people."""
     f = result.figures
-    lines = [f"faces found (presence > {PRESENT}): {f['faces_found']:.1%} of {f['samples']} samples, "
-             f"{f['faces_found_in_training']:.1%} of {f['training_images']} training images",
-             f"feature space: {f['feature_space']}",
-             f"Frechet distance {f['frechet']:.3f} (two halves of the training images: "
-             f"{f['frechet_of_training_halves']:.3f}), precision {f['precision']:.2f}, recall {f['recall']:.2f}",
-             f"{'':12}{'samples 5..95 %':>20}{'training 5..95 %':>20}{'spread of training':>20}"]
+    lines = [
+        f"faces found (presence > {PRESENT}): {f['faces_found']:.1%} of {f['samples']} samples, "
+        f"{f['faces_found_in_training']:.1%} of {f['training_images']} training images",
+        f"feature space: {f['feature_space']}",
+        f"Frechet distance {f['frechet']:.3f} (two halves of the training images: "
+        f"{f['frechet_of_training_halves']:.3f}), precision {f['precision']:.2f}, recall {f['recall']:.2f}",
+        f"{'':12}{'samples 5..95 %':>20}{'training 5..95 %':>20}{'spread of training':>20}",
+    ]
     for name, row in f["spread"].items():
         ours, theirs = row["samples"], row["training"]
         part = [f"{r['low']:.2f} .. {r['high']:.2f}" for r in (ours, theirs)]
@@ -153,12 +186,13 @@ def write(result: BaseEvaluation, folder: Path) -> None:
     write_png(folder / "nearest.png", result.nearest)
 
 
-def _measured(images: np.ndarray, device: torch.device, name: str, progress: Progress,
-              space: FeatureSpace | None = None) -> dict[str, np.ndarray]:
+def _measured(
+    images: np.ndarray, device: torch.device, name: str, progress: Progress, space: FeatureSpace | None = None
+) -> dict[str, np.ndarray]:
     """Measures of each image, ``presence`` of a face, and ``features`` in a space."""
     mesh, rows = load_facemesh(device=device), []
     for start in range(0, len(images), BATCH):
-        x = _input(images[start:start + BATCH], device)
+        x = _input(images[start : start + BATCH], device)
         landmarks, presence = crop_landmarks(mesh, x)
         rows.append({"landmarks": landmarks.cpu().numpy(), "presence": presence.cpu().numpy()})
         if space:
@@ -186,8 +220,12 @@ def _of_halves(features: np.ndarray) -> float:
 def _typical(real: np.ndarray, device: torch.device, count: int = 64) -> float:
     """Median distance of a training image to its nearest other, among the first ``count``."""
     perceptual = load_perceptual().to(device)
-    rows = torch.cat([perceptual.embed(_input(real[i:i + BATCH][:count], device), _SKETCH)
-                      for i in range(0, min(count, len(real)), BATCH)])
+    rows = torch.cat(
+        [
+            perceptual.embed(_input(real[i : i + BATCH][:count], device), _SKETCH)
+            for i in range(0, min(count, len(real)), BATCH)
+        ]
+    )
     apart = torch.cdist(rows, rows).square().fill_diagonal_(float("inf"))
     return float(apart.min(1).values.median())
 

@@ -26,11 +26,15 @@ def load_features(device: torch.device) -> FeatureSpace:
     perceptual = load_perceptual().to(device)
     layers = perceptual.layers
     if perceptual.name == "lpips-squeeze":
-        return FeatureSpace("squeezenet1.1, last maps, mean over pixels [512]",
-                            lambda x: layers.features((x - layers.shift) / layers.scale).mean((2, 3)))
+        return FeatureSpace(
+            "squeezenet1.1, last maps, mean over pixels [512]",
+            lambda x: layers.features((x - layers.shift) / layers.scale).mean((2, 3)),
+        )
     if perceptual.name == OFFLINE:
-        return FeatureSpace("landmark network, three maps, means over quarters [448]",
-                            lambda x: _quarters(layers.mesh.features((_resized(x, 192) + 1) / 2)))
+        return FeatureSpace(
+            "landmark network, three maps, means over quarters [448]",
+            lambda x: _quarters(layers.mesh.features((_resized(x, 192) + 1) / 2)),
+        )
     raise ValueError(f"expected the squeeze or the offline metric, got {perceptual.name}")
 
 

@@ -49,7 +49,7 @@ class Team:
 
     def share(self, rows: Tensor) -> Tensor:
         """This process's rows of a whole batch: every size-th."""
-        return rows[self.rank::self.size]
+        return rows[self.rank :: self.size]
 
 
 @contextmanager
@@ -65,8 +65,10 @@ def joined(device: torch.device) -> Iterator[tuple[Team, torch.device]]:
     if device.type == "cuda":
         local = int(os.environ.get("LOCAL_RANK", "0"))
         if local >= torch.cuda.device_count():
-            raise StudioError(f"expected a GPU for each process, got process {local + 1} and "
-                              f"{torch.cuda.device_count()} GPUs; start fewer with --nproc-per-node")
+            raise StudioError(
+                f"expected a GPU for each process, got process {local + 1} and "
+                f"{torch.cuda.device_count()} GPUs; start fewer with --nproc-per-node"
+            )
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")

@@ -31,8 +31,9 @@ def with_budget(settings: BaseSettings, phase: str | None, kimg: float | None, b
             changes[name]["kimg"] = float(kimg)
         if batch:
             changes[name]["batch"] = batch
-    return dataclasses.replace(settings, **{n: dataclasses.replace(getattr(settings, n), **c)
-                                            for n, c in changes.items()})
+    return dataclasses.replace(
+        settings, **{n: dataclasses.replace(getattr(settings, n), **c) for n, c in changes.items()}
+    )
 
 
 def export_generator(run: Path) -> tuple[Generator, dict]:

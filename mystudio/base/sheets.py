@@ -34,7 +34,7 @@ def tile(rows: list[np.ndarray], size: int = 128) -> np.ndarray:
     for y, row in enumerate(rows):
         for x, image in enumerate(row):
             small = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
-            sheet[y * size:(y + 1) * size, x * size:(x + 1) * size] = small
+            sheet[y * size : (y + 1) * size, x * size : (x + 1) * size] = small
     return sheet
 
 
@@ -55,7 +55,7 @@ def latents_of(codes: Tensor, size: int, seed: int = 0) -> Tensor:
     """z [N, size] of codes [N, C] on the CPU: the code, then fixed numbers, on the side of images with codes."""
     z = fixed_latents(len(codes), size, seed)
     z[:, -1].abs_()  # its sign tells images with codes from others, where a base knows both
-    z[:, :codes.shape[1]] = codes
+    z[:, : codes.shape[1]] = codes
     return z
 
 
@@ -70,8 +70,9 @@ def sheet_of_base(generator: Generator, seed: int = 0, truncation: float = 0.7) 
     return tile(list(made.reshape(-1, COLUMNS, *made.shape[1:])))
 
 
-def sheet_of_training(generator: Generator, truth: np.ndarray | None, codes: Tensor | None,
-                      seed: int = 0) -> np.ndarray:
+def sheet_of_training(
+    generator: Generator, truth: np.ndarray | None, codes: Tensor | None, seed: int = 0
+) -> np.ndarray:
     """Three rows of samples; where there are images with codes, they and what their codes give."""
     device = next(generator.parameters()).device
     with torch.no_grad():

@@ -84,8 +84,9 @@ class _Run:
 
             perceptual = load_perceptual().to(device)
         mesh = load_facemesh(device=device) if settings.supervised.landmarks and self.mixture.code_size else None
-        self.trainer = Trainer(settings, device, team, self.mixture.code_size, self.mixture.coded_share, perceptual,
-                               mesh)
+        self.trainer = Trainer(
+            settings, device, team, self.mixture.code_size, self.mixture.coded_share, perceptual, mesh
+        )
         self.device, self.ends = device, began + job.minutes * 60 if job.minutes else float("inf")
         self.save_seconds, self.step_seconds = 0.0, 0.0
         self._open()
@@ -145,8 +146,10 @@ class _Run:
             if train.sheet_every and number % train.sheet_every == 0:
                 self._sheet(phase, seen)
         except OSError as error:
-            raise OutputFailed(f"could not write to {self.path}: {error.strerror}; free space and run the same command "
-                               "again, it goes on from its last checkpoint") from error
+            raise OutputFailed(
+                f"could not write to {self.path}: {error.strerror}; free space and run the same command "
+                "again, it goes on from its last checkpoint"
+            ) from error
         if number % train.save_every == 0:
             self._save()
         return _Tick(t)
@@ -180,8 +183,10 @@ class _Run:
         for key, mine in (("model", plain(self.settings.model)), ("seed", self.settings.train.seed)):
             theirs = facts["settings"]["model"] if key == "model" else facts["settings"]["train"]["seed"]
             if mine != theirs:
-                raise BadArtifact(f"{self.path} was begun with {key} {theirs}, got {mine}; give the same, or another "
-                                  "name for a new run")
+                raise BadArtifact(
+                    f"{self.path} was begun with {key} {theirs}, got {mine}; give the same, or another "
+                    "name for a new run"
+                )
         self.trainer.restore(tensors, facts["counters"])
         self.team.wait()
         if self.team.rank == 0:
@@ -201,8 +206,10 @@ class _Run:
         """Return to the checkpoint at half the step sizes."""
         counters = self.trainer.counters
         if counters.rollbacks >= MAX_ROLLBACKS:
-            raise TrainingDiverged(f"training gave non-finite values after {MAX_ROLLBACKS} roll-backs, even at "
-                                   f"1/{2**MAX_ROLLBACKS} of the step sizes; lower the rates of the recipe")
+            raise TrainingDiverged(
+                f"training gave non-finite values after {MAX_ROLLBACKS} roll-backs, even at "
+                f"1/{2**MAX_ROLLBACKS} of the step sizes; lower the rates of the recipe"
+            )
         scale, rollbacks = counters.rate_scale / 2, counters.rollbacks + 1
         self.team.wait()
         tensors, facts = checkpoint.load(self.path)
@@ -218,9 +225,15 @@ class _Run:
         started = time.monotonic()
         if self.team.rank == 0:
             tensors, counters = self.trainer.state()
-            facts = {"settings": plain(self.settings), "counters": counters, "code_size": self.mixture.code_size,
-                     "data": [[s.name, len(s), round(float(share), 6)]
-                              for s, share in zip(self.mixture.sources, self.mixture.shares)]}
+            facts = {
+                "settings": plain(self.settings),
+                "counters": counters,
+                "code_size": self.mixture.code_size,
+                "data": [
+                    [s.name, len(s), round(float(share), 6)]
+                    for s, share in zip(self.mixture.sources, self.mixture.shares)
+                ],
+            }
             checkpoint.save(self.path, tensors, facts, self.job.max_part_mb)
         self.team.wait()
         self.save_seconds = max(self.save_seconds, time.monotonic() - started)
@@ -241,8 +254,14 @@ class _Run:
 
     def _report(self, done: bool) -> dict:
         counters = self.trainer.counters
-        return {"done": done, "phase": counters.phase, "rollbacks": counters.rollbacks, "steps": counters.step,
-                "images": {p: getattr(counters, p) for p in PHASES}, "remarks": self.trainer.remarks}
+        return {
+            "done": done,
+            "phase": counters.phase,
+            "rollbacks": counters.rollbacks,
+            "steps": counters.step,
+            "images": {p: getattr(counters, p) for p in PHASES},
+            "remarks": self.trainer.remarks,
+        }
 
 
 class _Tick:
@@ -255,21 +274,34 @@ class _Tick:
         losses = mean_of(self.losses)  # waits for the device
         seconds = time.monotonic() - self.started
         counters, batch = self.trainer.counters, getattr(self.trainer.settings, phase).batch
-        row = {"phase": phase, "step": counters.step, "images": seen, "seconds": round(seconds, 3),
-               "images_per_s": round(len(self.losses) * batch / max(seconds, 1e-9), 2), "losses": losses}
+        row = {
+            "phase": phase,
+            "step": counters.step,
+            "images": seen,
+            "seconds": round(seconds, 3),
+            "images_per_s": round(len(self.losses) * batch / max(seconds, 1e-9), 2),
+            "losses": losses,
+        }
         if phase == "adversarial":
             row |= {"r_t": counters.mean_sign, "p": counters.probability}
-        return row | {"skipped": int(skipped), "rollbacks": counters.rollbacks, "rate_scale": counters.rate_scale,
-                      "time": round(time.time(), 3)}
+        return row | {
+            "skipped": int(skipped),
+            "rollbacks": counters.rollbacks,
+            "rate_scale": counters.rate_scale,
+            "time": round(time.time(), 3),
+        }
 
 
 def _check(settings: BaseSettings, mixture: Mixture, team: Team) -> None:
     if mixture.code_size > settings.model.z_dim:
-        raise BadData(f"expected codes of at most {settings.model.z_dim} numbers, got {mixture.code_size}; set "
-                      "model.z_dim higher")
+        raise BadData(
+            f"expected codes of at most {settings.model.z_dim} numbers, got {mixture.code_size}; set model.z_dim higher"
+        )
     if settings.supervised.kimg:
         mixture.coded_only()
     for phase in PHASES:
         if getattr(settings, phase).batch % team.size:
-            raise BadData(f"expected a batch that {team.size} processes can share evenly, got "
-                          f"{getattr(settings, phase).batch}; set {phase}.batch to a multiple")
+            raise BadData(
+                f"expected a batch that {team.size} processes can share evenly, got "
+                f"{getattr(settings, phase).batch}; set {phase}.batch to a multiple"
+            )

@@ -26,6 +26,8 @@ from mystudio.stylegan2.generator import Generator
 
 PHASES = ("supervised", "adversarial")
 W_AVERAGE = 0.998  # share that stays of the running mean of w (StyleGAN2)
+
+
 @dataclass
 class Counters:
     """Where a run stands, apart from tensors."""
@@ -50,40 +52,54 @@ class Trainer:
         mesh: ``selfscan.facemesh.FaceMesh``; None where no phase weighs landmarks.
     """
 
-    def __init__(self, settings: BaseSettings, device: torch.device, team: Team = Team(), code_size: int = 0,
-                 coded_share: float = 0.0, perceptual=None, mesh=None):
+    def __init__(
+        self,
+        settings: BaseSettings,
+        device: torch.device,
+        team: Team = Team(),
+        code_size: int = 0,
+        coded_share: float = 0.0,
+        perceptual=None,
+        mesh=None,
+    ):
         self.settings, self.device, self.team = settings, device, team
         self._likeness = partial(objectives.likeness, settings=settings.supervised, perceptual=perceptual, mesh=mesh)
         model = settings.model
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.train.seed)  # modules take their start from the global generator
-            self.g = Generator(model.resolution, model.z_dim, model.w_dim, model.mapping_layers, model.channel_base,
-                               model.channel_max).to(device)
+            self.g = Generator(
+                model.resolution, model.z_dim, model.w_dim, model.mapping_layers, model.channel_base, model.channel_max
+            ).to(device)
             self.d = Discriminator(model.resolution, model.channel_base, model.channel_max).to(device)
             self.reader = Reader(model.z_dim).to(device) if settings.supervised.read else None
         self.ema = copy.deepcopy(self.g).eval().requires_grad_(False)
         self.chance = Chance(settings, self.g.num_ws, device, team, code_size, coded_share)
         self.dtype = feature_dtype(settings.train.precision, device)
         self.remarks: list[str] = []
-        self._fast_g, self._fast_d = (compiled(net, self.remarks) if settings.train.compile else net
-                                      for net in (self.g, self.d))
+        self._fast_g, self._fast_d = (
+            compiled(net, self.remarks) if settings.train.compile else net for net in (self.g, self.d)
+        )
         self.counters = Counters(probability=settings.adversarial.augment.start)
-        self.tensors = {name: torch.zeros(2 if name == "signs" else 1, device=device)
-                        for name in ("signs", "path", "skipped")}
+        self.tensors = {
+            name: torch.zeros(2 if name == "signs" else 1, device=device) for name in ("signs", "path", "skipped")
+        }
         self.adams: dict[str, torch.optim.Adam] = {}
 
     def enter(self, phase: str) -> None:
         """Begin a phase: fresh optimisers; the generator starts from its own average."""
         settings = self.settings
         if phase == "supervised":
-            self.adams = {"g": self._adam(self.g, settings.supervised.rate, 0, (0.9, 0.99),
-                                          settings.supervised.mapping)}
+            self.adams = {
+                "g": self._adam(self.g, settings.supervised.rate, 0, (0.9, 0.99), settings.supervised.mapping)
+            }
             if self.reader:
                 self.adams["reader"] = self._adam(self.reader, settings.supervised.read_rate, 0, (0.9, 0.99))
         else:
             s = settings.adversarial
-            self.adams = {"g": self._adam(self.g, s.rate, s.path_every, (0.0, 0.99)),
-                          "d": self._adam(self.d, s.critic_rate, s.r1_every, (0.0, 0.99))}
+            self.adams = {
+                "g": self._adam(self.g, s.rate, s.path_every, (0.0, 0.99)),
+                "d": self._adam(self.d, s.critic_rate, s.r1_every, (0.0, 0.99)),
+            }
         if self.counters.phase != phase and self.counters.phase:
             self.g.load_state_dict(self.ema.state_dict())
         self.counters.phase = phase
@@ -123,7 +139,7 @@ class Trainer:
             if name == "reader" and light:
                 continue
             head = "ema." if light and name == "g" else f"{name}."
-            net.load_state_dict({k[len(head):]: v.float() for k, v in tensors.items() if k.startswith(head)})
+            net.load_state_dict({k[len(head) :]: v.float() for k, v in tensors.items() if k.startswith(head)})
         for name, value in self.tensors.items():
             value.copy_(tensors[f"state.{name}"])
         if self.counters.phase:
@@ -135,7 +151,8 @@ class Trainer:
                     _, _, i, part = key.split(".")
                     four = value.ndim == 4
                     slots.setdefault(int(i), {})[part] = value.contiguous(
-                        memory_format=torch.channels_last if four else torch.contiguous_format)
+                        memory_format=torch.channels_last if four else torch.contiguous_format
+                    )
             if slots:
                 adam.load_state_dict({**adam.state_dict(), "state": slots})
 
@@ -211,7 +228,7 @@ class Trainer:
     def _path_step(self) -> dict[str, Tensor]:
         s, running = self.settings.adversarial, self.tensors["path"]
         z = self.chance.latents(chance.PATH)
-        z = z[:max(1, len(z) // 2)]
+        z = z[: max(1, len(z) // 2)]
         ws = self.g.mapping(z)[:, None].repeat(1, self.g.num_ws, 1)
         made = self.g(ws, s.noise, self.chance.on_device(chance.PATH), dtype=self.dtype)
         shape = (len(z) * self.team.size, *made.shape[1:])
@@ -235,8 +252,9 @@ class Trainer:
     def _penalty_step(self, images: Tensor) -> dict[str, Tensor]:
         s = self.settings.adversarial
         numbers, p = self.chance.augmentation(chance.R1), self.counters.probability
-        penalty = objectives.gradient_penalty(lambda x: self.d(augment(x, numbers, p, s.augment), self.dtype),
-                                              images).mean()
+        penalty = objectives.gradient_penalty(
+            lambda x: self.d(augment(x, numbers, p, s.augment), self.dtype), images
+        ).mean()
         self._apply("d", penalty * (s.r1 / 2 * s.r1_every), self.d)
         return {"r1": penalty.detach()}
 
@@ -248,8 +266,9 @@ class Trainer:
         total, count = self.team.mean(self.tensors["signs"]).tolist()
         self.tensors["signs"].zero_()
         self.counters.mean_sign = total / max(count, 1)
-        self.counters.probability = adjust(self.counters.probability, self.counters.mean_sign,
-                                           s.batch * s.augment.every, s.augment)
+        self.counters.probability = adjust(
+            self.counters.probability, self.counters.mean_sign, s.batch * s.augment.every, s.augment
+        )
 
     def _apply(self, name: str, loss: Tensor, net: nn.Module, *others: tuple[str, nn.Module]) -> None:
         """Gradient, mean over processes, Adam; a gradient that is not finite becomes nothing and counts as skipped."""
@@ -291,15 +310,17 @@ class Trainer:
 
     def _to_device(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Images [n, 3, H, W], codes [n, C], and which rows have one."""
-        parts = [torch.from_numpy(np.ascontiguousarray(a)) for a in
-                 (batch.images, batch.codes, np.flatnonzero(batch.coded))]
+        parts = [
+            torch.from_numpy(np.ascontiguousarray(a)) for a in (batch.images, batch.codes, np.flatnonzero(batch.coded))
+        ]
         if self.device.type == "cuda":
             parts = [part.pin_memory() for part in parts]
         images, codes, coded = (part.to(self.device, non_blocking=True) for part in parts)
         return images.permute(0, 3, 1, 2).float() / 127.5 - 1, codes, coded
 
-    def _adam(self, net: nn.Module, rate: float, every: int, betas: tuple[float, float], mapping: float = 1.0
-              ) -> torch.optim.Adam:
+    def _adam(
+        self, net: nn.Module, rate: float, every: int, betas: tuple[float, float], mapping: float = 1.0
+    ) -> torch.optim.Adam:
         share = every / (every + 1) if every else 1.0  # two updates where a regulariser has its turn (StyleGAN2, B)
         slow = list(net.mapping.parameters()) if mapping != 1 else []
         fast = [p for p in net.parameters() if all(p is not q for q in slow)]

@@ -29,8 +29,13 @@ def chosen(names: tuple[str, ...]) -> tuple[Variant, ...]:
     return tuple(v for v in VARIANTS if not names or v.name in (*names, PLAIN.name))
 
 
-def run(studio: Studio, ledger: Ledger, real_case: real.RealCase | None, actors_case: actors.ActorsCase | None,
-        variants: tuple[Variant, ...] = VARIANTS) -> list[str]:
+def run(
+    studio: Studio,
+    ledger: Ledger,
+    real_case: real.RealCase | None,
+    actors_case: actors.ActorsCase | None,
+    variants: tuple[Variant, ...] = VARIANTS,
+) -> list[str]:
     """Measure; returns the keys of all rows. A case that is None is left out."""
     keys = []
     if real_case:

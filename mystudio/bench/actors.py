@@ -66,17 +66,29 @@ def run(studio: Studio, ledger: Ledger, case: ActorsCase) -> list[str]:
     return keys
 
 
-def against_truth(studio: Studio, ledger: Ledger, acted: Pair, part: str, variants: Sequence[Variant],
-                  labels: dict[str, str], ceiling_every: int = 0) -> list[str]:
+def against_truth(
+    studio: Studio,
+    ledger: Ledger,
+    acted: Pair,
+    part: str,
+    variants: Sequence[Variant],
+    labels: dict[str, str],
+    ceiling_every: int = 0,
+) -> list[str]:
     """Cross-reenactment in several variants against the truth, with the ceiling where it is asked for."""
     name, keys, takes, new = f"{acted.person.name}-by-{acted.driver.stem}", [], {}, False
     for variant in variants:
+
         def measure(steps: list[str], variant=variant) -> dict:
             return values_of(studio.report(studio.take(acted.person, acted.driver, variant, steps), acted.truth, steps))
 
         keys.append(f"{part}/{name}/{variant.name}")
-        row = ledger.measure(keys[-1], studio.settings(acted.person, variant, acted.driver, acted.truth),
-                             {"table": "cross", **labels, "codes": variant.title}, measure)
+        row = ledger.measure(
+            keys[-1],
+            studio.settings(acted.person, variant, acted.driver, acted.truth),
+            {"table": "cross", **labels, "codes": variant.title},
+            measure,
+        )
         new |= row["new"]
         if "error" not in row:
             takes[variant.title] = studio.take_path(acted.person, acted.driver, variant)
@@ -90,8 +102,9 @@ def against_truth(studio: Studio, ledger: Ledger, acted: Pair, part: str, varian
     return keys
 
 
-def _measure_ceiling(studio: Studio, ledger: Ledger, acted: Pair, stem: str, labels: dict[str, str], every: int
-                     ) -> tuple[dict, list[str], bool]:
+def _measure_ceiling(
+    studio: Studio, ledger: Ledger, acted: Pair, stem: str, labels: dict[str, str], every: int
+) -> tuple[dict, list[str], bool]:
     """Rows of ours and of the ceiling on the same frames; the ceiling's pictures, keys, and whether they are new."""
     path = studio.take_path(acted.person, acted.driver, PLAIN)
     kept = path.with_suffix(".ceiling.npz")
@@ -105,9 +118,12 @@ def _measure_ceiling(studio: Studio, ledger: Ledger, acted: Pair, stem: str, lab
             values.update(_compare_with_ceiling(studio, acted, path, kept, every))
         return values
 
-    rows = [ledger.measure(key, settings, {"table": "ceiling", **labels, "codes": title},
-                           lambda steps, which=which: both(steps)[which])
-            for key, (which, title) in zip(keys, names.items())]
+    rows = [
+        ledger.measure(
+            key, settings, {"table": "ceiling", **labels, "codes": title}, lambda steps, which=which: both(steps)[which]
+        )
+        for key, (which, title) in zip(keys, names.items())
+    ]
     new = any(row["new"] for row in rows)
     if any("error" in row for row in rows) or not kept.is_file():
         return {}, keys, new
@@ -124,13 +140,18 @@ def _compare_with_ceiling(studio: Studio, acted: Pair, path: Path, kept: Path, e
     frames = np.flatnonzero((np.arange(len(take)) % every == 0) & usable)
     aims = look.to_tensor(look_again.crops(seen, frames, avatar.generator.resolution)).to(device)
     codes, _ = ceiling.fit(fitted, aims, take.codes[frames].to(device), perceptual, progress=studio.progress)
-    images = {"ours": look_again.pictures(avatar, take, frames, studio.device),
-              "ceiling": look_again.look_size(_drawn(fitted, codes))}
+    images = {
+        "ours": look_again.pictures(avatar, take, frames, studio.device),
+        "ceiling": look_again.look_size(_drawn(fitted, codes)),
+    }
     np.savez_compressed(kept, frames=frames, images=images["ceiling"], codes=codes.cpu().numpy())
     truth, looker = look_again.crops(seen, frames), look.Looker(None, studio.blendshapes, device)
     try:
-        return {name: look_again.against_truth(pictures, truth, seen.landmarks[frames], looker, perceptual)
-                | {"frames": len(frames), "metric": perceptual.name} for name, pictures in images.items()}
+        return {
+            name: look_again.against_truth(pictures, truth, seen.landmarks[frames], looker, perceptual)
+            | {"frames": len(frames), "metric": perceptual.name}
+            for name, pictures in images.items()
+        }
     finally:
         looker.close()
 
@@ -154,6 +175,12 @@ class _Stage:
             from mystudio.actors.look import Actor
             from mystudio.actors.motion import perform
 
-            write_clip(out, Actor.from_seed(seed), perform(script, seconds, FPS, motion), self.case.size, seed=seed,
-                       progress=self.progress)
+            write_clip(
+                out,
+                Actor.from_seed(seed),
+                perform(script, seconds, FPS, motion),
+                self.case.size,
+                seed=seed,
+                progress=self.progress,
+            )
         return out

@@ -39,8 +39,10 @@ def measure(case: TrainingCase, device: torch.device) -> dict[str, float]:
 
     Returns: {"ours": images/s, "reference": images/s, "times": ratio}.
     """
-    settings = BaseSettings(case.model, adversarial=AdversarialSettings(
-        batch=case.batch, wait_kimg=0, r1_every=0, path_every=0, noise="none"))
+    settings = BaseSettings(
+        case.model,
+        adversarial=AdversarialSettings(batch=case.batch, wait_kimg=0, r1_every=0, path_every=0, noise="none"),
+    )
     settings = replace(settings, train=replace(settings.train, precision=case.precision))
     size = case.model.resolution
     images = np.random.default_rng(0).integers(0, 256, (case.batch, size, size, 3), np.uint8)
@@ -56,8 +58,9 @@ def measure(case: TrainingCase, device: torch.device) -> dict[str, float]:
     return {"ours": ours, "reference": reference, "times": ours / reference}
 
 
-def reference_step(g: Generator, d: Discriminator, adams: dict, images: Tensor, device: torch.device
-                   ) -> Callable[[], None]:
+def reference_step(
+    g: Generator, d: Discriminator, adams: dict, images: Tensor, device: torch.device
+) -> Callable[[], None]:
     """One plain training step of both networks, ready to be called."""
     real = images.to(device).permute(0, 3, 1, 2).float().contiguous() / 127.5 - 1
 

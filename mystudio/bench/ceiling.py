@@ -27,8 +27,14 @@ class FitSettings:
     batch: int = 8  # frames at once
 
 
-def fit(avatar: Avatar, images: Tensor, start: Tensor, perceptual, settings: FitSettings = FitSettings(),
-        progress: Progress = silent) -> tuple[Tensor, Tensor]:
+def fit(
+    avatar: Avatar,
+    images: Tensor,
+    start: Tensor,
+    perceptual,
+    settings: FitSettings = FitSettings(),
+    progress: Progress = silent,
+) -> tuple[Tensor, Tensor]:
     """Fit codes to images by pixels and perception, each frame on its own.
 
     Args:
@@ -46,8 +52,9 @@ def fit(avatar: Avatar, images: Tensor, start: Tensor, perceptual, settings: Fit
     return torch.cat(codes), torch.cat(values)
 
 
-def _fit_batch(avatar: Avatar, images: Tensor, start: Tensor, perceptual, settings: FitSettings
-               ) -> tuple[Tensor, Tensor]:
+def _fit_batch(
+    avatar: Avatar, images: Tensor, start: Tensor, perceptual, settings: FitSettings
+) -> tuple[Tensor, Tensor]:
     space, generator = anchor_space(avatar), avatar.generator
     with torch.no_grad():
         aim = perceptual.embed(images)

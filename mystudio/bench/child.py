@@ -86,8 +86,14 @@ def run_stage(stage: str, arguments: Mapping[str, Any], recipe: str, options: Se
     if stage not in ("run_perform", "run_evaluate"):
         given["recipe"] = resolve(recipe, options)
     getattr(pipeline, stage)(**given, progress=clock, force=True)
-    return {"wall": time.perf_counter() - start, "cpu": time.process_time(), "peak_mb": peak_mb(),
-            "held_mb": clock.held_mb, "phases": clock.costs(), **_gpu()}
+    return {
+        "wall": time.perf_counter() - start,
+        "cpu": time.process_time(),
+        "peak_mb": peak_mb(),
+        "held_mb": clock.held_mb,
+        "phases": clock.costs(),
+        **_gpu(),
+    }
 
 
 def _gpu() -> dict[str, float]:

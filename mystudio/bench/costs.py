@@ -63,8 +63,11 @@ class _Trial:
         studio = self.studio if recipe == self.studio.recipe else replace(self.studio, recipe=recipe, options=())
         few = self.case.paper_frames if recipe == PAPER else self.case.frames
         options = [*studio.options, *self.person.options]
-        limited = [f"personalize.steps={self.case.iterations}", "personalize.patience=0",
-                   f"regress.samples={self.case.samples}"]
+        limited = [
+            f"personalize.steps={self.case.iterations}",
+            "personalize.patience=0",
+            f"regress.samples={self.case.samples}",
+        ]
         if studio.resolved(self.person).invert.steps:
             limited.append(f"invert.steps={max(2, self.case.iterations // 8)}")  # of each batch of images
         driver = clips.played_for(self.source, studio.out / "clips" / f"{self.source.stem}-{few}.mp4", few)
@@ -73,18 +76,31 @@ class _Trial:
         device, nets = studio.device, self._nets()
         calls = (
             ("run_scan", {"video": self.person.video, "out": scan, "consent": self.person.consent}, options),
-            ("run_personalize", {"scan_path": scan, "out": avatar, "base": studio.base, "device": device},
-             [*options, *limited]),
+            (
+                "run_personalize",
+                {"scan_path": scan, "out": avatar, "base": studio.base, "device": device},
+                [*options, *limited],
+            ),
             ("run_reenact", {"avatar_path": avatar, "video": driver, "out": take, "device": device}, options),
-            ("run_render", {"take_path": take, "out": out / "take.mp4", "device": device},
-             [*options, "render.view=paste"]),
+            (
+                "run_render",
+                {"take_path": take, "out": out / "take.mp4", "device": device},
+                [*options, "render.view=paste"],
+            ),
             ("run_evaluate", {"take_path": take, "out": out / "take.report", "device": device, **nets}, []),
         )
         keys, before = [], []
         for stage, arguments, chosen in calls:
             settings = studio.settings(self.person, PLAIN, driver) | {"options": chosen, "before": list(before)}
-            keys += self._measure(f"{recipe}-{stage[4:]}", {"table": "stage", "recipe": recipe, "stage": stage[4:]},
-                                  settings, stage, arguments, recipe, chosen)
+            keys += self._measure(
+                f"{recipe}-{stage[4:]}",
+                {"table": "stage", "recipe": recipe, "stage": stage[4:]},
+                settings,
+                stage,
+                arguments,
+                recipe,
+                chosen,
+            )
             before.append(stage)
         return keys
 
@@ -103,17 +119,37 @@ class _Trial:
         )
         for stage, arguments, chosen in calls:
             settings = self.studio.settings(self.person, PLAIN, driver) | {"options": chosen}
-            keys += self._measure(f"{frames}-frames-{stage[4:]}",
-                                  {"table": "length", "driving frames": str(frames), "stage": stage[4:]},
-                                  settings, stage, arguments, self.studio.recipe, chosen, frames=frames)
+            keys += self._measure(
+                f"{frames}-frames-{stage[4:]}",
+                {"table": "length", "driving frames": str(frames), "stage": stage[4:]},
+                settings,
+                stage,
+                arguments,
+                self.studio.recipe,
+                chosen,
+                frames=frames,
+            )
         return keys
 
-    def _measure(self, name: str, labels: Mapping[str, str], settings: dict, stage: str, arguments: Mapping[str, Any],
-                 recipe: str, options: list[str], frames: int = 0) -> list[str]:
+    def _measure(
+        self,
+        name: str,
+        labels: Mapping[str, str],
+        settings: dict,
+        stage: str,
+        arguments: Mapping[str, Any],
+        recipe: str,
+        options: list[str],
+        frames: int = 0,
+    ) -> list[str]:
         """One row for the whole stage, then one for each of its phases; or one alone, by frame."""
         key = f"costs/{name}/stage"
-        call = {"stage": stage, "arguments": {n: str(v) if isinstance(v, Path) else v for n, v in arguments.items()},
-                "recipe": recipe, "options": options}
+        call = {
+            "stage": stage,
+            "arguments": {n: str(v) if isinstance(v, Path) else v for n, v in arguments.items()},
+            "recipe": recipe,
+            "options": options,
+        }
 
         def measure(steps: list[str]) -> dict:
             words = [sys.executable, "-m", "mystudio.bench.child", json.dumps(call)]
@@ -131,8 +167,12 @@ class _Trial:
             keys.append(f"costs/{name}/{phase.replace(' ', '-')}")
             if row["new"] or not self.ledger.find(keys[-1]):
                 part = {"of": row["when"], "phase": phase}  # belongs to its stage's row, never measured alone
-                self.ledger.measure(keys[-1], part, {**labels, "phase": phase, "unit": UNITS.get(phase, "frame")},
-                                    lambda steps, cost=cost: cost)
+                self.ledger.measure(
+                    keys[-1],
+                    part,
+                    {**labels, "phase": phase, "unit": UNITS.get(phase, "frame")},
+                    lambda steps, cost=cost: cost,
+                )
         return keys
 
     def _nets(self) -> dict[str, Path]:

@@ -42,8 +42,9 @@ class Ledger:
             return None
         return row
 
-    def measure(self, key: str, settings: Any, labels: Mapping[str, str],
-                run: Callable[[list[str]], Mapping[str, Any]]) -> dict:
+    def measure(
+        self, key: str, settings: Any, labels: Mapping[str, str], run: Callable[[list[str]], Mapping[str, Any]]
+    ) -> dict:
         """Measure unless it was measured with equal settings.
 
         A failure becomes a row that says why, so that one bad case does not cost the others their hours; it is
@@ -66,8 +67,16 @@ class Ledger:
             outcome = {"values": clean(run(steps))}
         except Exception as error:
             outcome = {"values": {}, "error": f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"}
-        row = {"key": key, "labels": dict(labels), **outcome, "command": self.command, "steps": steps,
-               "settings": digest_of(settings), "seconds": round(time.monotonic() - start, 1), **_circumstances()}
+        row = {
+            "key": key,
+            "labels": dict(labels),
+            **outcome,
+            "command": self.command,
+            "steps": steps,
+            "settings": digest_of(settings),
+            "seconds": round(time.monotonic() - start, 1),
+            **_circumstances(),
+        }
         self._append(row)
         return row | {"new": True}
 
@@ -108,16 +117,21 @@ def _read(path: Path) -> list[dict]:
             rows.append(row | {"key": str(row["key"]), "settings": str(row["settings"])})
         except (ValueError, KeyError, TypeError):
             if number < len(lines) and line.strip() and not _torn(line):
-                raise BadArtifact(f"{path}: line {number} is no measurement; remove that line, or the file "
-                                  "to measure everything again") from None
+                raise BadArtifact(
+                    f"{path}: line {number} is no measurement; remove that line, or the file "
+                    "to measure everything again"
+                ) from None
     return rows
 
 
 def _torn(line: str) -> bool:
     """The beginning of a row: its writer was killed."""
-    return line.startswith('{"key"'[:len(line)])
+    return line.startswith('{"key"'[: len(line)])
 
 
 def _circumstances() -> dict:
-    return {"when": datetime.now(timezone.utc).isoformat(timespec="seconds"), "cpus": os.cpu_count(),
-            "load": round(os.getloadavg()[0], 1)}
+    return {
+        "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "cpus": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1),
+    }

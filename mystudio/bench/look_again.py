@@ -54,8 +54,9 @@ def beside_cuts(times: np.ndarray) -> np.ndarray:
 
 
 @torch.inference_mode()
-def against_truth(images: np.ndarray, truth: np.ndarray, landmarks: np.ndarray, looker: look.Looker, perceptual
-                  ) -> dict[str, float]:
+def against_truth(
+    images: np.ndarray, truth: np.ndarray, landmarks: np.ndarray, looker: look.Looker, perceptual
+) -> dict[str, float]:
     """Mean of the metrics over some frames.
 
     Args:
@@ -82,4 +83,4 @@ def against_truth(images: np.ndarray, truth: np.ndarray, landmarks: np.ndarray, 
 
 
 def _batches(images: np.ndarray, size: int = 8) -> Iterator[np.ndarray]:
-    return (images[start:start + size] for start in range(0, len(images), size))
+    return (images[start : start + size] for start in range(0, len(images), size))

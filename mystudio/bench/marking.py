@@ -1,6 +1,6 @@
 """What the watermark survives and costs: bit errors by channel, quality, flicker, false positives.
 
-    python -m mystudio.bench.marking CLIP ... [--clean FOLDER] [--frames 48]
+python -m mystudio.bench.marking CLIP ... [--clean FOLDER] [--frames 48]
 """
 
 from __future__ import annotations
@@ -105,8 +105,9 @@ def stretched(share: float) -> Channel:
 
     def channel(frames: Frames) -> Frames:
         height, width = frames[0].shape[:2]
-        return [cv2.resize(f, (2 * round(width * (1 + share) / 2), height), interpolation=cv2.INTER_CUBIC)
-                for f in frames]
+        return [
+            cv2.resize(f, (2 * round(width * (1 + share) / 2), height), interpolation=cv2.INTER_CUBIC) for f in frames
+        ]
 
     return channel
 
@@ -185,8 +186,15 @@ def robustness(case: MarkingCase, channels: Mapping[str, Sequence[Channel]] = CH
             single = [watermark.detect(frame, case.settings) for frame in chosen]
             whole = watermark.detect(got, case.settings)
             known = whole.payload == PAYLOAD or watermark.detect(got, case.settings, [PAYLOAD]).payload == PAYLOAD
-            rows.append({"clip": path.stem, "channel": name, "frame": _summary(single), "whole": _summary([whole]),
-                         "known": float(known)})
+            rows.append(
+                {
+                    "clip": path.stem,
+                    "channel": name,
+                    "frame": _summary(single),
+                    "whole": _summary([whole]),
+                    "known": float(known),
+                }
+            )
     return rows
 
 
@@ -215,8 +223,13 @@ def quality(path: Path, frames: int = 48, settings: WatermarkSettings | None = N
         _rms(b.astype(np.int16) - a for a, b in itertools.pairwise(series))
         for series in (change, [frame.astype(np.int16) for frame in clean])
     )
-    return {"psnr": float(np.mean(each)), "lowest": float(np.min(each)), "flicker": flicker, "motion": motion,
-            "fps": len(clean) / seconds}
+    return {
+        "psnr": float(np.mean(each)),
+        "lowest": float(np.min(each)),
+        "flicker": flicker,
+        "motion": motion,
+        "fps": len(clean) / seconds,
+    }
 
 
 def _rms(differences: Iterable[np.ndarray]) -> float:
@@ -235,8 +248,13 @@ def false_positives(images: Iterable[np.ndarray], settings: WatermarkSettings | 
     """
     found = [watermark.detect(image, settings) for image in images]
     chances = np.array([one.false_positive for one in found])
-    return {"count": len(found), "found": sum(one.marked for one in found), "highest": max(o.score for o in found),
-            "least": float(chances.min()), "below": float(np.mean(chances < 0.01))}
+    return {
+        "count": len(found),
+        "found": sum(one.marked for one in found),
+        "highest": max(o.score for o in found),
+        "least": float(chances.min()),
+        "below": float(np.mean(chances < 0.01)),
+    }
 
 
 def first_frames(path: Path, count: int) -> Frames:
@@ -246,15 +264,24 @@ def first_frames(path: Path, count: int) -> Frames:
 
 def markdown(rows: Sequence[Mapping]) -> str:
     """The table of ``robustness``, averaged over the clips."""
-    lines = ["| channel | bit errors, frame % | frames read % | bit errors, clip % | clips read | clips known |",
-             "|---|---|---|---|---|---|"]
+    lines = [
+        "| channel | bit errors, frame % | frames read % | bit errors, clip % | clips read | clips known |",
+        "|---|---|---|---|---|---|",
+    ]
     for name in dict.fromkeys(row["channel"] for row in rows):
         same = [row for row in rows if row["channel"] == name]
-        mean = {(part, key): 100 * float(np.mean([row[part][key] for row in same]))
-                for part in ("frame", "whole") for key in ("errors", "read")}
-        cells = [cell(mean["frame", "errors"], 1), cell(mean["frame", "read"], 0), cell(mean["whole", "errors"], 1),
-                 f"{sum(row['whole']['read'] for row in same):.0f} of {len(same)}",
-                 f"{sum(row['known'] for row in same):.0f} of {len(same)}"]
+        mean = {
+            (part, key): 100 * float(np.mean([row[part][key] for row in same]))
+            for part in ("frame", "whole")
+            for key in ("errors", "read")
+        }
+        cells = [
+            cell(mean["frame", "errors"], 1),
+            cell(mean["frame", "read"], 0),
+            cell(mean["whole", "errors"], 1),
+            f"{sum(row['whole']['read'] for row in same):.0f} of {len(same)}",
+            f"{sum(row['known'] for row in same):.0f} of {len(same)}",
+        ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     wrong = sum(row[part]["wrong"] for row in rows for part in ("frame", "whole"))
     return "\n".join([*lines, "", f"Wrong payloads of {BITS} bits reported: {wrong:.0f}."])

@@ -66,19 +66,26 @@ def look_at(path: Path, person: str, kept: Path, net) -> Clip:
     if not file.is_file():
         seen = observe(path)
         found = identity.appearance(seen)
-        np.savez(file, start=found.start, total=found.total, weight=found.weight,
-                 vector=_vector(seen, net) if net else np.zeros(0))
+        np.savez(
+            file,
+            start=found.start,
+            total=found.total,
+            weight=found.weight,
+            vector=_vector(seen, net) if net else np.zeros(0),
+        )
     with np.load(file) as data:
-        return Clip(person, Appearance(data["start"], data["total"], data["weight"]),
-                    data["vector"] if data["vector"].size else None)
+        return Clip(
+            person,
+            Appearance(data["start"], data["total"], data["weight"]),
+            data["vector"] if data["vector"].size else None,
+        )
 
 
 def _vector(seen, net) -> np.ndarray:
     wanted = np.flatnonzero(seen.track.valid)
     wanted = set(wanted[np.linspace(0, len(wanted) - 1, NET_FRAMES).astype(int)].tolist())
     frames = [(index, image) for index, image in iter_crops(seen) if index in wanted]
-    return net.embed(np.stack([image for _, image in frames]),
-                     seen.landmarks[[index for index, _ in frames]]).mean(0)
+    return net.embed(np.stack([image for _, image in frames]), seen.landmarks[[index for index, _ in frames]]).mean(0)
 
 
 def part(seen: Appearance, wanted: np.ndarray | slice) -> Appearance:
@@ -91,8 +98,9 @@ def spliced(a: Appearance, b: Appearance, seconds: float) -> Appearance:
     count, half = round(seconds / CELL_SECONDS), len(a.start) // 2
     first = max(0, len(b.start) // 2 - count // 2)
     middle = part(b, slice(first, first + count))
-    total, weight = (np.concatenate([getattr(a, k)[:half], getattr(middle, k), getattr(a, k)[half:]])
-                     for k in ("total", "weight"))
+    total, weight = (
+        np.concatenate([getattr(a, k)[:half], getattr(middle, k), getattr(a, k)[half:]]) for k in ("total", "weight")
+    )
     return Appearance(np.arange(len(total)) * CELL_SECONDS, total, weight)
 
 
@@ -137,8 +145,9 @@ def faces_against(clips: Sequence[Clip], folder: Path) -> tuple[np.ndarray, np.n
 def changed(path: Path, kept: Path) -> dict[str, float]:
     """Likeness of the beginning of a clip to itself with every picture changed (CHANGES); landmarks stay."""
     seen = observe(first_seconds(path, kept / f"{path.stem}-beginning.mp4", CHANGED_SECONDS))
-    wanted = [(index, image) for index, image in iter_crops(seen, identity.SIDE)
-              if index % 4 == 0 and seen.track.valid[index]]
+    wanted = [
+        (index, image) for index, image in iter_crops(seen, identity.SIDE) if index % 4 == 0 and seen.track.valid[index]
+    ]
     marks = seen.landmarks[[index for index, _ in wanted]]
 
     def looks(change: Callable[[np.ndarray, int], np.ndarray]) -> Appearance:
@@ -172,8 +181,12 @@ def compressed(image: np.ndarray, _: int) -> np.ndarray:
     return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 15])[1], cv2.IMREAD_COLOR)
 
 
-CHANGES = {"light from the side": lit_from_the_side, "a third of the light, noise": dark_and_noisy,
-           "48 px crops": small, "JPEG 15": compressed}
+CHANGES = {
+    "light from the side": lit_from_the_side,
+    "a third of the light, noise": dark_and_noisy,
+    "48 px crops": small,
+    "JPEG 15": compressed,
+}
 
 
 def line(name: str, values: Sequence[float], different: bool) -> str:
@@ -191,15 +204,20 @@ def spread(groups: Mapping[str, Sequence[Clip]]) -> Iterator[str]:
     yield "| same person | pairs | median | 5 % | 1 % | least | refused |\n|---|---|---|---|---|---|---|"
     for name, clips in groups.items():
         yield line(f"{name}: two seconds, rest of the clip", list(same_clip(clips)), False)
-        yield line(f"{name}: the least like two seconds of each, as a scan judges them",
-                   [identity.identity(clip.seen)[0].lowest for clip in clips], False)
+        yield line(
+            f"{name}: the least like two seconds of each, as a scan judges them",
+            [identity.identity(clip.seen)[0].lowest for clip in clips],
+            False,
+        )
         yield line(f"{name}: thirds of a clip", list(thirds(clips)), False)
-        yield line(f"{name}: two recordings",
-                   [identity.likeness(a.seen, b.seen) for a, b in pairs(clips, same=True)], False)
+        yield line(
+            f"{name}: two recordings", [identity.likeness(a.seen, b.seen) for a, b in pairs(clips, same=True)], False
+        )
     yield "\n| different people | pairs | median | 95 % | 99 % | most | missed |\n|---|---|---|---|---|---|---|"
     for name, clips in groups.items():
-        yield line(f"{name}: whole clips",
-                   [identity.likeness(a.seen, b.seen) for a, b in pairs(clips, same=False)], True)
+        yield line(
+            f"{name}: whole clips", [identity.likeness(a.seen, b.seen) for a, b in pairs(clips, same=False)], True
+        )
 
 
 def spliced_clips(groups: Mapping[str, Sequence[Clip]]) -> Iterator[str]:
@@ -225,8 +243,13 @@ def by_the_net(groups: Mapping[str, Sequence[Clip]]) -> Iterator[str]:
     yield "\n| independent network | same person, least | different people, most | correlation with ours |"
     yield "|---|---|---|---|"
     for name, clips in groups.items():
-        cosine = {same: [float(a.vector @ b.vector / np.linalg.norm(a.vector) / np.linalg.norm(b.vector))
-                         for a, b in pairs(clips, same)] for same in (True, False)}
+        cosine = {
+            same: [
+                float(a.vector @ b.vector / np.linalg.norm(a.vector) / np.linalg.norm(b.vector))
+                for a, b in pairs(clips, same)
+            ]
+            for same in (True, False)
+        }
         ours = [identity.likeness(a.seen, b.seen) for same in (True, False) for a, b in pairs(clips, same)]
         agreement = np.corrcoef(ours, cosine[True] + cosine[False])[0, 1]
         yield f"| {name} | {min(cosine[True], default=np.nan):.2f} | {max(cosine[False]):.2f} | {agreement:.2f} |"
@@ -250,9 +273,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     clips = [look_at(p, given.same if p.stem in one else p.stem, given.out, net) for p in given.clips]
     groups = {"clips": clips}
     if given.actors:
-        groups["actors"] = [look_at(path, str(seed), given.out, net)
-                            for seed in range(FIRST_ACTOR, FIRST_ACTOR + given.actors)
-                            for path in film_actor(seed, given.out)]
+        groups["actors"] = [
+            look_at(path, str(seed), given.out, net)
+            for seed in range(FIRST_ACTOR, FIRST_ACTOR + given.actors)
+            for path in film_actor(seed, given.out)
+        ]
     for text in (*spread(groups), *spliced_clips(groups), *(by_the_net(groups) if net else ())):
         print(text, flush=True)
     if given.faces:
@@ -262,8 +287,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             vectors = net.embed(images, marks)
             for n, c in np.argwhere(found >= SAME):
                 mine = clips[c].vector / np.linalg.norm(clips[c].vector)
-                print(f"taken for one: image {n}, {clips[c].person}: likeness {found[n, c]:.2f}, network "
-                      f"{float(vectors[n] @ mine):.2f}")
+                print(
+                    f"taken for one: image {n}, {clips[c].person}: likeness {found[n, c]:.2f}, network "
+                    f"{float(vectors[n] @ mine):.2f}"
+                )
     if not given.changes:
         return
     found = [changed(path, given.out) for path in given.clips]

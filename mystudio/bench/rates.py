@@ -20,8 +20,9 @@ from selfscan.types import Scan
 OFFICIAL = {"resolution": 1024, "channel_base": 32768, "channel_max": 512}  # StyleGAN2's largest (arXiv 1912.04958)
 
 
-def reenactment(avatar: Avatar, performance: Performance, recipe: Recipe, device: torch.device,
-                shape: dict[str, int] | None = None) -> dict[str, float]:
+def reenactment(
+    avatar: Avatar, performance: Performance, recipe: Recipe, device: torch.device, shape: dict[str, int] | None = None
+) -> dict[str, float]:
     """Frames a second of solving a tracked clip and drawing it, the second time it is done.
 
     Args:
@@ -43,16 +44,22 @@ def reenactment(avatar: Avatar, performance: Performance, recipe: Recipe, device
     return {"resolution": avatar.generator.resolution, "frames": frames, "wall": seconds, "fps": frames / seconds}
 
 
-def personalizing(scan: Scan, base, recipe: Recipe, device: torch.device, progress: Progress = silent
-                  ) -> dict[str, float]:
+def personalizing(
+    scan: Scan, base, recipe: Recipe, device: torch.device, progress: Progress = silent
+) -> dict[str, float]:
     """Seconds from a scan to an avatar, with everything that belongs to it."""
     seconds = wall(lambda: personal.personalize(scan, base, recipe, progress, device=str(device)), device)
-    return {"resolution": max(recipe.personalize.resolution, base.generator.resolution), "frames": len(scan),
-            "steps": recipe.personalize.steps, "wall": seconds}
+    return {
+        "resolution": max(recipe.personalize.resolution, base.generator.resolution),
+        "frames": len(scan),
+        "steps": recipe.personalize.steps,
+        "wall": seconds,
+    }
 
 
-def share_of_peak(generator: Generator, batch: int, device: torch.device, side: int = 2048, rounds: int = 5
-                  ) -> dict[str, float]:
+def share_of_peak(
+    generator: Generator, batch: int, device: torch.device, side: int = 2048, rounds: int = 5
+) -> dict[str, float]:
     """Arithmetic of the generator, forward and backward, beside that of a product of two matrices.
 
     Args:
@@ -75,5 +82,11 @@ def share_of_peak(generator: Generator, batch: int, device: torch.device, side: 
     a = torch.randn(side, side, device=device, dtype=dtype)
     a @ a
     peak = 2 * side**3 / (wall(lambda: a @ a, device, rounds) * 1e12)
-    return {"resolution": generator.resolution, "frames": batch, "gflop": work / 1e9, "tflops": ours, "peak": peak,
-            "share": ours / peak}
+    return {
+        "resolution": generator.resolution,
+        "frames": batch,
+        "gflop": work / 1e9,
+        "tflops": ours,
+        "peak": peak,
+        "share": ours / peak,
+    }

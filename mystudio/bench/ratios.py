@@ -56,8 +56,10 @@ def forward_backward(generator: Generator, batch: int, precision: str = "auto", 
     def plain(free: Tensor) -> Tensor:
         return reference_synthesis(generator, free)
 
-    same = [float((a - b).abs().max() / b.abs().max())
-            for a, b in zip(once(lambda free: ours(free, "float32")), once(plain))]
+    same = [
+        float((a - b).abs().max() / b.abs().max())
+        for a, b in zip(once(lambda free: ours(free, "float32")), once(plain))
+    ]
     spent = interleaved({"ours": lambda: once(ours), "theirs": lambda: once(plain)}, rounds)
     return spent | {"difference": max(same)}
 
@@ -74,8 +76,9 @@ def interleaved(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str,
     return {name: value / rounds for name, value in spent.items()} | {"times": second / first}
 
 
-def selection(images: np.ndarray, picks: int, perceptual: Perceptual, pairs: int = 40, proven: int = 40
-              ) -> dict[str, float]:
+def selection(
+    images: np.ndarray, picks: int, perceptual: Perceptual, pairs: int = 40, proven: int = 40
+) -> dict[str, float]:
     """Choosing frames by LPIPS: one network pass an image and a matrix product, against one pass a pair.
 
     Args:
@@ -125,8 +128,9 @@ class _Watch:
         return spent >= self._budget
 
 
-def personalization(base, scan, recipe: Recipe, perceptual: Perceptual, budget: float, progress: Progress = silent
-                    ) -> dict[str, dict[str, float]]:
+def personalization(
+    base, scan, recipe: Recipe, perceptual: Perceptual, budget: float, progress: Progress = silent
+) -> dict[str, dict[str, float]]:
     """Tuning from the same anchors of the same scan images: MyStyle's schedule against the recipe's.
 
     Args:
@@ -138,12 +142,25 @@ def personalization(base, scan, recipe: Recipe, perceptual: Perceptual, budget: 
     generator = base.generator
     images, marks = images_of(scan, generator.resolution), torch.as_tensor(scan.landmarks)
     encoder = invert.load_encoder(base.encoder_path) if base.encoder_path else None
-    anchors = invert.invert(generator, encoder, perceptual, images, marks,
-                            neutral_face(scan.landmarks, np.ones(len(scan), bool)), recipe.invert, progress)
+    anchors = invert.invert(
+        generator,
+        encoder,
+        perceptual,
+        images,
+        marks,
+        neutral_face(scan.landmarks, np.ones(len(scan), bool)),
+        recipe.invert,
+        progress,
+    )
     ours = replace(recipe.personalize, check_every=10, patience=0)
     rows, train = split(len(images), ours.held_out)
-    mystyle = replace(resolve("paper", ()).personalize, held_out=ours.held_out, steps=PASSES * len(train),
-                      check_every=50, precision="float32")
+    mystyle = replace(
+        resolve("paper", ()).personalize,
+        held_out=ours.held_out,
+        steps=PASSES * len(train),
+        check_every=50,
+        precision="float32",
+    )
     plain = replace(ours, **{name: getattr(mystyle, name) for name in TERMS})
     curves = {}
     for name, settings, most in (("ours", ours, np.inf), ("terms", plain, np.inf), ("theirs", mystyle, budget)):
@@ -168,17 +185,26 @@ def compared(ours: Curve, theirs: Curve) -> dict[str, float]:
     ours, theirs = _steady(ours), _steady(theirs)
     met = theirs[-1][2]
     first, fast = _first_below(theirs, met), _first_below(ours, met)
-    values = {"met": met, "end": ours[-1][2], "theirs": theirs[-1][0], "first": first[0],
-              "theirs_iterations": theirs[-1][1]}
+    values = {
+        "met": met,
+        "end": ours[-1][2],
+        "theirs": theirs[-1][0],
+        "first": first[0],
+        "theirs_iterations": theirs[-1][1],
+    }
     if fast:
-        values |= {"ours": fast[0], "ours_iterations": fast[1], "times": theirs[-1][0] / fast[0],
-                   "first_times": first[0] / fast[0]}
+        values |= {
+            "ours": fast[0],
+            "ours_iterations": fast[1],
+            "times": theirs[-1][0] / fast[0],
+            "first_times": first[0] / fast[0],
+        }
     return values
 
 
 def _steady(curve: Curve) -> Curve:
     distances = [distance for *_, distance in curve]
-    return [(spent, step, float(np.mean(distances[max(0, k - 9):k + 1]))) for k, (spent, step, _) in enumerate(curve)]
+    return [(spent, step, float(np.mean(distances[max(0, k - 9) : k + 1]))) for k, (spent, step, _) in enumerate(curve)]
 
 
 def _first_below(curve: Curve, distance: float) -> tuple[float, int] | None:

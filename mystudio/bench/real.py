@@ -39,8 +39,7 @@ class RealCase:
 
     def person(self, name: str) -> Person:
         """A scanned person; every fifth second is held out."""
-        return Person(name, self.clip(name), self.consent,
-                      options=(f"scan.hold_out_every={clips.EVERY}",))
+        return Person(name, self.clip(name), self.consent, options=(f"scan.hold_out_every={clips.EVERY}",))
 
 
 def run(studio: Studio, ledger: Ledger, case: RealCase) -> list[str]:
@@ -55,22 +54,29 @@ def run(studio: Studio, ledger: Ledger, case: RealCase) -> list[str]:
     return keys
 
 
-def driven_by_itself(studio: Studio, ledger: Ledger, person: Person, part: str, variants: Sequence[Variant],
-                     labels: Mapping[str, str]) -> list[str]:
+def driven_by_itself(
+    studio: Studio, ledger: Ledger, person: Person, part: str, variants: Sequence[Variant], labels: Mapping[str, str]
+) -> list[str]:
     """Self-reenactment of the held-out seconds in several variants, and a contact sheet of them."""
     driver = clips.held_out(person.video, studio.out / "clips" / f"{person.name}-held-out.mp4")
     keys, takes, new = [], {}, False
     for variant in variants:
+
         def measure(steps: list[str], variant=variant) -> dict:
             take = studio.take(person, driver, variant, steps)
             values = values_of(studio.report(take, "same", steps))
             avatar, made, performance, _ = open_take(take)
-            return values | {"jitter": look_again.jitter_within_shots(avatar, made, performance.observation,
-                                                                      studio.device)}
+            return values | {
+                "jitter": look_again.jitter_within_shots(avatar, made, performance.observation, studio.device)
+            }
 
         keys.append(f"{part}/{person.name}-self/{variant.name}")
-        row = ledger.measure(keys[-1], studio.settings(person, variant, driver),
-                             {"table": "self", **labels, "codes": variant.title}, measure)
+        row = ledger.measure(
+            keys[-1],
+            studio.settings(person, variant, driver),
+            {"table": "self", **labels, "codes": variant.title},
+            measure,
+        )
         new |= row["new"]
         if "error" not in row:
             takes[variant.title] = studio.take_path(person, driver, variant)
@@ -83,12 +89,17 @@ def _cross(studio: Studio, ledger: Ledger, case: RealCase, name: str, driver_nam
     driver = clips.first_seconds(source, studio.out / "clips" / f"{driver_name}-{case.seconds:g}s.mp4", case.seconds)
     keys, takes, new = [], {}, False
     for variant in (PLAIN, STRAIGHT):
+
         def measure(steps: list[str], variant=variant) -> dict:
             return values_of(studio.report(studio.take(person, driver, variant, steps), None, steps))
 
         keys.append(f"real/{name}-by-{driver_name}/{variant.name}")
-        row = ledger.measure(keys[-1], studio.settings(person, variant, driver),
-                             {"table": "cross", "scan": name, "driver": driver_name, "codes": variant.title}, measure)
+        row = ledger.measure(
+            keys[-1],
+            studio.settings(person, variant, driver),
+            {"table": "cross", "scan": name, "driver": driver_name, "codes": variant.title},
+            measure,
+        )
         new |= row["new"]
         if "error" not in row:
             takes[variant.title] = studio.take_path(person, driver, variant)

@@ -41,15 +41,20 @@ def contact_sheet(path: Path, rows: Mapping[str, np.ndarray], times: Sequence[fl
             text(words, 4, top + 18 + 16 * line)
         for column, image in enumerate(images):
             left = LABEL + TILE * column
-            sheet[top:top + TILE, left:left + TILE] = enlarge(image, TILE)
+            sheet[top : top + TILE, left : left + TILE] = enlarge(image, TILE)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, cv2.imencode(".png", sheet[..., ::-1])[1].tobytes())
     return path
 
 
-def sheet_of(path: Path, takes: Mapping[str, Path], truth: Observation | None = None,
-             more: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None, device: str = "cpu",
-             first_row: str = "driver") -> Path:
+def sheet_of(
+    path: Path,
+    takes: Mapping[str, Path],
+    truth: Observation | None = None,
+    more: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
+    device: str = "cpu",
+    first_row: str = "driver",
+) -> Path:
     """Driver, truth and several takes of the same performance.
 
     Args:

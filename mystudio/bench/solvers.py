@@ -52,10 +52,12 @@ class Rival:
 
 def _engine(**options) -> Callable[[Problem, range], Solved]:
     """One of the engine's own solvers with other settings."""
+
     def run(problem: Problem, frames: range) -> Solved:
         settings = replace(problem.settings, **options)
         solver = adam if settings.method == "adam" else gauss_newton
         return solver.solve_window(replace(problem, settings=settings), frames, None, lambda done: None)
+
     return run
 
 
@@ -75,12 +77,14 @@ def levenberg_marquardt(steps: int, resolution: int | None) -> Callable[[Problem
     Args:
         resolution: px of the picture that the differences are taken on (an early toRGB output, enlarged); None = all.
     """
+
     def slope(problem: Problem, codes: Tensor) -> Tensor:
         return true_jacobian(problem, codes, resolution)
 
     def run(problem: Problem, frames: range) -> Solved:
         part = replace(problem, settings=replace(problem.settings, steps=steps))
         return gauss_newton.solve_window(part, frames, None, lambda done: None, slope)
+
     return run
 
 
@@ -106,12 +110,14 @@ def proxy(problem: Problem, codes: Tensor, resolution: int) -> Tensor:
     generator = problem.generator
     problem.drawn.append(len(codes))
     ws = generator.broadcast(problem.space.decode(codes).to(next(generator.parameters()).device))
-    return torch.nn.functional.interpolate(generator(ws, resolution=resolution), (generator.resolution,) * 2,
-                                           mode="bilinear", align_corners=False)
+    return torch.nn.functional.interpolate(
+        generator(ws, resolution=resolution), (generator.resolution,) * 2, mode="bilinear", align_corners=False
+    )
 
 
 def lbfgs(evaluations: int) -> Callable[[Problem, range], Solved]:
     """L-BFGS (scipy) over all codes of the window at once."""
+
     def run(problem: Problem, frames: range) -> Solved:
         rows = torch.arange(frames.start, frames.stop)
         begin = problem.start[rows][:, None].expand(-1, problem.generator.num_ws, -1)
@@ -123,10 +129,16 @@ def lbfgs(evaluations: int) -> Callable[[Problem, range], Solved]:
             value = sum(getattr(problem.settings, name) * term for name, term in terms.items()).sum()
             return float(value), chart.shared.grad.double().numpy().ravel()
 
-        found = minimize(value_and_slope, problem.start[rows].double().numpy().ravel(), jac=True, method="L-BFGS-B",
-                         options={"maxfun": evaluations, "maxiter": evaluations})
+        found = minimize(
+            value_and_slope,
+            problem.start[rows].double().numpy().ravel(),
+            jac=True,
+            method="L-BFGS-B",
+            options={"maxfun": evaluations, "maxiter": evaluations},
+        )
         codes = torch.as_tensor(found.x, dtype=torch.float32).view(len(rows), 1, -1)
         return Solved(codes.expand(-1, problem.generator.num_ws, -1).clone(), np.full(len(rows), CONVERGED), {})
+
     return run
 
 
@@ -162,5 +174,8 @@ def timed(rival: Rival, problem: Counted, frames: range) -> tuple[Solved, dict[s
     began = time.process_time()
     solved = rival.run(problem, frames)
     spent = time.process_time() - began
-    return solved, {"frames": len(frames), "cpu_seconds": spent / len(frames),
-                    "passes": rival.weight * problem.passes / len(frames)}
+    return solved, {
+        "frames": len(frames),
+        "cpu_seconds": spent / len(frames),
+        "passes": rival.weight * problem.passes / len(frames),
+    }

@@ -83,8 +83,12 @@ class _Trial:
         key = f"speed/{acted.person.name}-by-{acted.driver.stem}/{table}-{rival.name}"
         settings = self.studio.settings(acted.person, PLAIN, acted.driver, acted.truth)
         settings |= {"frames": frames, "rival": rival.name, "of": self.case.frames}
-        self.ledger.measure(key, settings, {"table": table, **labels, "solver": rival.title},
-                            lambda steps: stage.measure(rival, frames, steps))
+        self.ledger.measure(
+            key,
+            settings,
+            {"table": table, **labels, "solver": rival.title},
+            lambda steps: stage.measure(rival, frames, steps),
+        )
         return key
 
     def generator(self) -> list[str]:
@@ -94,12 +98,17 @@ class _Trial:
         sizes = max(self.case.resolution, base.generator.resolution), recipe.personalize.width or 6144
         for batch in self.case.batches:
             for precision in ("auto", "float32"):
-                keys.append(self._ratio(
-                    f"generator-{batch}-{precision}", {"base": base.digest, "sizes": sizes},
-                    f"generator, forward and backward, {sizes[0]} px, batch {batch}, {precision}",
-                    "grouped convolutions, float32",
-                    lambda steps, batch=batch, precision=precision: ratios.forward_backward(
-                        grown(base.generator, *sizes).to(choose(self.studio.device)), batch, precision)))
+                keys.append(
+                    self._ratio(
+                        f"generator-{batch}-{precision}",
+                        {"base": base.digest, "sizes": sizes},
+                        f"generator, forward and backward, {sizes[0]} px, batch {batch}, {precision}",
+                        "grouped convolutions, float32",
+                        lambda steps, batch=batch, precision=precision: ratios.forward_backward(
+                            grown(base.generator, *sizes).to(choose(self.studio.device)), batch, precision
+                        ),
+                    )
+                )
         return keys
 
     def personalize(self) -> list[str]:
@@ -110,27 +119,48 @@ class _Trial:
         def measure(view: str, steps: list[str]) -> dict:
             if not found:
                 scan = load(studio.scan(person, PLAIN, steps), Scan)
-                found.update(ratios.personalization(bases.find_base(studio.base), scan, studio.resolved(person),
-                                                    load_perceptual(), self.case.budget, studio.progress))
+                found.update(
+                    ratios.personalization(
+                        bases.find_base(studio.base),
+                        scan,
+                        studio.resolved(person),
+                        load_perceptual(),
+                        self.case.budget,
+                        studio.progress,
+                    )
+                )
             return found[view]
 
         settings = studio.settings(person) | {"budget": self.case.budget}
-        return [self._ratio(f"personalize-{view}", settings, what, "", partial(measure, view), "tuning")
-                for view, what in (("whole", "whole pictures"), ("face", "the face alone, enlarged"),
-                                   ("terms", "whole pictures, with MyStyle's terms alone in ours too"))]
+        return [
+            self._ratio(f"personalize-{view}", settings, what, "", partial(measure, view), "tuning")
+            for view, what in (
+                ("whole", "whole pictures"),
+                ("face", "the face alone, enlarged"),
+                ("terms", "whole pictures, with MyStyle's terms alone in ours too"),
+            )
+        ]
 
     def select(self) -> list[str]:
         """Choosing scan frames."""
+
         def measure(steps: list[str]) -> dict:
             seen = observe(self.first.person.video, size=128, progress=self.studio.progress)
             crops = [image for _, image in iter_crops(seen)]
             more = [np.roll(image, shift, 1) for shift in range(1, 16) for image in crops]  # as many as are wanted
-            images = np.stack([*crops, *more][:self.case.images])
+            images = np.stack([*crops, *more][: self.case.images])
             return ratios.selection(images, self.case.picks, load_perceptual())
 
         settings = {"images": self.case.images, "picks": self.case.picks, "video": str(self.first.person.video)}
-        return [self._ratio("select", settings, f"choosing {self.case.picks} of {self.case.images} frames at 128 px",
-                            "LPIPS of all pairs (some pairs measured, and multiplied)", measure)]
+        return [
+            self._ratio(
+                "select",
+                settings,
+                f"choosing {self.case.picks} of {self.case.images} frames at 128 px",
+                "LPIPS of all pairs (some pairs measured, and multiplied)",
+                measure,
+            )
+        ]
 
     def live(self) -> list[str]:
         """Frames a second of the live preview, every frame drawn, nothing shown or recorded."""
@@ -140,14 +170,31 @@ class _Trial:
         def measure(steps: list[str]) -> dict:
             marks: list[float] = []  # processor seconds at each picture: what is loaded before the first is left out
             told = pipeline.run_live(
-                studio.avatar(person, PLAIN, steps), self.first.driver, studio.resolved(person),
-                lambda shown: marks.append(time.process_time()) or "", drop=False,
-                seconds=self.case.live_frames / info.fps, device=studio.device)
-            return {"fps": told["frames_per_second"], "delay": told["latency_ms"]["median"], "frames": told["frames"],
-                    "cpu_seconds": (marks[-1] - marks[0]) / max(1, len(marks) - 1)}
+                studio.avatar(person, PLAIN, steps),
+                self.first.driver,
+                studio.resolved(person),
+                lambda shown: marks.append(time.process_time()) or "",
+                drop=False,
+                seconds=self.case.live_frames / info.fps,
+                device=studio.device,
+            )
+            return {
+                "fps": told["frames_per_second"],
+                "delay": told["latency_ms"]["median"],
+                "frames": told["frames"],
+                "cpu_seconds": (marks[-1] - marks[0]) / max(1, len(marks) - 1),
+            }
 
-        return [self._ratio("live", studio.settings(person, PLAIN, self.first.driver),
-                            "live preview: frames a second", "", measure, "live")]
+        return [
+            self._ratio(
+                "live",
+                studio.settings(person, PLAIN, self.first.driver),
+                "live preview: frames a second",
+                "",
+                measure,
+                "live",
+            )
+        ]
 
     def rates(self) -> list[str]:
         """By the clock on the wall: the default's reenactment and personalizing, larger on a GPU; share of the peak."""
@@ -164,25 +211,37 @@ class _Trial:
 
         def personalize(variant: Variant, steps: list[str]) -> dict:
             scan = load(studio.scan(person, variant, steps), Scan)
-            return rates.personalizing(scan, bases.find_base(studio.base), studio.resolved(person, variant), device,
-                                       studio.progress)
+            return rates.personalizing(
+                scan, bases.find_base(studio.base), studio.resolved(person, variant), device, studio.progress
+            )
 
         def generator(batch: int, steps: list[str]) -> dict:
             base, sizes = bases.find_base(studio.base).generator, studio.resolved(person).personalize
             side = 8192 if gpu else 2048  # a GPU is not busy with less
             return rates.share_of_peak(grown(base, sizes.resolution, sizes.width), batch, device, side)
 
-        rows = {"reenact": ("reenactment, solved and drawn", partial(reenact, None)),
-                "personalize": ("personalizing", partial(personalize, PLAIN)),
-                "generator": ("generator, forward and backward", partial(generator, 8))}
+        rows = {
+            "reenact": ("reenactment, solved and drawn", partial(reenact, None)),
+            "personalize": ("personalizing", partial(personalize, PLAIN)),
+            "generator": ("generator, forward and backward", partial(generator, 8)),
+        }
         if gpu:
-            rows |= {"reenact-1024": ("reenactment, StyleGAN2's largest shape", partial(reenact, rates.OFFICIAL)),
-                     "personalize-512": ("personalizing, large", partial(personalize, LARGE)),
-                     "generator-64": ("generator, forward and backward", partial(generator, 64))}
+            rows |= {
+                "reenact-1024": ("reenactment, StyleGAN2's largest shape", partial(reenact, rates.OFFICIAL)),
+                "personalize-512": ("personalizing, large", partial(personalize, LARGE)),
+                "generator-64": ("generator, forward and backward", partial(generator, 64)),
+            }
         return [self._ratio(key, settings, what, name, measure, "rates") for key, (what, measure) in rows.items()]
 
-    def _ratio(self, name: str, settings: dict, what: str, against: str, measure: Callable[[list[str]], dict],
-               table: str = "ratios") -> str:
+    def _ratio(
+        self,
+        name: str,
+        settings: dict,
+        what: str,
+        against: str,
+        measure: Callable[[list[str]], dict],
+        table: str = "ratios",
+    ) -> str:
         key = f"speed/{table}/{name}"
         labels = {"table": table, "what": what} | ({"against": against} if against else {})
         self.ledger.measure(key, settings, labels, measure)
@@ -204,11 +263,13 @@ class _Stage:
         rows = torch.arange(frames.start, frames.start + count)
         codes = solved.codes[:count]
         with torch.no_grad():
-            images = np.concatenate([look_again.look_size(look_again.to_uint8(self._problem.images(part)))
-                                     for part in codes.split(8)])
+            images = np.concatenate(
+                [look_again.look_size(look_again.to_uint8(self._problem.images(part))) for part in codes.split(8)]
+            )
         true = look_again.against_truth(images, self._truth[:count], self._marks[:count], self._looker, self._metric)
-        return cost | solvers.objective(self._problem, codes, rows) | true | {"frames": count,
-                                                                            "metric": self._metric.name}
+        return (
+            cost | solvers.objective(self._problem, codes, rows) | true | {"frames": count, "metric": self._metric.name}
+        )
 
     def _prepare(self, steps: list[str]) -> None:
         if self._problem is not None:
@@ -232,11 +293,17 @@ def summary(ledger: Ledger) -> dict[str, float]:
     """Means over all pairs that were measured with both: the paper's solver against the default."""
     rows = {row["key"].split("/", 1)[1]: row["values"] for row in ledger.rows("speed") if "error" not in row}
     pairs = sorted({key.split("/")[0] for key in rows if key.endswith("/paper-paper")})
-    both = [(rows[f"{name}/paper-default"], rows[f"{name}/paper-paper"]) for name in pairs
-            if f"{name}/paper-default" in rows]
+    both = [
+        (rows[f"{name}/paper-default"], rows[f"{name}/paper-paper"])
+        for name in pairs
+        if f"{name}/paper-default" in rows
+    ]
     if not both:
         return {}
     names = ("cpu_seconds", "objective", "perceptual", "psnr", "pose", "expression")
-    values = {f"{who}_{name}": float(np.mean([each[k][name] for each in both]))
-              for k, who in enumerate(("default", "paper")) for name in names}
+    values = {
+        f"{who}_{name}": float(np.mean([each[k][name] for each in both]))
+        for k, who in enumerate(("default", "paper"))
+        for name in names
+    }
     return values | {"pairs": len(both), "times": values["paper_cpu_seconds"] / values["default_cpu_seconds"]}

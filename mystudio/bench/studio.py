@@ -18,8 +18,11 @@ from selfscan.perceptual import load_perceptual
 from selfscan.types import Scan
 
 #: stage -> tables of the recipe that decide its result
-TABLES = {"scan": ("scan",), "avatar": ("scan", "invert", "personalize", "regress"),
-          "take": ("scan", "invert", "personalize", "regress", "retarget", "reenact")}
+TABLES = {
+    "scan": ("scan",),
+    "avatar": ("scan", "invert", "personalize", "regress"),
+    "take": ("scan", "invert", "personalize", "regress", "retarget", "reenact"),
+}
 #: stage -> tables that its own command reads
 OWN = {"scan": TABLES["scan"], "avatar": TABLES["avatar"][1:], "take": ("retarget", "reenact")}
 FLOOR = ("reenact.steps=0",)  # start codes: the regressor's, with the driver's expression
@@ -72,26 +75,50 @@ class Studio:
     def settings(self, person: Person, variant: Variant = PLAIN, *videos: Path) -> dict:
         """All that decides a measurement, for the ledger."""
         recipe = self.resolved(person, variant)
-        return {"recipe": {stage: plain(getattr(recipe, stage)) for stage in STAGES if stage != "render"},
-                "base": bases.find_base(self.base).digest, "videos": [digest(path) for path in (person.video, *videos)],
-                "networks": [path.name for path in (self.identity_net, self.blendshapes) if path],
-                "perceptual": perceptual_name()}
+        return {
+            "recipe": {stage: plain(getattr(recipe, stage)) for stage in STAGES if stage != "render"},
+            "base": bases.find_base(self.base).digest,
+            "videos": [digest(path) for path in (person.video, *videos)],
+            "networks": [path.name for path in (self.identity_net, self.blendshapes) if path],
+            "perceptual": perceptual_name(),
+        }
 
     def scan(self, person: Person, variant: Variant = PLAIN, steps: list[str] | None = None) -> Path:
         """The scan of a person."""
         out = self.out / f"{person.name}{self._tag('scan', person, variant)}.scan"
-        pipeline.run_scan(person.video, out, person.consent, self.resolved(person, variant), self.progress,
-                          fictional=person.fictional, force=self._force(out))
-        self._say(steps, "scan", person.video, out, "--i-am-the-person-or-have-consent", person.consent,
-                  *self._options("scan", person, variant))
+        pipeline.run_scan(
+            person.video,
+            out,
+            person.consent,
+            self.resolved(person, variant),
+            self.progress,
+            fictional=person.fictional,
+            force=self._force(out),
+        )
+        self._say(
+            steps,
+            "scan",
+            person.video,
+            out,
+            "--i-am-the-person-or-have-consent",
+            person.consent,
+            *self._options("scan", person, variant),
+        )
         return out
 
     def avatar(self, person: Person, variant: Variant = PLAIN, steps: list[str] | None = None) -> Path:
         """The avatar of a person."""
         scan = self.scan(person, variant, steps)
         out = self.out / f"{person.name}{self._tag('avatar', person, variant)}.avatar"
-        pipeline.run_personalize(scan, out, self.base, self.resolved(person, variant), self.progress,
-                                 device=self.device, force=self._force(out))
+        pipeline.run_personalize(
+            scan,
+            out,
+            self.base,
+            self.resolved(person, variant),
+            self.progress,
+            device=self.device,
+            force=self._force(out),
+        )
         self._say(steps, "personalize", scan, out, "--base", self.base, *self._options("avatar", person, variant))
         return out
 
@@ -103,16 +130,31 @@ class Studio:
         """A person's avatar driven by a clip."""
         avatar = self.avatar(person, variant, steps)
         out = self.take_path(person, driver, variant)
-        pipeline.run_reenact(avatar, driver, out, self.resolved(person, variant), self.progress, device=self.device,
-                             force=self._force(out))
+        pipeline.run_reenact(
+            avatar,
+            driver,
+            out,
+            self.resolved(person, variant),
+            self.progress,
+            device=self.device,
+            force=self._force(out),
+        )
         self._say(steps, "reenact", avatar, driver, out, *self._options("take", person, variant))
         return out
 
     def report(self, take: Path, truth: Path | str | None = None, steps: list[str] | None = None) -> dict:
         """What ``metrics.json`` of a take holds, measured now."""
         out = take.with_suffix(".report")
-        pipeline.run_evaluate(take, out, self.progress, truth=truth, identity_net=self.identity_net,
-                              blendshapes=self.blendshapes, device=self.device, force=True)
+        pipeline.run_evaluate(
+            take,
+            out,
+            self.progress,
+            truth=truth,
+            identity_net=self.identity_net,
+            blendshapes=self.blendshapes,
+            device=self.device,
+            force=True,
+        )
         nets = [("--truth", truth), ("--identity-net", self.identity_net), ("--blendshapes", self.blendshapes)]
         self._say(steps, "evaluate", take, out, *(word for name, file in nets if file for word in (name, file)))
         return json.loads((out / "metrics.json").read_text(encoding="utf-8"))
@@ -152,8 +194,12 @@ def open_take(path: Path) -> tuple[Avatar, Take, Performance, Scan]:
     """Read a take and all that it was made from."""
     folder = open_folder(path, "take")
     avatar = folder.source("avatar")
-    return (load(avatar, Avatar), load(path, Take), pipeline.load_performance(folder.source("performance")),
-            load(open_folder(avatar, "avatar").source("scan"), Scan))
+    return (
+        load(avatar, Avatar),
+        load(path, Take),
+        pipeline.load_performance(folder.source("performance")),
+        load(open_folder(avatar, "avatar").source("scan"), Scan),
+    )
 
 
 def values_of(numbers: dict) -> dict[str, float | str | None]:

@@ -32,16 +32,32 @@ class Table:
 
 FRAMES = Column("frames", "frames", 0)
 LIKENESS = (Column("identity", "identity (cosine) ↑", 3), Column("own_spread", "own spread", 3))
-MOTION = (Column("pose", "pose (°) ↓"), Column("expression", "expression ↓", 3),
-          Column("blendshapes", "52 weights ↓", 3), Column("gaze", "gaze ↓", 3))
+MOTION = (
+    Column("pose", "pose (°) ↓"),
+    Column("expression", "expression ↓", 3),
+    Column("blendshapes", "52 weights ↓", 3),
+    Column("gaze", "gaze ↓", 3),
+)
 PIXELS = (Column("perceptual", "perceptual ↓", 3), Column("psnr", "PSNR (dB) ↑"), Column("ssim", "SSIM ↑", 3))
 STEADY = (Column("jitter", "jitter (× driver's)"), Column("sharpness", "mouth sharpness (×)"))
-COST = (Column("units", "measured", 0), Column("seconds", "s each", 3), Column("cpu_seconds", "CPU s each", 3),
-        Column("wall", "stage, s", 1), Column("peak_mb", "peak memory (MB)", 0),
-        Column("held_mb", "of it not mapped from files (MB)", 0))
-SOLVED = (FRAMES, Column("cpu_seconds", "CPU s a frame", 3), Column("passes", "passes a frame", 1),
-          Column("objective", "objective ↓", 3), Column("keypoint", "keypoint term ↓", 3), *PIXELS[:2],
-          Column("keypoints", "keypoints (%) ↓"), *MOTION)
+COST = (
+    Column("units", "measured", 0),
+    Column("seconds", "s each", 3),
+    Column("cpu_seconds", "CPU s each", 3),
+    Column("wall", "stage, s", 1),
+    Column("peak_mb", "peak memory (MB)", 0),
+    Column("held_mb", "of it not mapped from files (MB)", 0),
+)
+SOLVED = (
+    FRAMES,
+    Column("cpu_seconds", "CPU s a frame", 3),
+    Column("passes", "passes a frame", 1),
+    Column("objective", "objective ↓", 3),
+    Column("keypoint", "keypoint term ↓", 3),
+    *PIXELS[:2],
+    Column("keypoints", "keypoints (%) ↓"),
+    *MOTION,
+)
 TABLES = (
     Table("real", "self", "Real clips, driven by their own held-out seconds",
           (FRAMES, *PIXELS, *LIKENESS, Column("keypoints", "keypoints (%) ↓"), *MOTION, *STEADY),

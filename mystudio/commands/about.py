@@ -12,8 +12,16 @@ from mystudio.commands.terminal import Failure, answer, can_resume, progress
 
 
 @click.command(cls=Command, short_help="Everything once, on a person who does not exist.")
-@click.option("-o", "--out", "out", type=click.Path(path_type=Path), default=Path("demo-out"), show_default=True,
-              metavar="DIR", help="Folder for everything that the demo makes.")
+@click.option(
+    "-o",
+    "--out",
+    "out",
+    type=click.Path(path_type=Path),
+    default=Path("demo-out"),
+    show_default=True,
+    metavar="DIR",
+    help="Folder for everything that the demo makes.",
+)
 @partial(recipe_options, default="quick")
 @device_option
 @common
@@ -29,8 +37,11 @@ def demo(out, recipe, options, device):
 
     can_resume("what is done is kept: the same command goes on from there")
     made = run_demo(out, resolve(recipe, options), progress(), device=device)
-    answer("The demo made:\n" + "\n".join(f"  {path}  {words}" for path, words in made.items()),
-           out=out, made={str(path): words for path, words in made.items()})
+    answer(
+        "The demo made:\n" + "\n".join(f"  {path}  {words}" for path, words in made.items()),
+        out=out,
+        made={str(path): words for path, words in made.items()},
+    )
 
 
 @click.command(cls=Command, short_help="What is there, and what to do about what is not.")
@@ -43,8 +54,11 @@ def doctor():
     from mystudio.doctor import examine
 
     findings = examine()
-    lines = [f"{'ok  ' if f.ok else 'MISS' if f.needed else 'note'} {f.name}: {f.found}"
-             + (f"\n     -> {f.advice}" if f.advice else "") for f in findings]
+    lines = [
+        f"{'ok  ' if f.ok else 'MISS' if f.needed else 'note'} {f.name}: {f.found}"
+        + (f"\n     -> {f.advice}" if f.advice else "")
+        for f in findings
+    ]
     missing = [f.name for f in findings if f.needed and not f.ok]
     answer("\n".join(lines), findings=[vars(f) for f in findings], missing=missing)
     if missing:
@@ -98,10 +112,19 @@ def list_bases():
     """
     from mystudio.bases import list_bases
 
-    found = [{"name": b.name, "resolution": int(b.info["resolution"]), "encoder": b.encoder_path is not None,
-              "path": str(b.path)} for b in list_bases()]
-    lines = [f"{b['name']:16} {b['resolution']:5} px  {'with encoder' if b['encoder'] else 'no encoder  '}  {b['path']}"
-             for b in found]
+    found = [
+        {
+            "name": b.name,
+            "resolution": int(b.info["resolution"]),
+            "encoder": b.encoder_path is not None,
+            "path": str(b.path),
+        }
+        for b in list_bases()
+    ]
+    lines = [
+        f"{b['name']:16} {b['resolution']:5} px  {'with encoder' if b['encoder'] else 'no encoder  '}  {b['path']}"
+        for b in found
+    ]
     answer("\n".join(lines) or "There is no base; import one with `mystudio base import`.", bases=found)
 
 
@@ -117,18 +140,32 @@ def import_(file, name):
     from mystudio.bases import import_base
 
     made = import_base(file, name or file.stem)
-    answer(f"{made.name}: {made.info['resolution']} px, at {made.path}.", base=made.name, path=made.path,
-           info=made.info, digest=made.digest)
+    answer(
+        f"{made.name}: {made.info['resolution']} px, at {made.path}.",
+        base=made.name,
+        path=made.path,
+        info=made.info,
+        digest=made.digest,
+    )
 
 
 @base.command("train-encoder", cls=Command)
 @click.argument("name", metavar="NAME|FILE")
 @click.option("--people", default=2000, show_default=True, type=click.IntRange(20), help="Samples of the base to draw.")
 @click.option("--steps", default=2500, show_default=True, type=click.IntRange(1), help="Training steps.")
-@click.option("--look-factors", type=click.IntRange(1), metavar="N",
-              help="The first N numbers of z decide the look, the others the motion (people128: 32).")
-@click.option("--motion-factors", type=click.IntRange(0), default=0, metavar="N",
-              help="The next N decide the motion, and what follows the look; 0 = all that follow are motion.")
+@click.option(
+    "--look-factors",
+    type=click.IntRange(1),
+    metavar="N",
+    help="The first N numbers of z decide the look, the others the motion (people128: 32).",
+)
+@click.option(
+    "--motion-factors",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    help="The next N decide the motion, and what follows the look; 0 = all that follow are motion.",
+)
 @common
 def train_encoder(name, people, steps, look_factors, motion_factors):
     """Train the inversion encoder of a base on the base's own samples.

@@ -15,8 +15,14 @@ def _seed(words: str):
 
 
 def _size(default: int):
-    return click.option("--size", default=default, show_default=True, type=click.IntRange(32, 4096), metavar="PX",
-                        help="Side of an image.")
+    return click.option(
+        "--size",
+        default=default,
+        show_default=True,
+        type=click.IntRange(32, 4096),
+        metavar="PX",
+        help="Side of an image.",
+    )
 
 
 @click.group()
@@ -42,10 +48,12 @@ def import_basis(folder_or_npz):
 @actors.command(cls=Command)
 @click.argument("out", type=click.Path(path_type=Path), metavar="OUT.mp4")
 @_seed("Which person.")
-@click.option("--script", type=click.Choice(["selfscan", "talk"]), default="talk", show_default=True,
-              help="What the person does.")
-@click.option("--motion-seed", type=click.IntRange(0), metavar="N",
-              help="Which performance; the seed plus one without it.")
+@click.option(
+    "--script", type=click.Choice(["selfscan", "talk"]), default="talk", show_default=True, help="What the person does."
+)
+@click.option(
+    "--motion-seed", type=click.IntRange(0), metavar="N", help="Which performance; the seed plus one without it."
+)
 @click.option("--seconds", default=10.0, show_default=True, type=click.FloatRange(0, min_open=True), help="Length.")
 @click.option("--fps", default=25.0, show_default=True, type=click.FloatRange(1, 240), help="Frames a second.")
 @_size(512)

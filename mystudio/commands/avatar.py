@@ -46,18 +46,31 @@ def unpack(file, out):
     from mystudio.archive import unpack as place
 
     manifest = place(file, out)
-    answer(f"{out}: an avatar of {sum(entry.bytes for entry in manifest.files.values()) / 1e6:.1f} MB, made "
-           f"{manifest.created[:10]}.", avatar=out, digest=manifest.digest)
+    answer(
+        f"{out}: an avatar of {sum(entry.bytes for entry in manifest.files.values()) / 1e6:.1f} MB, made "
+        f"{manifest.created[:10]}.",
+        avatar=out,
+        digest=manifest.digest,
+    )
 
 
 @avatar.command(cls=Command)
 @existing("AVATAR")
-@click.option("--with-scan/--keep-scan", default=None,
-              help="Remove the scan that the avatar was made from, or keep it; without either it goes too, unless "
-                   "another avatar was made from it.")
+@click.option(
+    "--with-scan/--keep-scan",
+    default=None,
+    help="Remove the scan that the avatar was made from, or keep it; without either it goes too, unless "
+    "another avatar was made from it.",
+)
 @click.option("--with-takes", is_flag=True, help="Remove takes, edited takes and reports made from the avatar too.")
-@click.option("--in", "search", multiple=True, type=click.Path(path_type=Path), metavar="DIR",
-              help="Look for them here, besides the avatar's own folder; may be repeated.")
+@click.option(
+    "--in",
+    "search",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Look for them here, besides the avatar's own folder; may be repeated.",
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @common
 def delete(avatar, with_scan, with_takes, search, yes):
@@ -71,17 +84,23 @@ def delete(avatar, with_scan, with_takes, search, yes):
     if not yes:
         _ask(planned)
     removed = carry_out(planned)
-    answer("\n".join([f"removed: {item}" for item in removed] + [f"left: {text}" for text in planned.left]),
-           removed=[{"path": str(item.path), "kind": item.kind, "files": item.files, "bytes": item.bytes}
-                    for item in removed],
-           left=list(planned.left))
+    answer(
+        "\n".join([f"removed: {item}" for item in removed] + [f"left: {text}" for text in planned.left]),
+        removed=[
+            {"path": str(item.path), "kind": item.kind, "files": item.files, "bytes": item.bytes} for item in removed
+        ],
+        left=list(planned.left),
+    )
 
 
 def _ask(planned) -> None:
     """Show what would go; raise NotConfirmed unless the answer is yes."""
     if not click.get_current_context().find_root().meta.get(JSON):
-        click.echo("\n".join([f"would remove: {item}" for item in planned.items]
-                             + [f"would leave: {text}" for text in planned.left]))
+        click.echo(
+            "\n".join(
+                [f"would remove: {item}" for item in planned.items] + [f"would leave: {text}" for text in planned.left]
+            )
+        )
     try:
         agreed = click.confirm("Remove this for good?", err=True)
     except click.Abort:

@@ -19,23 +19,39 @@ def bench():
 
 def _measuring(command):
     """What all four have in common."""
-    for name, words in (("--blendshapes", "MediaPipe's face_landmarker.task, to measure expressions in 52 weights."),
-                        ("--identity-net", "ONNX file of an independent face network, to measure identity.")):
-        command = click.option(name, type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE",
-                               help=words)(command)
+    for name, words in (
+        ("--blendshapes", "MediaPipe's face_landmarker.task, to measure expressions in 52 weights."),
+        ("--identity-net", "ONNX file of an independent face network, to measure identity."),
+    ):
+        command = click.option(
+            name, type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE", help=words
+        )(command)
     command = click.option("--again", is_flag=True, help="Measure again what is there, artifacts too.")(command)
-    command = click.option("--base", default="people128", show_default=True, metavar="NAME|FILE",
-                           help="Generator to start from.")(command)
+    command = click.option(
+        "--base", default="people128", show_default=True, metavar="NAME|FILE", help="Generator to start from."
+    )(command)
     words = "Folder of results.jsonl, tables.md, contact sheets and all artifacts."
     return output("DIR", words)(recipe_options(device_option(common(command))))
 
 
 def _clips(required: bool):
     def add(command):
-        command = click.option("--i-am-the-person-or-have-consent", "consent", required=required, metavar="NAME",
-                               help="Who is shown in the scanned clips, or has agreed; it is recorded.")(command)
-        return click.option("--clips", "folder", required=required, type=click.Path(path_type=Path), metavar="FOLDER",
-                            help="Folder of the clips.")(command)
+        command = click.option(
+            "--i-am-the-person-or-have-consent",
+            "consent",
+            required=required,
+            metavar="NAME",
+            help="Who is shown in the scanned clips, or has agreed; it is recorded.",
+        )(command)
+        return click.option(
+            "--clips",
+            "folder",
+            required=required,
+            type=click.Path(path_type=Path),
+            metavar="FOLDER",
+            help="Folder of the clips.",
+        )(command)
+
     return add
 
 
@@ -67,8 +83,13 @@ def real(folder, consent, scans, drivers, seconds, **rest):
 @click.option("--scan-seconds", default=20.0, show_default=True, help="Length of a self-scan.")
 @click.option("--seconds", default=4.0, show_default=True, help="Length of a driving clip.")
 @click.option("--size", default=512, show_default=True, metavar="PX", help="Side of a rendered frame.")
-@click.option("--ceiling-every", default=4, show_default=True, metavar="N",
-              help="Fit the ceiling to every Nth frame; 0 = no ceiling.")
+@click.option(
+    "--ceiling-every",
+    default=4,
+    show_default=True,
+    metavar="N",
+    help="Fit the ceiling to every Nth frame; 0 = no ceiling.",
+)
 @_measuring
 def actors(people, performances, scan_seconds, seconds, size, ceiling_every, **rest):
     """Film actors, drive each by others, and compare with the actor doing the driver's exact motion.
@@ -80,8 +101,9 @@ def actors(people, performances, scan_seconds, seconds, size, ceiling_every, **r
     from mystudio.bench import actors as part
 
     studio, ledger = _open(rest)
-    case = part.ActorsCase(part.PEOPLE[:people], part.DRIVERS[:performances], scan_seconds, seconds, size,
-                           ceiling_every)
+    case = part.ActorsCase(
+        part.PEOPLE[:people], part.DRIVERS[:performances], scan_seconds, seconds, size, ceiling_every
+    )
     _finish(ledger, "actors", part.run(studio, ledger, case))
 
 
@@ -89,8 +111,13 @@ def actors(people, performances, scan_seconds, seconds, size, ceiling_every, **r
 @_clips(required=False)
 @click.option("--actors", "on_actors", is_flag=True, help="On a pair of actors too.")
 @_scans
-@click.option("--variant", "variants", multiple=True, metavar="NAME",
-              help="Only this change (and the recipe as it is); repeatable.")
+@click.option(
+    "--variant",
+    "variants",
+    multiple=True,
+    metavar="NAME",
+    help="Only this change (and the recipe as it is); repeatable.",
+)
 @click.option("--scan-seconds", default=20.0, show_default=True, help="Length of the actor's self-scan.")
 @click.option("--seconds", default=4.0, show_default=True, help="Length of the actors' driving clip.")
 @click.option("--size", default=512, show_default=True, metavar="PX", help="Side of a rendered frame.")
@@ -123,10 +150,23 @@ def ablation(folder, consent, on_actors, scans, variants, scan_seconds, seconds,
 @_drivers
 @click.option("--iterations", default=24, show_default=True, type=click.IntRange(8), help="Of tuning.")
 @click.option("--frames", default=64, show_default=True, type=click.IntRange(1), help="Driving frames.")
-@click.option("--paper-frames", default=2, show_default=True, type=click.IntRange(1),
-              help="Driving frames with the paper's recipe.")
-@click.option("--length", "lengths", multiple=True, type=click.IntRange(1), default=(100, 3000), show_default=True,
-              metavar="FRAMES", help="Driving frames whose peak memory is compared; repeatable.")
+@click.option(
+    "--paper-frames",
+    default=2,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Driving frames with the paper's recipe.",
+)
+@click.option(
+    "--length",
+    "lengths",
+    multiple=True,
+    type=click.IntRange(1),
+    default=(100, 3000),
+    show_default=True,
+    metavar="FRAMES",
+    help="Driving frames whose peak memory is compared; repeatable.",
+)
 @_measuring
 def costs(folder, consent, scans, drivers, iterations, frames, paper_frames, lengths, **rest):
     """Measure seconds and peak memory of each stage, with the recipe and with the paper's.
@@ -143,20 +183,40 @@ def costs(folder, consent, scans, drivers, iterations, frames, paper_frames, len
 
 
 @bench.command(cls=Command, short_help="Solvers, generator, tuning, selection and live, against plain ways.")
-@click.option("--part", "parts", multiple=True, metavar="NAME",
-              help="Only this: solve, generator, personalize, select, live or rates; repeatable.")
-@click.option("--solver", "rivals", multiple=True, metavar="NAME",
-              help="Only this: start, default, lm, lm-proxy, adam, lbfgs or paper; repeatable.")
+@click.option(
+    "--part",
+    "parts",
+    multiple=True,
+    metavar="NAME",
+    help="Only this: solve, generator, personalize, select, live or rates; repeatable.",
+)
+@click.option(
+    "--solver",
+    "rivals",
+    multiple=True,
+    metavar="NAME",
+    help="Only this: start, default, lm, lm-proxy, adam, lbfgs or paper; repeatable.",
+)
 @click.option("--people", default=3, show_default=True, type=click.IntRange(1, 3), help="Scanned actors.")
 @click.option("--performances", default=2, show_default=True, type=click.IntRange(1, 2), help="Drivers of each.")
 @click.option("--scan-seconds", default=20.0, show_default=True, help="Length of a self-scan.")
 @click.option("--seconds", default=4.0, show_default=True, help="Length of a driving clip.")
 @click.option("--size", default=512, show_default=True, metavar="PX", help="Side of a rendered frame.")
 @click.option("--frames", default=12, show_default=True, type=click.IntRange(2), help="Solved by every solver.")
-@click.option("--paper-frames", default=2, show_default=True, type=click.IntRange(1),
-              help="Solved by the paper's: a minute or two each.")
-@click.option("--budget", default=300.0, show_default=True, metavar="S",
-              help="Processor seconds that MyStyle's tuning gets; its whole schedule takes hours.")
+@click.option(
+    "--paper-frames",
+    default=2,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Solved by the paper's: a minute or two each.",
+)
+@click.option(
+    "--budget",
+    default=300.0,
+    show_default=True,
+    metavar="S",
+    help="Processor seconds that MyStyle's tuning gets; its whole schedule takes hours.",
+)
 @_measuring
 def speed(parts, rivals, people, performances, scan_seconds, seconds, size, frames, paper_frames, budget, **rest):
     """Time what is costly against the papers' and the plain way, in one run, with the truth beside it.
@@ -176,12 +236,16 @@ def speed(parts, rivals, people, performances, scan_seconds, seconds, size, fram
         raise click.UsageError(f"expected --paper-frames of at most --frames, got {paper_frames} and {frames}")
     studio, ledger = _open(rest)
     actors_case = ActorsCase(PEOPLE[:people], DRIVERS[:performances], scan_seconds, seconds, size)
-    case = part.SpeedCase(actors_case, parts or part.PARTS, rivals or part.SpeedCase.rivals, frames, paper_frames,
-                          budget=budget)
+    case = part.SpeedCase(
+        actors_case, parts or part.PARTS, rivals or part.SpeedCase.rivals, frames, paper_frames, budget=budget
+    )
     keys = part.run(studio, ledger, case)
     if found := part.summary(ledger):
-        click.echo("Paper's solver / default, a frame: {paper_cpu_seconds:.1f} / {default_cpu_seconds:.3f} processor "
-                   "seconds, {times:.0f} times, over {pairs} pairs.".format(**found), err=True)
+        click.echo(
+            "Paper's solver / default, a frame: {paper_cpu_seconds:.1f} / {default_cpu_seconds:.3f} processor "
+            "seconds, {times:.0f} times, over {pairs} pairs.".format(**found),
+            err=True,
+        )
     _finish(ledger, "speed", keys)
 
 
@@ -189,8 +253,13 @@ def speed(parts, rivals, people, performances, scan_seconds, seconds, size, fram
 @click.option("--recipe", default="base-faces", show_default=True, metavar="NAME|FILE", help="Of the base's shape.")
 @click.option("--batch", default=8, show_default=True, type=click.IntRange(1), help="Images a step.")
 @click.option("--steps", default=5, show_default=True, type=click.IntRange(1), help="Measured, after as many before.")
-@click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto", show_default=True,
-              help="Of our feature maps; the plain one has float32.")
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "bfloat16"]),
+    default="auto",
+    show_default=True,
+    help="Of our feature maps; the plain one has float32.",
+)
 @device_option
 @common
 def training(recipe, batch, steps, precision, device):
@@ -203,8 +272,12 @@ def training(recipe, batch, steps, precision, device):
     from mystudio.recipe import resolve_base
 
     found = measure(TrainingCase(resolve_base(recipe, ()).model, batch, steps, precision), choose(device))
-    answer(f"{recipe}: ours {found['ours']:.2f} images/s, plain {found['reference']:.2f}, {found['times']:.1f} times.",
-           recipe=recipe, batch=batch, **found)
+    answer(
+        f"{recipe}: ours {found['ours']:.2f} images/s, plain {found['reference']:.2f}, {found['times']:.1f} times.",
+        recipe=recipe,
+        batch=batch,
+        **found,
+    )
 
 
 def _open(rest: dict):
@@ -213,8 +286,17 @@ def _open(rest: dict):
 
     out = rest["out"]
     can_resume(f"what is measured is kept in {out}: the same command goes on from there")
-    studio = Studio(out, rest["recipe"], tuple(rest["options"]), rest["base"], rest["device"], rest["identity_net"],
-                    rest["blendshapes"], rest["again"], progress())
+    studio = Studio(
+        out,
+        rest["recipe"],
+        tuple(rest["options"]),
+        rest["base"],
+        rest["device"],
+        rest["identity_net"],
+        rest["blendshapes"],
+        rest["again"],
+        progress(),
+    )
     return studio, Ledger(out, shlex.join(["mystudio", *sys.argv[1:]]), rest["again"])
 
 
@@ -224,5 +306,7 @@ def _finish(ledger, part: str, keys: list[str]) -> None:
     write_tables(ledger, ledger.path.with_name("tables.md"))
     answer(shown(ledger, part).rstrip(), results=ledger.path, rows=len(keys), tables=ledger.path.with_name("tables.md"))
     if failed := ledger.failures(keys):
-        raise Failure(f"{len(failed)} of {len(keys)} measurements failed and are tried again by the same command: "
-                      + "; ".join(failed))
+        raise Failure(
+            f"{len(failed)} of {len(keys)} measurements failed and are tried again by the same command: "
+            + "; ".join(failed)
+        )

@@ -27,8 +27,12 @@ class EditGroup(click.Group):
         return super().parse_args(ctx, args)
 
 
-@click.group(cls=EditGroup, short_help="Take -> edited take.", options_metavar="",
-             subcommand_metavar="TAKE -o TAKE2 --set NAME=STRENGTH ...")
+@click.group(
+    cls=EditGroup,
+    short_help="Take -> edited take.",
+    options_metavar="",
+    subcommand_metavar="TAKE -o TAKE2 --set NAME=STRENGTH ...",
+)
 def edit():
     """Change a take along named directions: smile, mouth_open, gaze_x, yaw, ...
 
@@ -39,17 +43,35 @@ def edit():
     """
 
 
-@edit.command(cls=Command, short_help="Edit a take; the word \"apply\" may be left out.")
+@edit.command(cls=Command, short_help='Edit a take; the word "apply" may be left out.')
 @existing("TAKE")
 @output("TAKE2", "Folder of the edited take.")
-@click.option("--set", "sets", multiple=True, metavar="NAME=STRENGTH",
-              help="A constant strength; 1 is a clearly visible change. May be repeated.")
-@click.option("--keys", type=click.Path(path_type=Path), metavar="FILE",
-              help="TOML file of strengths over time: smile = [[0.0, 0.0], [1.5, 1.0]] (seconds, strength).")
-@click.option("--edge", type=click.Choice(["project", "stop", "continue"]), default="project", show_default=True,
-              help="What happens where the avatar's knowledge ends: come back, stop there, or go on.")
-@click.option("--directions", type=click.Path(path_type=Path), metavar="FILE",
-              help="More directions: .safetensors or .npz, name -> W vector.")
+@click.option(
+    "--set",
+    "sets",
+    multiple=True,
+    metavar="NAME=STRENGTH",
+    help="A constant strength; 1 is a clearly visible change. May be repeated.",
+)
+@click.option(
+    "--keys",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="TOML file of strengths over time: smile = [[0.0, 0.0], [1.5, 1.0]] (seconds, strength).",
+)
+@click.option(
+    "--edge",
+    type=click.Choice(["project", "stop", "continue"]),
+    default="project",
+    show_default=True,
+    help="What happens where the avatar's knowledge ends: come back, stop there, or go on.",
+)
+@click.option(
+    "--directions",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="More directions: .safetensors or .npz, name -> W vector.",
+)
 @force_option
 @common
 def apply(take, out, sets, keys, edge, directions, force):

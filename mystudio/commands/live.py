@@ -24,18 +24,36 @@ from mystudio.commands.terminal import answer, can_resume, progress
 
 @click.command(cls=Command, short_help="Avatar + camera -> the avatar follows, at once.")
 @existing("AVATAR")
-@click.option("--driver", default="0", show_default=True, metavar="N|VIDEO",
-              help="Number of the camera, or a video file that is played as if it were one.")
-@click.option("-o", "--out", "out", type=click.Path(path_type=Path), metavar="OUT.mp4",
-              help="Record what is shown, with the driver's time stamps (and sound, of a file).")
-@click.option("--window/--no-window", default=None,
-              help="Show a window, or none; if not said, one where there is a screen. Keys: q ends, n says that the "
-                   "face is at rest now.")
-@click.option("--drop/--no-drop", default=None,
-              help="Leave out frames that come too fast, or take every one and be late; if not said, every frame of a "
-                   "file that is recorded, and only then.")
-@click.option("--seconds", type=click.FloatRange(0, min_open=True), default=float("inf"), metavar="S",
-              help="End after this long.")
+@click.option(
+    "--driver",
+    default="0",
+    show_default=True,
+    metavar="N|VIDEO",
+    help="Number of the camera, or a video file that is played as if it were one.",
+)
+@click.option(
+    "-o",
+    "--out",
+    "out",
+    type=click.Path(path_type=Path),
+    metavar="OUT.mp4",
+    help="Record what is shown, with the driver's time stamps (and sound, of a file).",
+)
+@click.option(
+    "--window/--no-window",
+    default=None,
+    help="Show a window, or none; if not said, one where there is a screen. Keys: q ends, n says that the "
+    "face is at rest now.",
+)
+@click.option(
+    "--drop/--no-drop",
+    default=None,
+    help="Leave out frames that come too fast, or take every one and be late; if not said, every frame of a "
+    "file that is recorded, and only then.",
+)
+@click.option(
+    "--seconds", type=click.FloatRange(0, min_open=True), default=float("inf"), metavar="S", help="End after this long."
+)
 @provenance_options
 @recipe_options
 @device_option
@@ -62,8 +80,17 @@ def live(avatar, driver, out, window, drop, seconds, sign_key, sign_cert, no_pro
         can_resume(f"{out} is as it was before" if out else "nothing was recorded")
     with stop_on_ctrl_c(isinstance(source, int)) as stop:
         try:
-            told = run_live(avatar, source, settings, lambda shown: _watch(shown, view, stop), progress(), out=out,
-                            drop=drop, seconds=seconds, device=device)
+            told = run_live(
+                avatar,
+                source,
+                settings,
+                lambda shown: _watch(shown, view, stop),
+                progress(),
+                out=out,
+                drop=drop,
+                seconds=seconds,
+                device=device,
+            )
         finally:
             if view:
                 view.close()
@@ -78,8 +105,10 @@ def sentences(told: dict, out: Path | None) -> str:
     if told["dropped"]:
         lines.append(f"{told['dropped']} frames came too fast and were left out.")
     if not outcomes.get("followed"):
-        lines.append("No frame showed a face: the avatar stayed at rest. Use good light, and a face that is upright "
-                     "and at least 4 % of the picture's width.")
+        lines.append(
+            "No frame showed a face: the avatar stayed at rest. Use good light, and a face that is upright "
+            "and at least 4 % of the picture's width."
+        )
     lines.append(f"{told['frames_per_second']} frames a second; from frame to picture {_ms(told['latency_ms'])}.")
     return "\n".join([*lines, *(f"  {name}: {_ms(spread)}" for name, spread in told["stages_ms"].items())])
 

@@ -21,29 +21,54 @@ def _remember(key: str):
 
 def common(command):
     """--json and --debug."""
-    for names, key, words in (("--debug", DEBUG, "Show the traceback of a failure."),
-                              ("--json", JSON, "Put one JSON object on the last line of stdout.")):
-        command = click.option(names, is_flag=True, expose_value=False, is_eager=True, callback=_remember(key),
-                               help=words)(command)
+    for names, key, words in (
+        ("--debug", DEBUG, "Show the traceback of a failure."),
+        ("--json", JSON, "Put one JSON object on the last line of stdout."),
+    ):
+        command = click.option(
+            names, is_flag=True, expose_value=False, is_eager=True, callback=_remember(key), help=words
+        )(command)
     return command
 
 
 def recipe_options(command, default: str = "default"):
     """--recipe and --option."""
-    command = click.option("--option", "options", multiple=True, metavar="STAGE.KEY=VALUE",
-                           help="Change one setting of the recipe, e.g. reenact.steps=30; may be repeated.")(command)
-    return click.option("--recipe", "recipe", default=default, show_default=True, metavar="NAME|FILE",
-                        help="Settings of the stages; see `mystudio recipe list`.")(command)
+    command = click.option(
+        "--option",
+        "options",
+        multiple=True,
+        metavar="STAGE.KEY=VALUE",
+        help="Change one setting of the recipe, e.g. reenact.steps=30; may be repeated.",
+    )(command)
+    return click.option(
+        "--recipe",
+        "recipe",
+        default=default,
+        show_default=True,
+        metavar="NAME|FILE",
+        help="Settings of the stages; see `mystudio recipe list`.",
+    )(command)
 
 
 def provenance_options(command):
     """--sign-key, --sign-cert and --no-provenance: ``marked`` applies them."""
-    command = click.option("--no-provenance", is_flag=True,
-                           help="Write no mark into the result (provenance.mark=false); recorded beside it.")(command)
-    command = click.option("--sign-cert", type=click.Path(path_type=Path), metavar="PEM",
-                           help="Certificates of --sign-key, the signing one first (provenance.sign_cert).")(command)
-    return click.option("--sign-key", type=click.Path(path_type=Path), metavar="PEM",
-                        help="Your own private key; without it, one made at first use (provenance.sign_key).")(command)
+    command = click.option(
+        "--no-provenance",
+        is_flag=True,
+        help="Write no mark into the result (provenance.mark=false); recorded beside it.",
+    )(command)
+    command = click.option(
+        "--sign-cert",
+        type=click.Path(path_type=Path),
+        metavar="PEM",
+        help="Certificates of --sign-key, the signing one first (provenance.sign_cert).",
+    )(command)
+    return click.option(
+        "--sign-key",
+        type=click.Path(path_type=Path),
+        metavar="PEM",
+        help="Your own private key; without it, one made at first use (provenance.sign_key).",
+    )(command)
 
 
 def marked(recipe, sign_key: Path | None, sign_cert: Path | None, no_provenance: bool):
@@ -57,14 +82,20 @@ def marked(recipe, sign_key: Path | None, sign_cert: Path | None, no_provenance:
 
 def device_option(command):
     """--device."""
-    return click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
-                        help="Processor that does the work; auto takes a GPU where there is one.")(command)
+    return click.option(
+        "--device",
+        type=click.Choice(["auto", "cpu", "cuda"]),
+        default="auto",
+        show_default=True,
+        help="Processor that does the work; auto takes a GPU where there is one.",
+    )(command)
 
 
 def force_option(command):
     """--force."""
-    return click.option("--force", is_flag=True,
-                        help="Compute again even if the result for equal inputs and settings exists.")(command)
+    return click.option(
+        "--force", is_flag=True, help="Compute again even if the result for equal inputs and settings exists."
+    )(command)
 
 
 def output(metavar: str, words: str):

@@ -15,12 +15,27 @@ TITLE = "mystudio record: q ends"
 
 @click.command(cls=Command, short_help="Camera -> video for a scan, with advice.")
 @output("OUT.mp4", "Video to write; the words that were shown go beside it, as OUT.words.json.")
-@click.option("--camera", "source", default="0", show_default=True, metavar="N|VIDEO",
-              help="Number of the camera, or a video file that is taken as if it were one.")
-@click.option("--seconds", type=click.FloatRange(5, 600), default=30.0, show_default=True, metavar="S",
-              help="Length at most; after 20 s a video that lacks nothing ends.")
-@click.option("--window/--no-window", default=None,
-              help="Show a window, or write the advice to the terminal; if not said, a window where there is a screen.")
+@click.option(
+    "--camera",
+    "source",
+    default="0",
+    show_default=True,
+    metavar="N|VIDEO",
+    help="Number of the camera, or a video file that is taken as if it were one.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(5, 600),
+    default=30.0,
+    show_default=True,
+    metavar="S",
+    help="Length at most; after 20 s a video that lacks nothing ends.",
+)
+@click.option(
+    "--window/--no-window",
+    default=None,
+    help="Show a window, or write the advice to the terminal; if not said, a window where there is a screen.",
+)
 @common
 def record(out, source, seconds, window):
     """Record a self-scan: what pose or expression is missing, and what is wrong with light, sharpness and distance.
@@ -49,11 +64,16 @@ def record(out, source, seconds, window):
             if view:
                 view.close()
     todo = told.last.todo
-    answer(f"{out}: {told.last.time:.1f} s. The words and when they were shown: {words_of(out)}."
-           + (f"\nStill missing: {'; '.join(todo)}." if todo else "")
-           + ("" if told.faces else "\nNo frame showed a usable face: record again in good light."),
-           video=out, words=words_of(out), shown=[item.text for item in words.said], seconds=told.last.time,
-           missing=todo)
+    answer(
+        f"{out}: {told.last.time:.1f} s. The words and when they were shown: {words_of(out)}."
+        + (f"\nStill missing: {'; '.join(todo)}." if todo else "")
+        + ("" if told.faces else "\nNo frame showed a usable face: record again in good light."),
+        video=out,
+        words=words_of(out),
+        shown=[item.text for item in words.said],
+        seconds=told.last.time,
+        missing=todo,
+    )
 
 
 class _Told:

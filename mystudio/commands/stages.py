@@ -23,11 +23,20 @@ from mystudio.commands.terminal import answer, can_resume, progress
 @click.command(cls=Command, short_help="Video of a person -> chosen, aligned images.")
 @existing("VIDEO")
 @output("SCAN", "Folder of the scan.")
-@click.option("--i-am-the-person-or-have-consent", "consent", required=True, metavar="NAME",
-              help="Your name: you are the person shown, or that person has agreed. It is recorded with the scan.")
+@click.option(
+    "--i-am-the-person-or-have-consent",
+    "consent",
+    required=True,
+    metavar="NAME",
+    help="Your name: you are the person shown, or that person has agreed. It is recorded with the scan.",
+)
 @click.option("--fictional", is_flag=True, help="The person shown does not exist; NAME is the character's.")
-@click.option("--consent-clip", type=click.Path(path_type=Path), metavar="VIDEO",
-              help="A separate clip in which the person says that they agree: it must show the person of VIDEO.")
+@click.option(
+    "--consent-clip",
+    type=click.Path(path_type=Path),
+    metavar="VIDEO",
+    help="A separate clip in which the person says that they agree: it must show the person of VIDEO.",
+)
 @click.option("--frames", type=click.IntRange(1), metavar="N", help="Images to choose (scan.frames).")
 @click.option("--size", type=click.IntRange(32), metavar="PX", help="Side of an image (scan.size).")
 @recipe_options
@@ -51,23 +60,43 @@ def scan(video, out, consent, fictional, consent_clip, frames, size, recipe, opt
 
     can_resume(f"what is done is kept in {out}.partial: the same command goes on from there")
     short = [f"scan.{key}={value}" for key, value in (("frames", frames), ("size", size)) if value]
-    run_scan(video, out, consent, resolve(recipe, [*options, *short]), progress(), fictional=fictional,
-             consent_clip=consent_clip, force=force)
+    run_scan(
+        video,
+        out,
+        consent,
+        resolve(recipe, [*options, *short]),
+        progress(),
+        fictional=fictional,
+        consent_clip=consent_clip,
+        force=force,
+    )
     made = load(out, Scan)
     rejected = ", ".join(f"{reason} {count}" for reason, count in made.rejects.items() if count) or "none"
     missing = "; ".join(made.coverage.missing)
-    answer(f"{out}: {len(made)} images of {made.images.shape[1]} px; frames rejected: {rejected}."
-           + "".join(f"\n{line}" for line in consented(made))
-           + (f"\nTo get a fuller scan, record again and: {missing}." if missing else ""),
-           scan=out, images=len(made), rejects=made.rejects, missing=made.coverage.missing, metric=made.perceptual,
-           identity=asdict(made.identity) if made.identity else None, consent=asdict(made.consent))
+    answer(
+        f"{out}: {len(made)} images of {made.images.shape[1]} px; frames rejected: {rejected}."
+        + "".join(f"\n{line}" for line in consented(made))
+        + (f"\nTo get a fuller scan, record again and: {missing}." if missing else ""),
+        scan=out,
+        images=len(made),
+        rejects=made.rejects,
+        missing=made.coverage.missing,
+        metric=made.perceptual,
+        identity=asdict(made.identity) if made.identity else None,
+        consent=asdict(made.consent),
+    )
 
 
 @click.command(cls=Command, short_help="Scan -> avatar: a generator that is this person.")
 @existing("SCAN")
 @output("AVATAR", "Folder of the avatar.")
-@click.option("--base", default="people128", show_default=True, metavar="NAME|FILE",
-              help="Generator to start from; see `mystudio base list`.")
+@click.option(
+    "--base",
+    default="people128",
+    show_default=True,
+    metavar="NAME|FILE",
+    help="Generator to start from; see `mystudio base list`.",
+)
 @recipe_options
 @device_option
 @force_option
@@ -88,9 +117,14 @@ def personalize(scan, out, base, recipe, options, device, force):
     can_resume(f"what is done is kept in {out}.partial: the same command goes on from there")
     run_personalize(scan, out, base, resolve(recipe, options), progress(), device=device, force=force)
     made = load(out, Avatar)
-    answer(f"{out}: an avatar of {made.consent.name}, {made.generator.resolution} px, {len(made.anchors)} anchors; "
-           f"edits: {', '.join(made.directions) or 'none'}.",
-           avatar=out, anchors=len(made.anchors), edits=list(made.directions), info=made.info)
+    answer(
+        f"{out}: an avatar of {made.consent.name}, {made.generator.resolution} px, {len(made.anchors)} anchors; "
+        f"edits: {', '.join(made.directions) or 'none'}.",
+        avatar=out,
+        anchors=len(made.anchors),
+        edits=list(made.directions),
+        info=made.info,
+    )
 
 
 @click.command(cls=Command, short_help="Avatar + driving clip -> take: codes over time.")
@@ -124,8 +158,11 @@ def reenact(avatar, video, out, recipe, options, device, force):
 @click.command(cls=Command, short_help="Take -> finished video.")
 @existing("TAKE")
 @output("OUT.mp4", "Video to write.")
-@click.option("--view", type=click.Choice(["aligned", "side-by-side", "paste"]),
-              help="The avatar alone, beside the driver, or pasted into the driving clip (render.view).")
+@click.option(
+    "--view",
+    type=click.Choice(["aligned", "side-by-side", "paste"]),
+    help="The avatar alone, beside the driver, or pasted into the driving clip (render.view).",
+)
 @provenance_options
 @recipe_options
 @device_option
@@ -146,19 +183,34 @@ def render(take, out, view, sign_key, sign_cert, no_provenance, recipe, options,
     can_resume(f"what is done is kept in {out}.partial: the same command goes on from there")
     run_render(take, out, settings, progress(), device=device, force=force)
     mark = settings.provenance.mark
-    answer(f"{out}: written ({settings.render.view}" + (")." if mark else "), without a mark, as you chose."),
-           video=out, view=settings.render.view, marked=mark)
+    answer(
+        f"{out}: written ({settings.render.view}" + (")." if mark else "), without a mark, as you chose."),
+        video=out,
+        view=settings.render.view,
+        marked=mark,
+    )
 
 
 @click.command(cls=Command, short_help="Take -> metrics and a report.")
 @existing("TAKE")
 @output("DIR", "Folder of metrics.json and report.html.")
-@click.option("--truth", metavar="VIDEO|same",
-              help="The true result, frame by frame; 'same' if the driving clip shows the avatar's own person.")
-@click.option("--identity-net", type=click.Path(path_type=Path), metavar="FILE",
-              help="ONNX file of an independent face network, to measure identity.")
-@click.option("--blendshapes", type=click.Path(path_type=Path), metavar="FILE",
-              help="MediaPipe's face_landmarker.task, to measure expressions in 52 weights.")
+@click.option(
+    "--truth",
+    metavar="VIDEO|same",
+    help="The true result, frame by frame; 'same' if the driving clip shows the avatar's own person.",
+)
+@click.option(
+    "--identity-net",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="ONNX file of an independent face network, to measure identity.",
+)
+@click.option(
+    "--blendshapes",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="MediaPipe's face_landmarker.task, to measure expressions in 52 weights.",
+)
 @device_option
 @force_option
 @common
@@ -173,11 +225,22 @@ def evaluate(take, out, truth, identity_net, blendshapes, device, force):
 
     truth = truth if truth in (None, "same") else Path(truth)
     can_resume(f"what is done is kept in {out}.partial: the same command goes on from there")
-    run_evaluate(take, out, progress(), truth=truth, identity_net=identity_net, blendshapes=blendshapes,
-                 device=device, force=force)
+    run_evaluate(
+        take,
+        out,
+        progress(),
+        truth=truth,
+        identity_net=identity_net,
+        blendshapes=blendshapes,
+        device=device,
+        force=force,
+    )
     numbers = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
-    answer(f"{out / 'report.html'}: written.\n" + "\n".join(headlines(numbers)), report=out / "report.html",
-           metrics={row["name"]: row["value"] for row in numbers["metrics"]})
+    answer(
+        f"{out / 'report.html'}: written.\n" + "\n".join(headlines(numbers)),
+        report=out / "report.html",
+        metrics={row["name"]: row["value"] for row in numbers["metrics"]},
+    )
 
 
 def consented(scan) -> list[str]:
@@ -188,16 +251,23 @@ def consented(scan) -> list[str]:
     if scan.identity and scan.identity.lowest is None:
         lines.append("Whether it is one person could not be judged: no frame shows the face from the front.")
     if consent.clip:
-        lines.append(f"The clip of consent shows the person of the scan (likeness {consent.clip.likeness:.2f}, at "
-                     f"least {consent.clip.threshold} is needed).")
+        lines.append(
+            f"The clip of consent shows the person of the scan (likeness {consent.clip.likeness:.2f}, at "
+            f"least {consent.clip.threshold} is needed)."
+        )
     for words in filter(None, (consent.words, consent.clip and consent.clip.words)):
         moved = sum(item.mouth is not None and item.mouth >= MOVED for item in words.said)
-        lines.append(f"Words shown while it was recorded: {', '.join(item.text for item in words.said)}; the mouth "
-                     f"moved in {moved} of {len(words.said)}. Whether they were said is for a person to hear.")
+        lines.append(
+            f"Words shown while it was recorded: {', '.join(item.text for item in words.said)}; the mouth "
+            f"moved in {moved} of {len(words.said)}. Whether they were said is for a person to hear."
+        )
     return lines
 
 
 def headlines(numbers: dict) -> list[str]:
     """The main rows of metrics.json as lines of text."""
-    return [f"  {row['title']}: {row['value']:.3g} {row['unit']}".rstrip()
-            for row in numbers["metrics"] if row["headline"] and row["value"] is not None]
+    return [
+        f"  {row['title']}: {row['value']:.3g} {row['unit']}".rstrip()
+        for row in numbers["metrics"]
+        if row["headline"] and row["value"] is not None
+    ]

@@ -12,11 +12,23 @@ from mystudio.commands.about import base
 from mystudio.commands.options import PATH, Command, common, device_option, existing, output
 from mystudio.commands.terminal import answer, can_resume, progress
 
-_data = click.option("--data", "data", multiple=True, type=PATH, metavar="FOLDER|FILE",
-                     help="Images (a folder), images with codes (.npz, or a folder of them), or actors[:SEED], drawn "
-                          "as they are needed; repeatable.")
-_weight = click.option("--weight", "weights", multiple=True, type=click.FloatRange(0), metavar="W",
-                       help="Share of each --data, in their order; equal shares without.")
+_data = click.option(
+    "--data",
+    "data",
+    multiple=True,
+    type=PATH,
+    metavar="FOLDER|FILE",
+    help="Images (a folder), images with codes (.npz, or a folder of them), or actors[:SEED], drawn "
+    "as they are needed; repeatable.",
+)
+_weight = click.option(
+    "--weight",
+    "weights",
+    multiple=True,
+    type=click.FloatRange(0),
+    metavar="W",
+    help="Share of each --data, in their order; equal shares without.",
+)
 _named = click.argument("name", metavar="BASE|FILE")
 
 
@@ -25,18 +37,34 @@ _named = click.argument("name", metavar="BASE|FILE")
 @_data
 @_weight
 @click.option("--recipe", metavar="NAME|FILE", help="base-actors, base-faces or a TOML file; a run keeps its own.")
-@click.option("--option", "options", multiple=True, metavar="TABLE.KEY=VALUE",
-              help="Change one setting of the recipe, e.g. adversarial.r1=1; may be repeated.")
+@click.option(
+    "--option",
+    "options",
+    multiple=True,
+    metavar="TABLE.KEY=VALUE",
+    help="Change one setting of the recipe, e.g. adversarial.r1=1; may be repeated.",
+)
 @click.option("--resolution", type=click.IntRange(8), metavar="PX", help="Of the generator; a power of two.")
-@click.option("--from", "start", metavar="BASE|FILE", 
-              help="Base of equal or lower resolution that a new run starts from.")
+@click.option(
+    "--from", "start", metavar="BASE|FILE", help="Base of equal or lower resolution that a new run starts from."
+)
 @click.option("--phase", type=click.Choice(["supervised", "adversarial"]), help="Only this phase.")
 @click.option("--kimg", type=click.FloatRange(0), metavar="N", help="Length of the phase, in thousand images.")
-@click.option("--minutes", type=click.FloatRange(0), default=0.0, metavar="N",
-              help="Stop before N minutes are over, with a checkpoint; the same command goes on.")
+@click.option(
+    "--minutes",
+    type=click.FloatRange(0),
+    default=0.0,
+    metavar="N",
+    help="Stop before N minutes are over, with a checkpoint; the same command goes on.",
+)
 @click.option("--batch", type=click.IntRange(1), metavar="N", help="Images a step, over all processes.")
-@click.option("--max-part-mb", type=click.FloatRange(0), default=0.0, metavar="N",
-              help="Write the checkpoint in files of at most N MiB.")
+@click.option(
+    "--max-part-mb",
+    type=click.FloatRange(0),
+    default=0.0,
+    metavar="N",
+    help="Write the checkpoint in files of at most N MiB.",
+)
 @device_option
 @common
 def train(out, data, weights, recipe, options, resolution, start, phase, kimg, minutes, batch, max_part_mb, device):
@@ -55,8 +83,14 @@ def train(out, data, weights, recipe, options, resolution, start, phase, kimg, m
     from mystudio.device import choose
 
     settings = _settings(out, recipe, options, resolution, phase, kimg, batch)
-    job = Job(_sources(data, settings.model.resolution), weights, find_base(start).path if start else None, minutes,
-              began, max_part_mb)
+    job = Job(
+        _sources(data, settings.model.resolution),
+        weights,
+        find_base(start).path if start else None,
+        minutes,
+        began,
+        max_part_mb,
+    )
     leads = os.environ.get("RANK", "0") == "0"
     made = run_training(out, settings, job, choose(device), *([progress()] if leads else []))
     if leads:
@@ -116,8 +150,14 @@ def export(run, out, facts):
 @base.command("pack", cls=Command)
 @existing("RUN")
 @output("RUN", "Folder of the copy.")
-@click.option("--max-part-mb", type=click.FloatRange(0.1), default=15.0, show_default=True, metavar="N",
-              help="MiB of a file at most.")
+@click.option(
+    "--max-part-mb",
+    type=click.FloatRange(0.1),
+    default=15.0,
+    show_default=True,
+    metavar="N",
+    help="MiB of a file at most.",
+)
 @common
 def pack(run, out, max_part_mb):
     """Write a light copy of a run, to send and to go on from: fp16 weights in parts, without Adam's memory.

@@ -13,8 +13,14 @@ from mystudio.errors import NotVerified
 
 @click.command(cls=Command, short_help="What a clip or picture says about itself, and whether it is true.")
 @existing("FILE")
-@click.option("--trust", "trusted", multiple=True, type=click.Path(path_type=Path), metavar="PEM",
-              help="Certificate of an issuer whose signers you know, besides your own key; may be repeated.")
+@click.option(
+    "--trust",
+    "trusted",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="PEM",
+    help="Certificate of an issuer whose signers you know, besides your own key; may be repeated.",
+)
 @common
 def verify(file, trusted):
     """Look for the marks in an mp4, png or jpeg, and say what they tell: who signed, which avatar, which edits.

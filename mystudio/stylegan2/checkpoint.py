@@ -23,16 +23,23 @@ from mystudio.stylegan2.layers import fir_kernel
 KIND = "stylegan2-generator"
 _CHECKSUM = "content_sha256"
 _CONFIG = ("resolution", "z_dim", "w_dim", "mapping_layers", "channel_base", "channel_max")
-_LIMITS = {"resolution": (4, 2048), "z_dim": (1, 8192), "w_dim": (1, 8192), "mapping_layers": (1, 64),
-           "channel_base": (4, 1 << 22), "channel_max": (1, 8192)}
+_LIMITS = {
+    "resolution": (4, 2048),
+    "z_dim": (1, 8192),
+    "w_dim": (1, 8192),
+    "mapping_layers": (1, 64),
+    "channel_base": (4, 1 << 22),
+    "channel_max": (1, 8192),
+}
 _MAX_NUMBERS = 1 << 28  # 1 GB in float32; the 1024 px generator has 3e7
 _FLOATS = {"F16": torch.float16, "F32": torch.float32, "BF16": torch.bfloat16, "F64": torch.float64}
 _HALF_FROM = 128  # smaller tensors stay float32: nothing to gain
 _AVERAGE_OF = 10_000  # samples of w for a missing w_avg, as the official projector takes
 
 
-def save_generator(g: Generator, path: str | Path, info: Mapping[str, object] | None = None,
-                   half: bool = False) -> None:
+def save_generator(
+    g: Generator, path: str | Path, info: Mapping[str, object] | None = None, half: bool = False
+) -> None:
     """Write a generator as safetensors, whole or not at all.
 
     Args:
@@ -52,9 +59,9 @@ def save_generator(g: Generator, path: str | Path, info: Mapping[str, object] | 
     data = memoryview(to_safetensors(tensors, facts))
     length = int.from_bytes(data[:8], "little")
     # sorted header: equal generators become equal files (the library orders metadata at random)
-    header = json.dumps(json.loads(bytes(data[8:8 + length])), sort_keys=True, ensure_ascii=False).encode()
+    header = json.dumps(json.loads(bytes(data[8 : 8 + length])), sort_keys=True, ensure_ascii=False).encode()
     header += b" " * (-len(header) % 8)
-    _write(Path(path), (len(header).to_bytes(8, "little"), header, data[8 + length:]))
+    _write(Path(path), (len(header).to_bytes(8, "little"), header, data[8 + length :]))
 
 
 def load_generator(path: str | Path) -> Generator:
@@ -77,8 +84,9 @@ def load_generator(path: str | Path) -> Generator:
                 raise BadCheckpoint(f"expected the content that was saved, got changed bytes; fetch it again: {path}")
             return _assemble(config, {n: t.to(torch.float32, copy=True) for n, t in tensors.items()}, path)
     except (SafetensorError, OSError, ValueError, OverflowError) as error:
-        raise BadCheckpoint(f"expected a generator as safetensors, got a missing, damaged or truncated file: {path} "
-                            f"({reason(error)})") from error
+        raise BadCheckpoint(
+            f"expected a generator as safetensors, got a missing, damaged or truncated file: {path} ({reason(error)})"
+        ) from error
 
 
 def read_info(path: str | Path) -> dict[str, str]:
@@ -91,8 +99,9 @@ def read_info(path: str | Path) -> dict[str, str]:
         with safe_open(path, "pt") as file:
             facts = file.metadata() or {}
     except (SafetensorError, OSError, ValueError) as error:
-        raise BadCheckpoint(f"expected a generator as safetensors, got a missing, damaged or truncated file: {path} "
-                            f"({reason(error)})") from error
+        raise BadCheckpoint(
+            f"expected a generator as safetensors, got a missing, damaged or truncated file: {path} ({reason(error)})"
+        ) from error
     _config_from(facts, path)
     return dict(facts)
 
@@ -190,8 +199,10 @@ def _check_limits(config: Mapping[str, int], path: object) -> None:
             raise BadCheckpoint(f"expected {key} from {low} to {high}, got {config[key]}: {path}")
     resolution = config["resolution"]
     if resolution & (resolution - 1) or config["channel_base"] < resolution:
-        raise BadCheckpoint("expected a power of two as resolution and a channel_base of at least that, got "
-                            f"{resolution} and {config['channel_base']}: {path}")
+        raise BadCheckpoint(
+            "expected a power of two as resolution and a channel_base of at least that, got "
+            f"{resolution} and {config['channel_base']}: {path}"
+        )
 
 
 def _check_shapes(config: dict[str, int], shapes: Mapping[str, tuple[int, ...]], path: object) -> None:
@@ -202,8 +213,10 @@ def _check_shapes(config: dict[str, int], shapes: Mapping[str, tuple[int, ...]],
         raise BadCheckpoint(f"expected a generator of at most {_MAX_NUMBERS} numbers, got a larger one: {path}")
     missing, extra = sorted(expected.keys() - shapes.keys()), sorted(shapes.keys() - expected.keys())
     if missing or extra:
-        raise BadCheckpoint(f"expected the tensors of a StyleGAN2 generator (skip architecture, with noise), "
-                            f"{len(missing)} missing {missing[:2]}, {len(extra)} unknown {extra[:2]}: {path}")
+        raise BadCheckpoint(
+            f"expected the tensors of a StyleGAN2 generator (skip architecture, with noise), "
+            f"{len(missing)} missing {missing[:2]}, {len(extra)} unknown {extra[:2]}: {path}"
+        )
     for name, shape in expected.items():
         if shapes[name] != shape:
             raise BadCheckpoint(f"expected {name} of shape {shape}, got {shapes[name]}: {path}")
@@ -224,12 +237,21 @@ def _convert(foreign: ForeignGenerator, src: Path) -> tuple[Generator, dict[str,
     shapes = {name: ref.size for name, ref in refs.items()}
     config = _infer_config(shapes, src)
     blocks = [4 << i for i in range(config["resolution"].bit_length() - 2)]
-    filters = [f"synthesis.b{r}.{part}resample_filter" for r in blocks for part in ("", "conv0.", "conv1.")
-               if r > 4 or part != "conv0."]
+    filters = [
+        f"synthesis.b{r}.{part}resample_filter"
+        for r in blocks
+        for part in ("", "conv0.", "conv1.")
+        if r > 4 or part != "conv0."
+    ]
     implied = {name: (4, 4) for name in filters} | {"mapping.w_avg": (config["w_dim"],)}
     _check_shapes(config, implied | shapes, src)
-    g = _assemble(config, {n: fir_kernel() for n in filters} | {"mapping.w_avg": torch.zeros(config["w_dim"])}
-                  | {name: ref.load() for name, ref in refs.items()}, src)
+    g = _assemble(
+        config,
+        {n: fir_kernel() for n in filters}
+        | {"mapping.w_avg": torch.zeros(config["w_dim"])}
+        | {name: ref.load() for name, ref in refs.items()},
+        src,
+    )
     if "mapping.w_avg" in refs:
         return g, foreign.info | {"w_avg": "stored"}
     with torch.no_grad():
@@ -244,18 +266,25 @@ def _infer_config(shapes: Mapping[str, tuple[int, ...]], path: object) -> dict[s
         w_dim = shapes["synthesis.b4.conv1.affine.weight"][1]
         z_dim = shapes["mapping.fc0.weight"][1]
         layers = sum(f"mapping.fc{i}.weight" in shapes for i in range(_LIMITS["mapping_layers"][1] + 1))
-        widths = {r: shapes[f"synthesis.b{r}.conv1.weight"][0] for r in (4 << i for i in range(10))
-                  if f"synthesis.b{r}.conv1.weight" in shapes}
+        widths = {
+            r: shapes[f"synthesis.b{r}.conv1.weight"][0]
+            for r in (4 << i for i in range(10))
+            if f"synthesis.b{r}.conv1.weight" in shapes
+        }
     except (KeyError, IndexError) as error:
-        raise BadCheckpoint(f"expected the tensors of a StyleGAN2 generator, {error} is missing or misshapen: "
-                            f"{path}") from error
+        raise BadCheckpoint(
+            f"expected the tensors of a StyleGAN2 generator, {error} is missing or misshapen: {path}"
+        ) from error
     if not widths:
         raise BadCheckpoint(f"expected the tensors of a StyleGAN2 generator, got none of its blocks: {path}")
     base, most = max(r * width for r, width in widths.items()), max(widths.values())
     if any(width != min(base // r, most) for r, width in widths.items()):
-        raise BadCheckpoint("expected block widths of the form min(channel_base // resolution, channel_max), got "
-                            f"{list(widths.values())}: {path}")
-    config = dict(resolution=max(widths), z_dim=z_dim, w_dim=w_dim, mapping_layers=layers, channel_base=base,
-                  channel_max=most)
+        raise BadCheckpoint(
+            "expected block widths of the form min(channel_base // resolution, channel_max), got "
+            f"{list(widths.values())}: {path}"
+        )
+    config = dict(
+        resolution=max(widths), z_dim=z_dim, w_dim=w_dim, mapping_layers=layers, channel_base=base, channel_max=most
+    )
     _check_limits(config, path)
     return config

@@ -17,8 +17,15 @@ _RESIDUAL = math.sqrt(0.5)  # keeps the variance of a sum of two branches
 class Convolution(nn.Module):
     """Convolution with equalised learning rate; optionally low-passed and halved, with a leaky ReLU or without."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int, bias: bool = True, activation: bool = True,
-                 down: bool = False):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        bias: bool = True,
+        activation: bool = True,
+        down: bool = False,
+    ):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None

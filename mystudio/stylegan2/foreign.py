@@ -44,8 +44,10 @@ def read_foreign(path: Path) -> ForeignGenerator:
     if isinstance(content, dict) and isinstance(content.get("g_ema"), dict):
         return _from_rosinality(content["g_ema"], content.get("latent_avg"))
     found = ", ".join(quoted(key) for key in list(content)[:6]) if isinstance(content, dict) else type(content).__name__
-    raise BadCheckpoint("expected a network 'G_ema' (official pickle) or weights 'g_ema' (stylegan2-pytorch) in "
-                        f"{path.name}, got {found}")
+    raise BadCheckpoint(
+        "expected a network 'G_ema' (official pickle) or weights 'g_ema' (stylegan2-pytorch) in "
+        f"{path.name}, got {found}"
+    )
 
 
 def _from_official(root: Record) -> ForeignGenerator:
@@ -65,8 +67,10 @@ def _from_official(root: Record) -> ForeignGenerator:
             tensors.update({prefix + str(name): value for name, value in _items(state, kind) if value is not None})
         pending += [(f"{prefix}{name}.", part) for name, part in _items(state, "_modules") if part is not None]
     if root.class_name != "Generator" or not any(name.startswith("synthesis.b4.") for name in tensors):
-        raise BadCheckpoint("expected a StyleGAN2 generator as 'G_ema' in the checkpoint, got "
-                            f"{quoted(root.class_name)} without its 4 px block (StyleGAN3 and others do not fit)")
+        raise BadCheckpoint(
+            "expected a StyleGAN2 generator as 'G_ema' in the checkpoint, got "
+            f"{quoted(root.class_name)} without its 4 px block (StyleGAN3 and others do not fit)"
+        )
     if stray := [name for name, ref in tensors.items() if not isinstance(ref, TensorRef)]:
         raise BadCheckpoint(f"expected a tensor as {quoted(stray[0])} in the checkpoint, got something else")
     _check_filters({n: t for n, t in tensors.items() if n.endswith(".resample_filter")}, gain=1)
@@ -86,12 +90,13 @@ def _check_layer(prefix: str, state: dict) -> None:
     if state.get("c_dim", 0) != 0:
         raise BadCheckpoint("expected a generator without class labels, got a conditional one (c_dim > 0)")
     mapping = prefix.startswith("mapping.fc")
-    wanted = {"activation": "linear" if prefix.endswith(".affine.") else "lrelu",
-              "bias_gain": 0.01 if mapping else 1}
+    wanted = {"activation": "linear" if prefix.endswith(".affine.") else "lrelu", "bias_gain": 0.01 if mapping else 1}
     for name, value in wanted.items():
         if state.get(name, value) != value:
-            raise BadCheckpoint(f"expected {name} = {value} in {quoted(prefix)} of the checkpoint, "
-                                f"got {quoted(state[name])}, which this generator does not compute")
+            raise BadCheckpoint(
+                f"expected {name} = {value} in {quoted(prefix)} of the checkpoint, "
+                f"got {quoted(state[name])}, which this generator does not compute"
+            )
 
 
 def _check_filters(filters: dict[str, object], gain: float) -> None:
@@ -99,15 +104,25 @@ def _check_filters(filters: dict[str, object], gain: float) -> None:
     for name, ref in filters.items():
         small = isinstance(ref, TensorRef) and ref.size == (4, 4) and ref.storage.numel <= _MAX_FILTER
         if not small or not torch.allclose(ref.load() / gain, wanted, atol=1e-3):
-            raise BadCheckpoint(f"expected the filter 1, 3, 3, 1 as {quoted(name)} in the checkpoint, got another one, "
-                                "which this generator does not compute")
+            raise BadCheckpoint(
+                f"expected the filter 1, 3, 3, 1 as {quoted(name)} in the checkpoint, got another one, "
+                "which this generator does not compute"
+            )
 
 
-_STYLED = {"conv.weight": ("weight", (0,)), "conv.modulation.weight": ("affine.weight", ()),
-           "conv.modulation.bias": ("affine.bias", ()), "noise.weight": ("noise_strength", (0,)),
-           "activate.bias": ("bias", ())}
-_TO_RGB = {"conv.weight": ("weight", (0,)), "conv.modulation.weight": ("affine.weight", ()),
-           "conv.modulation.bias": ("affine.bias", ()), "bias": ("bias", (0, 2, 3))}
+_STYLED = {
+    "conv.weight": ("weight", (0,)),
+    "conv.modulation.weight": ("affine.weight", ()),
+    "conv.modulation.bias": ("affine.bias", ()),
+    "noise.weight": ("noise_strength", (0,)),
+    "activate.bias": ("bias", ()),
+}
+_TO_RGB = {
+    "conv.weight": ("weight", (0,)),
+    "conv.modulation.weight": ("affine.weight", ()),
+    "conv.modulation.bias": ("affine.bias", ()),
+    "bias": ("bias", (0, 2, 3)),
+}
 
 
 def _from_rosinality(state: dict, average: object) -> ForeignGenerator:

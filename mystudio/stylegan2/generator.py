@@ -52,8 +52,15 @@ class Block(nn.Module):
         """The modulated layers in the order of their styles."""
         return [self.conv1, self.torgb] if self.first else [self.conv0, self.conv1, self.torgb]
 
-    def forward(self, x: Tensor | None, image: Tensor | None, styles: tuple[Tensor, ...],
-                noise_mode: str, generator: torch.Generator | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    def forward(
+        self,
+        x: Tensor | None,
+        image: Tensor | None,
+        styles: tuple[Tensor, ...],
+        noise_mode: str,
+        generator: torch.Generator | None,
+        dtype: torch.dtype,
+    ) -> tuple[Tensor, Tensor]:
         if self.first:
             x = self.const.to(dtype).expand(len(styles[0]), -1, -1, -1)
             x = x.contiguous(memory_format=torch.channels_last)
@@ -88,14 +95,27 @@ class Generator(nn.Module):
         channel_base, channel_max: a block of resolution r has min(channel_base // r, channel_max) channels.
     """
 
-    def __init__(self, resolution: int, z_dim: int = 512, w_dim: int = 512, mapping_layers: int = 8,
-                 channel_base: int = 32768, channel_max: int = 512):
+    def __init__(
+        self,
+        resolution: int,
+        z_dim: int = 512,
+        w_dim: int = 512,
+        mapping_layers: int = 8,
+        channel_base: int = 32768,
+        channel_max: int = 512,
+    ):
         super().__init__()
         if resolution < 4 or resolution & (resolution - 1):
             raise ValueError(f"expected a resolution that is a power of two from 4 up, got {resolution}")
         self.resolution, self.z_dim, self.w_dim = resolution, z_dim, w_dim
-        self.config = dict(resolution=resolution, z_dim=z_dim, w_dim=w_dim, mapping_layers=mapping_layers,
-                           channel_base=channel_base, channel_max=channel_max)
+        self.config = dict(
+            resolution=resolution,
+            z_dim=z_dim,
+            w_dim=w_dim,
+            mapping_layers=mapping_layers,
+            channel_base=channel_base,
+            channel_max=channel_max,
+        )
         self.mapping = Mapping(z_dim, w_dim, mapping_layers)
         self.synthesis = Synthesis(resolution, w_dim, channel_base, channel_max)
         self.num_ws = 2 * len(self.synthesis.resolutions)
@@ -114,8 +134,14 @@ class Generator(nn.Module):
             k += len(layers) - 1  # toRGB shares its w with the next block's first layer
         return Styles(tuple(vectors))
 
-    def synthesize(self, styles: Styles, noise_mode: str = "const", generator: torch.Generator | None = None,
-                   resolution: int | None = None, dtype: torch.dtype | None = None) -> Tensor:
+    def synthesize(
+        self,
+        styles: Styles,
+        noise_mode: str = "const",
+        generator: torch.Generator | None = None,
+        resolution: int | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Tensor:
         """StyleSpace -> image [N, 3, H, W] in about [-1, 1].
 
         ``resolution`` stops early at a smaller skip image; ``dtype`` is that of the feature maps (styles,
@@ -125,14 +151,21 @@ class Generator(nn.Module):
         k = 0
         for block in self.synthesis.blocks():
             count = len(block.layers())
-            x, image = block(x, image, styles.vectors[k:k + count], noise_mode, generator,
-                             dtype or styles.vectors[0].dtype)
+            x, image = block(
+                x, image, styles.vectors[k : k + count], noise_mode, generator, dtype or styles.vectors[0].dtype
+            )
             k += count
             if image.shape[-1] == resolution:
                 break
         return image
 
-    def forward(self, ws: Tensor, noise_mode: str = "const", generator: torch.Generator | None = None,
-                resolution: int | None = None, dtype: torch.dtype | None = None) -> Tensor:
+    def forward(
+        self,
+        ws: Tensor,
+        noise_mode: str = "const",
+        generator: torch.Generator | None = None,
+        resolution: int | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Tensor:
         """W+ [N, L, D] -> image [N, 3, H, W]; see ``synthesize``."""
         return self.synthesize(self.styles(ws), noise_mode, generator, resolution, dtype)

@@ -18,8 +18,10 @@ def grown(generator: Generator, resolution: int, channel_base: int, seed: int = 
         seed: of the new weights.
     """
     config = dict(generator.config)
-    config |= {"resolution": max(config["resolution"], resolution), "channel_base": max(config["channel_base"],
-                                                                                       channel_base)}
+    config |= {
+        "resolution": max(config["resolution"], resolution),
+        "channel_base": max(config["channel_base"], channel_base),
+    }
     if config == generator.config:
         return generator
     with torch.random.fork_rng(devices=[]):
@@ -42,19 +44,25 @@ def start_from(generator: Generator, smaller: Generator) -> int:
     Raises: BadCheckpoint: the two do not fit; the message says where.
     """
     if smaller.resolution > generator.resolution:
-        raise BadCheckpoint(f"expected a base of at most {generator.resolution} px to start from, got "
-                            f"{smaller.resolution} px")
+        raise BadCheckpoint(
+            f"expected a base of at most {generator.resolution} px to start from, got {smaller.resolution} px"
+        )
     mine, theirs = generator.state_dict(), smaller.state_dict()
-    misfit = [f"{n} {tuple(t.shape)}, expected {tuple(mine[n].shape) if n in mine else 'none'}"
-              for n, t in theirs.items() if n not in mine or not _widens(n, mine[n], t)]
+    misfit = [
+        f"{n} {tuple(t.shape)}, expected {tuple(mine[n].shape) if n in mine else 'none'}"
+        for n, t in theirs.items()
+        if n not in mine or not _widens(n, mine[n], t)
+    ]
     if misfit:
-        raise BadCheckpoint(f"expected a base to start from whose tensors fit, {len(misfit)} do not: {misfit[0]}; set "
-                            "model.w_dim and mapping_layers as that base has them, and channel_base, channel_max and "
-                            "z_dim no smaller")
+        raise BadCheckpoint(
+            f"expected a base to start from whose tensors fit, {len(misfit)} do not: {misfit[0]}; set "
+            "model.w_dim and mapping_layers as that base has them, and channel_base, channel_max and "
+            "z_dim no smaller"
+        )
     for name, tensor in theirs.items():
         target, inputs = mine[name], tensor.shape[1] if tensor.ndim in (2, 4) else 0
         if inputs and inputs < target.shape[1]:
-            target[:len(tensor)] = 0  # what was there does not read what is new
+            target[: len(tensor)] = 0  # what was there does not read what is new
             if name == "mapping.fc0.weight" or ".torgb.weight" in name:  # the layer divides by the root of its inputs
                 tensor = tensor * (target.shape[1] / inputs) ** 0.5
         target[tuple(slice(n) for n in tensor.shape)] = tensor
@@ -68,7 +76,7 @@ def start_from(generator: Generator, smaller: Generator) -> int:
 
 def _widens(name: str, mine: Tensor, theirs: Tensor) -> bool:
     """Whether a tensor fits into another of equal or more channels (or a larger z)."""
-    fixed = name.endswith(("noise_const", "resample_filter", "w_avg")) or (name.startswith("mapping.")
-                                                                         and name != "mapping.fc0.weight")
-    return mine.ndim == theirs.ndim and all(a == b or (a > b and not fixed)
-                                            for a, b in zip(mine.shape, theirs.shape))
+    fixed = name.endswith(("noise_const", "resample_filter", "w_avg")) or (
+        name.startswith("mapping.") and name != "mapping.fc0.weight"
+    )
+    return mine.ndim == theirs.ndim and all(a == b or (a > b and not fixed) for a, b in zip(mine.shape, theirs.shape))

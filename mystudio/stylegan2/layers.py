@@ -42,8 +42,14 @@ def upsample_image(x: Tensor, kernel: Tensor) -> Tensor:
 class FullyConnected(nn.Module):
     """Linear layer with equalised learning rate; names ``weight`` and ``bias`` as in the official code."""
 
-    def __init__(self, in_features: int, out_features: int, lr_multiplier: float = 1.0, bias_init: float = 0.0,
-                 activation: bool = False):
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        lr_multiplier: float = 1.0,
+        bias_init: float = 0.0,
+        activation: bool = False,
+    ):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_multiplier)
         self.bias = nn.Parameter(torch.full((out_features,), float(bias_init)))
@@ -104,8 +110,14 @@ class SynthesisLayer(nn.Module):
         self.register_buffer("noise_const", torch.randn(resolution, resolution))
         self.register_buffer("resample_filter", fir_kernel())
 
-    def forward(self, x: Tensor, style: Tensor, noise_mode: str = "const",
-                generator: torch.Generator | None = None, gain: float = GAIN) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        style: Tensor,
+        noise_mode: str = "const",
+        generator: torch.Generator | None = None,
+        gain: float = GAIN,
+    ) -> Tensor:
         """x [N, C, h, w] without its gain, style [N, C] -> [N, C', H, W] without its gain."""
         demod = torch.rsqrt(style.square() @ self.weight.square().sum((2, 3)).t() + 1e-8)
         weight, alone = self.weight, len(x) == 1

@@ -26,11 +26,32 @@ from mystudio.stylegan2.unpickle import Budget, Buildable, Fields, Marker, Recor
 MAX_FILE = 4 << 30  # bytes; the largest public StyleGAN2 checkpoint with optimiser states stays under 1 GB
 _MAX_ZIP_PICKLE = 64 << 20
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-_STORAGE = {"DoubleStorage": "f8", "FloatStorage": "f4", "HalfStorage": "f2", "BFloat16Storage": "b2",
-            "LongStorage": "i8", "IntStorage": "i4", "ShortStorage": "i2", "CharStorage": "i1", "ByteStorage": "u1",
-            "BoolStorage": "?1"}
-_SCALAR = {"f8": "<d", "f4": "<f", "f2": "<e", "i8": "<q", "i4": "<i", "i2": "<h", "i1": "<b", "u8": "<Q", "u4": "<I",
-           "u2": "<H", "u1": "<B", "b1": "<?"}
+_STORAGE = {
+    "DoubleStorage": "f8",
+    "FloatStorage": "f4",
+    "HalfStorage": "f2",
+    "BFloat16Storage": "b2",
+    "LongStorage": "i8",
+    "IntStorage": "i4",
+    "ShortStorage": "i2",
+    "CharStorage": "i1",
+    "ByteStorage": "u1",
+    "BoolStorage": "?1",
+}
+_SCALAR = {
+    "f8": "<d",
+    "f4": "<f",
+    "f2": "<e",
+    "i8": "<q",
+    "i4": "<i",
+    "i2": "<h",
+    "i1": "<b",
+    "u8": "<Q",
+    "u4": "<I",
+    "u2": "<H",
+    "u1": "<B",
+    "b1": "<?",
+}
 
 
 @dataclass(frozen=True)
@@ -54,8 +75,9 @@ class TensorRef:
     def drop(self, *axes: int) -> TensorRef:
         """Without some axes of length one; an axis that is longer or absent stays as it is."""
         kept = [i for i, n in enumerate(self.size) if not (i in axes and n == 1)]
-        return TensorRef(self.storage, self.offset, tuple(self.size[i] for i in kept),
-                         tuple(self.stride[i] for i in kept))
+        return TensorRef(
+            self.storage, self.offset, tuple(self.size[i] for i in kept), tuple(self.stride[i] for i in kept)
+        )
 
     def load(self) -> Tensor:
         """The numbers as a new contiguous float32 tensor."""
@@ -99,14 +121,17 @@ def _read_zip(path: Path, budget: Budget) -> Any:
         archive = npz.Zip(path)
         pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
         if len(pickles) != 1 or archive.getinfo(pickles[0]).file_size > _MAX_ZIP_PICKLE:
-            raise BadCheckpoint(f"expected one data.pkl in the zip file {path.name}, got {len(pickles)} or a huge one; "
-                                "give a file written by torch.save")
+            raise BadCheckpoint(
+                f"expected one data.pkl in the zip file {path.name}, got {len(pickles)} or a huge one; "
+                "give a file written by torch.save"
+            )
         root = pickles[0][: -len("data.pkl")]
         order = _entry(archive, f"{root}byteorder") if f"{root}byteorder" in archive.namelist() else b"little"
         content = _entry(archive, pickles[0])
     except (zipfile.BadZipFile, OSError, ValueError, KeyError, RuntimeError, NotImplementedError, EOFError) as error:
-        raise BadCheckpoint(f"expected a whole zip file by torch.save, got a damaged one: {path.name}; "
-                            "fetch it again") from error
+        raise BadCheckpoint(
+            f"expected a whole zip file by torch.save, got a damaged one: {path.name}; fetch it again"
+        ) from error
     if order != b"little":
         raise BadCheckpoint(f"expected little-endian numbers in {path.name}, got another byte order")
 
@@ -124,8 +149,9 @@ def _entry(archive: zipfile.ZipFile, name: str) -> bytes:
             raise BadCheckpoint("expected uncompressed entries as torch.save writes them, got a compressed one")
         return archive.read(entry)
     except (zipfile.BadZipFile, OSError, ValueError, KeyError, RuntimeError, EOFError) as error:
-        raise BadCheckpoint(f"expected the entry {quoted(name)} in the checkpoint, which is missing or damaged; "
-                            "fetch the file again") from error
+        raise BadCheckpoint(
+            f"expected the entry {quoted(name)} in the checkpoint, which is missing or damaged; fetch the file again"
+        ) from error
 
 
 def _read_legacy(stream: Any, data: memoryview, allowed: dict, budget: Budget) -> Any:
@@ -137,8 +163,9 @@ def _read_legacy(stream: Any, data: memoryview, allowed: dict, budget: Budget) -
 
         def read() -> memoryview:
             if key not in sources:
-                raise BadCheckpoint("expected the numbers of every tensor in the checkpoint, some are missing; "
-                                    "fetch the file again")
+                raise BadCheckpoint(
+                    "expected the numbers of every tensor in the checkpoint, some are missing; fetch the file again"
+                )
             stored, raw = sources[key]
             return _sized(raw[: numel * int(code[1])] if stored == numel else raw[:0], code, numel)
 
@@ -161,12 +188,12 @@ def _read_legacy(stream: Any, data: memoryview, allowed: dict, budget: Budget) -
         raise BadCheckpoint("expected the list of storages in the checkpoint, got a damaged one; fetch it again")
     position = stream.tell()
     for key in keys:
-        head = bytes(data[position:position + 8])
+        head = bytes(data[position : position + 8])
         numel = struct.unpack("<q", head)[0] if len(head) == 8 else -1
         end = position + 8 + numel * widths[key]
         if numel < 0 or end > len(data):
             raise BadCheckpoint("expected all numbers of the checkpoint, the file ends before; fetch it again")
-        sources[key] = (numel, data[position + 8:end])
+        sources[key] = (numel, data[position + 8 : end])
         position = end
     return value
 
@@ -185,8 +212,9 @@ def _storage_id(identity: Any, length: int) -> tuple[str, str, int]:
 
 def _sized(raw: Any, code: str, numel: int) -> Any:
     if len(raw) != numel * int(code[1]):
-        raise BadCheckpoint(f"expected {numel} numbers in a storage of the checkpoint, got another count; "
-                            "fetch the file again")
+        raise BadCheckpoint(
+            f"expected {numel} numbers in a storage of the checkpoint, got another count; fetch the file again"
+        )
     return raw
 
 
@@ -217,8 +245,12 @@ def _latin1(text: str, encoding: str = "latin1") -> bytes:
 
 def _tensor(storage: Storage, offset: int, size: tuple, stride: tuple, *_: Any) -> TensorRef:
     numbers = (offset, *size, *stride)
-    if not isinstance(storage, Storage) or len(size) != len(stride) or len(size) > 8 or any(
-            type(n) is not int or not 0 <= n <= MAX_FILE for n in numbers):
+    if (
+        not isinstance(storage, Storage)
+        or len(size) != len(stride)
+        or len(size) > 8
+        or any(type(n) is not int or not 0 <= n <= MAX_FILE for n in numbers)
+    ):
         raise BadCheckpoint("expected a tensor's storage, offset, size and stride in the checkpoint, got a damaged one")
     numel, last = 1, offset
     for n, step in zip(size, stride):

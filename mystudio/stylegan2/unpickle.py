@@ -30,8 +30,10 @@ class Budget:
     def spend(self, steps: int = 1) -> None:
         self.left -= steps
         if self.left < 0:
-            raise BadCheckpoint(f"expected at most {MAX_STEPS} steps in a checkpoint's pickle, got more; "
-                                "this is no StyleGAN2 checkpoint")
+            raise BadCheckpoint(
+                f"expected at most {MAX_STEPS} steps in a checkpoint's pickle, got more; "
+                "this is no StyleGAN2 checkpoint"
+            )
 
 
 class Marker:
@@ -82,8 +84,12 @@ def quoted(text: object) -> str:
     return ascii(text[:80] if isinstance(text, str) else text if isinstance(text, int | float) else type(text).__name__)
 
 
-def read_pickle(stream: BinaryIO, allowed: Mapping[str, Callable | None], budget: Budget,
-                persistent: Callable[[Any], Any] | None = None) -> Any:
+def read_pickle(
+    stream: BinaryIO,
+    allowed: Mapping[str, Callable | None],
+    budget: Budget,
+    persistent: Callable[[Any], Any] | None = None,
+) -> Any:
     """Interpret one pickle at the position of ``stream`` and return its value.
 
     Args:
@@ -101,10 +107,22 @@ def read_pickle(stream: BinaryIO, allowed: Mapping[str, Callable | None], budget
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # odd escapes in a damaged text
             return _Machine(allowed, budget, persistent).run(stream)
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, struct.error, EOFError,
-            RecursionError, MemoryError) as error:
-        raise BadCheckpoint("expected a complete pickle in the checkpoint, got a damaged or truncated one "
-                            f"({type(error).__name__}); fetch the file again") from error
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        OverflowError,
+        struct.error,
+        EOFError,
+        RecursionError,
+        MemoryError,
+    ) as error:
+        raise BadCheckpoint(
+            "expected a complete pickle in the checkpoint, got a damaged or truncated one "
+            f"({type(error).__name__}); fetch the file again"
+        ) from error
 
 
 class _Machine:
@@ -131,8 +149,10 @@ class _Machine:
         elif name in _HANDLERS:
             _HANDLERS[name](self, argument)
         elif name in _CODE_ONLY:
-            raise UnsafeCheckpoint(f"the checkpoint uses the pickle opcode {name}, which only code needs: refused, and "
-                                   "nothing in it was executed; get the weights from a source you trust")
+            raise UnsafeCheckpoint(
+                f"the checkpoint uses the pickle opcode {name}, which only code needs: refused, and "
+                "nothing in it was executed; get the weights from a source you trust"
+            )
         else:
             raise BadCheckpoint(f"expected a StyleGAN2 checkpoint, got a pickle with the opcode {name}")
 
@@ -199,9 +219,10 @@ class _Machine:
 
     def named(self, name: str) -> None:
         if name not in self.allowed:
-            raise UnsafeCheckpoint(f"the checkpoint asks for {quoted(name.replace(' ', '.'))}, which is not on the "
-                                   "allow-list of weights and shapes: refused, and nothing in it was executed; "
-                                   + _hint(name))
+            raise UnsafeCheckpoint(
+                f"the checkpoint asks for {quoted(name.replace(' ', '.'))}, which is not on the "
+                "allow-list of weights and shapes: refused, and nothing in it was executed; " + _hint(name)
+            )
         self.stack.append(Marker(name))
 
     def stack_global(self, _):
@@ -219,22 +240,28 @@ class _Machine:
         stand_in = self.allowed[target.name] if type(target) is Marker else None
         if stand_in is None:
             what = target.name.replace(" ", ".") if type(target) is Marker else type(target).__name__
-            raise UnsafeCheckpoint(f"the checkpoint calls {quoted(what)}, which may not be called: refused, and "
-                                   "nothing in it was executed; get the weights from a source you trust")
+            raise UnsafeCheckpoint(
+                f"the checkpoint calls {quoted(what)}, which may not be called: refused, and "
+                "nothing in it was executed; get the weights from a source you trust"
+            )
         self.stack.append(stand_in(*arguments))
 
     def build(self, _):
         state, target = self.pop(), self.top()
         if not isinstance(target, Buildable):
             what = target.name.replace(" ", ".") if type(target) is Marker else type(target).__name__
-            raise UnsafeCheckpoint(f"the checkpoint sets attributes of {quoted(what)}, which has none to set: refused, "
-                                   "and nothing in it was executed; get the weights from a source you trust")
+            raise UnsafeCheckpoint(
+                f"the checkpoint sets attributes of {quoted(what)}, which has none to set: refused, "
+                "and nothing in it was executed; get the weights from a source you trust"
+            )
         target.build(state)
 
     def persistent_id(self, identity: Any) -> None:
         if self.persistent is None:
-            raise UnsafeCheckpoint("the checkpoint asks for an outside object by a persistent id: refused, and nothing "
-                                   "in it was executed; get the weights from a source you trust")
+            raise UnsafeCheckpoint(
+                "the checkpoint asks for an outside object by a persistent id: refused, and nothing "
+                "in it was executed; get the weights from a source you trust"
+            )
         self.stack.append(self.persistent(identity))
 
 
@@ -259,8 +286,10 @@ def _hint(name: str) -> str:
 
 _SILENT = frozenset({"PROTO", "FRAME"})
 _CODE_ONLY = frozenset({"INST", "OBJ", "EXT1", "EXT2", "EXT4"})
-_LITERALS = frozenset("""INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING
-    BINBYTES SHORT_BINBYTES BINBYTES8 UNICODE SHORT_BINUNICODE BINUNICODE BINUNICODE8""".split())
+_LITERALS = frozenset(
+    """INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING
+    BINBYTES SHORT_BINBYTES BINBYTES8 UNICODE SHORT_BINUNICODE BINUNICODE BINUNICODE8""".split()
+)
 _HANDLERS: dict[str, Callable[[_Machine, Any], None]] = {
     "NONE": lambda m, _: m.stack.append(None),
     "NEWTRUE": lambda m, _: m.stack.append(True),
@@ -285,8 +314,13 @@ _HANDLERS: dict[str, Callable[[_Machine, Any], None]] = {
     "POP": _Machine.pop_one,
     "POP_MARK": lambda m, _: m.pop_to_mark() and None,
     "DUP": lambda m, _: m.stack.append(m.top()),
-    "PUT": _Machine.put, "BINPUT": _Machine.put, "LONG_BINPUT": _Machine.put, "MEMOIZE": _Machine.put,
-    "GET": _Machine.get, "BINGET": _Machine.get, "LONG_BINGET": _Machine.get,
+    "PUT": _Machine.put,
+    "BINPUT": _Machine.put,
+    "LONG_BINPUT": _Machine.put,
+    "MEMOIZE": _Machine.put,
+    "GET": _Machine.get,
+    "BINGET": _Machine.get,
+    "LONG_BINGET": _Machine.get,
     "GLOBAL": _Machine.named,
     "STACK_GLOBAL": _Machine.stack_global,
     "REDUCE": lambda m, _: m.call(keywords=False),

@@ -103,8 +103,9 @@ def whiten(image: np.ndarray) -> np.ndarray:
     return detail / (contrast + 0.3) ** 1.3  # busy places hide the mark: they count less
 
 
-def detect(images: np.ndarray | Iterable[np.ndarray], settings: WatermarkSettings | None = None,
-           known: Sequence[int] = ()) -> Detection:
+def detect(
+    images: np.ndarray | Iterable[np.ndarray], settings: WatermarkSettings | None = None, known: Sequence[int] = ()
+) -> Detection:
     """Look for a mark in an image or a clip, without the original.
 
     All frames are taken together: the pattern stands still while the picture moves. Chance is bounded for any
@@ -124,8 +125,12 @@ def detect(images: np.ndarray | Iterable[np.ndarray], settings: WatermarkSetting
     return evidence.judge(settings, known)
 
 
-def detect_parts(frames: Iterable[np.ndarray], settings: WatermarkSettings | None = None, known: Sequence[int] = (),
-                 window: int = 100) -> list[tuple[int, int, Detection]]:
+def detect_parts(
+    frames: Iterable[np.ndarray],
+    settings: WatermarkSettings | None = None,
+    known: Sequence[int] = (),
+    window: int = 100,
+) -> list[tuple[int, int, Detection]]:
     """Look for marks in every stretch of a clip, where only parts may be marked, or by several avatars.
 
     Args:

@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS",
-                                     "OPENCV_FOR_THREADS_NUM")}
+ONE_THREAD = {
+    name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
+}
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,12 @@ class Studio:
         self._tmp = tempfile.TemporaryDirectory(prefix="children-")
         path = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "mystudio"), str(Path(__file__).parent)])
         self._server = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env=os.environ | ONE_THREAD | {"PYTHONPATH": path, "MYSTUDIO_HOME": str(home)})
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | ONE_THREAD | {"PYTHONPATH": path, "MYSTUDIO_HOME": str(home)},
+        )
         self.ask(ready=True)
         self._count = 0
 

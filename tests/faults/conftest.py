@@ -74,8 +74,10 @@ def pytest_generate_tests(metafunc):
     if "stage" not in metafunc.fixturenames:
         return
     quick = next((mark.args for mark in metafunc.definition.iter_markers("quick")), tuple(STAGES))
-    found = [pytest.param(stage, id=name, marks=[] if name in quick else [pytest.mark.slow])
-             for name, stage in STAGES.items()]
+    found = [
+        pytest.param(stage, id=name, marks=[] if name in quick else [pytest.mark.slow])
+        for name, stage in STAGES.items()
+    ]
     metafunc.parametrize("stage", found)
 
 

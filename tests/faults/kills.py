@@ -171,9 +171,13 @@ def difference(a, b) -> str:
 
 def leftovers(place: Path) -> list[str]:
     """Names that only exist while a command works."""
-    return sorted(p.name for p in names(place)
-                  if p.name.endswith((".old", ".new", ".lock", ".partial", ".part", ".deleted"))
-                  and not (p.parent.suffix == ".run" and p.suffix == ".part") or ".part." in p.name)
+    return sorted(
+        p.name
+        for p in names(place)
+        if p.name.endswith((".old", ".new", ".lock", ".partial", ".part", ".deleted"))
+        and not (p.parent.suffix == ".run" and p.suffix == ".part")
+        or ".part." in p.name
+    )
 
 
 def deleted(studio: Studio, template: Path, place: Path, moments: list[Moment]) -> Tally:
@@ -244,14 +248,18 @@ def campaign(rounds: int, seed: int, root: Path, chosen: list[str], kinds: list[
     return tallies
 
 
-def plans(operations: int, seconds: float, rounds: int, chance: random.Random, kinds: Sequence[str] = KINDS
-          ) -> list[list[Moment]]:
+def plans(
+    operations: int, seconds: float, rounds: int, chance: random.Random, kinds: Sequence[str] = KINDS
+) -> list[list[Moment]]:
     """Series of kill moments: each file operation once, in twos; then mixed ones, one to four in a row."""
     order = [Moment("operation", k) for k in range(operations)] if "operation" in kinds else []
     chance.shuffle(order)
-    made = [order[k:k + 2] for k in range(0, len(order), 2)]
-    draw = {"time": lambda: chance.uniform(0.02, seconds), "file": lambda: chance.uniform(0, 0.03),
-            "operation": lambda: chance.randrange(operations)}
+    made = [order[k : k + 2] for k in range(0, len(order), 2)]
+    draw = {
+        "time": lambda: chance.uniform(0.02, seconds),
+        "file": lambda: chance.uniform(0, 0.03),
+        "operation": lambda: chance.randrange(operations),
+    }
     for _ in range(rounds):
         made.append([Moment(kind, draw[kind]()) for kind in chance.choices(kinds, k=chance.randint(1, 4))])
     return made
@@ -267,8 +275,10 @@ def add(total: Tally, one: Tally) -> None:
 def report(name: str, t: Tally) -> None:
     """One row of the table."""
     kinds = [str(t.kinds[kind]) for kind in KINDS]
-    print(f"| {name} | {t.kills} | {' / '.join(kinds)} | {t.resumed} | {t.equal} of {t.finished} | {len(t.other)} |",
-          flush=True)
+    print(
+        f"| {name} | {t.kills} | {' / '.join(kinds)} | {t.resumed} | {t.equal} of {t.finished} | {len(t.other)} |",
+        flush=True,
+    )
     for text in t.other[:12]:
         print(f"    {text}", file=sys.stderr, flush=True)
 
@@ -281,8 +291,11 @@ def main() -> None:
     words.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="of moments")
     words.add_argument("--stages", nargs="+", choices=[*STAGES, "delete"], default=[*STAGES, "delete"])
     given = words.parse_args()
-    print("| stage | kills | at a file operation / a random moment / after a new name | next run went on "
-          "| bit-equal | other answers |\n|---|---|---|---|---|---|", flush=True)
+    print(
+        "| stage | kills | at a file operation / a random moment / after a new name | next run went on "
+        "| bit-equal | other answers |\n|---|---|---|---|---|---|",
+        flush=True,
+    )
     with tempfile.TemporaryDirectory(prefix="kills-") as folder:
         tallies = campaign(given.rounds, given.seed, Path(folder), given.stages, given.kinds)
     total = sum(t.kills for t in tallies.values())

@@ -30,12 +30,31 @@ def load_everything() -> None:
 
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    for name in ("c2pa", "jinja2", "matplotlib.figure", "mediapipe", "numpy.testing", "av.subtitles.stream",
-                 "encodings.cp437", "cryptography.x509", "safetensors.torch", "torch._dynamo", "mystudio.base.train",
-                 "mystudio.base.runs", "mystudio.cli", "mystudio.pipeline", "mystudio.archive", "mystudio.removal",
-                 "mystudio.watermark", "mystudio.verify", "mystudio.engines.personal.regress",
-                 "mystudio.engines.personal.gauss_newton", "mystudio.engines.personal.solve",
-                 "mystudio.engines.personal.tune", "selfscan.perceptual_offline"):
+    for name in (
+        "c2pa",
+        "jinja2",
+        "matplotlib.figure",
+        "mediapipe",
+        "numpy.testing",
+        "av.subtitles.stream",
+        "encodings.cp437",
+        "cryptography.x509",
+        "safetensors.torch",
+        "torch._dynamo",
+        "mystudio.base.train",
+        "mystudio.base.runs",
+        "mystudio.cli",
+        "mystudio.pipeline",
+        "mystudio.archive",
+        "mystudio.removal",
+        "mystudio.watermark",
+        "mystudio.verify",
+        "mystudio.engines.personal.regress",
+        "mystudio.engines.personal.gauss_newton",
+        "mystudio.engines.personal.solve",
+        "mystudio.engines.personal.tune",
+        "selfscan.perceptual_offline",
+    ):
         importlib.import_module(name)
     from mystudio.bases import find_base
     from mystudio.manifest import parse
@@ -86,9 +105,19 @@ def _tell_steps(handle: int) -> None:
     terminal._Lines = Told
 
 
-def suffer(notes: int, *, folder: str | None = None, kill_at: int = -1, stop_at: int = -1, file_bytes: int = 0,
-           memory_mb: float = 0, unprivileged: bool = False, env: dict | None = None, clock: list[float] = (),
-           **step) -> None:
+def suffer(
+    notes: int,
+    *,
+    folder: str | None = None,
+    kill_at: int = -1,
+    stop_at: int = -1,
+    file_bytes: int = 0,
+    memory_mb: float = 0,
+    unprivileged: bool = False,
+    env: dict | None = None,
+    clock: list[float] = (),
+    **step,
+) -> None:
     """Prepare what the command will suffer.
 
     Args:

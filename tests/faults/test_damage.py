@@ -11,8 +11,16 @@ from work import STAGES
 from mystudio.base.checkpoint import BEFORE, INDEX
 
 READERS = {  # result -> a command that reads it, of the stage that it belongs to
-    "scan": ("personalize", "{}/me.scan", "-o", "{}/x.avatar", "--base", "{}/tiny.safetensors", "--recipe",
-             "{}/tiny.toml"),
+    "scan": (
+        "personalize",
+        "{}/me.scan",
+        "-o",
+        "{}/x.avatar",
+        "--base",
+        "{}/tiny.safetensors",
+        "--recipe",
+        "{}/tiny.toml",
+    ),
     "personalize": ("render", "{}/hello.take", "-o", "{}/x.mp4"),
     "reenact": ("edit", "{}/hello.take", "-o", "{}/x.take", "--set", "yaw=2"),
 }
@@ -25,7 +33,7 @@ def damage(file, kind: str) -> None:
     if kind == "flipped":
         data[len(data) * 2 // 3] ^= 0x10
     if kind != "gone":
-        file.write_bytes({"flipped": data, "cut": data[:len(data) // 2], "empty": b""}[kind])
+        file.write_bytes({"flipped": data, "cut": data[: len(data) // 2], "empty": b""}[kind])
 
 
 def files_of(folder, thin: bool) -> list:
@@ -39,7 +47,7 @@ def assert_found_and_healed(studio, stage, place, expected, thin: bool):
     made = place / stage.makes
     shutil.copytree(made, place.parent / "kept")
     for number, file in enumerate(files_of(made, thin)):
-        for kind in DAMAGE[number % 4:number % 4 + 1] if thin else DAMAGE:
+        for kind in DAMAGE[number % 4 : number % 4 + 1] if thin else DAMAGE:
             damage(file, kind)
             if reader := READERS.get(stage.name):
                 before = sorted(os.listdir(place))
@@ -80,8 +88,10 @@ def test_a_damaged_performance_is_measured_again(studio, template, place, expect
 
 
 AFTER = {  # checkpoint -> a name that the command writes when that one is there
-    "window0000000.npz": "window0000004.npz", "segment0000000.npz": "segment0000004.npz",
-    "quality0000004.npz": "quality0000008.npz", "watch*.0000000.npz": ".0000004.npz",
+    "window0000000.npz": "window0000004.npz",
+    "segment0000000.npz": "segment0000004.npz",
+    "quality0000004.npz": "quality0000008.npz",
+    "watch*.0000000.npz": ".0000004.npz",
 }
 
 
@@ -90,9 +100,17 @@ def operation_on(ended, name: str) -> int:
     return next(number for number, text in enumerate(ended.files) if name in text)
 
 
-@pytest.mark.parametrize("name, checkpoint", [
-    ("personalize", "tune.checkpoint"), ("reenact", "window0000000.npz"), ("reenact", "journal.key"),
-    ("render", "segment0000000.npz"), ("scan", "quality0000004.npz"), ("evaluate", "watch*.0000000.npz")])
+@pytest.mark.parametrize(
+    "name, checkpoint",
+    [
+        ("personalize", "tune.checkpoint"),
+        ("reenact", "window0000000.npz"),
+        ("reenact", "journal.key"),
+        ("render", "segment0000000.npz"),
+        ("scan", "quality0000004.npz"),
+        ("evaluate", "watch*.0000000.npz"),
+    ],
+)
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", DAMAGE)
 def test_a_damaged_checkpoint_is_never_used(name, checkpoint, kind, studio, begun, place, expected):

@@ -16,8 +16,9 @@ def disk(place):
     """A small disk of its own; gone afterwards."""
     place.parent.mkdir(exist_ok=True)
     place.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(place)], capture_output=True,
-                          text=True)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(place)], capture_output=True, text=True
+    )
     if done.returncode:
         pytest.skip(f"a small disk cannot be mounted here ({done.stderr.strip()})")
     yield place

@@ -35,8 +35,9 @@ def assert_nothing_lost(tally, least=1):
 
 
 @pytest.mark.quick(*STAGES)
-def test_a_killed_command_lost_nothing_and_the_same_command_ends_in_the_same_result(stage, studio, begun, place,
-                                                                                    expected):
+def test_a_killed_command_lost_nothing_and_the_same_command_ends_in_the_same_result(
+    stage, studio, begun, place, expected
+):
     begun(stage)
     tally = series(studio, stage, place, MOMENTS[stage.name], expected(stage))
     assert_nothing_lost(tally)
@@ -61,8 +62,9 @@ def test_a_deletion_is_killed_and_goes_on(studio, template, place):
 
 
 def a_take(number: float) -> Take:
-    return Take(torch.full((2, 3, 4), number), torch.zeros(2, dtype=torch.uint8).numpy(),
-                torch.arange(2).double().numpy(), {})
+    return Take(
+        torch.full((2, 3, 4), number), torch.zeros(2, dtype=torch.uint8).numpy(), torch.arange(2).double().numpy(), {}
+    )
 
 
 def make(path, number: float, kill_at: int = -1, notes: str = os.devnull) -> None:

@@ -56,8 +56,7 @@ def test_a_render_goes_on_with_fewer_images_at_a_time(studio, begun, place):
     times, made = before
     levels = np.abs(np.frombuffer(made, np.uint8).astype(int) - np.frombuffer(whole, np.uint8))
     assert times == same_times and levels.mean() < 0.5  # smaller batches round in another order
-    begun_again = studio.run(*command, "--force", target=f"{GENERATOR}.synthesize", call=1, how="memory",
-                             times=99)
+    begun_again = studio.run(*command, "--force", target=f"{GENERATOR}.synthesize", call=1, how="memory", times=99)
     assert "memory ran out" in begun_again.stderr.splitlines()[-1] and begun_again.code == 1
     assert stage.state(place / stage.makes) == before
 
@@ -116,8 +115,9 @@ def test_tuning_that_stays_no_number_says_what_to_do_and_keeps_its_checkpoint(st
 def test_a_frame_whose_landmarks_are_no_numbers_is_held(call, studio, begun, place):
     stage = STAGES["reenact"]
     begun(stage)
-    ended = studio.run(*stage.command(place), target="mystudio.engines.personal.measure:crop_landmarks", call=call,
-                       how="nan")
+    ended = studio.run(
+        *stage.command(place), target="mystudio.engines.personal.measure:crop_landmarks", call=call, how="nan"
+    )
     assert ended.code == 0, ended.stderr
     take = load(place / stage.makes, Take)
     assert len(take) == 8 and bool(take.codes.isfinite().all())

@@ -6,9 +6,18 @@ import shutil
 import pytest
 from work import STAGES
 
-READS = {"scan": "me.mp4", "personalize": "me.scan/arrays.safetensors", "reenact": "me.avatar/manifest.json",
-         "edit": "hello.take/values.json", "render": "driver.mp4", "evaluate": "me.avatar/generator.safetensors",
-         "live": "driver.mp4", "pack": "me.avatar/arrays.safetensors", "unpack": "me.zip", "base train": "actors.npz"}
+READS = {
+    "scan": "me.mp4",
+    "personalize": "me.scan/arrays.safetensors",
+    "reenact": "me.avatar/manifest.json",
+    "edit": "hello.take/values.json",
+    "render": "driver.mp4",
+    "evaluate": "me.avatar/generator.safetensors",
+    "live": "driver.mp4",
+    "pack": "me.avatar/arrays.safetensors",
+    "unpack": "me.zip",
+    "base train": "actors.npz",
+}
 
 
 @pytest.mark.quick("edit")
@@ -40,10 +49,15 @@ def test_an_input_that_cannot_be_read_is_told(stage, studio, begun, place):
     assert not (place / stage.makes).exists()
 
 
-@pytest.mark.parametrize("env", [
-    {"MYSTUDIO_HOME": "/proc/nowhere"},
-    pytest.param({"MYSTUDIO_HOME": None, "HOME": "/nowhere"}, marks=pytest.mark.slow),
-    pytest.param({"MYSTUDIO_HOME": None, "HOME": None}, marks=pytest.mark.slow)], ids=["no place", "no home", "unset"])
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"MYSTUDIO_HOME": "/proc/nowhere"},
+        pytest.param({"MYSTUDIO_HOME": None, "HOME": "/nowhere"}, marks=pytest.mark.slow),
+        pytest.param({"MYSTUDIO_HOME": None, "HOME": None}, marks=pytest.mark.slow),
+    ],
+    ids=["no place", "no home", "unset"],
+)
 def test_a_home_that_is_not_there_costs_nobody_a_render(env, studio, begun, place, expected):
     stage = STAGES["render"]
     begun(stage)
@@ -71,14 +85,20 @@ def test_a_home_that_cannot_be_written(studio, begun, place, expected):
 NAMES = ["%d%s", "concat:a|b", "-o", "a\nb", "x" * 190, "ends with a space ", os.fsdecode(b"latin-\xff"), "#?&;$(id)`"]
 
 
-@pytest.mark.parametrize("name", [n if k in (0, 6) else pytest.param(n, marks=pytest.mark.slow)
-                                  for k, n in enumerate(NAMES)], ids=[f"name{k}" for k in range(len(NAMES))])
+@pytest.mark.parametrize(
+    "name",
+    [n if k in (0, 6) else pytest.param(n, marks=pytest.mark.slow) for k, n in enumerate(NAMES)],
+    ids=[f"name{k}" for k in range(len(NAMES))],
+)
 def test_any_name_that_the_file_system_takes(name, studio, template, place):
     shutil.copytree(template, place)
     clip, take, turned, out = (f"{place}/{name}{end}" for end in (".mp4", ".take", ".2.take", ".out.mp4"))
     os.rename(place / "driver.mp4", clip)
-    commands = (["reenact", place / "me.avatar", clip, "-o", take, "--recipe", place / "tiny.toml"],
-                ["edit", take, "-o", turned, "--set", "yaw=1"], ["render", turned, "-o", out])
+    commands = (
+        ["reenact", place / "me.avatar", clip, "-o", take, "--recipe", place / "tiny.toml"],
+        ["edit", take, "-o", turned, "--set", "yaw=1"],
+        ["render", turned, "-o", out],
+    )
     for command in commands:
         ended = studio.run(*command)
         if ended.code:
@@ -91,9 +111,11 @@ def test_any_name_that_the_file_system_takes(name, studio, template, place):
 YEAR = 365.25 * 86400
 
 
-@pytest.mark.parametrize("jumps", [[-30 * YEAR, 50 * YEAR, -3600.0],
-                                   pytest.param([3600.0, -3600.0, 7200.0], marks=pytest.mark.slow)],
-                         ids=["decades", "hours"])
+@pytest.mark.parametrize(
+    "jumps",
+    [[-30 * YEAR, 50 * YEAR, -3600.0], pytest.param([3600.0, -3600.0, 7200.0], marks=pytest.mark.slow)],
+    ids=["decades", "hours"],
+)
 def test_a_clock_that_jumps_changes_no_result(jumps, studio, begun, place, expected):
     stage = STAGES["edit"]
     begun(stage)

@@ -27,7 +27,7 @@ from mystudio.stylegan2.generator import Generator
 from selfscan import video
 
 CHUNK = 4  # frames that are kept together there: selfscan.keep.CHUNK
-NAME = "Ada's \"work\" é 日本"
+NAME = 'Ada\'s "work" é 日本'
 DEMO = ROOT / "mystudio" / "data" / "demo"
 RECIPE = """
 [scan]
@@ -108,8 +108,11 @@ def artifact(path: Path) -> dict:
     for name in folder.manifest.files:
         folder.read(name)
     inputs = {name: source.digest for name, source in folder.manifest.inputs.items()}
-    return {"files": {n: e.sha256 for n, e in folder.manifest.files.items()}, "inputs": inputs,
-            "settings": folder.manifest.settings}
+    return {
+        "files": {n: e.sha256 for n, e in folder.manifest.files.items()},
+        "inputs": inputs,
+        "settings": folder.manifest.settings,
+    }
 
 
 def scanned(path: Path) -> dict:
@@ -140,30 +143,101 @@ def trained(path: Path) -> tuple:
     return {k: v.numpy().tobytes() for k, v in tensors.items()}, facts, timeless
 
 
-STAGES = {stage.name: stage for stage in (
-    Stage("scan", ("scan", "{}/me.mp4", "-o", "{}/me.scan", *CONSENT, "--recipe", "{}/tiny.toml"), "me.scan", scanned,
-          ("--option", "scan.frames=13"),
-          chunks=dict.fromkeys(("track", "measure", "quality", "images"), CHUNK)),
-    Stage("personalize", ("personalize", "{}/me.scan", "-o", "{}/me.avatar", "--base", "{}/tiny.safetensors",
-                          "--recipe", "{}/tiny.toml"), "me.avatar", artifact, ("--option", "personalize.steps=2"),
-          journal=("tune",), every=2, chunks={"invert": 3}),
-    Stage("reenact", ("reenact", "{}/me.avatar", "{}/driver.mp4", "-o", "{}/hello.take", "--recipe", "{}/tiny.toml"),
-          "hello.take", artifact, ("--option", "reenact.steps=0"), "driver-*.performance",
-          chunks=dict.fromkeys(("track", "measure", "patches"), CHUNK)),
-    Stage("edit", ("edit", "{}/hello.take", "-o", "{}/turned.take", "--set", "yaw=1"), "turned.take", artifact,
-          ("--set", "pitch=1")),
-    Stage("render", ("render", "{}/hello.take", "-o", "{}/hello.mp4", "--recipe", "{}/tiny.toml"), "hello.mp4", clip,
-          ("--view", "side-by-side"), chunks={"render": 4}),
-    Stage("evaluate", ("evaluate", "{}/hello.take", "-o", "{}/report"), "report", reported, ("--truth", "same"),
-          chunks={"evaluate": CHUNK}),
-    Stage("live", ("live", "{}/me.avatar", "--driver", "{}/driver.mp4", "-o", "{}/live.mp4", "--no-window"),
-          "live.mp4", clip, ("--seconds", "0.3")),
-    Stage("pack", ("avatar", "pack", "{}/me.avatar", "-o", "{}/me.zip"), "me.zip", digest, ()),
-    Stage("unpack", ("avatar", "unpack", "{}/me.zip", "-o", "{}/again.avatar"), "again.avatar", artifact),
-    Stage("base train", ("base", "train", "-o", "{}/base.run", "--recipe", "{}/base.toml", "--data", "{}/faces",
-                         "--data", "{}/actors.npz", "--device", "cpu"), "base.run", trained,
-          journal=("supervised", "adversarial"), unit=8, every=4),
-)}
+STAGES = {
+    stage.name: stage
+    for stage in (
+        Stage(
+            "scan",
+            ("scan", "{}/me.mp4", "-o", "{}/me.scan", *CONSENT, "--recipe", "{}/tiny.toml"),
+            "me.scan",
+            scanned,
+            ("--option", "scan.frames=13"),
+            chunks=dict.fromkeys(("track", "measure", "quality", "images"), CHUNK),
+        ),
+        Stage(
+            "personalize",
+            (
+                "personalize",
+                "{}/me.scan",
+                "-o",
+                "{}/me.avatar",
+                "--base",
+                "{}/tiny.safetensors",
+                "--recipe",
+                "{}/tiny.toml",
+            ),
+            "me.avatar",
+            artifact,
+            ("--option", "personalize.steps=2"),
+            journal=("tune",),
+            every=2,
+            chunks={"invert": 3},
+        ),
+        Stage(
+            "reenact",
+            ("reenact", "{}/me.avatar", "{}/driver.mp4", "-o", "{}/hello.take", "--recipe", "{}/tiny.toml"),
+            "hello.take",
+            artifact,
+            ("--option", "reenact.steps=0"),
+            "driver-*.performance",
+            chunks=dict.fromkeys(("track", "measure", "patches"), CHUNK),
+        ),
+        Stage(
+            "edit",
+            ("edit", "{}/hello.take", "-o", "{}/turned.take", "--set", "yaw=1"),
+            "turned.take",
+            artifact,
+            ("--set", "pitch=1"),
+        ),
+        Stage(
+            "render",
+            ("render", "{}/hello.take", "-o", "{}/hello.mp4", "--recipe", "{}/tiny.toml"),
+            "hello.mp4",
+            clip,
+            ("--view", "side-by-side"),
+            chunks={"render": 4},
+        ),
+        Stage(
+            "evaluate",
+            ("evaluate", "{}/hello.take", "-o", "{}/report"),
+            "report",
+            reported,
+            ("--truth", "same"),
+            chunks={"evaluate": CHUNK},
+        ),
+        Stage(
+            "live",
+            ("live", "{}/me.avatar", "--driver", "{}/driver.mp4", "-o", "{}/live.mp4", "--no-window"),
+            "live.mp4",
+            clip,
+            ("--seconds", "0.3"),
+        ),
+        Stage("pack", ("avatar", "pack", "{}/me.avatar", "-o", "{}/me.zip"), "me.zip", digest, ()),
+        Stage("unpack", ("avatar", "unpack", "{}/me.zip", "-o", "{}/again.avatar"), "again.avatar", artifact),
+        Stage(
+            "base train",
+            (
+                "base",
+                "train",
+                "-o",
+                "{}/base.run",
+                "--recipe",
+                "{}/base.toml",
+                "--data",
+                "{}/faces",
+                "--data",
+                "{}/actors.npz",
+                "--device",
+                "cpu",
+            ),
+            "base.run",
+            trained,
+            journal=("supervised", "adversarial"),
+            unit=8,
+            every=4,
+        ),
+    )
+}
 INPUTS = ("me.mp4", "driver.mp4", "tiny.toml", "base.toml", "tiny.safetensors", "faces", "actors.npz")
 
 

@@ -5,11 +5,54 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-NUMBERS = (b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\x80\0\0\0", b"\0\0\0\1", b"\1\0\0\0",
-           b"\xff\xff\xff\xff\xff\xff\xff\xff", b"\0\0\0\0\0\0\0\x80", b"\xff", b"\0", b"\n", b"\"", b"(", b"[" * 50)
-VALUES = (None, True, False, 0, -1, 1, 2**31, 2**63, 10**30, -(10**30), 0.5, -0.0, 1e308, "", "..", "../../x",
-          "/etc/x", "a\0b", "\x1b[31m", "\ud800", "nan", "9" * 500, "x" * 3000, [], {}, [[]], [0] * 50, {"": 0},
-          "$array", "$images")
+NUMBERS = (
+    b"\0\0\0\0",
+    b"\xff\xff\xff\xff",
+    b"\x7f\xff\xff\xff",
+    b"\x80\0\0\0",
+    b"\0\0\0\1",
+    b"\1\0\0\0",
+    b"\xff\xff\xff\xff\xff\xff\xff\xff",
+    b"\0\0\0\0\0\0\0\x80",
+    b"\xff",
+    b"\0",
+    b"\n",
+    b'"',
+    b"(",
+    b"[" * 50,
+)
+VALUES = (
+    None,
+    True,
+    False,
+    0,
+    -1,
+    1,
+    2**31,
+    2**63,
+    10**30,
+    -(10**30),
+    0.5,
+    -0.0,
+    1e308,
+    "",
+    "..",
+    "../../x",
+    "/etc/x",
+    "a\0b",
+    "\x1b[31m",
+    "\ud800",
+    "nan",
+    "9" * 500,
+    "x" * 3000,
+    [],
+    {},
+    [[]],
+    [0] * 50,
+    {"": 0},
+    "$array",
+    "$images",
+)
 
 
 @st.composite
@@ -27,18 +70,18 @@ def changed_bytes(draw, seed: bytes, others: tuple[bytes, ...] = ()) -> bytes:
             data[at] = draw(st.integers(0, 255))
         elif kind == "number":
             number = draw(st.sampled_from(NUMBERS))
-            data[at:at + len(number)] = number
+            data[at : at + len(number)] = number
         elif kind == "cut":
             del data[at:]
         elif kind == "remove":
-            del data[at:at + draw(st.integers(1, 64))]
+            del data[at : at + draw(st.integers(1, 64))]
         elif kind == "insert":
             data[at:at] = draw(st.binary(max_size=16))
         elif kind == "double":
-            data[at:at] = data[at:at + draw(st.integers(1, 256))]
+            data[at:at] = data[at : at + draw(st.integers(1, 256))]
         elif others:
             other = draw(st.sampled_from(others))
-            data[at:at + 64] = other[at:at + 64]
+            data[at : at + 64] = other[at : at + 64]
     return bytes(data)
 
 
@@ -64,10 +107,14 @@ def _replaced(value: Any, draw) -> Any:
         return value | {key: _replaced(value[key], draw)}
     if isinstance(value, list) and value and draw(st.booleans()):
         at = draw(st.integers(0, len(value) - 1))
-        return value[:at] + [_replaced(value[at], draw)] + value[at + 1:]
+        return value[:at] + [_replaced(value[at], draw)] + value[at + 1 :]
     return _odd(draw)
 
 
 def _odd(draw) -> Any:
-    return draw(st.sampled_from(VALUES) | st.integers(-100, 5000) | st.text(max_size=8) | st.builds(
-        lambda depth: json.loads("[" * depth + "]" * depth), st.sampled_from((5, 200))))
+    return draw(
+        st.sampled_from(VALUES)
+        | st.integers(-100, 5000)
+        | st.text(max_size=8)
+        | st.builds(lambda depth: json.loads("[" * depth + "]" * depth), st.sampled_from((5, 200)))
+    )

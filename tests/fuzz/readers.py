@@ -59,9 +59,11 @@ class Reader:
     seconds: float = 2.0  # of processor time
 
 
-def file_reader(name: str, seeds: Callable[[], list[bytes]], read: Callable[[Path], Any], suffix: str = "", **more
-                ) -> Reader:
+def file_reader(
+    name: str, seeds: Callable[[], list[bytes]], read: Callable[[Path], Any], suffix: str = "", **more
+) -> Reader:
     """A reader of one file."""
+
     def place(data: bytes, folder: Path) -> Any:
         path = folder / f"file{suffix}"
         path.write_bytes(data)
@@ -78,8 +80,12 @@ def clips() -> list[bytes]:
 
     from test_video import make, make_with_sound, scene
 
-    kinds = (("a.mkv", "ffv1", "bgr0"), ("a.avi", "mpeg4", "yuv420p"), ("a.ts", "libx264", "yuv420p"),
-             ("a.webm", "libvpx-vp9", "yuv420p"))
+    kinds = (
+        ("a.mkv", "ffv1", "bgr0"),
+        ("a.avi", "mpeg4", "yuv420p"),
+        ("a.ts", "libx264", "yuv420p"),
+        ("a.webm", "libvpx-vp9", "yuv420p"),
+    )
     with TemporaryDirectory() as place:
         found = [make_with_sound(Path(place) / "s.mp4", 0.4).read_bytes()]
         for name, codec, pix_fmt in kinds:
@@ -130,8 +136,9 @@ def strengths(data: bytes, folder: Path) -> None:
 
 def performance() -> Performance:
     marks, pose = np.zeros((2, 478, 3), np.float32), np.repeat(np.eye(4, dtype=np.float32)[None], 2, 0)
-    track = FaceTrack(marks, pose, np.ones(2, np.float32), np.ones(2, bool), np.array([0, 0.04]), (64, 48),
-                      np.zeros(2, bool))
+    track = FaceTrack(
+        marks, pose, np.ones(2, np.float32), np.ones(2, bool), np.array([0, 0.04]), (64, 48), np.zeros(2, bool)
+    )
     seen = Observation(track, Alignment(np.zeros((2, 2, 3)), 32), marks, np.ones(2, np.float32), "d.mp4", "0" * 64)
     return Performance(seen, np.zeros((2, 4, 4, 3), np.uint8), np.zeros((2, 2, 4, 4, 3), np.uint8))
 
@@ -144,14 +151,32 @@ def avatar() -> Avatar:
     g = random_generator(8, z_dim=4, w_dim=4, mapping_layers=1, channel_base=32, channel_max=4)
     g.requires_grad_(False)
     marks = torch.zeros(3, 478, 3)
-    return Avatar(g, torch.zeros(3, 4), np.arange(3), marks, marks[0], {"smile": torch.ones(4)},
-                  {"code_mean": torch.zeros(2)}, {}, "personal", "b" * 64, consent())
+    return Avatar(
+        g,
+        torch.zeros(3, 4),
+        np.arange(3),
+        marks,
+        marks[0],
+        {"smile": torch.ones(4)},
+        {"code_mean": torch.zeros(2)},
+        {},
+        "personal",
+        "b" * 64,
+        consent(),
+    )
 
 
 def scan() -> Scan:
-    return Scan(np.zeros((2, 8, 8, 3), np.uint8), np.zeros((2, 478, 3), np.float32), np.arange(2),
-                np.ones(2, np.float32), {"blurred": 1}, Coverage({"yaw": np.zeros(2)}, {"yaw left": 0.5}), consent(),
-                "lpips")
+    return Scan(
+        np.zeros((2, 8, 8, 3), np.uint8),
+        np.zeros((2, 478, 3), np.float32),
+        np.arange(2),
+        np.ones(2, np.float32),
+        {"blurred": 1},
+        Coverage({"yaw": np.zeros(2)}, {"yaw left": 0.5}),
+        consent(),
+        "lpips",
+    )
 
 
 def take() -> Take:
@@ -173,6 +198,7 @@ def parts(cls: type) -> dict[str, bytes]:
 
 def artifact_reader(cls: type, changed: str, **more) -> Reader:
     """An artifact, one of whose files is changed while its manifest fits."""
+
     def read(data: bytes, folder: Path) -> None:
         place = folder / "x.artifact"
         shutil.rmtree(place, ignore_errors=True)
@@ -188,11 +214,24 @@ def artifact_reader(cls: type, changed: str, **more) -> Reader:
 
 def manifest_of(files: dict[str, bytes], kind: str) -> bytes:
     entries = {name: manifest.Entry(len(data), hashlib.sha256(data).hexdigest()) for name, data in files.items()}
-    made = manifest.Manifest(kind, 1, {"video": manifest.Source("d.mp4", EMPTY)}, {"steps": 1}, 0, {"av": "1"},
-                             "2024-01-01T00:00:00+00:00", entries, "")
-    value = {**vars(made), "inputs": {k: vars(v) for k, v in made.inputs.items()},
-             "files": {k: vars(v) for k, v in entries.items()}, "digest": made.content_digest(),
-             "checksum": replace(made, digest=made.content_digest()).own_digest()}
+    made = manifest.Manifest(
+        kind,
+        1,
+        {"video": manifest.Source("d.mp4", EMPTY)},
+        {"steps": 1},
+        0,
+        {"av": "1"},
+        "2024-01-01T00:00:00+00:00",
+        entries,
+        "",
+    )
+    value = {
+        **vars(made),
+        "inputs": {k: vars(v) for k, v in made.inputs.items()},
+        "files": {k: vars(v) for k, v in entries.items()},
+        "digest": made.content_digest(),
+        "checksum": replace(made, digest=made.content_digest()).own_digest(),
+    }
     return json.dumps(value).encode()
 
 
@@ -233,8 +272,11 @@ def made_record(data: bytes, folder: Path) -> None:
 
 def records() -> list[bytes]:
     settings = {"render": {"crf": 18}, "provenance": {"mark": True, "watermark": True}}
-    return [json.dumps({"inputs": {"take": "0" * 64}, "settings": settings, "mystudio": "0.1.0", "sha256": "0" * 64}
-                       ).encode()]
+    return [
+        json.dumps(
+            {"inputs": {"take": "0" * 64}, "settings": settings, "mystudio": "0.1.0", "sha256": "0" * 64}
+        ).encode()
+    ]
 
 
 # ---- safetensors ----------------------------------------------------------------------------------------------------
@@ -242,6 +284,7 @@ def records() -> list[bytes]:
 
 def headed(read: Callable[[Path], Any], name: str, seeds: Callable[[], list[bytes]], suffix=".safetensors") -> Reader:
     """A reader whose bytes are the JSON header of a safetensors file; length and zeros are put around it."""
+
     def place(data: bytes, folder: Path) -> Any:
         data += b" " * (-len(data) % 8)
         try:
@@ -253,7 +296,7 @@ def headed(read: Callable[[Path], Any], name: str, seeds: Callable[[], list[byte
         return read(folder / f"file{suffix}")
 
     def headers() -> list[bytes]:
-        found = [json.loads(file[8:8 + struct.unpack("<Q", file[:8])[0]]) for file in seeds()]
+        found = [json.loads(file[8 : 8 + struct.unpack("<Q", file[:8])[0]]) for file in seeds()]
         for header in found:  # of zeros there is another checksum
             header.get("__metadata__", {}).pop("content_sha256", None)
         return [json.dumps(header).encode() for header in found]
@@ -299,8 +342,9 @@ def tuning_state(path: Path) -> None:
     nets, state = tuned(), tune._State(history=[])
     before, _ = nets.snapshot()
     tune._load(path, nets, state)
-    same = all(torch.equal(v, before[name][k]) for name, net in nets.generators.items()
-               for k, v in net.state_dict().items())
+    same = all(
+        torch.equal(v, before[name][k]) for name, net in nets.generators.items() for k, v in net.state_dict().items()
+    )
     assert not same or state == tune._State(history=[])
 
 
@@ -352,8 +396,12 @@ def shard(path: Path) -> None:
 
 
 def windows() -> list[bytes]:
-    arrays = {"codes": np.zeros((2, 4, 3), np.float32), "outcome": np.zeros(2, np.uint8), "loss.keypoint": np.zeros(2),
-              "window": np.array([0, 2, 0, 2])}
+    arrays = {
+        "codes": np.zeros((2, 4, 3), np.float32),
+        "outcome": np.zeros(2, np.uint8),
+        "loss.keypoint": np.zeros(2),
+        "window": np.array([0, 2, 0, 2]),
+    }
     return [npz_of(**arrays), squeezed(**arrays)]
 
 
@@ -364,13 +412,21 @@ def window(path: Path) -> Any:
 
 def heads() -> list[bytes]:
     head = tiny_basis(12, 12)
-    arrays = dict(neutral=head.neutral, faces=head.faces, identity=head.identity, expression=head.expression,
-                  expression_names=np.array(basis.EXPRESSIONS), landmarks68=head.landmarks, part_ends=head.part_ends)
+    arrays = dict(
+        neutral=head.neutral,
+        faces=head.faces,
+        identity=head.identity,
+        expression=head.expression,
+        expression_names=np.array(basis.EXPRESSIONS),
+        landmarks68=head.landmarks,
+        part_ends=head.part_ends,
+    )
     return [npz_of(**arrays), squeezed(**arrays)]
 
 
 def member(name: str, others: Callable[[], dict[str, np.ndarray]], read: Callable[[Path], Any], label: str) -> Reader:
     """A reader whose bytes are one .npy inside an .npz that is whole otherwise."""
+
     def place(data: bytes, folder: Path) -> Any:
         with zipfile.ZipFile(folder / "file.npz", "w") as file:
             for other, array in others().items():
@@ -464,10 +520,11 @@ def der(kind: str) -> Callable[[], list[bytes]]:
 
 def armoured(kind: str, read: Callable[[Path], Any]) -> Reader:
     """A reader whose bytes are what a PEM block encodes."""
+
     def place(data: bytes, folder: Path) -> Any:
         key, text = keys()[0], base64.encodebytes(data).decode()
         block = f"-----BEGIN {kind}-----\n{text}-----END {kind}-----\n".encode()
-        rest = key if kind == "CERTIFICATE" else key[key.index(b"-----BEGIN C"):]
+        rest = key if kind == "CERTIFICATE" else key[key.index(b"-----BEGIN C") :]
         (folder / "x.pem").write_bytes(block + rest)
         return read(folder / "x.pem")
 
@@ -481,9 +538,10 @@ READERS: dict[str, list[Reader]] = {
         Reader("training image", cache(pictures), training_image, megabytes=1024),
     ],
     "recipe": [
-        file_reader("recipe", recipes, resolve, ".toml"), file_reader("base recipe", recipes, resolve_base, ".toml"),
+        file_reader("recipe", recipes, resolve, ".toml"),
+        file_reader("base recipe", recipes, resolve_base, ".toml"),
         file_reader("keyframes", lambda: [b"smile = [[0.0, 0.0], [1.5, 1.0]]\ngaze_x = [[0, 1]]\n"], read_keys),
-        Reader("--option", cache(lambda: [b"reenact.steps=30", b"render.view=\"paste\"\nscan.images=40"]), option),
+        Reader("--option", cache(lambda: [b"reenact.steps=30", b'render.view="paste"\nscan.images=40']), option),
         Reader("--set", cache(lambda: [b"smile=1.0", b"gaze_x=-5e-1"]), strengths),
     ],
     "manifest": [
@@ -497,10 +555,12 @@ READERS: dict[str, list[Reader]] = {
     "safetensors": [
         file_reader("generator", generators, checkpoint.load_generator, ".safetensors"),
         headed(checkpoint.load_generator, "generator", generators),
-        file_reader("encoder", encoders, invert.load_encoder), headed(invert.load_encoder, "encoder", encoders),
+        file_reader("encoder", encoders, invert.load_encoder),
+        headed(invert.load_encoder, "encoder", encoders),
         file_reader("directions", direction_tensors, lambda path: edit.load_directions(path, 4), ".safetensors"),
         headed(lambda path: edit.load_directions(path, 4), "directions", direction_tensors),
-        file_reader("tuning", tuning_states, tuning_state), headed(tuning_state, "tuning", tuning_states),
+        file_reader("tuning", tuning_states, tuning_state),
+        headed(tuning_state, "tuning", tuning_states),
         *(artifact_reader(cls, "arrays.safetensors") for cls in MAKERS),
     ],
     "npz": [
@@ -518,12 +578,19 @@ READERS: dict[str, list[Reader]] = {
         file_reader("official pickle", pickles, imported, ".pkl"),
         file_reader("torch file", torch_files, imported, ".pt"),
         Reader("pickle in a torch zip", cache(inner_pickles), inner_pickle),
-        file_reader("any pickle", lambda: [pickle.dumps({"a": [1, (2.5, None)]}, p) for p in range(6)],
-                    torchfile.open_torch, ".pkl"),
+        file_reader(
+            "any pickle",
+            lambda: [pickle.dumps({"a": [1, (2.5, None)]}, p) for p in range(6)],
+            torchfile.open_torch,
+            ".pkl",
+        ),
     ],
     "archive": [Reader("avatar archive", cache(archives), unpacked)],
     "keys": [
-        file_reader("key and certificates", keys, key_pair, ".pem"), file_reader("issuers", keys, issuers, ".pem"),
-        armoured("PRIVATE KEY", key_pair), armoured("CERTIFICATE", key_pair), armoured("CERTIFICATE", issuers),
+        file_reader("key and certificates", keys, key_pair, ".pem"),
+        file_reader("issuers", keys, issuers, ".pem"),
+        armoured("PRIVATE KEY", key_pair),
+        armoured("CERTIFICATE", key_pair),
+        armoured("CERTIFICATE", issuers),
     ],
 }

@@ -30,7 +30,10 @@ from selfscan.types import Scan
 #: a PNG of 8 x 8 px, one byte of whose data is gone: what follows looks like a part of two gigabytes
 SHIFTED_PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000008000000080802020000004b6d29dc0000001d49444154081d75c101010000004020fe9fb6"
-    "40c9902143860c1932640404" "4c0009f6bb7405000000004945" "4e44ae426082")
+    "40c9902143860c1932640404"
+    "4c0009f6bb7405000000004945"
+    "4e44ae426082"
+)
 
 
 def test_a_png_of_ninety_bytes_does_not_take_two_gigabytes(tmp_path):
@@ -88,8 +91,14 @@ def test_arrays_that_grow_when_unpacked_are_refused_before(tmp_path):
 
 
 def test_arrays_come_back_as_they_were(tmp_path):
-    arrays = {"a": np.arange(6.0).reshape(2, 3), "f": np.asfortranarray(np.arange(6).reshape(2, 3)), "n": np.float32(3),
-              "none": np.zeros((0, 4)), "words": np.array(["x", "yy"]), "truth": np.array([True, False])}
+    arrays = {
+        "a": np.arange(6.0).reshape(2, 3),
+        "f": np.asfortranarray(np.arange(6).reshape(2, 3)),
+        "n": np.float32(3),
+        "none": np.zeros((0, 4)),
+        "words": np.array(["x", "yy"]),
+        "truth": np.array([True, False]),
+    }
     for save in (np.savez, np.savez_compressed):
         save(tmp_path / "x.npz", **arrays)
         found = npz.load(tmp_path / "x.npz")
@@ -115,8 +124,10 @@ def test_an_encoder_beside_a_base_is_refused_in_one_sentence(tmp_path):
     with pytest.raises(BadCheckpoint, match="encoder"):
         invert.load_encoder(path)
     width = 30_000  # the network that this header asks for takes 230 GB
-    header = {"mean": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]},
-              "look.bias": {"dtype": "F32", "shape": [width], "data_offsets": [16, 16 + 4 * width]}}
+    header = {
+        "mean": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]},
+        "look.bias": {"dtype": "F32", "shape": [width], "data_offsets": [16, 16 + 4 * width]},
+    }
     refusal = outcome(headed(invert.load_encoder, "", encoders).read, json.dumps(header).encode(), tmp_path)
     assert isinstance(refusal, BadCheckpoint)
 
@@ -131,24 +142,30 @@ def test_the_encoder_of_a_base_is_read_as_it_was_written(tmp_path):
 def test_a_checkpoint_of_tuning_for_another_network_leaves_this_one_alone(tmp_path):
     data = bytearray(tuning_states()[0])
     at = data.index(b"g.synthesis.")
-    data[at:at + 12] = b"g.sinthesis."  # as one flipped bit has it
+    data[at : at + 12] = b"g.sinthesis."  # as one flipped bit has it
     seal(tmp_path / "state", bytes(data))
     nets, state = tuned(), tune._State(history=[])
     before, _ = nets.snapshot()
     tune._load(tmp_path / "state", nets, state)
     assert state == tune._State(history=[]) and not nets.adam.state_dict()["state"]
-    assert all(torch.equal(v, before[name][k]) for name, net in nets.generators.items()
-               for k, v in net.state_dict().items())
+    assert all(
+        torch.equal(v, before[name][k]) for name, net in nets.generators.items() for k, v in net.state_dict().items()
+    )
 
 
-@pytest.mark.parametrize("change", [
-    lambda index: index | {"parts": [{"file": 1, "bytes": 1, "sha256": "0"}]},
-    lambda index: index | {"parts": [index["parts"][0] | {"bytes": 1 << 60}]},
-    lambda index: index | {"parts": [index["parts"][0] | {"bytes": -5}]},
-    lambda index: index | {"parts": index["parts"] * 20_000},
-    lambda index: index | {"parts": 5}, lambda index: index | {"facts": None}, lambda index: [index],
-    lambda index: None,
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda index: index | {"parts": [{"file": 1, "bytes": 1, "sha256": "0"}]},
+        lambda index: index | {"parts": [index["parts"][0] | {"bytes": 1 << 60}]},
+        lambda index: index | {"parts": [index["parts"][0] | {"bytes": -5}]},
+        lambda index: index | {"parts": index["parts"] * 20_000},
+        lambda index: index | {"parts": 5},
+        lambda index: index | {"facts": None},
+        lambda index: [index],
+        lambda index: None,
+    ],
+)
 def test_an_index_of_a_training_run_that_lies(tmp_path, change):
     (tmp_path / training.INDEX).write_text(json.dumps(change(json.loads(checkpoint_index_seeds()[0]))))
     with pytest.raises(BadCheckpoint):
@@ -164,21 +181,26 @@ def test_a_key_of_an_unknown_kind(tmp_path):
     odd = der.replace(bytes.fromhex("2a8648ce3d0201"), bytes.fromhex("2a864ace3d0201"))  # 1.2.712... for 1.2.840...
     assert odd != der
     block = b"-----BEGIN PRIVATE KEY-----\n" + encodebytes(odd) + b"-----END PRIVATE KEY-----\n"
-    (tmp_path / "k.pem").write_bytes(block + key[key.index(b"-----BEGIN CERT"):])
+    (tmp_path / "k.pem").write_bytes(block + key[key.index(b"-----BEGIN CERT") :])
     with pytest.raises(SigningFailed, match="known"):
         signing.read_identity(tmp_path / "k.pem", tmp_path / "k.pem")
 
 
 def test_foreign_names_reach_no_terminal_as_they_are():
-    for job, error in ((lambda: _split("\x1b[31m=x"), BadEdit),
-                       (lambda: resolve("default", ["a\x1b[2Jb.c=1"]), BadRecipe),
-                       (lambda: resolve("default", ["\ud800.c=1"]), BadRecipe)):
+    for job, error in (
+        (lambda: _split("\x1b[31m=x"), BadEdit),
+        (lambda: resolve("default", ["a\x1b[2Jb.c=1"]), BadRecipe),
+        (lambda: resolve("default", ["\ud800.c=1"]), BadRecipe),
+    ):
         with pytest.raises(error) as told:
             job()
         assert str(told.value).isprintable()
-    for job, error in ((lambda: _split("x" * 9000), BadEdit), (lambda: resolve("default", ["x" * 9000]), BadRecipe),
-                       (lambda: resolve("default", [f"render.view={'x' * 9000}"]), BadRecipe),
-                       (lambda: resolve("default", [f"render.{'x' * 9000}=1"]), BadRecipe)):
+    for job, error in (
+        (lambda: _split("x" * 9000), BadEdit),
+        (lambda: resolve("default", ["x" * 9000]), BadRecipe),
+        (lambda: resolve("default", [f"render.view={'x' * 9000}"]), BadRecipe),
+        (lambda: resolve("default", [f"render.{'x' * 9000}=1"]), BadRecipe),
+    ):
         with pytest.raises(error) as told:
             job()
         assert len(str(told.value)) < 700
@@ -190,8 +212,12 @@ def test_numbers_beyond_all_reason(tmp_path, number):
     (tmp_path / "r.toml").write_text(f"[reenact]\nsteps = {number}\n")
     (tmp_path / "k.toml").write_text(f"smile = [[0.0, {number}]]\n")
     (tmp_path / "t.toml").write_text(f"reenact = {number}\n")
-    for job in (lambda: resolve(tmp_path / "r.toml"), lambda: resolve(tmp_path / "t.toml"),
-                lambda: resolve("default", [f"reenact.steps={number}"]), lambda: read_keys(tmp_path / "k.toml")):
+    for job in (
+        lambda: resolve(tmp_path / "r.toml"),
+        lambda: resolve(tmp_path / "t.toml"),
+        lambda: resolve("default", [f"reenact.steps={number}"]),
+        lambda: read_keys(tmp_path / "k.toml"),
+    ):
         with pytest.raises((BadRecipe, BadEdit)) as told:
             job()
         assert len(str(told.value)) < 7000 and "\n" not in str(told.value)
@@ -214,8 +240,17 @@ def test_images_of_a_scan_that_take_more_memory_than_they_may(tmp_path):
     assert "GB together" in str(outcome(read, b"", tmp_path, megabytes=160))
 
 
-@pytest.mark.parametrize("content", ['{"schema": 1, "type": 5}', '{"schema": 1, "type": ""}', "[" * 100_000, "5",
-                                     '{"schema": 1, "type": "\\u001b[31m"}', '{"schema": 1, "type": null}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"schema": 1, "type": 5}',
+        '{"schema": 1, "type": ""}',
+        "[" * 100_000,
+        "5",
+        '{"schema": 1, "type": "\\u001b[31m"}',
+        '{"schema": 1, "type": null}',
+    ],
+)
 def test_a_folder_with_an_odd_manifest_is_not_replaced(tmp_path, content):
     (tmp_path / "x.scan").mkdir()
     (tmp_path / "x.scan" / "manifest.json").write_text(content)

@@ -36,8 +36,9 @@ def check(family: str, reader: Reader, place, examples: int) -> None:
     told = [outcome(reader.read, seed, place, 1 << 20, late, 120.0) for seed in reader.seeds()]
     assert None in told, f"no honest file was read: {told}"
 
-    @settings(max_examples=examples, deadline=None, derandomize=True, database=None,
-              suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=examples, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+    )
     @given(changed(reader))
     def one(data):
         outcome(reader.read, data, place, reader.megabytes, reader.allowed, reader.seconds)

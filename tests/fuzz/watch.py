@@ -13,11 +13,41 @@ from selfscan.errors import SelfscanError
 
 SECONDS = 2.0  # of processor time
 MEGABYTES = 64  # that a reader may take beyond three times its file, unless its table says otherwise
-STARTS = ("os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty", "subprocess.Popen",
-          "pty.spawn", "socket.connect", "socket.getaddrinfo", "socket.bind", "pickle.find_class",
-          "ctypes.dlopen", "os.kill", "webbrowser.open", "smtplib.connect", "urllib.Request")
-PLACES = ("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.symlink", "os.link", "os.truncate", "os.chmod",
-          "os.chown", "shutil.rmtree", "shutil.move", "shutil.copyfile", "tempfile.mkstemp", "tempfile.mkdtemp")
+STARTS = (
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "os.spawn",
+    "os.fork",
+    "os.forkpty",
+    "subprocess.Popen",
+    "pty.spawn",
+    "socket.connect",
+    "socket.getaddrinfo",
+    "socket.bind",
+    "pickle.find_class",
+    "ctypes.dlopen",
+    "os.kill",
+    "webbrowser.open",
+    "smtplib.connect",
+    "urllib.Request",
+)
+PLACES = (
+    "os.remove",
+    "os.rename",
+    "os.mkdir",
+    "os.rmdir",
+    "os.symlink",
+    "os.link",
+    "os.truncate",
+    "os.chmod",
+    "os.chown",
+    "shutil.rmtree",
+    "shutil.move",
+    "shutil.copyfile",
+    "tempfile.mkstemp",
+    "tempfile.mkdtemp",
+)
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _now: dict = {"folder": None, "allowed": (), "seen": []}
 
@@ -79,8 +109,14 @@ def watched(folder: Path, allowed: tuple[str, ...] = ()):
         raise Misbehaviour(f"it did {_now['seen'][:3]}")
 
 
-def outcome(read: Callable, data: bytes, folder: Path, megabytes: int = MEGABYTES, allowed: tuple[str, ...] = (),
-            seconds: float = SECONDS) -> StudioError | SelfscanError | None:
+def outcome(
+    read: Callable,
+    data: bytes,
+    folder: Path,
+    megabytes: int = MEGABYTES,
+    allowed: tuple[str, ...] = (),
+    seconds: float = SECONDS,
+) -> StudioError | SelfscanError | None:
     """Let a reader read: None if it did, or its refusal.
 
     Raises: Misbehaviour: another exception, more than one sentence, too much time or memory, a file written elsewhere,

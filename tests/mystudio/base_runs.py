@@ -22,8 +22,19 @@ def tiny(supervised=0.064, adversarial=0.064, **adversarially) -> BaseSettings:
         ModelSettings(16, z_dim=8, w_dim=8, mapping_layers=2, channel_base=64, channel_max=8),
         TrainSettings(tick_kimg=0.016, sheet_every=0, save_every=2, ema_kimg=0.05, precision="float32"),
         SupervisedSettings(kimg=supervised, batch=8, levels=2, perceptual=0.0),
-        replace(AdversarialSettings(kimg=adversarial, batch=8, wait_kimg=0.016, r1_every=4, path_every=2, mixing=0.5,
-                                    augment=AugmentSettings(start=0.3, speed_kimg=1.0, every=2)), **adversarially))
+        replace(
+            AdversarialSettings(
+                kimg=adversarial,
+                batch=8,
+                wait_kimg=0.016,
+                r1_every=4,
+                path_every=2,
+                mixing=0.5,
+                augment=AugmentSettings(start=0.3, speed_kimg=1.0, every=2),
+            ),
+            **adversarially,
+        ),
+    )
 
 
 def make_data(place: Path, size: int = 16) -> list[Path]:

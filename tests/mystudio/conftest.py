@@ -80,9 +80,7 @@ def performance(driving_clip) -> Performance:
     )  # fmt: skip
     alignment = align(track, 256)
     crops = (apply(alignment.crop_from_frame, marks) / 256).astype(np.float32)
-    seen = Observation(
-        track, alignment, crops, valid.astype(np.float32), str(driving_clip), video.sha256(driving_clip)
-    )
+    seen = Observation(track, alignment, crops, valid.astype(np.float32), str(driving_clip), video.sha256(driving_clip))
     return Performance(seen, np.zeros((count, 24, 32, 3), np.uint8), np.zeros((count, 2, 16, 32, 3), np.uint8))
 
 

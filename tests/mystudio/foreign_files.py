@@ -20,8 +20,9 @@ from mystudio.stylegan2.generator import Generator
 def random_generator(resolution=32, seed=0, **config):
     """A tiny generator with random weights, biases and noise strengths."""
     torch.manual_seed(seed)
-    g = Generator(resolution, **{"z_dim": 16, "w_dim": 24, "mapping_layers": 2, "channel_base": 512,
-                                 "channel_max": 32, **config}).eval()
+    g = Generator(
+        resolution, **{"z_dim": 16, "w_dim": 24, "mapping_layers": 2, "channel_base": 512, "channel_max": 32, **config}
+    ).eval()
     for name, value in g.named_parameters():
         if name.endswith(("bias", "noise_strength")):
             value.data += torch.randn_like(value) * (30 if "mapping" in name else 0.3)
@@ -49,14 +50,19 @@ def glob(module, name):
 @contextlib.contextmanager
 def official_modules():
     """Modules of the official names, only while pickling; their functions must never run when we read."""
+
     def _reconstruct_persistent_obj(meta):
         raise AssertionError("the reader called into the checkpoint's code base")
 
     class EasyDict(dict):
         pass
 
-    names = {"torch_utils": {}, "torch_utils.persistence": {"_reconstruct_persistent_obj": _reconstruct_persistent_obj},
-             "dnnlib": {}, "dnnlib.util": {"EasyDict": EasyDict}}
+    names = {
+        "torch_utils": {},
+        "torch_utils.persistence": {"_reconstruct_persistent_obj": _reconstruct_persistent_obj},
+        "dnnlib": {},
+        "dnnlib.util": {"EasyDict": EasyDict},
+    }
     for name, members in names.items():
         module = types.ModuleType(name)
         for key, value in members.items():
@@ -85,14 +91,22 @@ def official_pickle(g, marker=None, protocol=4, change=None, class_name="Generat
                 self.name, self.state = name, state
 
             def __reduce__(self):
-                return reconstruct, (dict(type="class", version=6, module_src=source, class_name=self.name,
-                                          state=self.state),), None
+                return (
+                    reconstruct,
+                    (dict(type="class", version=6, module_src=source, class_name=self.name, state=self.state),),
+                    None,
+                )
 
         def wrap(module, name):
-            state = {"training": False, "_parameters": OrderedDict(module._parameters), "_buffers":
-                     OrderedDict(module._buffers), "_non_persistent_buffers_set": set(), "_backward_hooks":
-                     OrderedDict(), "_is_full_backward_hook": None, "_modules": OrderedDict(
-                         (key, wrap(part, f"{name}{key}.")) for key, part in module._modules.items())}
+            state = {
+                "training": False,
+                "_parameters": OrderedDict(module._parameters),
+                "_buffers": OrderedDict(module._buffers),
+                "_non_persistent_buffers_set": set(),
+                "_backward_hooks": OrderedDict(),
+                "_is_full_backward_hook": None,
+                "_modules": OrderedDict((key, wrap(part, f"{name}{key}.")) for key, part in module._modules.items()),
+            }
             state |= {"_init_args": (), "_init_kwargs": easy_dict(w_dim=512, mapping_kwargs=easy_dict(num_layers=2))}
             state |= layer_facts(module)
             if change:
@@ -108,8 +122,11 @@ def layer_facts(module):
     """Plain attributes as the official classes keep them, numpy numbers among them."""
     kind = type(module).__name__
     if kind == "FullyConnected":
-        return {"activation": "lrelu" if module.activation else "linear", "bias_gain": module.bias_gain,
-                "weight_gain": np.float64(module.weight_gain)}
+        return {
+            "activation": "lrelu" if module.activation else "linear",
+            "bias_gain": module.bias_gain,
+            "weight_gain": np.float64(module.weight_gain),
+        }
     if kind == "SynthesisLayer":
         return {"activation": "lrelu", "conv_clamp": 256, "act_gain": np.sqrt(2), "use_noise": True}
     if kind == "Generator":
@@ -165,9 +182,9 @@ class ModulatedConv(nn.Module):
         if self.demodulate:
             w = w * torch.rsqrt(w.square().sum((2, 3, 4), keepdim=True) + 1e-8)
         if self.up:
-            y = [F.conv_transpose2d(x[i:i + 1], w[i].transpose(0, 1), stride=2) for i in range(len(x))]
+            y = [F.conv_transpose2d(x[i : i + 1], w[i].transpose(0, 1), stride=2) for i in range(len(x))]
             return self.blur(torch.cat(y))
-        return torch.cat([F.conv2d(x[i:i + 1], w[i], padding=k // 2) for i in range(len(x))])
+        return torch.cat([F.conv2d(x[i : i + 1], w[i], padding=k // 2) for i in range(len(x))])
 
 
 class StyledConv(nn.Module):
@@ -201,8 +218,9 @@ class RosinalityGenerator(nn.Module):
 
     def __init__(self, widths=(40, 40, 32, 16), style_dim=20, layers=3):
         super().__init__()
-        self.style = nn.Sequential(nn.Identity(), *[EqualLinear(style_dim, style_dim, 0.01, True)
-                                                    for _ in range(layers)])
+        self.style = nn.Sequential(
+            nn.Identity(), *[EqualLinear(style_dim, style_dim, 0.01, True) for _ in range(layers)]
+        )
         for fc in list(self.style)[1:]:
             fc.bias.data.normal_(std=30)
         self.input = nn.Module()

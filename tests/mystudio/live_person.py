@@ -30,8 +30,19 @@ def avatar() -> Avatar:
         space = AnchorSpace.of(anchors, 12)
         net = Regressor(198, space.rank, 4)
         net.person = PersonalEncoder.of(encoder, images, marks, neutral, space, 12)
-    return Avatar(base.generator, anchors, seen.frame_index, marks, neutral, {}, net.state_dict(), {}, "personal",
-                  base.digest, CONSENT)
+    return Avatar(
+        base.generator,
+        anchors,
+        seen.frame_index,
+        marks,
+        neutral,
+        {},
+        net.state_dict(),
+        {},
+        "personal",
+        base.digest,
+        CONSENT,
+    )
 
 
 @cache

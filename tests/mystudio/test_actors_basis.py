@@ -68,16 +68,19 @@ def test_expressions_are_found_by_name_not_by_order(npz, basis):
     assert np.array_equal(read_npz(shuffled).expression, basis.expression)
 
 
-@pytest.mark.parametrize("fault", [
-    {"faces": None},
-    {"faces": np.array([[0, 1, 10**6]])},
-    {"faces": np.array([[0, 1, -1]])},
-    {"neutral": np.zeros((7, 3))},
-    {"landmarks68": np.zeros(67, np.int64)},
-    {"part_ends": np.arange(len(PARTS))},
-    {"expression_names": np.array(["smile"] * len(EXPRESSIONS))},
-    {"identity": np.zeros((3, 4, 3))},
-])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"faces": None},
+        {"faces": np.array([[0, 1, 10**6]])},
+        {"faces": np.array([[0, 1, -1]])},
+        {"neutral": np.zeros((7, 3))},
+        {"landmarks68": np.zeros(67, np.int64)},
+        {"part_ends": np.arange(len(PARTS))},
+        {"expression_names": np.array(["smile"] * len(EXPRESSIONS))},
+        {"identity": np.zeros((3, 4, 3))},
+    ],
+)
 def test_what_is_no_head_is_refused(home, npz, fault):
     with pytest.raises(BadArtifact, match="import"):
         import_basis(changed(npz, **fault))
@@ -93,8 +96,15 @@ def test_numbers_and_units_are_checked(home, npz, basis):
     assert basis_path().read_bytes() == before and load_basis().neutral.shape == basis.neutral.shape
 
 
-@pytest.mark.parametrize("damage", [lambda b: b"", lambda b: b[:len(b) // 2], lambda b: b"\x80\x04pickle",
-                                    lambda b: b[:3000] + bytes([b[3000] ^ 255]) + b[3001:]])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda b: b"",
+        lambda b: b[: len(b) // 2],
+        lambda b: b"\x80\x04pickle",
+        lambda b: b[:3000] + bytes([b[3000] ^ 255]) + b[3001:],
+    ],
+)
 def test_a_damaged_file_is_one_sentence(npz, damage):
     npz.write_bytes(damage(npz.read_bytes()))
     with pytest.raises(BadArtifact, match="import"):

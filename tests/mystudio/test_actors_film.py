@@ -116,8 +116,10 @@ def test_another_dataset_is_not_mixed_in(head, tmp_path):
 
 def test_killed_it_goes_on(head, tmp_path):
     settings = DatasetSettings(count=600, size=32, seed=1, shard=1)
-    code = ("from mystudio.actors.dataset import DatasetSettings, write_dataset\n"
-            f"write_dataset({str(tmp_path / 'd')!r}, DatasetSettings(count=600, size=32, seed=1, shard=1), workers=1)")
+    code = (
+        "from mystudio.actors.dataset import DatasetSettings, write_dataset\n"
+        f"write_dataset({str(tmp_path / 'd')!r}, DatasetSettings(count=600, size=32, seed=1, shard=1), workers=1)"
+    )
     child = subprocess.Popen([sys.executable, "-c", code])
     deadline = time.monotonic() + 120
     while len(list((tmp_path / "d").glob("shard-*.npz"))) < 3:

@@ -102,7 +102,7 @@ def test_shoulders_close_the_neck(basis):
     open_ = border[0][border[1] == 1]
     low = open_[head.rest[open_, 1].max(1) < 5]
     assert head.rest[low, 1].max() < -40  # only far below the picture, besides the crown of the test's head
-    assert np.ptp(head.rest[len(basis.neutral):, 0]) > 40 and head.follow[basis.landmarks].min() == 1
+    assert np.ptp(head.rest[len(basis.neutral) :, 0]) > 40 and head.follow[basis.landmarks].min() == 1
     assert head.follow[head.rest[:, 1] < -15].max() == 0
 
 
@@ -114,8 +114,10 @@ def test_what_lies_in_the_shadow_is_dark():
     wall = np.array([toward * 5 + across[0] * a + across[1] * b for a, b in ((-4, -4), (4, -4), (4, 4), (-4, 4))])
     shadow = light.cast(lights, wall.astype(np.float32), [np.array([(0, 1, 2), (0, 2, 3)], np.int32)], [], centre)
     behind, before, beside = toward * -3, toward * 8, toward * -3 + across[0] * 9
-    assert [round(float(light.lit(shadow, *place.astype(np.float32), np.float32(0.2))), 2)
-            for place in (behind, before, beside)] == [0, 1, 1]
+    assert [
+        round(float(light.lit(shadow, *place.astype(np.float32), np.float32(0.2))), 2)
+        for place in (behind, before, beside)
+    ] == [0, 1, 1]
 
 
 def test_equal_factors_and_seeds_give_equal_pixels(basis):
@@ -142,8 +144,12 @@ def test_landmarks_follow_the_pose(basis):
     actor = Actor(look(), basis)
     still = render(actor, NEUTRAL, STILL, 64)
     nose = still.landmarks[30]
-    for pose, axis, sign in (((0.3, 0, 0, 0, 0, 0), 0, 1), ((0, 0.3, 0, 0, 0, 0), 1, 1), ((0, 0, 0, 1, 0, 0), 0, 1),
-                             ((0, 0, 0, 0, 1, 0), 1, -1)):
+    for pose, axis, sign in (
+        ((0.3, 0, 0, 0, 0, 0), 0, 1),
+        ((0, 0.3, 0, 0, 0, 0), 1, 1),
+        ((0, 0, 0, 1, 0, 0), 0, 1),
+        ((0, 0, 0, 0, 1, 0), 1, -1),
+    ):
         moved = render(actor, NEUTRAL, np.array(pose, np.float32), 64)
         assert sign * (moved.landmarks[30] - nose)[axis] > 1
     rolled = render(actor, NEUTRAL, np.array((0, 0, 0.2, 0, 0, 0), np.float32), 64)
@@ -171,7 +177,7 @@ def test_eyeballs_turn_with_the_gaze(basis):
     assert turned.gaze[:, 0] == pytest.approx([0.8 * np.radians(35)] * 2, abs=1e-5) and (still.gaze == 0).all()
     for centre in actor.head.eyes:
         x, y = still.camera.project(centre.astype(np.float64)).round().astype(int)
-        dark = [255 - f.image[y - 5:y + 6, x - 8:x + 9].mean((0, 2)) for f in (still, turned)]
+        dark = [255 - f.image[y - 5 : y + 6, x - 8 : x + 9].mean((0, 2)) for f in (still, turned)]
         centroid = [(np.arange(17) * (d - d.min())).sum() / (d - d.min()).sum() for d in dark]
         assert centroid[1] > centroid[0] + 1  # towards the person's left: right in the picture
 
@@ -186,10 +192,12 @@ def test_wrong_numbers_are_refused(basis):
 
 
 def test_numba_is_asked_for_in_one_sentence():
-    code = ("import sys; sys.modules['numba'] = None\n"
-            "from mystudio.cli import cli\nfrom mystudio.actors import motion, basis\n"
-            "from mystudio.errors import StudioError\n"
-            "try:\n    import mystudio.actors.render\n"
-            "except StudioError as error:\n    print(error)")
+    code = (
+        "import sys; sys.modules['numba'] = None\n"
+        "from mystudio.cli import cli\nfrom mystudio.actors import motion, basis\n"
+        "from mystudio.errors import StudioError\n"
+        "try:\n    import mystudio.actors.render\n"
+        "except StudioError as error:\n    print(error)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert "pip install 'mystudio[actors]'" in done.stdout and "\n" not in done.stdout.strip()

@@ -65,8 +65,11 @@ def remade(avatar: Path, change=None, files=None, **other) -> bytes:
     if change:
         change(made)
     digests = {name: entry["sha256"] for name, entry in made["files"].items()}
-    made["digest"] = manifest.digest_of({"type": made["type"], "schema": made["schema"], "files": digests}) \
-        if "digest" not in other else other["digest"]
+    made["digest"] = (
+        manifest.digest_of({"type": made["type"], "schema": made["schema"], "files": digests})
+        if "digest" not in other
+        else other["digest"]
+    )
     del made["checksum"]
     made["checksum"] = manifest.digest_of(made)
     return stored([("manifest.json", json.dumps(made).encode()), *sorted(found.items())])
@@ -80,7 +83,7 @@ def stored(members, method=0, flags=0, claimed=None) -> bytes:
         packed = zlib.compress(data)[2:-4] if method else data
         fields = (zlib.crc32(data), len(packed), claimed if claimed is not None else len(data), len(name), 0)
         head = struct.pack("<HHHHH", 20, flags, method, 0, 0x21) + struct.pack("<IIIHH", *fields)
-        directory += (b"PK\1\2\x14\0" + head + struct.pack("<HHHII", 0, 0, 0, 0, len(body)) + name)
+        directory += b"PK\1\2\x14\0" + head + struct.pack("<HHHII", 0, 0, 0, 0, len(body)) + name
         body += b"PK\3\4" + head + name + packed
     count = len(members)
     return body + directory + struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, count, count, len(directory), len(body), 0)
@@ -115,17 +118,20 @@ def remade_as_is(avatar: Path) -> bytes:
 @given(st.data())
 def test_any_change_of_any_byte_is_refused(packed, tmp_path, data):
     shutil.rmtree(tmp_path / "out", ignore_errors=True)
-    at = data.draw(st.one_of(st.integers(0, 2500), st.integers(0, len(packed) - 1),
-                             st.integers(len(packed) - 260, len(packed) - 1)))
+    at = data.draw(
+        st.one_of(
+            st.integers(0, 2500), st.integers(0, len(packed) - 1), st.integers(len(packed) - 260, len(packed) - 1)
+        )
+    )
     kind = data.draw(st.sampled_from(["flip", "cut", "insert", "remove"]))
     if kind == "flip":
-        changed = packed[:at] + bytes([packed[at] ^ data.draw(st.integers(1, 255))]) + packed[at + 1:]
+        changed = packed[:at] + bytes([packed[at] ^ data.draw(st.integers(1, 255))]) + packed[at + 1 :]
     elif kind == "cut":
         changed = packed[:at]
     elif kind == "insert":
         changed = packed[:at] + data.draw(st.binary(min_size=1, max_size=40)) + packed[at:]
     else:
-        changed = packed[:at] + packed[at + data.draw(st.integers(1, 40)):]
+        changed = packed[:at] + packed[at + data.draw(st.integers(1, 40)) :]
     refused(tmp_path, changed)
 
 
@@ -136,8 +142,23 @@ def test_noise_is_refused(tmp_path, noise, start):
     refused(tmp_path, start + noise)
 
 
-EVIL = ["../evil", "../../evil", "/etc/evil", "a/../../evil", "C:\\evil", "..\\evil", "evil\0.json", "evil.sh",
-        ".hidden", "values.json/", "VALUES.JSON", "a/b/c", "n" * 5000, b"\xff\xfe.json", "values.json".encode("utf-16")]
+EVIL = [
+    "../evil",
+    "../../evil",
+    "/etc/evil",
+    "a/../../evil",
+    "C:\\evil",
+    "..\\evil",
+    "evil\0.json",
+    "evil.sh",
+    ".hidden",
+    "values.json/",
+    "VALUES.JSON",
+    "a/b/c",
+    "n" * 5000,
+    b"\xff\xfe.json",
+    "values.json".encode("utf-16"),
+]
 
 
 @pytest.mark.parametrize("name", EVIL, ids=lambda name: ascii(name[:20]))
@@ -156,8 +177,17 @@ def test_names_that_no_avatar_has_are_refused(avatar, packed, tmp_path, name):
 def test_doubled_and_missing_members_are_refused(avatar, tmp_path):
     found = contents(avatar)
     first, rest = ("manifest.json", found.pop("manifest.json")), sorted(found.items())
-    for members in ([first, *rest, rest[-1]], [first, rest[0], rest[0], *rest[1:]], [first, first, *rest],
-                    [first, *rest[:-1]], [first], rest, [*rest, first], [first, *reversed(rest)], []):
+    for members in (
+        [first, *rest, rest[-1]],
+        [first, rest[0], rest[0], *rest[1:]],
+        [first, first, *rest],
+        [first, *rest[:-1]],
+        [first],
+        rest,
+        [*rest, first],
+        [first, *reversed(rest)],
+        [],
+    ):
         refused(tmp_path, stored(members))
     refused(tmp_path, remade(avatar, lambda made: made["files"].pop("values.json")))
 
@@ -189,8 +219,15 @@ def test_bombs_are_refused_before_they_are_read(avatar, tmp_path):
     sizes = {"values.json": 1 << 60, "arrays.safetensors": 3 << 30, "generator.safetensors": -5}
     for name, size in sizes.items():
         refused(tmp_path, remade(avatar, lambda made, n=name, s=size: made["files"][n].update(bytes=s)))
-    refused(tmp_path, remade(avatar, lambda made: made["files"].update(
-        {f"images/{k}.png": {"bytes": 1, "sha256": "0" * 64} for k in range(30_000)})))
+    refused(
+        tmp_path,
+        remade(
+            avatar,
+            lambda made: made["files"].update(
+                {f"images/{k}.png": {"bytes": 1, "sha256": "0" * 64} for k in range(30_000)}
+            ),
+        ),
+    )
     with open(tmp_path / "in" / "sparse.zip", "wb") as file:
         file.truncate(5 << 30)
     with pytest.raises(BadArchive, match="expected at most"):
@@ -209,8 +246,13 @@ def test_wrong_digests_types_and_contents_are_refused(avatar, packed, tmp_path):
         found = contents(avatar)
         made = json.dumps(json.loads(found.pop("manifest.json")) | change).encode()
         refused(tmp_path, stored([("manifest.json", made), *sorted(found.items())]))
-    for files in ({"values.json": b"{}"}, {"values.json": b"[" * 100_000}, {"generator.safetensors": b"\x80\x04cos\n"},
-                  {"arrays.safetensors": struct.pack("<Q", 1 << 62) + b"{}"}, {"values.json": b""}):
+    for files in (
+        {"values.json": b"{}"},
+        {"values.json": b"[" * 100_000},
+        {"generator.safetensors": b"\x80\x04cos\n"},
+        {"arrays.safetensors": struct.pack("<Q", 1 << 62) + b"{}"},
+        {"values.json": b""},
+    ):
         assert "usable avatar" in refused(tmp_path, remade(avatar, files=files))
 
 

@@ -25,7 +25,7 @@ def _only(name, p_of_others=2.0, count=20_000):
     """Numbers for which only one transform is ever chosen."""
     numbers = _numbers(count)
     chosen = numbers[:, ada._DECISIONS.index(name)].clone()
-    numbers[:, :len(ada._DECISIONS)] = p_of_others
+    numbers[:, : len(ada._DECISIONS)] = p_of_others
     numbers[:, ada._DECISIONS.index(name)] = chosen
     return numbers
 

@@ -51,8 +51,24 @@ def place(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(place):
     """A run and the base exported from it."""
-    run("base", "train", "-o", place / "run", "--recipe", place / "tiny.toml", "--data", place / "data" / "faces",
-        "--data", place / "data" / "actors.npz", "--weight", 1, "--weight", 3, "--device", "cpu")
+    run(
+        "base",
+        "train",
+        "-o",
+        place / "run",
+        "--recipe",
+        place / "tiny.toml",
+        "--data",
+        place / "data" / "faces",
+        "--data",
+        place / "data" / "actors.npz",
+        "--weight",
+        1,
+        "--weight",
+        3,
+        "--device",
+        "cpu",
+    )
     run("base", "export", place / "run", "-o", place / "mine.safetensors", "--info", "terms=ours")
     return place / "mine.safetensors"
 
@@ -76,30 +92,62 @@ def test_a_base_can_be_looked_at_and_measured(place, trained):
     assert cv2.imread(str(place / "sheet.png")).shape == (7 * 32, 8 * 32, 3)
     run("base", "sample", trained, "-o", place / "samples", "-n", 3)
     assert len(list((place / "samples").glob("*.png"))) == 3
-    told = run("base", "evaluate", trained, "-o", place / "eval", "--data", place / "data" / "actors.npz",
-               "--samples", 16, "--device", "cpu").output
+    told = run(
+        "base",
+        "evaluate",
+        trained,
+        "-o",
+        place / "eval",
+        "--data",
+        place / "data" / "actors.npz",
+        "--samples",
+        16,
+        "--device",
+        "cpu",
+    ).output
     assert "faces found" in told and (place / "eval" / "nearest.png").exists()
     figures = json.loads((place / "eval" / "evaluation.json").read_text())
     assert figures["samples"] == 16 and set(figures["spread"]) >= {"yaw", "gaze_x"}
 
 
 def test_a_larger_base_starts_from_a_smaller_and_a_packed_run_can_be_sent(place, trained):
-    run("base", "train", "-o", place / "large", "--recipe", place / "tiny.toml", "--from", trained, "--resolution", 32,
-        "--data", place / "data" / "actors.npz", "--phase", "supervised", "--kimg", "0.008", "--device", "cpu")
+    run(
+        "base",
+        "train",
+        "-o",
+        place / "large",
+        "--recipe",
+        place / "tiny.toml",
+        "--from",
+        trained,
+        "--resolution",
+        32,
+        "--data",
+        place / "data" / "actors.npz",
+        "--phase",
+        "supervised",
+        "--kimg",
+        "0.008",
+        "--device",
+        "cpu",
+    )
     run("base", "pack", place / "large", "-o", place / "light", "--max-part-mb", "0.1")
     assert all(p.stat().st_size <= 0.1 * 2**20 for p in (place / "light").glob("*.part"))
     run("base", "export", place / "light", "-o", place / "large.safetensors")
 
 
-@pytest.mark.parametrize("words, told", [
-    (("train", "-o", "x"), "--data"),
-    (("train", "-o", "x", "--data", "nowhere"), "nowhere"),
-    (("train", "-o", "x", "--data", "d", "--kimg", "1"), "--phase"),
-    (("train", "-o", "x", "--data", "d", "--recipe", "base-face"), "did you mean 'base-faces'"),
-    (("train", "-o", "x", "--data", "d", "--option", "adversarial.r2=1"), "did you mean 'r1'"),
-    (("export", "nowhere", "-o", "x"), "training run"),
-    (("pack", "nowhere", "-o", "x"), "training run"),
-])
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        (("train", "-o", "x"), "--data"),
+        (("train", "-o", "x", "--data", "nowhere"), "nowhere"),
+        (("train", "-o", "x", "--data", "d", "--kimg", "1"), "--phase"),
+        (("train", "-o", "x", "--data", "d", "--recipe", "base-face"), "did you mean 'base-faces'"),
+        (("train", "-o", "x", "--data", "d", "--option", "adversarial.r2=1"), "did you mean 'r1'"),
+        (("export", "nowhere", "-o", "x"), "training run"),
+        (("pack", "nowhere", "-o", "x"), "training run"),
+    ],
+)
 def test_what_cannot_be_is_one_sentence(words, told, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(cli, ["base", *words], prog_name="mystudio")

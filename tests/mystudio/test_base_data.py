@@ -103,11 +103,16 @@ def _hostile(place, kind):
     path = place / f"{kind}.png"
     good = cv2.imencode(".png", _image(0, 32))[1].tobytes()
     jpeg = cv2.imencode(".jpg", _image(0, 32))[1].tobytes()
-    content = {"empty": b"", "text": b"not an image at all", "cut png": good[: len(good) // 2],
-               "cut jpeg": jpeg[: len(jpeg) - 200], "wide": cv2.imencode(".png", _image(0, 32)[:20])[1].tobytes(),
-               "small": cv2.imencode(".png", _image(0, 8))[1].tobytes(),
-               "bomb": good[:16] + (90_000).to_bytes(4, "big") * 2 + good[24:],
-               "lonely marker": b"\xff\xd8\xff\xe0"}[kind]
+    content = {
+        "empty": b"",
+        "text": b"not an image at all",
+        "cut png": good[: len(good) // 2],
+        "cut jpeg": jpeg[: len(jpeg) - 200],
+        "wide": cv2.imencode(".png", _image(0, 32)[:20])[1].tobytes(),
+        "small": cv2.imencode(".png", _image(0, 8))[1].tobytes(),
+        "bomb": good[:16] + (90_000).to_bytes(4, "big") * 2 + good[24:],
+        "lonely marker": b"\xff\xd8\xff\xe0",
+    }[kind]
     path.write_bytes(content)
     return path
 
@@ -137,15 +142,18 @@ def test_grey_transparent_and_deep_images_become_rgb(tmp_path):
         assert np.array_equal(source.get(k)[0], np.full((16, 16, 3), 90, np.uint8))
 
 
-@pytest.mark.parametrize("arrays", [
-    {"images": np.zeros((2, 16, 16, 3), np.float32), "codes": np.zeros((2, 5))},
-    {"images": np.zeros((2, 16, 12, 3), np.uint8), "codes": np.zeros((2, 5))},
-    {"images": np.zeros((2, 8, 8, 3), np.uint8), "codes": np.zeros((2, 5))},
-    {"images": np.zeros((2, 16, 16, 3), np.uint8), "codes": np.zeros((3, 5))},
-    {"images": np.zeros((2, 16, 16, 3), np.uint8), "codes": np.full((2, 5), np.nan)},
-    {"images": np.zeros((2, 16, 16, 3), np.uint8)},
-    {"images": np.array([None, 1], object), "codes": np.zeros((2, 5))},
-])
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"images": np.zeros((2, 16, 16, 3), np.float32), "codes": np.zeros((2, 5))},
+        {"images": np.zeros((2, 16, 12, 3), np.uint8), "codes": np.zeros((2, 5))},
+        {"images": np.zeros((2, 8, 8, 3), np.uint8), "codes": np.zeros((2, 5))},
+        {"images": np.zeros((2, 16, 16, 3), np.uint8), "codes": np.zeros((3, 5))},
+        {"images": np.zeros((2, 16, 16, 3), np.uint8), "codes": np.full((2, 5), np.nan)},
+        {"images": np.zeros((2, 16, 16, 3), np.uint8)},
+        {"images": np.array([None, 1], object), "codes": np.zeros((2, 5))},
+    ],
+)
 def test_a_shard_that_does_not_fit_is_one_sentence(tmp_path, arrays):
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(BadData, match="expected"):

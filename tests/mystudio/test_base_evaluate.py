@@ -114,8 +114,10 @@ def test_a_base_obeys_codes_that_its_own_pictures_have_and_not_strangers(tmp_pat
     images = np.concatenate([pictures(base, base.mapping(part)) for part in z.split(16)])
     for name, codes in (("own", z), ("strangers", z.roll(1, 0))):
         np.savez(tmp_path / f"{name}.npz", images=images, codes=codes.numpy())
-    found = {name: obedience(base, Mixture([open_source(tmp_path / f"{name}.npz", 128)]), count=96)
-             for name in ("own", "strangers")}
+    found = {
+        name: obedience(base, Mixture([open_source(tmp_path / f"{name}.npz", 128)]), count=96)
+        for name in ("own", "strangers")
+    }
     for measure, row in found["own"].items():
         assert row["slope"] == pytest.approx(1, abs=0.02) and row["correlation"] > 0.99, measure
     assert np.mean([abs(row["correlation"]) for row in found["strangers"].values()]) < 0.3

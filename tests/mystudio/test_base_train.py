@@ -49,8 +49,13 @@ def _one_thread():
 
 def _started(command, out, data, mode):
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    return subprocess.Popen([*command, str(PROGRAM), str(out), *map(str, data), mode], env=environment,
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        [*command, str(PROGRAM), str(out), *map(str, data), mode],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 def _rows(path):
@@ -94,8 +99,12 @@ def test_a_run_killed_at_any_moment_ends_in_the_same_weights(data, whole, tmp_pa
 def test_two_processes_equal_one(data, tmp_path):
     settings = tiny(noise="const", mixing=0.0)
     run(tmp_path / "one", data, settings)
-    process = _started([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"],
-                       tmp_path / "two", data, "two")
+    process = _started(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"],
+        tmp_path / "two",
+        data,
+        "two",
+    )
     try:
         words, _ = process.communicate(timeout=300)
     finally:

@@ -66,8 +66,25 @@ def test_a_file_anywhere_is_a_base(home, source, tmp_path):
         find_base("mine")
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "../up", "a/b", "a\\b", ".hidden", "-dash", "x.encoder", "dot.",
-                                  "with space", "line\n", "n" * 101, "nul\0"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        ".",
+        "..",
+        "../up",
+        "a/b",
+        "a\\b",
+        ".hidden",
+        "-dash",
+        "x.encoder",
+        "dot.",
+        "with space",
+        "line\n",
+        "n" * 101,
+        "nul\0",
+    ],
+)
 def test_names_that_are_no_file_names(home, source, name):
     with pytest.raises(BadArtifact):
         import_base(source, name)

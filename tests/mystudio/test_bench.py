@@ -85,8 +85,12 @@ def test_a_table_shows_what_was_measured_and_every_rows_commands(tmp_path):
     table = Table("real", "self", "Self", (Column("psnr", "PSNR"), Column("ssim", "SSIM")), "Note.")
     lines = markdown(table, ledger.rows()).splitlines()
     assert lines[:4] == ["## Self", "", "Note.", "Perceptual metric: lpips-squeeze."]
-    assert lines[5:9] == ["|  | scan | codes | PSNR |", "| ---: | --- | --- | ---: |", "| 1 | a/b | plain | 20.13 |",
-                          "| 2 | a/b | straight | 19.00 |"]
+    assert lines[5:9] == [
+        "|  | scan | codes | PSNR |",
+        "| ---: | --- | --- | ---: |",
+        "| 1 | a/b | plain | 20.13 |",
+        "| 2 | a/b | straight | 19.00 |",
+    ]
     told = commands(ledger.rows()).splitlines()
     assert "- 1: `mystudio scan`; `make plain`" in told and "- 2: `make straight`" in told
     assert any("`mystudio bench real -o out`" in line for line in told)
@@ -127,8 +131,10 @@ def test_a_clip_played_for_long_never_jumps(clip, tmp_path):
 
 
 def test_a_contact_sheet_has_a_row_for_each_take(tmp_path):
-    rows = {"driver": np.full((3, 32, 32, 3), 50, np.uint8), "start codes, not solved": np.full(
-        (3, 64, 64, 3), (200, 0, 0), np.uint8)}
+    rows = {
+        "driver": np.full((3, 32, 32, 3), 50, np.uint8),
+        "start codes, not solved": np.full((3, 64, 64, 3), (200, 0, 0), np.uint8),
+    }
     path = contact_sheet(tmp_path / "a" / "sheet.png", rows, [0, 0.5, 1])
     image = cv2.imread(str(path))[..., ::-1]
     assert image.shape == (HEAD + 2 * TILE, LABEL + 3 * TILE, 3)

@@ -28,8 +28,13 @@ except MemoryError as error:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits address spaces as Linux does")
 def test_what_was_reserved_serves_where_there_is_no_more():
-    ended = subprocess.run([sys.executable, "-c", CHILD, "4"], capture_output=True, text=True, timeout=100,
-                           env={**os.environ, "OPENBLAS_NUM_THREADS": "2"})
+    ended = subprocess.run(
+        [sys.executable, "-c", CHILD, "4"],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "2"},
+    )
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout == "expected 256 MB of address space for linear algebra, got none\n"
 

@@ -57,8 +57,17 @@ def test_header_facts(tmp_path):
     info = {"training": "größe ✓", "steps": 12, "kind": "a lie", "resolution": 4}
     facts = read_info(save(tmp_path, g, info=info))
     assert facts.pop("content_sha256") and facts == {
-        "kind": "stylegan2-generator", "noise": "const", "training": "größe ✓", "steps": "12", "resolution": "32",
-        "z_dim": "16", "w_dim": "24", "mapping_layers": "2", "channel_base": "512", "channel_max": "32"}
+        "kind": "stylegan2-generator",
+        "noise": "const",
+        "training": "größe ✓",
+        "steps": "12",
+        "resolution": "32",
+        "z_dim": "16",
+        "w_dim": "24",
+        "mapping_layers": "2",
+        "channel_base": "512",
+        "channel_max": "32",
+    }
 
 
 def test_equal_generators_are_equal_files(tmp_path):
@@ -94,7 +103,7 @@ def test_every_flipped_bit_is_noticed(tmp_path):
     for position in positions:
         if name <= position < name + len("content_sha256"):
             continue
-        path.write_bytes(whole[:position] + bytes([whole[position] ^ 1 << choice.randrange(8)]) + whole[position + 1:])
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 1 << choice.randrange(8)]) + whole[position + 1 :])
         with pytest.raises(BadCheckpoint):
             load_generator(path)
 
@@ -114,12 +123,27 @@ def test_numbers_must_be_finite(tmp_path, value):
         load_generator(path)
 
 
-@pytest.mark.parametrize("lie", [
-    {"resolution": "64"}, {"resolution": "33"}, {"resolution": "1" + "0" * 30}, {"resolution": "-32"},
-    {"resolution": "1048576"}, {"resolution": "0"}, {"resolution": "³²"}, {"z_dim": "17"}, {"w_dim": ""},
-    {"w_dim": "8000", "z_dim": "8000"}, {"mapping_layers": "3"}, {"mapping_layers": "99999999"}, {"channel_max": "1e3"},
-    {"channel_base": "16"}, {"channel_base": "4194304", "channel_max": "8192"}, {"kind": "encoder"},
-])
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"resolution": "64"},
+        {"resolution": "33"},
+        {"resolution": "1" + "0" * 30},
+        {"resolution": "-32"},
+        {"resolution": "1048576"},
+        {"resolution": "0"},
+        {"resolution": "³²"},
+        {"z_dim": "17"},
+        {"w_dim": ""},
+        {"w_dim": "8000", "z_dim": "8000"},
+        {"mapping_layers": "3"},
+        {"mapping_layers": "99999999"},
+        {"channel_max": "1e3"},
+        {"channel_base": "16"},
+        {"channel_base": "4194304", "channel_max": "8192"},
+        {"kind": "encoder"},
+    ],
+)
 def test_headers_that_lie(tmp_path, lie):
     path = save(tmp_path)
     facts = {k: v for k, v in read_info(path).items() if k != "content_sha256"}
@@ -135,8 +159,11 @@ def test_tensors_that_do_not_fit_the_header(tmp_path):
     path = save(tmp_path)
     facts = {k: v for k, v in read_info(path).items() if k != "content_sha256"}
     state = load_file(path)
-    for change, message in (({"more": torch.zeros(2)}, "unknown"), ({"mapping.w_avg": torch.zeros(23)}, "shape"),
-                            ({"mapping.w_avg": torch.zeros(24, dtype=torch.int32)}, "floating-point")):
+    for change, message in (
+        ({"more": torch.zeros(2)}, "unknown"),
+        ({"mapping.w_avg": torch.zeros(23)}, "shape"),
+        ({"mapping.w_avg": torch.zeros(24, dtype=torch.int32)}, "floating-point"),
+    ):
         save_file(state | change, path, facts)
         with pytest.raises(BadCheckpoint, match=message):
             load_generator(path)

@@ -54,8 +54,11 @@ def studio(tmp_path_factory, tiny_avatar, performance, take, driving_clip) -> Pa
     clip.write_bytes(driving_clip.read_bytes())
     directions = {"smile": torch.ones(16), "yaw": torch.arange(16.0) / 16}
     avatar = dataclasses.replace(tiny_avatar, directions=directions)
-    for name, artifact, inputs in (("me.avatar", avatar, ()), ("driver.performance", performance, ("video",)),
-                                   ("hello.take", take, ("avatar", "performance"))):
+    for name, artifact, inputs in (
+        ("me.avatar", avatar, ()),
+        ("driver.performance", performance, ("video",)),
+        ("hello.take", take, ("avatar", "performance")),
+    ):
         places = {"video": clip, "avatar": folder / "me.avatar", "performance": folder / "driver.performance"}
         kind = artifacts.KINDS[type(artifact)]
         with workspace.stage(folder / name, kind, {key: places[key] for key in inputs}, {}) as job:
@@ -65,10 +68,12 @@ def studio(tmp_path_factory, tiny_avatar, performance, take, driving_clip) -> Pa
 
 def test_no_help_imports_anything_heavy():
     words = [" ".join(w) for w, _ in commands()]
-    code = ("import sys\nfrom click.testing import CliRunner\nfrom mystudio.cli import cli\n"
-            f"for words in {['', *words]!r}:\n"
-            "    assert CliRunner().invoke(cli, [*words.split(), '--help']).exit_code == 0, words\n"
-            f"print([m for m in {HEAVY!r} if m in sys.modules])")
+    code = (
+        "import sys\nfrom click.testing import CliRunner\nfrom mystudio.cli import cli\n"
+        f"for words in {['', *words]!r}:\n"
+        "    assert CliRunner().invoke(cli, [*words.split(), '--help']).exit_code == 0, words\n"
+        f"print([m for m in {HEAVY!r} if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
 
@@ -117,8 +122,18 @@ def test_the_command_reference_is_up_to_date():
     assert letters((ROOT / "docs" / "cli.md").read_text("utf-8")) == letters(module.text()), "run `make docs`"
 
 
-@pytest.mark.parametrize("words", [["nonsense"], ["scan"], ["render", "x"], ["edit", "TAKE", "-o", "x"], ["edit"],
-                                   ["recipe", "no"], ["evaluate", "x", "-o", "y", "--device", "tpu"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["nonsense"],
+        ["scan"],
+        ["render", "x"],
+        ["edit", "TAKE", "-o", "x"],
+        ["edit"],
+        ["recipe", "no"],
+        ["evaluate", "x", "-o", "y", "--device", "tpu"],
+    ],
+)
 def test_wrong_usage_exits_with_2(words):
     run(*words, code=2)
 
@@ -128,17 +143,20 @@ def test_a_scan_requires_the_statement_of_consent(tmp_path):
     assert "--i-am-the-person-or-have-consent" in result.stderr
 
 
-@pytest.mark.parametrize("words, expected", [
-    (["personalize", "nowhere", "-o", "x"], "nowhere does not exist"),
-    (["render", "nowhere", "-o", "x.mp4"], "nowhere does not exist"),
-    (["reenact", "nowhere", "nowhere.mp4", "-o", "x"], "nowhere.mp4"),
-    (["edit", "nowhere", "-o", "x", "--set", "smile=1"], "nowhere does not exist"),
-    (["edit", "nowhere", "-o", "x", "--set", "smile=much"], "smile=1.0"),
-    (["recipe", "show", "defualt"], "did you mean 'default'"),
-    (["recipe", "show", "--option", "reenact.stesp=3"], "did you mean 'steps'"),
-    (["base", "import", "nowhere.pkl"], "nowhere.pkl"),
-    (["personalize", "nowhere", "-o", "x", "--base", "nobody"], "people128"),
-])
+@pytest.mark.parametrize(
+    "words, expected",
+    [
+        (["personalize", "nowhere", "-o", "x"], "nowhere does not exist"),
+        (["render", "nowhere", "-o", "x.mp4"], "nowhere does not exist"),
+        (["reenact", "nowhere", "nowhere.mp4", "-o", "x"], "nowhere.mp4"),
+        (["edit", "nowhere", "-o", "x", "--set", "smile=1"], "nowhere does not exist"),
+        (["edit", "nowhere", "-o", "x", "--set", "smile=much"], "smile=1.0"),
+        (["recipe", "show", "defualt"], "did you mean 'default'"),
+        (["recipe", "show", "--option", "reenact.stesp=3"], "did you mean 'steps'"),
+        (["base", "import", "nowhere.pkl"], "nowhere.pkl"),
+        (["personalize", "nowhere", "-o", "x", "--base", "nobody"], "people128"),
+    ],
+)
 def test_a_failure_is_one_sentence_and_exits_with_1(words, expected, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = run(*words, "--json", code=1)
@@ -175,29 +193,65 @@ def test_the_doctor_finds_what_the_tests_run_on():
 def test_an_edit_with_the_word_left_out_makes_a_take_and_keeps_the_old_one(studio, tmp_path):
     out = studio / "smiling.take"
     (tmp_path / "keys.toml").write_text("yaw = [[0.0, 0.0], [0.5, 2]]\n")
-    result = run("edit", studio / "hello.take", "-o", out, "--set", "smile=1.5", "--keys", tmp_path / "keys.toml",
-                 "--edge", "continue", "--json")
+    result = run(
+        "edit",
+        studio / "hello.take",
+        "-o",
+        out,
+        "--set",
+        "smile=1.5",
+        "--keys",
+        tmp_path / "keys.toml",
+        "--edge",
+        "continue",
+        "--json",
+    )
     assert last_json(result)["edits"] == ["smile", "yaw"]
     before, after = artifacts.load(studio / "hello.take", Take), artifacts.load(out, Take)
-    assert [(e.name, e.strength, e.keys) for e in after.edits] == [("smile", 1.5, ()),
-                                                                   ("yaw", 1.0, ((0.0, 0.0), (0.5, 2.0)))]
+    assert [(e.name, e.strength, e.keys) for e in after.edits] == [
+        ("smile", 1.5, ()),
+        ("yaw", 1.0, ((0.0, 0.0), (0.5, 2.0))),
+    ]
     assert not torch.equal(before.codes, after.codes) and before.edits == ()
     first = (out / "manifest.json").stat().st_mtime_ns
-    run("edit", "apply", studio / "hello.take", "-o", out, "--set", "smile=1.5", "--keys", tmp_path / "keys.toml",
-        "--edge", "continue")
+    run(
+        "edit",
+        "apply",
+        studio / "hello.take",
+        "-o",
+        out,
+        "--set",
+        "smile=1.5",
+        "--keys",
+        tmp_path / "keys.toml",
+        "--edge",
+        "continue",
+    )
     assert (out / "manifest.json").stat().st_mtime_ns == first  # equal inputs: nothing to do
 
 
 def test_a_zero_edit_changes_nothing_and_an_unknown_one_names_what_there_is(studio, tmp_path):
     run("edit", studio / "hello.take", "-o", tmp_path / "same.take", "--set", "smile=0")
-    assert torch.equal(artifacts.load(studio / "hello.take", Take).codes,
-                       artifacts.load(tmp_path / "same.take", Take).codes)
+    assert torch.equal(
+        artifacts.load(studio / "hello.take", Take).codes, artifacts.load(tmp_path / "same.take", Take).codes
+    )
     result = run("edit", studio / "hello.take", "-o", tmp_path / "t", "--set", "hat=1", code=1)
     assert "smile" in result.stderr and not (tmp_path / "t").exists()
 
 
-@pytest.mark.parametrize("text", ["smile = 3", "smile = []", "smile = [[0]]", 'smile = [["a", 1]]', "smile", "[smile]",
-                                  "smile = [[0, nan]]", "smile = [[0, true]]"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "smile = 3",
+        "smile = []",
+        "smile = [[0]]",
+        'smile = [["a", 1]]',
+        "smile",
+        "[smile]",
+        "smile = [[0, nan]]",
+        "smile = [[0, true]]",
+    ],
+)
 def test_bad_keyframes_are_explained(studio, tmp_path, text):
     (tmp_path / "keys.toml").write_text(text)
     result = run("edit", studio / "hello.take", "-o", tmp_path / "t", "--keys", tmp_path / "keys.toml", code=1)
@@ -243,10 +297,12 @@ def test_what_stays_together_may_move_and_what_changed_is_refused(studio, tmp_pa
 
 
 def test_an_input_is_never_overwritten(studio):
-    for words in (["edit", studio / "hello.take", "-o", studio / "hello.take", "--set", "smile=1"],
-                  ["edit", studio / "hello.take", "-o", studio / "me.avatar", "--set", "smile=1"],
-                  ["render", studio / "hello.take", "-o", studio / "driver.mp4"],
-                  ["render", studio / "hello.take", "-o", studio / "me.avatar"]):
+    for words in (
+        ["edit", studio / "hello.take", "-o", studio / "hello.take", "--set", "smile=1"],
+        ["edit", studio / "hello.take", "-o", studio / "me.avatar", "--set", "smile=1"],
+        ["render", studio / "hello.take", "-o", studio / "driver.mp4"],
+        ["render", studio / "hello.take", "-o", studio / "me.avatar"],
+    ):
         assert "choose another name" in run(*words, code=1).stderr
     artifacts.load(studio / "hello.take", Take)
     artifacts.load(studio / "driver.performance", Performance)
@@ -289,8 +345,9 @@ root()
 
 
 def test_ctrl_c_says_what_can_be_resumed():
-    child = subprocess.Popen([sys.executable, "-c", INTERRUPTED, "work"], stdout=subprocess.PIPE,
-                             stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    child = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, "work"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    )
     try:
         assert child.stdout.readline().strip() == "working"
         child.send_signal(signal.SIGINT)

@@ -71,15 +71,28 @@ def test_names_and_shapes_are_the_official_ones():
     with torch.device("meta"):
         shapes = {k: tuple(v.shape) for k, v in Discriminator(256, channel_base=16384).state_dict().items()}
     learned = {k: v for k, v in shapes.items() if not k.endswith("resample_filter")}
-    for r, width, below in ((256, 64, 128), (128, 128, 256), (64, 256, 512), (32, 512, 512), (16, 512, 512),
-                            (8, 512, 512)):
+    for r, width, below in (
+        (256, 64, 128),
+        (128, 128, 256),
+        (64, 256, 512),
+        (32, 512, 512),
+        (16, 512, 512),
+        (8, 512, 512),
+    ):
         assert learned.pop(f"b{r}.conv0.weight") == (width, width, 3, 3)
         assert learned.pop(f"b{r}.conv1.weight") == (below, width, 3, 3)
         assert learned.pop(f"b{r}.skip.weight") == (below, width, 1, 1)
         assert learned.pop(f"b{r}.conv0.bias") == (width,) and learned.pop(f"b{r}.conv1.bias") == (below,)
-    assert learned == {"b256.fromrgb.weight": (64, 3, 1, 1), "b256.fromrgb.bias": (64,),
-                       "b4.conv.weight": (512, 513, 3, 3), "b4.conv.bias": (512,), "b4.fc.weight": (512, 8192),
-                       "b4.fc.bias": (512,), "b4.out.weight": (1, 512), "b4.out.bias": (1,)}
+    assert learned == {
+        "b256.fromrgb.weight": (64, 3, 1, 1),
+        "b256.fromrgb.bias": (64,),
+        "b4.conv.weight": (512, 513, 3, 3),
+        "b4.conv.bias": (512,),
+        "b4.fc.weight": (512, 8192),
+        "b4.fc.bias": (512,),
+        "b4.out.weight": (1, 512),
+        "b4.out.bias": (1,),
+    }
 
 
 def test_minibatch_deviation_is_zero_for_equal_images_and_keeps_groups_of_strided_shares():

@@ -237,7 +237,10 @@ def test_an_edit_goes_on_after_its_last_chunk(avatar, take, edge, monkeypatch):
         apply(avatar, wild, edits, keep=kept)
     assert sorted(kept) == [f"edit{n}.moved{start:07d}" for n, start in ((0, 0), (0, 5), (0, 10), (1, 0))]
     kept.most, done = Memory.most, []
-    monkeypatch.setattr(edit, "_move", lambda space, codes, *rest, real=edit._move: (done.append(len(codes)),
-                                                                                  real(space, codes, *rest))[1])
+    monkeypatch.setattr(
+        edit,
+        "_move",
+        lambda space, codes, *rest, real=edit._move: (done.append(len(codes)), real(space, codes, *rest))[1],
+    )
     assert torch.equal(apply(avatar, wild, edits, keep=kept).codes, whole.codes)
     assert done == [5, 2]

@@ -75,9 +75,13 @@ def test_avatar_shapes(avatar):
 
 def test_an_avatar_is_grown_beyond_a_small_base_and_keeps_its_codes(avatar):
     base = find_base("people128")
-    few = SimpleNamespace(**vars(SETTINGS) | {
-        "personalize": replace(SETTINGS.personalize, steps=1, rate=1e-9, resolution=256, width=6144),
-        "regress": replace(SETTINGS.regress, samples=16, steps=2)})
+    few = SimpleNamespace(
+        **vars(SETTINGS)
+        | {
+            "personalize": replace(SETTINGS.personalize, steps=1, rate=1e-9, resolution=256, width=6144),
+            "regress": replace(SETTINGS.regress, samples=16, steps=2),
+        }
+    )
     large = engines.named("personal").personalize(actor_avatar.scan(), base, few)
     assert large.generator.resolution == 256 and large.generator.config["channel_base"] == 6144
     assert torch.allclose(large.anchors, avatar.anchors, atol=0.02)  # the encoder reads 64 px of larger images

@@ -161,16 +161,25 @@ def test_columns_show_the_extremes_once_each_in_order(filmed, take):
     assert chosen == sorted(set(chosen)) and len(chosen) == 8 and not {4, 5} & set(chosen)
 
 
-def test_an_evaluation_goes_on_after_its_last_chunk_and_ends_in_the_same_numbers(tiny_avatar, filmed, scan, tmp_path,
-                                                                                 monkeypatch):
+def test_an_evaluation_goes_on_after_its_last_chunk_and_ends_in_the_same_numbers(
+    tiny_avatar, filmed, scan, tmp_path, monkeypatch
+):
     monkeypatch.setattr("selfscan.keep.CHUNK", 4)
     rank = len(tiny_avatar.regressor["code_mean"])
     codes = torch.randn(FRAMES, tiny_avatar.generator.num_ws, rank, generator=torch.Generator().manual_seed(1))
     take = Take(codes, np.zeros(FRAMES, np.uint8), filmed.observation.track.times, {})
 
     def run(out, keep, progress=lambda *_: None):
-        evaluate(tiny_avatar, take, filmed, tmp_path / out, scan=scan, truth=filmed.observation.video, keep=keep,
-                 progress=progress)
+        evaluate(
+            tiny_avatar,
+            take,
+            filmed,
+            tmp_path / out,
+            scan=scan,
+            truth=filmed.observation.video,
+            keep=keep,
+            progress=progress,
+        )
         page = re.sub(r"\bp[0-9a-f]{10}\b", "p", (tmp_path / out / "report.html").read_text())  # names of drawn clips
         return (tmp_path / out / "metrics.json").read_bytes(), page
 

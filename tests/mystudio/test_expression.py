@@ -57,8 +57,12 @@ def test_the_scan_tells_which_codes_turn_the_head_and_open_the_eyes():
     faces = np.repeat(_reference().double().numpy()[None], 80, 0)
     upper, lower = np.array(RIGHT_LIDS + LEFT_LIDS).T
     faces[:, upper] -= 0.2 * lids[:, None, None] * (faces[:, lower] - faces[:, upper])
-    marks = np.stack([(face - face.mean(0)) @ Rotation.from_euler("xyz", turn).as_matrix().T + 0.5
-                      for face, turn in zip(faces, turns)])
+    marks = np.stack(
+        [
+            (face - face.mean(0)) @ Rotation.from_euler("xyz", turn).as_matrix().T + 0.5
+            for face, turn in zip(faces, turns)
+        ]
+    )
     slope = expression.held(space, torch.as_tensor(marks, dtype=torch.float32))
     shown = euler(head_pose(marks.astype(np.float32)))
     foretold = (space.codes @ slope).numpy()

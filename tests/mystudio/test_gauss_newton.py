@@ -19,6 +19,7 @@ def draw(*shape, seed=0):
 
 def random_motion(frames: int, valid: torch.Tensor | None = None, seed: int = 0) -> Motion:
     """Random aims; patches and masks are constant over squares of 4 x 4 px, so that pooling loses nothing."""
+
     def squares(*shape, step):
         small = torch.rand(*shape, generator=torch.Generator().manual_seed(seed + step))
         return small.repeat_interleave(4, -2).repeat_interleave(4, -1)

@@ -80,8 +80,9 @@ def reference_images(s, ws, resolution, noise=True):
 def random_generator(resolution, seed=0, **config):
     """Random weights with every term switched on: biases, noise, an asymmetric const."""
     torch.manual_seed(seed)
-    g = Generator(resolution, **{"z_dim": 24, "w_dim": 32, "mapping_layers": 3, "channel_base": 1024,
-                                 "channel_max": 48, **config}).eval()
+    g = Generator(
+        resolution, **{"z_dim": 24, "w_dim": 32, "mapping_layers": 3, "channel_base": 1024, "channel_max": 48, **config}
+    ).eval()
     for name, value in g.named_parameters():
         if name.endswith(("bias", "noise_strength")):
             value.data += torch.randn_like(value) * (30 if "mapping" in name else 0.3)
@@ -218,8 +219,9 @@ def test_gradients_are_the_derivative():
 @pytest.mark.parametrize("offset", [(1, 2, 1, 1), (1, 2, 2, 2), (3, 2, 2, 2)])
 def test_what_is_differentiated_by_hand_is_right_twice(offset):
     """Without noise, with constant and with random noise; path lengths differentiate twice."""
-    x, scale, offset = (torch.randn(*shape, dtype=torch.float64, requires_grad=True)
-                        for shape in ((3, 2, 2, 2), (3, 2, 1, 1), offset))
+    x, scale, offset = (
+        torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in ((3, 2, 2, 2), (3, 2, 1, 1), offset)
+    )
     assert torch.autograd.gradcheck(layers._ScaledAndShifted.apply, (x, scale, offset))
     assert torch.autograd.gradgradcheck(layers._ScaledAndShifted.apply, (x, scale, offset))
 
@@ -227,7 +229,7 @@ def test_what_is_differentiated_by_hand_is_right_twice(offset):
 def test_a_batch_of_rounded_maps_is_summed_in_float32():
     rounded = torch.rand(300, 2, 3, 3).bfloat16()
     exact = rounded.double().sum(0, keepdim=True)
-    assert ((layers._batch_sum(rounded).double() - exact).abs() / exact).max() < 2 ** -8
+    assert ((layers._batch_sum(rounded).double() - exact).abs() / exact).max() < 2**-8
 
 
 def test_every_parameter_gets_a_gradient():

@@ -24,8 +24,9 @@ def test_official_pickle(tmp_path, protocol):
     g, marker = random_generator(), tmp_path / "ran"
     loaded, info = imported(tmp_path, official_pickle(g, marker, protocol))
     assert not marker.exists() and "torch_utils" not in sys.modules
-    assert {name: value.tolist() for name, value in loaded.state_dict().items()} == \
-        {name: value.tolist() for name, value in g.state_dict().items()}
+    assert {name: value.tolist() for name, value in loaded.state_dict().items()} == {
+        name: value.tolist() for name, value in g.state_dict().items()
+    }
     ws = torch.randn(2, g.num_ws, g.w_dim)
     with torch.no_grad():
         assert torch.equal(loaded(ws), g(ws))
@@ -57,6 +58,7 @@ def with_fact(part, **facts):
     def change(name, state):
         if name.endswith(part):
             state |= facts
+
     return change
 
 
@@ -64,6 +66,7 @@ def without(part, kind, key):
     def change(name, state):
         if name == part:
             del state[kind][key]
+
     return change
 
 
@@ -114,8 +117,9 @@ def rosinality(seed=0, **shape):
 
 
 @pytest.mark.parametrize("legacy", [False, True])
-@pytest.mark.parametrize("shape", [{}, {"widths": (24, 24, 24), "layers": 8, "style_dim": 12},
-                                   {"widths": (64, 64, 64, 32, 16), "layers": 1}])
+@pytest.mark.parametrize(
+    "shape", [{}, {"widths": (24, 24, 24), "layers": 8, "style_dim": 12}, {"widths": (64, 64, 64, 32, 16), "layers": 1}]
+)
 def test_rosinality(tmp_path, legacy, shape):
     theirs = rosinality(**shape)
     average = torch.randn(theirs.style[1].weight.shape[1])
@@ -137,8 +141,15 @@ def test_rosinality_training_state_without_average(tmp_path):
     optimiser = torch.optim.Adam(theirs.parameters())
     theirs(theirs.mapping(torch.randn(1, 20))).sum().backward()
     optimiser.step()
-    content = torch_bytes({"g": theirs.state_dict(), "g_ema": theirs.state_dict(), "g_optim": optimiser.state_dict(),
-                           "args": argparse.Namespace(size=32, path="faces"), "ada_aug_p": 0.0})
+    content = torch_bytes(
+        {
+            "g": theirs.state_dict(),
+            "g_ema": theirs.state_dict(),
+            "g_optim": optimiser.state_dict(),
+            "args": argparse.Namespace(size=32, path="faces"),
+            "ada_aug_p": 0.0,
+        }
+    )
     ours, info = imported(tmp_path, content, "550000.pt")
     with torch.no_grad():
         mean = theirs.mapping(torch.randn(20_000, 20)).mean(0)
@@ -149,11 +160,13 @@ def test_rosinality_training_state_without_average(tmp_path):
 
 def test_rosinality_that_does_not_fit(tmp_path):
     state = rosinality().state_dict()
-    for change, message in (({"extra.weight": torch.zeros(1)}, "unknown one: 'extra.weight'"),
-                            ({"convs.0.conv.blur.kernel": torch.ones(4, 4)}, "filter"),
-                            ({"noises.noise_0": 3}, "named tensors"),
-                            ({"style.1.weight": torch.zeros(20, 20, dtype=torch.int64)}, "floating-point"),
-                            ({"convs.0.conv.weight": torch.zeros(1, 9, 9, 3, 3)}, "shape")):
+    for change, message in (
+        ({"extra.weight": torch.zeros(1)}, "unknown one: 'extra.weight'"),
+        ({"convs.0.conv.blur.kernel": torch.ones(4, 4)}, "filter"),
+        ({"noises.noise_0": 3}, "named tensors"),
+        ({"style.1.weight": torch.zeros(20, 20, dtype=torch.int64)}, "floating-point"),
+        ({"convs.0.conv.weight": torch.zeros(1, 9, 9, 3, 3)}, "shape"),
+    ):
         with pytest.raises(BadCheckpoint, match=message):
             imported(tmp_path, torch_bytes({"g_ema": state | change}), "net.pt")
     with pytest.raises(BadCheckpoint, match="widths"):

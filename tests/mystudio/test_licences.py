@@ -41,14 +41,24 @@ def test_every_dependency_has_a_row_with_the_terms_that_it_states(package):
         stated = metadata.metadata(package)
     except metadata.PackageNotFoundError:
         pytest.skip(f"{package} is not installed here")
-    words = " ".join([stated.get("License-Expression") or "", (stated.get("License") or "")[:300],
-                      *(c for c in stated.get_all("Classifier") or [] if c.startswith("License"))])
+    words = " ".join(
+        [
+            stated.get("License-Expression") or "",
+            (stated.get("License") or "")[:300],
+            *(c for c in stated.get_all("Classifier") or [] if c.startswith("License")),
+        ]
+    )
     assert any(re.search(FAMILIES[family], words) for family in named), (terms, words)
 
 
 def test_every_data_file_has_a_row():
-    shipped = [path for package in ("mystudio", "selfscan") for folder in ("data", "templates", "recipes")
-               for path in (ROOT / package / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    shipped = [
+        path
+        for package in ("mystudio", "selfscan")
+        for folder in ("data", "templates", "recipes")
+        for path in (ROOT / package / folder).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    ]
     assert len(shipped) > 10
     for path in shipped:
         place = path.parent.relative_to(ROOT).as_posix()

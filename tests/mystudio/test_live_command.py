@@ -106,15 +106,25 @@ def test_without_a_camera_a_sentence_says_what_to_do(me, tmp_path):
 
 def test_bad_inputs_are_one_sentence(me, clips, tmp_path):
     assert "nowhere.mp4" in run(me, "--driver", tmp_path / "nowhere.mp4", "--no-window", code=1).stderr
-    assert "does not exist" in run(tmp_path / "no.avatar", "--driver", clips / "driver.mp4", "--no-window",
-                                   code=1).stderr
+    assert (
+        "does not exist" in run(tmp_path / "no.avatar", "--driver", clips / "driver.mp4", "--no-window", code=1).stderr
+    )
     before = (clips / "driver.mp4").read_bytes()
     for target in (clips / "driver.mp4", me):
         told = run(me, "--driver", clips / "driver.mp4", "-o", target, "--no-window", code=1).stderr
         assert "choose another name" in told
     assert (clips / "driver.mp4").read_bytes() == before
-    told = run(me, "--driver", clips / "driver.mp4", "-o", tmp_path / "absent" / "x" / "a.mp4", "--option",
-               "live.rset=2", "--no-window", code=1).stderr
+    told = run(
+        me,
+        "--driver",
+        clips / "driver.mp4",
+        "-o",
+        tmp_path / "absent" / "x" / "a.mp4",
+        "--option",
+        "live.rset=2",
+        "--no-window",
+        code=1,
+    ).stderr
     assert "did you mean 'rest'" in told
 
 
@@ -150,11 +160,28 @@ def test_ctrl_c_ends_a_camera_in_good_order_and_a_second_one_interrupts():
 def test_a_stopped_recording_leaves_the_target_as_it_was(me, clips, tmp_path, how):
     out, part = tmp_path / "live.mp4", tmp_path / "live.part.mp4"
     out.write_bytes(b"before")
-    code = ("import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # background jobs ignore it
-            "from mystudio.cli import main; main()")
-    child = subprocess.Popen([sys.executable, "-c", code, "live", str(me), "--driver", str(clips / "empty room.mp4"),
-                              "-o", str(out), "--no-window"], stderr=subprocess.PIPE, text=True, cwd=ROOT,
-                             env=os.environ | {"PYTHONPATH": str(ROOT)})
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # background jobs ignore it
+        "from mystudio.cli import main; main()"
+    )
+    child = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            code,
+            "live",
+            str(me),
+            "--driver",
+            str(clips / "empty room.mp4"),
+            "-o",
+            str(out),
+            "--no-window",
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
     try:
         until = time.monotonic() + 120
         while not part.exists() and time.monotonic() < until and child.poll() is None:

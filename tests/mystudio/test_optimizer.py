@@ -20,8 +20,9 @@ def gradients(shape: tuple[int, ...], steps: int = 4) -> list[torch.Tensor]:
 def test_filters_go_where_torchs_muon_takes_their_matrix(shape):
     ours, theirs = nn.Parameter(torch.zeros(shape)), nn.Parameter(torch.zeros(shape).flatten(1))
     mine = Muon([ours], lr=0.01, momentum=0.9, dtype=torch.bfloat16)
-    reference = torch.optim.Muon([theirs], lr=0.05, weight_decay=0.0, momentum=0.9, nesterov=True,
-                                 adjust_lr_fn="match_rms_adamw")  # a fifth of its rate is the step's size
+    reference = torch.optim.Muon(
+        [theirs], lr=0.05, weight_decay=0.0, momentum=0.9, nesterov=True, adjust_lr_fn="match_rms_adamw"
+    )  # a fifth of its rate is the step's size
     for gradient in gradients(shape):
         ours.grad, theirs.grad = gradient.clone(), gradient.flatten(1)
         mine.step()

@@ -40,9 +40,11 @@ def studio(tmp_path_factory, tiny_avatar, performance, take, driving_clip) -> Pa
     edits = (Edit("smile", 1.5), Edit("yaw", keys=((0.0, 0.0), (0.2, 1.0))))
     clip, acted, me = folder / "driver.mp4", folder / "driver.performance", folder / "me.avatar"
     for path, artifact, inputs in (
-            (acted, performance, {"video": clip}), (me, avatar, {}),
-            (folder / "hello.take", take, {"avatar": me, "performance": acted}),
-            (folder / "smile.take", dataclasses.replace(take, edits=edits), {"avatar": me, "performance": acted})):
+        (acted, performance, {"video": clip}),
+        (me, avatar, {}),
+        (folder / "hello.take", take, {"avatar": me, "performance": acted}),
+        (folder / "smile.take", dataclasses.replace(take, edits=edits), {"avatar": me, "performance": acted}),
+    ):
         with workspace.stage(path, artifacts.KINDS[type(artifact)], inputs, {}) as job:
             artifacts.save(artifact, job)
     return folder
@@ -59,7 +61,7 @@ def tone(path: Path) -> Path:
         stream = container.add_stream("aac", rate=44100)
         wave = (np.sin(np.arange(30_000) * 0.05) * 9000).astype(np.int16)
         for start in range(0, len(wave), 1024):
-            frame = av.AudioFrame.from_ndarray(wave[None, start:start + 1024], format="s16", layout="mono")
+            frame = av.AudioFrame.from_ndarray(wave[None, start : start + 1024], format="s16", layout="mono")
             frame.sample_rate, frame.pts, frame.time_base = 44100, start, Fraction(1, 44100)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
@@ -90,7 +92,7 @@ def boxes(data: bytes) -> list[tuple[str, int, int]]:
     """Kind, start and end of every box at the top of an mp4."""
     found, at = [], 0
     while at + 8 <= len(data):
-        size, kind = struct.unpack(">I4s", data[at:at + 8])
+        size, kind = struct.unpack(">I4s", data[at : at + 8])
         found.append((kind.decode("latin-1"), at, at + size))
         at += max(size, 8)
     return found
@@ -112,8 +114,10 @@ def test_a_render_says_what_it_is(studio, clip):
     assert said["avatar"] == manifest.digest(studio / "me.avatar")
     assert said["driver"] == video.sha256(studio / "driver.mp4")
     assert said["take"] == manifest.digest(studio / "smile.take")
-    assert said["edits"] == [{"name": "smile", "strength": 1.5, "keys": [], "edge": "project"},
-                             {"name": "yaw", "strength": 1.0, "keys": [[0.0, 0.0], [0.2, 1.0]], "edge": "project"}]
+    assert said["edits"] == [
+        {"name": "smile", "strength": 1.5, "keys": [], "edge": "project"},
+        {"name": "yaw", "strength": 1.0, "keys": [[0.0, 0.0], [0.2, 1.0]], "edge": "project"},
+    ]
     words = run("verify", clip).stdout
     assert "known here" in words and "smile +1.5, yaw over time" in words and said["avatar"] in words
     data = clip.read_bytes()
@@ -144,8 +148,9 @@ def test_the_watermark_tells_the_avatar_and_is_not_seen(studio, clip):
         assert one == other and noise(a, b) > 38  # dB, with two encodings between them
 
 
-@pytest.mark.parametrize("view, word", [("side-by-side", "compositeSynthetic"),
-                                        ("paste", "compositeWithTrainedAlgorithmicMedia")])
+@pytest.mark.parametrize(
+    "view, word", [("side-by-side", "compositeSynthetic"), ("paste", "compositeWithTrainedAlgorithmicMedia")]
+)
 def test_composites_are_called_composites(studio, view, word):
     out = studio / f"{view}.mp4"
     run("render", studio / "hello.take", "-o", out, "--view", view)
@@ -157,8 +162,14 @@ def test_composites_are_called_composites(studio, view, word):
 def test_a_changed_byte_is_found_out(clip, tmp_path, place):
     data = bytearray(clip.read_bytes())
     start, end = box(data, "mdat")
-    at = {"frame": start + 40, "last frame": end - 3, "index": box(data, "moov")[0] + 120,
-          "statement": data.index(b"fictional"), "signer": data.index(b"mystudio key"), "end": len(data) - 1}[place]
+    at = {
+        "frame": start + 40,
+        "last frame": end - 3,
+        "index": box(data, "moov")[0] + 120,
+        "statement": data.index(b"fictional"),
+        "signer": data.index(b"mystudio key"),
+        "end": len(data) - 1,
+    }[place]
     data[at] ^= 1
     (tmp_path / "x.mp4").write_bytes(data)
     assert "was changed after signing" in verified(tmp_path / "x.mp4", code=1)
@@ -174,7 +185,7 @@ def test_a_manifest_that_was_taken_out_or_taken_over_is_found_out(studio, clip, 
     (tmp_path / ".smile.mp4.made").write_bytes((studio / ".smile.mp4.made").read_bytes())
     assert "the mark was taken out" in verified(stripped)["statement"]
     start, end = box(data, "uuid")
-    (tmp_path / "free.mp4").write_bytes(data[:start + 4] + b"free" + data[start + 8:])
+    (tmp_path / "free.mp4").write_bytes(data[: start + 4] + b"free" + data[start + 8 :])
     assert "no C2PA manifest" in verified(tmp_path / "free.mp4")["statement"]
     other = studio / "other.mp4"
     run("render", studio / "hello.take", "-o", other, "--no-provenance")
@@ -251,9 +262,16 @@ def own_key(folder: Path, days=30, password=None) -> tuple[Path, Path, Path]:
     if days < 0:
         old = x509.load_pem_x509_certificate(found[0])
         now = datetime.datetime.now(datetime.timezone.utc)
-        builder = x509.CertificateBuilder(old.issuer, old.subject, old.public_key(), 7,
-                                          now - datetime.timedelta(days=9), now + datetime.timedelta(days=days))
+        builder = x509.CertificateBuilder(
+            old.issuer,
+            old.subject,
+            old.public_key(),
+            7,
+            now - datetime.timedelta(days=9),
+            now + datetime.timedelta(days=days),
+        )
         from cryptography.hazmat.primitives.hashes import SHA256
+
         found[0] = builder.sign(private, SHA256()).public_bytes(serialization.Encoding.PEM)
     chain.write_bytes(b"".join(found))
     issuer.write_bytes(found[-1])
@@ -277,14 +295,16 @@ def test_a_key_that_is_not_fit_is_told_before_the_work(studio, tmp_path):
     late, expired, _ = own_key(tmp_path / "d", days=-1)
     (tmp_path / "noise.pem").write_bytes(bytes(range(256)))
     (tmp_path / "leaf.pem").write_bytes(signing.certificates(chain.read_bytes())[1])
-    for words, expected in ((["--sign-key", key], "together with"),
-                            (["--sign-key", other, "--sign-cert", chain], "not that of"),
-                            (["--sign-key", locked, "--sign-cert", its], "encrypted"),
-                            (["--sign-key", late, "--sign-cert", expired], "is good from"),
-                            (["--sign-key", key, "--sign-cert", tmp_path / "noise.pem"], "certificate"),
-                            (["--sign-key", tmp_path / "noise.pem", "--sign-cert", chain], "private key"),
-                            (["--sign-key", key, "--sign-cert", tmp_path / "leaf.pem"], "not that of"),
-                            (["--sign-key", tmp_path / "no", "--sign-cert", chain], "no PEM file")):
+    for words, expected in (
+        (["--sign-key", key], "together with"),
+        (["--sign-key", other, "--sign-cert", chain], "not that of"),
+        (["--sign-key", locked, "--sign-cert", its], "encrypted"),
+        (["--sign-key", late, "--sign-cert", expired], "is good from"),
+        (["--sign-key", key, "--sign-cert", tmp_path / "noise.pem"], "certificate"),
+        (["--sign-key", tmp_path / "noise.pem", "--sign-cert", chain], "private key"),
+        (["--sign-key", key, "--sign-cert", tmp_path / "leaf.pem"], "not that of"),
+        (["--sign-key", tmp_path / "no", "--sign-cert", chain], "no PEM file"),
+    ):
         told = run("render", studio / "hello.take", "-o", tmp_path / "x.mp4", *words, code=1).stderr
         assert expected in told and len(told.splitlines()) == 1, told
         assert not (tmp_path / "x.mp4").exists()
@@ -297,8 +317,9 @@ def test_a_clip_that_cannot_be_signed_is_kept_under_another_name(studio, tmp_pat
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size + 1000, limits[1]))  # room for the clip, not for its manifest
     try:
-        told = run("render", studio / "hello.take", "-o", tmp_path / "x.mp4", "--option",
-                   "provenance.watermark=false", code=1).stderr
+        told = run(
+            "render", studio / "hello.take", "-o", tmp_path / "x.mp4", "--option", "provenance.watermark=false", code=1
+        ).stderr
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     told = told.splitlines()[-1]
@@ -345,7 +366,7 @@ def test_damaged_and_hostile_files_are_told_apart(clip, tmp_path, data):
         at = data.draw(st.one_of(st.integers(0, box(whole, "mdat")[0] + 50), st.integers(0, len(whole) - 1)))
         changed[at] = data.draw(st.sampled_from([0, 1, 127, 255, whole[at] ^ 1]))
     if data.draw(st.booleans()):
-        changed = changed[:data.draw(st.integers(0, len(changed)))]
+        changed = changed[: data.draw(st.integers(0, len(changed)))]
     (tmp_path / "x.mp4").write_bytes(changed)
     answer = credentials._answer({"path": str(tmp_path / "x.mp4"), "kind": "video/mp4", "anchors": ""})
     assert answer["state"] in ("valid", "tampered", "absent")
@@ -356,8 +377,12 @@ def test_damaged_and_hostile_files_are_told_apart(clip, tmp_path, data):
 
 
 def test_what_is_no_clip_is_refused_in_one_sentence(studio, tmp_path):
-    for name, content in (("a.mp4", b""), ("b.mp4", b"noise" * 99), ("c.mp4", b"\0\0\0\x20ftypisom" + bytes(500)),
-                          ("d.png", b"\x89PNG\r\n\x1a\n" + b"\xff" * 99)):
+    for name, content in (
+        ("a.mp4", b""),
+        ("b.mp4", b"noise" * 99),
+        ("c.mp4", b"\0\0\0\x20ftypisom" + bytes(500)),
+        ("d.png", b"\x89PNG\r\n\x1a\n" + b"\xff" * 99),
+    ):
         (tmp_path / name).write_bytes(content)
         verified(tmp_path / name, code=1)
     for path in (tmp_path, tmp_path / "nowhere"):
@@ -368,9 +393,18 @@ def test_foreign_texts_cannot_steer_a_terminal(tmp_path, monkeypatch):
     from c2pa import Builder, C2paSignerInfo, Signer
 
     who = signing.own_identity()
-    text = {"claim_generator_info": [{"name": "\x1b[2J\x07evil\r\nerror: fake", "version": "1"}], "title": "\x1b[31m",
-            "assertions": [{"label": "c2pa.actions.v2", "data": {"actions": [
-                {"action": "c2pa.created", "digitalSourceType": provenance.SOURCE + "digitalCapture"}]}}]}
+    text = {
+        "claim_generator_info": [{"name": "\x1b[2J\x07evil\r\nerror: fake", "version": "1"}],
+        "title": "\x1b[31m",
+        "assertions": [
+            {
+                "label": "c2pa.actions.v2",
+                "data": {
+                    "actions": [{"action": "c2pa.created", "digitalSourceType": provenance.SOURCE + "digitalCapture"}]
+                },
+            }
+        ],
+    }
     with open(tmp_path / "dot.png", "wb") as out:
         out.write(provenance._dot())
     with open(tmp_path / "dot.png", "rb") as source, open(tmp_path / "x.png", "w+b") as out:
@@ -391,13 +425,15 @@ def test_long_clips_are_hashed_in_blocks_and_signed_in_constant_memory(clip, stu
     assert end == len(bare)
     extra = 96 << 20
     with open(long, "wb") as out:
-        out.write(bare[:start] + struct.pack(">I", end - start + extra) + bare[start + 4:])
+        out.write(bare[:start] + struct.pack(">I", end - start + extra) + bare[start + 4 :])
         out.truncate(len(bare) + extra)
-    code = ("import resource, sys\nfrom pathlib import Path\nfrom mystudio import provenance, signing\n"
-            "path, who = Path(sys.argv[1]), signing.own_identity()\n"
-            "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024\n"
-            "provenance.seal_png(provenance._dot(), claim := provenance.Claim('aligned', 'a' * 64, True), who)\n"
-            "before = peak()\nprovenance.finisher(path, claim, who)(path)\nprint(peak() - before)")
+    code = (
+        "import resource, sys\nfrom pathlib import Path\nfrom mystudio import provenance, signing\n"
+        "path, who = Path(sys.argv[1]), signing.own_identity()\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024\n"
+        "provenance.seal_png(provenance._dot(), claim := provenance.Claim('aligned', 'a' * 64, True), who)\n"
+        "before = peak()\nprovenance.finisher(path, claim, who)(path)\nprint(peak() - before)"
+    )
     done = subprocess.run([sys.executable, "-c", code, long], capture_output=True, text=True, timeout=100, check=True)
     assert int(done.stdout) < 48, done.stdout  # MB, for a clip of 96 MB
     assert examine(long)[0].state == "found"
@@ -416,7 +452,9 @@ def test_long_clips_are_hashed_in_blocks_and_signed_in_constant_memory(clip, stu
 def test_a_claim_names_its_ingredients(tmp_path):
     made = provenance.definition(Claim("paste", "a" * 64, False, "d" * 64, "t" * 64, (Edit("smile", 1.0),)), "x.mp4")
     assert [(one["title"], one["relationship"], one["instance_id"]) for one in made["ingredients"]] == [
-        ("avatar", "inputTo", "sha256:" + "a" * 64), ("driving clip", "componentOf", "sha256:" + "d" * 64)]
+        ("avatar", "inputTo", "sha256:" + "a" * 64),
+        ("driving clip", "componentOf", "sha256:" + "d" * 64),
+    ]
     actions = made["assertions"][0]["data"]["actions"]
     assert [action["action"] for action in actions] == ["c2pa.created", "c2pa.edited"]
     assert "consented" in actions[0]["description"] and made["assertions"][1]["data"]["person"] == "consenting"

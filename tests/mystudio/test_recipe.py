@@ -45,8 +45,11 @@ class Outer:
 def one_stage(monkeypatch, tmp_path):
     """Recipes with one table, [tune]."""
     monkeypatch.setattr(recipe, "STAGES", {"tune": f"{__name__}:Outer"})
-    monkeypatch.setattr(recipe, "Recipe", dataclasses.make_dataclass(
-        "Recipe", ["name", "tune"], frozen=True, namespace={"show": recipe.Recipe.show}))
+    monkeypatch.setattr(
+        recipe,
+        "Recipe",
+        dataclasses.make_dataclass("Recipe", ["name", "tune"], frozen=True, namespace={"show": recipe.Recipe.show}),
+    )
     monkeypatch.setitem(sys.modules, __name__, sys.modules[Outer.__module__])
 
     def resolve(text: str, *options: str) -> Outer:
@@ -62,46 +65,52 @@ def test_values_arrive_with_their_types(one_stage):
     assert isinstance(made.width, float)
 
 
-@pytest.mark.parametrize("options, expected", [
-    (["tune.steps=7"], Outer(steps=7)),
-    (["tune.steps=7", "tune.steps = 8"], Outer(steps=8)),
-    (["tune.name=offline"], Outer(name="offline")),
-    (['tune.name="offline"'], Outer(name="offline")),
-    (["tune.on=false", "tune.path=/a b/c=d"], Outer(on=False, path="/a b/c=d")),
-    (["tune.inner.layers=[3, 4]", "tune.inner.rate=1e-2"], Outer(inner=Inner(1e-2, (3, 4)))),
-])
+@pytest.mark.parametrize(
+    "options, expected",
+    [
+        (["tune.steps=7"], Outer(steps=7)),
+        (["tune.steps=7", "tune.steps = 8"], Outer(steps=8)),
+        (["tune.name=offline"], Outer(name="offline")),
+        (['tune.name="offline"'], Outer(name="offline")),
+        (["tune.on=false", "tune.path=/a b/c=d"], Outer(on=False, path="/a b/c=d")),
+        (["tune.inner.layers=[3, 4]", "tune.inner.rate=1e-2"], Outer(inner=Inner(1e-2, (3, 4)))),
+    ],
+)
 def test_options_override(one_stage, options, expected):
     assert one_stage("[tune]\nsteps = 30\n", *options) == expected
 
 
-@pytest.mark.parametrize("text, options, words", [
-    ("[tnue]\n", [], r"no table \[tnue\]; did you mean 'tune'"),
-    ("[tune]\nstep = 3\n", [], "no key 'step'; did you mean 'steps'"),
-    ("[tune]\nzzzz = 3\n", [], "known are inner, name, on, path, steps, width"),
-    ("[tune.inner]\nrat = 3\n", [], "inner: there is no key 'rat'; did you mean 'rate'"),
-    ("", ["tune.widht=2"], "did you mean 'width'"),
-    ("", ["nonsense"], "stage.key=value"),
-    ("", ["tune=3"], "stage.key=value"),
-    ("", ["tune.steps"], "stage.key=value"),
-    ("", ["tune.steps.more=3"], "integer|no key"),
-    ("[tune]\nsteps = 3\n", ["tune.steps.more=3"], "holds a value"),
-    ("", ["tune.inner=3"], "expected a table"),
-    ("tune = 3\n", [], "expected a table"),
-    ("[[tune]]\n", [], "expected a table"),
-    ("[tune]\nsteps = 3.5\n", [], "steps.*integer"),
-    ("[tune]\nsteps = true\n", [], "steps.*integer"),
-    ('[tune]\nsteps = "3"\n', [], "steps.*integer"),
-    ('[tune]\non = 1\n', [], "on.*boolean"),
-    ('[tune]\nname = "alex"\n', [], "name.*'lpips' or 'offline'"),
-    ("[tune]\nsteps = 0\n", [], "expected at least 1"),
-    ("[tune]\nwidth = nan\n", [], "finite"),
-    ("[tune]\nwidth = inf\n", [], "finite"),
-    ("[tune]\nwidth = -0.1\n", [], "0 or more"),
-    ("[tune]\nwidth = 2024-01-01\n", [], "date"),
-    ("[tune\n", [], "not valid TOML"),
-    ("[tune]\nsteps = 1\nsteps = 2\n", [], "not valid TOML"),
-    ("a = " + "[" * 50_000, [], "not valid TOML"),
-])
+@pytest.mark.parametrize(
+    "text, options, words",
+    [
+        ("[tnue]\n", [], r"no table \[tnue\]; did you mean 'tune'"),
+        ("[tune]\nstep = 3\n", [], "no key 'step'; did you mean 'steps'"),
+        ("[tune]\nzzzz = 3\n", [], "known are inner, name, on, path, steps, width"),
+        ("[tune.inner]\nrat = 3\n", [], "inner: there is no key 'rat'; did you mean 'rate'"),
+        ("", ["tune.widht=2"], "did you mean 'width'"),
+        ("", ["nonsense"], "stage.key=value"),
+        ("", ["tune=3"], "stage.key=value"),
+        ("", ["tune.steps"], "stage.key=value"),
+        ("", ["tune.steps.more=3"], "integer|no key"),
+        ("[tune]\nsteps = 3\n", ["tune.steps.more=3"], "holds a value"),
+        ("", ["tune.inner=3"], "expected a table"),
+        ("tune = 3\n", [], "expected a table"),
+        ("[[tune]]\n", [], "expected a table"),
+        ("[tune]\nsteps = 3.5\n", [], "steps.*integer"),
+        ("[tune]\nsteps = true\n", [], "steps.*integer"),
+        ('[tune]\nsteps = "3"\n', [], "steps.*integer"),
+        ("[tune]\non = 1\n", [], "on.*boolean"),
+        ('[tune]\nname = "alex"\n', [], "name.*'lpips' or 'offline'"),
+        ("[tune]\nsteps = 0\n", [], "expected at least 1"),
+        ("[tune]\nwidth = nan\n", [], "finite"),
+        ("[tune]\nwidth = inf\n", [], "finite"),
+        ("[tune]\nwidth = -0.1\n", [], "0 or more"),
+        ("[tune]\nwidth = 2024-01-01\n", [], "date"),
+        ("[tune\n", [], "not valid TOML"),
+        ("[tune]\nsteps = 1\nsteps = 2\n", [], "not valid TOML"),
+        ("a = " + "[" * 50_000, [], "not valid TOML"),
+    ],
+)
 def test_a_mistake_is_one_clear_sentence(one_stage, text, options, words):
     with pytest.raises(BadRecipe, match=words) as error:
         one_stage(text, *options)
@@ -186,14 +195,21 @@ def test_recipes_of_bases_resolve_and_every_setting_says_what_it_is(name):
 def test_a_wheel_carries_recipes_templates_and_the_demo(tmp_path):
     root = Path(__file__).parents[2]
     # what setuptools would put into a wheel, without building one
-    code = ("import json; from setuptools import Distribution; d = Distribution(); d.parse_config_files();"
-            "d.script_name = 'x'; c = d.get_command_obj('build_py'); c.ensure_finalized();"
-            "print(json.dumps([f'{s}/{n}' for _, s, _, names in c.data_files for n in names]))")
+    code = (
+        "import json; from setuptools import Distribution; d = Distribution(); d.parse_config_files();"
+        "d.script_name = 'x'; c = d.get_command_obj('build_py'); c.ensure_finalized();"
+        "print(json.dumps([f'{s}/{n}' for _, s, _, names in c.data_files for n in names]))"
+    )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=root)
     if "No module named 'setuptools'" in run.stderr:
         pytest.skip("setuptools is not installed here")
     assert run.returncode == 0, run.stderr
     found = " ".join(json.loads(run.stdout.splitlines()[-1]))
-    for name in ("recipes/default.toml", "data/demo/scan.mp4", "data/demo/truth.npz", "templates/report.html",
-                 "data/bases/people128.safetensors"):
+    for name in (
+        "recipes/default.toml",
+        "data/demo/scan.mp4",
+        "data/demo/truth.npz",
+        "templates/report.html",
+        "data/bases/people128.safetensors",
+    ):
         assert re.search(rf"mystudio/{name}", found), name

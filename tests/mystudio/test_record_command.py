@@ -73,17 +73,29 @@ def people(shared, tmp_path_factory):
     folder = tmp_path_factory.mktemp("people")
     cuts = {"me": ("scan-longhair", 0, 4), "agrees": ("scan-longhair", 9, 3), "other": ("driver-mouth", 2, 3)}
     for name, (source, start, seconds) in cuts.items():
-        kept = [cv2.resize(frame, (256, 256), interpolation=cv2.INTER_AREA)
-                for k, (_, frame) in enumerate(video.read(shared / "clips" / f"{source}.mp4"))
-                if 25 * start <= k < 25 * (start + seconds) and k % 5 in (0, 2)]
+        kept = [
+            cv2.resize(frame, (256, 256), interpolation=cv2.INTER_AREA)
+            for k, (_, frame) in enumerate(video.read(shared / "clips" / f"{source}.mp4"))
+            if 25 * start <= k < 25 * (start + seconds) and k % 5 in (0, 2)
+        ]
         video.write(folder / f"{name}.mp4", kept, np.arange(len(kept)) / FPS, crf=12)
     run("record", "-o", folder / "said.mp4", "--camera", folder / "me.mp4", "--no-window")
     return folder
 
 
 def test_a_clip_of_consent_goes_into_the_scan_with_its_digest(people, tmp_path):
-    told = run("scan", people / "said.mp4", "-o", tmp_path / "me.scan", NAME, "Ada", "--fictional", "--consent-clip",
-               people / "agrees.mp4", *SMALL).stdout
+    told = run(
+        "scan",
+        people / "said.mp4",
+        "-o",
+        tmp_path / "me.scan",
+        NAME,
+        "Ada",
+        "--fictional",
+        "--consent-clip",
+        people / "agrees.mp4",
+        *SMALL,
+    ).stdout
     made = artifacts.load(tmp_path / "me.scan", Scan)
     assert made.identity.lowest > made.identity.threshold and made.identity.seconds >= 3
     clip, words = made.consent.clip, made.consent.words
@@ -96,8 +108,18 @@ def test_a_clip_of_consent_goes_into_the_scan_with_its_digest(people, tmp_path):
 
 
 def test_consent_by_somebody_else_refuses_the_scan(people, tmp_path):
-    told = run("scan", people / "me.mp4", "-o", tmp_path / "me.scan", NAME, "Ada", "--consent-clip",
-               people / "other.mp4", *SMALL, code=1).stderr.splitlines()[-1]
+    told = run(
+        "scan",
+        people / "me.mp4",
+        "-o",
+        tmp_path / "me.scan",
+        NAME,
+        "Ada",
+        "--consent-clip",
+        people / "other.mp4",
+        *SMALL,
+        code=1,
+    ).stderr.splitlines()[-1]
     assert told.startswith("error: ") and "other.mp4: expected the person of the scan" in told
     assert not (tmp_path / "me.scan").exists()
 
@@ -122,7 +144,7 @@ def test_what_a_killed_recording_wrote_is_kept_by_the_next_one(tmp_path, caplog)
     for name in ("me.interrupted.mp4", "me.interrupted1.mp4"):
         mux.encode(part, ((k / 10, picture) for k, picture in enumerate(pictures)), 10, 18)
         whole = part.read_bytes()
-        part.write_bytes(whole[:len(whole) * 3 // 4])  # as a kill leaves it
+        part.write_bytes(whole[: len(whole) * 3 // 4])  # as a kill leaves it
         assert recording.rescue(out) == tmp_path / name and not part.exists()
         assert len(list(video.read(tmp_path / name))) >= 20
     assert "kept as" in caplog.text

@@ -21,9 +21,16 @@ from selfscan.types import Consent, Coverage, Scan
 
 def a_scan() -> Scan:
     rng = np.random.default_rng(0)
-    return Scan(rng.integers(0, 256, (2, 16, 16, 3), dtype=np.uint8), rng.random((2, 478, 3), dtype=np.float32),
-                np.array([3, 9]), rng.random(2, dtype=np.float32), {}, Coverage({}, {}),
-                Consent("Ada Example", "I am this person", "2026-01-01T00:00:00Z", "ab" * 32), "offline")
+    return Scan(
+        rng.integers(0, 256, (2, 16, 16, 3), dtype=np.uint8),
+        rng.random((2, 478, 3), dtype=np.float32),
+        np.array([3, 9]),
+        rng.random(2, dtype=np.float32),
+        {},
+        Coverage({}, {}),
+        Consent("Ada Example", "I am this person", "2026-01-01T00:00:00Z", "ab" * 32),
+        "offline",
+    )
 
 
 def make(path: Path, artifact, settings=None, **inputs: Path) -> Path:
@@ -74,13 +81,18 @@ def told(result, home: Path) -> tuple[set[str], list[str]]:
     return {str(Path(item["path"]).relative_to(home)) for item in answer["removed"]}, answer["left"]
 
 
-@pytest.mark.parametrize("options, gone", [
-    ([], {"me.avatar", "me.avatar.partial", ".me.avatar.old"}),
-    (["--with-scan"], {"me.avatar", "me.avatar.partial", ".me.avatar.old", "me.scan"}),
-    (["--with-takes"], {"me.avatar", "me.avatar.partial", ".me.avatar.old", "hello.take", "smile.take", "report"}),
-    (["--with-scan", "--with-takes"], {"me.avatar", "me.avatar.partial", ".me.avatar.old", "me.scan", "hello.take",
-                                       "smile.take", "report"}),
-])
+@pytest.mark.parametrize(
+    "options, gone",
+    [
+        ([], {"me.avatar", "me.avatar.partial", ".me.avatar.old"}),
+        (["--with-scan"], {"me.avatar", "me.avatar.partial", ".me.avatar.old", "me.scan"}),
+        (["--with-takes"], {"me.avatar", "me.avatar.partial", ".me.avatar.old", "hello.take", "smile.take", "report"}),
+        (
+            ["--with-scan", "--with-takes"],
+            {"me.avatar", "me.avatar.partial", ".me.avatar.old", "me.scan", "hello.take", "smile.take", "report"},
+        ),
+    ],
+)
 def test_exactly_what_is_told_is_gone(home, options, gone):
     before = tree(home)
     bytes_before = sum((home / name).stat().st_size for name in before)

@@ -230,8 +230,9 @@ def pictures(path):
 
 @pytest.mark.parametrize("view", ["aligned", "side-by-side", "paste"])
 @pytest.mark.parametrize("most", [1, 2])
-def test_a_render_goes_on_after_its_last_segment_and_ends_in_the_same_clip(tiny_avatar, take, performance, tmp_path,
-                                                                           view, most):
+def test_a_render_goes_on_after_its_last_segment_and_ends_in_the_same_clip(
+    tiny_avatar, take, performance, tmp_path, view, most
+):
     asked = settings(view=view, size=64, batch=2, keep_seconds=0.16)
     whole = render(tiny_avatar, take, performance, tmp_path / "whole.mp4", asked)
     keep, drawn = Memory(), []
@@ -240,27 +241,47 @@ def test_a_render_goes_on_after_its_last_segment_and_ends_in_the_same_clip(tiny_
         render(tiny_avatar, take, performance, tmp_path / "out.mp4", asked, keep=keep)
     assert sorted(keep) == ["segment0000000", "segment0000004"][:most]
     keep.most = Memory.most
-    out = render(tiny_avatar, take, performance, tmp_path / "out.mp4", asked, keep=keep,
-                 progress=lambda stage, done, total: drawn.append(done))
+    out = render(
+        tiny_avatar,
+        take,
+        performance,
+        tmp_path / "out.mp4",
+        asked,
+        keep=keep,
+        progress=lambda stage, done, total: drawn.append(done),
+    )
     assert drawn == list(range(4 * most, len(take) + 1))
     assert pictures(out) == pictures(whole) and out.read_bytes() == whole.read_bytes()
     keep.pop("segment0000004")  # damaged: what follows is drawn again too
     drawn.clear()
-    assert pictures(render(tiny_avatar, take, performance, out, asked, keep=keep,
-                           progress=lambda stage, done, total: drawn.append(done))) == pictures(whole)
+    assert pictures(
+        render(
+            tiny_avatar,
+            take,
+            performance,
+            out,
+            asked,
+            keep=keep,
+            progress=lambda stage, done, total: drawn.append(done),
+        )
+    ) == pictures(whole)
     assert drawn[0] == 4
 
 
 def test_segments_are_whole_batches_of_about_the_wanted_length():
-    lengths = [module.segment_length(settings(batch=batch, keep_seconds=seconds), rate)
-               for batch, seconds, rate in ((8, 2, 30), (8, 2, 25), (8, 0.01, 25), (100, 2, 25), (1, 2, 29.97))]
+    lengths = [
+        module.segment_length(settings(batch=batch, keep_seconds=seconds), rate)
+        for batch, seconds, rate in ((8, 2, 30), (8, 2, 25), (8, 0.01, 25), (100, 2, 25), (1, 2, 29.97))
+    ]
     assert lengths == [64, 48, 8, 100, 60]
     with pytest.raises(ValueError, match="keep_seconds above 0"):
         settings(keep_seconds=0.0)
 
 
 def test_pictures_at_a_lower_precision_and_compiled_are_the_same_pictures(tiny_avatar, take):
-    exact, coarse, compiled = (torch.cat(list(synthesize(tiny_avatar, take, 12, 0, *how)))
-                               for how in (("float32",), ("bfloat16",), ("float32", "graphs")))
+    exact, coarse, compiled = (
+        torch.cat(list(synthesize(tiny_avatar, take, 12, 0, *how)))
+        for how in (("float32",), ("bfloat16",), ("float32", "graphs"))
+    )
     assert 0 < (exact - coarse).square().mean() < 2**2 * 1e-4  # 40 dB of pictures in [-1, 1]
     torch.testing.assert_close(compiled, exact, atol=1e-4, rtol=0)

@@ -279,8 +279,12 @@ def test_neutral_faces_that_look_aside_turn_the_avatar_by_nothing(performance):
     """The driver's neutral frames look down, the avatar's aside: a frontal driver gives a frontal avatar."""
     mine = turned(face_landmarks(), 0.15, 0.0)
     clip = np.stack([turned(face_landmarks(), 0.0, 0.12)] * 5 + [face_landmarks()])
-    given = dict(performance=driver(performance, clip), neutral=torch.as_tensor(mine), statistics=STATISTICS,
-                 driver_neutral=torch.as_tensor(clip[0]))
+    given = dict(
+        performance=driver(performance, clip),
+        neutral=torch.as_tensor(mine),
+        statistics=STATISTICS,
+        driver_neutral=torch.as_tensor(clip[0]),
+    )
     aim = normalise(torch.as_tensor(face_landmarks()), EXACT.part_offsets, EXACT.depth)
     far = {}
     for kind in ("as seen", "frontal"):

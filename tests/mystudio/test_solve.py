@@ -117,8 +117,19 @@ def problem_of(avatar, motion, settings) -> Problem:
     space, regressor = anchor_space(avatar), Regressor.load(avatar.regressor)
     start = _fill(regressor.code(motion.change), motion.valid)
     linked = torch.ones(len(motion))
-    return Problem(avatar.generator, load_facemesh(), space, regressor, motion, SHAPE, settings, start, linked,
-                   held(space, avatar.anchor_keypoints), avatar.generator)
+    return Problem(
+        avatar.generator,
+        load_facemesh(),
+        space,
+        regressor,
+        motion,
+        SHAPE,
+        settings,
+        start,
+        linked,
+        held(space, avatar.anchor_keypoints),
+        avatar.generator,
+    )
 
 
 @torch.no_grad()

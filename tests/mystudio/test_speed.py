@@ -39,8 +39,10 @@ def test_a_true_jacobian_foretells_what_a_step_does(problem):
         with torch.no_grad():
             outputs = solvers._look(problem, torch.cat([code, code + steps]), None)
         happened = (outputs[1:] - outputs[:1])[:, :198]
-        return [float((happened - steps @ jacobian[:198].t()).norm() / happened.norm())
-                for jacobian in (slope, near, problem.regressor.jacobian(code)[0])]
+        return [
+            float((happened - steps @ jacobian[:198].t()).norm() / happened.norm())
+            for jacobian in (slope, near, problem.regressor.jacobian(code)[0])
+        ]
 
     # the median of frames: at single ones the landmark network takes another view of a face within a hair
     slope, near, learned = np.median([missed(code) for code in problem.start], 0)
@@ -120,8 +122,9 @@ def test_tuning_is_compared_by_whole_face_and_terms():
     """Every comparison goes as deep as MyStyle's schedule came within its budget: fifty iterations here."""
     recipe = resolve("default", ())
     recipe = replace(recipe, personalize=replace(recipe.personalize, steps=10, resolution=0, width=0, compile="no"))
-    found = ratios.personalization(find_base("people128"), actor_avatar.scan(), recipe, load_perceptual("offline"),
-                                   budget=0.0)
+    found = ratios.personalization(
+        find_base("people128"), actor_avatar.scan(), recipe, load_perceptual("offline"), budget=0.0
+    )
     assert list(found) == ["whole", "face", "terms"]
     assert found["whole"]["met"] == found["terms"]["met"] != found["face"]["met"]  # one run of theirs, two views of it
     assert found["whole"]["end"] != found["terms"]["end"]  # two runs of ours
@@ -132,8 +135,9 @@ def test_tuning_is_compared_by_whole_face_and_terms():
 def test_reenactment_is_timed_at_a_larger_shape_too():
     made, clip = actor_avatar.avatar(), actor_avatar.performance(actor_avatar.path(4, seed=3))
     recipe, size = resolve("quick", ("reenact.steps=1",)), made.generator.resolution
-    found, large = (rates.reenactment(made, clip, recipe, torch.device("cpu"), shape)
-                    for shape in (None, {"resolution": 2 * size}))
+    found, large = (
+        rates.reenactment(made, clip, recipe, torch.device("cpu"), shape) for shape in (None, {"resolution": 2 * size})
+    )
     assert (found["resolution"], large["resolution"]) == (size, 2 * size) and found["frames"] == large["frames"] == 4
     assert found["fps"] == pytest.approx(4 / found["wall"])
     assert made.generator.resolution == size
@@ -141,10 +145,12 @@ def test_reenactment_is_timed_at_a_larger_shape_too():
 
 def test_the_generators_arithmetic_is_counted():
     """A pass of twice the batch is twice the work, and a matrix product is work alone."""
+
     def counted(batch):
         found = rates.share_of_peak(Generator(16, channel_base=256, channel_max=32), batch, torch.device("cpu"), 64, 1)
         assert 0 < found["tflops"] and found["share"] == pytest.approx(found["tflops"] / found["peak"])
         return found["gflop"]
+
     assert counted(8) == pytest.approx(2 * counted(4), rel=0.05)
 
 

@@ -20,22 +20,52 @@ def tensor_pickle(numel, offset, size, stride):
     """A zip by hand: one tensor with lying numbers over ``numel`` floats."""
     stream = io.BytesIO()
     number, sizes, strides = (pickle.dumps(value, 2)[2:-1] for value in (offset, size, stride))
-    storage = b"(" + text("storage") + glob("torch", "FloatStorage") + text("0") + text("cpu") \
-        + pickle.dumps(numel, 2)[2:-1] + b"tQ"
-    content = b"\x80\x02}" + text("g_ema") + b"}" + text("input.input") + glob("torch._utils", "_rebuild_tensor_v2") \
-        + b"(" + storage + number + sizes + strides + b"\x89}tRss."
+    storage = (
+        b"("
+        + text("storage")
+        + glob("torch", "FloatStorage")
+        + text("0")
+        + text("cpu")
+        + pickle.dumps(numel, 2)[2:-1]
+        + b"tQ"
+    )
+    content = (
+        b"\x80\x02}"
+        + text("g_ema")
+        + b"}"
+        + text("input.input")
+        + glob("torch._utils", "_rebuild_tensor_v2")
+        + b"("
+        + storage
+        + number
+        + sizes
+        + strides
+        + b"\x89}tRss."
+    )
     with zipfile.ZipFile(stream, "w") as archive:
         archive.writestr("net/data.pkl", content)
         archive.writestr("net/data/0", bytes(4 * 16))
     return stream.getvalue()
 
 
-@pytest.mark.parametrize("numbers", [
-    (16, 8, (4, 4), (4, 1)), (16, 0, (4, 4), (5, 1)), (16, 0, (1 << 20, 1 << 20), (0, 0)), (16, -1, (4,), (1,)),
-    (16, 0, (4, 4), (4, -1)), (16, 0, (4,), (1, 1)), (16, 0, (1,) * 60, (1,) * 60), (16, 1 << 62, (1,), (1,)),
-    (1 << 62, 0, (4,), (1,)), (-5, 0, (4,), (1,)), (16.0, 0, (4,), (1,)), (16, 0, (True,), (1,)),
-    (16, 0, (2**40, 0), (1, 1)),
-])
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        (16, 8, (4, 4), (4, 1)),
+        (16, 0, (4, 4), (5, 1)),
+        (16, 0, (1 << 20, 1 << 20), (0, 0)),
+        (16, -1, (4,), (1,)),
+        (16, 0, (4, 4), (4, -1)),
+        (16, 0, (4,), (1, 1)),
+        (16, 0, (1,) * 60, (1,) * 60),
+        (16, 1 << 62, (1,), (1,)),
+        (1 << 62, 0, (4,), (1,)),
+        (-5, 0, (4,), (1,)),
+        (16.0, 0, (4,), (1,)),
+        (16, 0, (True,), (1,)),
+        (16, 0, (2**40, 0), (1, 1)),
+    ],
+)
 def test_tensors_outside_their_storage(tmp_path, numbers):
     src = tmp_path / "net.pt"
     src.write_bytes(tensor_pickle(16, 0, (4, 4), (4, 1)))
@@ -79,7 +109,7 @@ def test_truncated_and_flipped_files(tmp_path, form):
     refused = 0
     for _ in range(150):
         position = choice.randrange(len(whole))
-        src.write_bytes(whole[:position] + bytes([whole[position] ^ 1 << choice.randrange(8)]) + whole[position + 1:])
+        src.write_bytes(whole[:position] + bytes([whole[position] ^ 1 << choice.randrange(8)]) + whole[position + 1 :])
         try:
             import_checkpoint(src, dst)
         except StudioError:

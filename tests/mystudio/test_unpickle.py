@@ -53,8 +53,14 @@ def zip_file(content, compress=False):
 
 def inside_bytes(content):
     """A pickle that hands ``content`` to torch's own loader, as official checkpoints do for every tensor."""
-    return b"\x80\x03" + glob("torch.storage", "_load_from_bytes") + b"B" + struct.pack("<I", len(content)) + content \
+    return (
+        b"\x80\x03"
+        + glob("torch.storage", "_load_from_bytes")
+        + b"B"
+        + struct.pack("<I", len(content))
+        + content
         + b"\x85R."
+    )
 
 
 def running(marker):
@@ -71,22 +77,64 @@ def running(marker):
         "open": pickle.dumps(Reduced(open, str(marker), "w")),
         "inside the network": pickle.dumps({"G_ema": {"weights": [Reduced(exec, make)]}}),
         "popped at once": b"\x80\x04" + pickle.dumps(Reduced(exec, make))[2:-1] + b"0N.",
-        "getattr through builtins": b"\x80\x04" + glob("builtins", "getattr") + glob("os", "path")
-        + text("os") + b"\x86R\x940" + glob("builtins", "getattr") + b"h\x00" + text("system") + b"\x86R"
-        + text(shell) + b"\x85R.",
+        "getattr through builtins": b"\x80\x04"
+        + glob("builtins", "getattr")
+        + glob("os", "path")
+        + text("os")
+        + b"\x86R\x940"
+        + glob("builtins", "getattr")
+        + b"h\x00"
+        + text("system")
+        + b"\x86R"
+        + text(shell)
+        + b"\x85R.",
         "name on the stack": b"\x80\x04" + short("os") + short("system") + b"\x93" + text(shell) + b"\x85R.",
-        "name through the memo": b"\x80\x04" + short("os") + b"\x940" + short("system") + b"\x940h\x00h\x01\x93"
-        + text(shell) + b"\x85R.",
-        "dotted name": b"\x80\x04" + short("collections") + short("OrderedDict.__init__.__class__") + b"\x930"
-        + short("os") + short("system") + b"\x93" + text(shell) + b"\x85R.",
+        "name through the memo": b"\x80\x04"
+        + short("os")
+        + b"\x940"
+        + short("system")
+        + b"\x940h\x00h\x01\x93"
+        + text(shell)
+        + b"\x85R.",
+        "dotted name": b"\x80\x04"
+        + short("collections")
+        + short("OrderedDict.__init__.__class__")
+        + b"\x930"
+        + short("os")
+        + short("system")
+        + b"\x93"
+        + text(shell)
+        + b"\x85R.",
         "INST": b"(" + b"S'" + shell.encode() + b"'\n" + b"ios\nsystem\n.",
         "OBJ": b"(" + glob("os", "system") + b"S'" + shell.encode() + b"'\no.",
-        "NEWOBJ": b"\x80\x02" + glob("builtins", "map") + glob("os", "system") + b"](" + text(shell) + b"e\x86\x81"
-        + b"q\x000" + glob("builtins", "list") + b"h\x00\x85R.",
-        "NEWOBJ_EX": b"\x80\x04" + glob("subprocess", "Popen") + b")}" + b"(" + text("args") + b"](" + text("touch")
-        + text(marker) + b"eu\x920" + glob("builtins", "exec") + text(make) + b"\x85R.",
-        "state of an allowed class": b"\x80\x04" + glob("collections", "OrderedDict") + b")R}(" + text("x")
-        + glob("os", "system") + text(shell) + b"\x85Rub.",
+        "NEWOBJ": b"\x80\x02"
+        + glob("builtins", "map")
+        + glob("os", "system")
+        + b"]("
+        + text(shell)
+        + b"e\x86\x81"
+        + b"q\x000"
+        + glob("builtins", "list")
+        + b"h\x00\x85R.",
+        "NEWOBJ_EX": b"\x80\x04"
+        + glob("subprocess", "Popen")
+        + b")}"
+        + b"("
+        + text("args")
+        + b"]("
+        + text("touch")
+        + text(marker)
+        + b"eu\x920"
+        + glob("builtins", "exec")
+        + text(make)
+        + b"\x85R.",
+        "state of an allowed class": b"\x80\x04"
+        + glob("collections", "OrderedDict")
+        + b")R}("
+        + text("x")
+        + glob("os", "system")
+        + text(shell)
+        + b"\x85Rub.",
         "loader in a loader": pickle.dumps(Reduced(pickle.loads, pickle.dumps(Reduced(exec, make)))),
         "bytes of torch, legacy": inside_bytes(legacy_file(pickle.dumps(Reduced(exec, make), 2))),
         "function attributes": reader + b"}(" + text("__doc__") + glob("os", "system") + text(shell) + b"\x85Rub.",
@@ -112,8 +160,10 @@ def test_code_never_runs(tmp_path, kind):
     assert marker.exists(), "this attack is none: Python's own loader is not fooled by it either"
 
 
-@pytest.mark.parametrize("wrap", [zip_file, legacy_file, lambda c: inside_bytes(zip_file(c)),
-                                  lambda c: inside_bytes(inside_bytes(c)), inside_bytes])
+@pytest.mark.parametrize(
+    "wrap",
+    [zip_file, legacy_file, lambda c: inside_bytes(zip_file(c)), lambda c: inside_bytes(inside_bytes(c)), inside_bytes],
+)
 @pytest.mark.parametrize("kind", ["os.system", "exec", "INST", "NEWOBJ_EX", "bytes of torch, legacy"])
 def test_code_never_runs_in_containers(tmp_path, wrap, kind):
     marker, src = tmp_path / "ran", tmp_path / "net.pt"
@@ -163,8 +213,11 @@ def test_registered_extensions_are_refused(tmp_path):
 HOSTILE = {
     "persistent id": (b"\x80\x02" + text("x") + b"Q.", UNSAFE, "persistent id"),
     "persistent id, oldest protocol": (b"Px\n.", UNSAFE, "persistent id"),
-    "attributes of an allowed name": (glob("collections", "OrderedDict") + b"}(" + text("fromkeys") + b"Nub.",
-                                      UNSAFE, "sets attributes"),
+    "attributes of an allowed name": (
+        glob("collections", "OrderedDict") + b"}(" + text("fromkeys") + b"Nub.",
+        UNSAFE,
+        "sets attributes",
+    ),
     "attributes of a list": (b"]}b.", UNSAFE, "sets attributes"),
     "calls a text": (b"X\x01\x00\x00\x00a)R.", UNSAFE, "calls 'str'"),
     "calls a type of storage": (glob("torch", "FloatStorage") + b")R.", UNSAFE, "calls 'torch.FloatStorage'"),
@@ -200,8 +253,17 @@ HOSTILE = {
     "empty": (b"", BAD, "0 bytes"),
     "endless bytes": (glob("_codecs", "encode") + text("a" * 5000) + text("latin1") + b"\x86R.", BAD, "short latin-1"),
     "another encoding": (glob("_codecs", "encode") + text("a") + text("rot13") + b"\x86R.", BAD, "short latin-1"),
-    "numpy objects": (glob("numpy", "dtype") + text("O8") + b"\x85R\x940" + glob("numpy.core.multiarray", "scalar")
-                      + b"h\x00" + text("x") + b"\x86R.", BAD, "numpy numbers"),
+    "numpy objects": (
+        glob("numpy", "dtype")
+        + text("O8")
+        + b"\x85R\x940"
+        + glob("numpy.core.multiarray", "scalar")
+        + b"h\x00"
+        + text("x")
+        + b"\x86R.",
+        BAD,
+        "numpy numbers",
+    ),
     "zip without a pickle": (zip_file(b"N.").replace(b"data.pkl", b"date.pkl"), BAD, "one data.pkl"),
     "compressed zip": (zip_file(b"N0" * 1000 + b"N.", compress=True), BAD, "compressed"),
     "zip that ends early": (zip_file(pickle.dumps({"g_ema": {}}))[:-30], BAD, "damaged"),
@@ -218,11 +280,25 @@ def test_absurd_pickles(tmp_path, kind):
     assert len(str(refusal.value)) < 400 and "\n" not in str(refusal.value)
 
 
-OPCODES = st.sampled_from([bytes([b]) for b in b"()]}.0N2tRbaseuo\x81\x85\x86\x87\x8f\x90\x91\x92\x93\x94Q"]) | \
-    st.sampled_from([b"q\x00", b"h\x00", b"K\x05", short("os"), short("system"), text("a"),
-                     glob("collections", "OrderedDict"), glob("torch._utils", "_rebuild_tensor_v2"),
-                     glob("torch.storage", "_load_from_bytes"), glob("numpy", "dtype"), glob("argparse", "Namespace"),
-                     glob("torch_utils.persistence", "_reconstruct_persistent_obj"), glob("torch", "FloatStorage")])
+OPCODES = st.sampled_from(
+    [bytes([b]) for b in b"()]}.0N2tRbaseuo\x81\x85\x86\x87\x8f\x90\x91\x92\x93\x94Q"]
+) | st.sampled_from(
+    [
+        b"q\x00",
+        b"h\x00",
+        b"K\x05",
+        short("os"),
+        short("system"),
+        text("a"),
+        glob("collections", "OrderedDict"),
+        glob("torch._utils", "_rebuild_tensor_v2"),
+        glob("torch.storage", "_load_from_bytes"),
+        glob("numpy", "dtype"),
+        glob("argparse", "Namespace"),
+        glob("torch_utils.persistence", "_reconstruct_persistent_obj"),
+        glob("torch", "FloatStorage"),
+    ]
+)
 
 
 @settings(max_examples=400, deadline=None, derandomize=True, database=None)

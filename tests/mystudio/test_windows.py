@@ -73,8 +73,8 @@ def test_shares_of_all_windows_are_one_and_none_at_the_cut():
     for start in range(0, total, 13):
         window = Window.at(start, 13, overlap, total)
         weights = window.weights(total)
-        shares[window.frames.start:window.frames.stop] += weights
-        inner = weights[overlap // 2:-(overlap // 2) or None]
+        shares[window.frames.start : window.frames.stop] += weights
+        inner = weights[overlap // 2 : -(overlap // 2) or None]
         assert weights[0] == (start == 0) and weights[-1] == (window.core.stop == total) and inner.min() > 0
     assert np.allclose(shares, 1)
 

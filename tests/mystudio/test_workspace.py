@@ -39,19 +39,39 @@ def a_scan(count=4, size=16) -> Scan:
 
 def a_performance(frames=5) -> Performance:
     rng = np.random.default_rng(1)
-    track = FaceTrack(rng.random((frames, 478, 3), dtype=np.float32), rng.random((frames, 4, 4), dtype=np.float32),
-                      rng.random(frames, dtype=np.float32), np.arange(frames) % 2 == 0, np.arange(frames) / 25.0,
-                      (64, 48), np.zeros(frames, bool))
-    seen = Observation(track, Alignment(rng.random((frames, 2, 3)), 32), rng.random((frames, 478, 3), dtype=np.float32),
-                       rng.random(frames, dtype=np.float32), "clip.mp4", "cd" * 32)
-    return Performance(seen, rng.integers(0, 256, (frames, 4, 6, 3), dtype=np.uint8),
-                       rng.integers(0, 256, (frames, 2, 3, 3, 3), dtype=np.uint8))
+    track = FaceTrack(
+        rng.random((frames, 478, 3), dtype=np.float32),
+        rng.random((frames, 4, 4), dtype=np.float32),
+        rng.random(frames, dtype=np.float32),
+        np.arange(frames) % 2 == 0,
+        np.arange(frames) / 25.0,
+        (64, 48),
+        np.zeros(frames, bool),
+    )
+    seen = Observation(
+        track,
+        Alignment(rng.random((frames, 2, 3)), 32),
+        rng.random((frames, 478, 3), dtype=np.float32),
+        rng.random(frames, dtype=np.float32),
+        "clip.mp4",
+        "cd" * 32,
+    )
+    return Performance(
+        seen,
+        rng.integers(0, 256, (frames, 4, 6, 3), dtype=np.uint8),
+        rng.integers(0, 256, (frames, 2, 3, 3, 3), dtype=np.uint8),
+    )
 
 
 def a_take(frames=6) -> Take:
     codes = torch.randn(frames, 3, 4, generator=torch.Generator().manual_seed(0))
-    return Take(codes, np.array([0, 1, 2, 3, 0, 0], np.uint8)[:frames], np.arange(frames) / 30,
-                {"keypoints": np.linspace(0, 1, frames)}, (Edit("smile", 0.5, ((0.0, 0.0), (1.0, 2.0)), "stop"),))
+    return Take(
+        codes,
+        np.array([0, 1, 2, 3, 0, 0], np.uint8)[:frames],
+        np.arange(frames) / 30,
+        {"keypoints": np.linspace(0, 1, frames)},
+        (Edit("smile", 0.5, ((0.0, 0.0), (1.0, 2.0)), "stop"),),
+    )
 
 
 def same(a, b) -> bool:
@@ -105,9 +125,16 @@ def test_an_avatar_keeps_its_generator_and_the_order_of_its_directions(tmp_path)
 
     assert checkpoint
     generator = Generator(resolution=16, z_dim=8, w_dim=8, mapping_layers=1, channel_base=64, channel_max=8)
-    values = {"engine": "personal", "base_digest": "ef" * 32, "consent": a_scan().consent, "anchors": torch.randn(3, 8),
-              "anchor_ids": np.array([7, 2, 5]), "anchor_keypoints": torch.rand(3, 478, 3),
-              "neutral": torch.rand(478, 3), "generator": generator}
+    values = {
+        "engine": "personal",
+        "base_digest": "ef" * 32,
+        "consent": a_scan().consent,
+        "anchors": torch.randn(3, 8),
+        "anchor_ids": np.array([7, 2, 5]),
+        "anchor_keypoints": torch.rand(3, 478, 3),
+        "neutral": torch.rand(478, 3),
+        "generator": generator,
+    }
     for field in dataclasses.fields(Avatar):
         if field.name not in values and field.default is field.default_factory is dataclasses.MISSING:
             values[field.name] = {"smile": torch.randn(8), "brows": torch.randn(8)}
@@ -181,8 +208,13 @@ def test_a_manifest_that_was_changed_is_seen_and_one_of_before_checksums_is_read
     make(tmp_path / "take")
     file = tmp_path / "take" / "manifest.json"
     whole = json.loads(file.read_text())
-    for change in ({"seed": 7}, {"created": whole["created"].replace("2", "3", 1)}, {"versions": {}},
-                   {"settings": {"x": 1}}, {"inputs": {"video": {"path": "x.mp4", "digest": "0"}}}):
+    for change in (
+        {"seed": 7},
+        {"created": whole["created"].replace("2", "3", 1)},
+        {"versions": {}},
+        {"settings": {"x": 1}},
+        {"inputs": {"video": {"path": "x.mp4", "digest": "0"}}},
+    ):
         file.write_text(json.dumps(whole | change))
         with pytest.raises(BadArtifact, match="its digest differs.*again"):
             artifacts.load(tmp_path / "take", Take)
@@ -193,8 +225,17 @@ def test_a_manifest_that_was_changed_is_seen_and_one_of_before_checksums_is_read
     artifacts.load(tmp_path / "take", Take)
 
 
-@pytest.mark.parametrize("values", ["[]", "null", '{"codes": 3}', '{"codes": {"$array": "nope"}}', "[" * 100_000,
-                                    '{"codes": {"$array": "times"}, "outcome": {"$array": "codes"}}'])
+@pytest.mark.parametrize(
+    "values",
+    [
+        "[]",
+        "null",
+        '{"codes": 3}',
+        '{"codes": {"$array": "nope"}}',
+        "[" * 100_000,
+        '{"codes": {"$array": "times"}, "outcome": {"$array": "codes"}}',
+    ],
+)
 def test_consistent_digests_do_not_help_nonsense(tmp_path, values):
     make(tmp_path / "take")
     file = tmp_path / "take" / "values.json"
@@ -286,8 +327,9 @@ def test_when_the_system_refuses_to_write_what_was_there_stays(tmp_path):
     assert os.listdir(tmp_path) == ["take"]
 
 
-@pytest.mark.parametrize("content", [{"notes.txt": "mine"}, {"manifest.json": '{"name": "a browser extension"}'},
-                                     {"manifest.json": "{"}])
+@pytest.mark.parametrize(
+    "content", [{"notes.txt": "mine"}, {"manifest.json": '{"name": "a browser extension"}'}, {"manifest.json": "{"}]
+)
 def test_a_folder_that_is_not_ours_is_never_replaced(tmp_path, content):
     (tmp_path / "docs").mkdir()
     for name, text in content.items():

@@ -169,11 +169,16 @@ def test_a_child_whose_parent_was_killed_ends(tmp_path):
 
 def png(width, height, pixels=b""):
     """A PNG whose header promises a size."""
+
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-            + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b""))
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(pixels))
+        + chunk(b"IEND", b"")
+    )
 
 
 def in_mov(path, data, width, height):
@@ -291,14 +296,24 @@ def test_a_child_has_its_rations_and_no_more(tmp_path):
 
 
 def test_a_decoder_imports_little(tmp_path):
-    code = ("import sys; from selfscan import decoding; "
-            "print([m for m in ('torch', 'numpy', 'cv2', 'mystudio', 'mediapipe') if m in sys.modules])")
+    code = (
+        "import sys; from selfscan import decoding; "
+        "print([m for m in ('torch', 'numpy', 'cv2', 'mystudio', 'mediapipe') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout == "[]\n", done
 
 
-@pytest.mark.parametrize("data", [b"", b"\x89PNG\r\n\x1a\n" + b"\xff" * 99, png(60_000, 60_000, bytes(100)),
-                                  png(64, 64, bytes(10))[:40], b"\xff\xd8\xff" + bytes(300)])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x89PNG\r\n\x1a\n" + b"\xff" * 99,
+        png(60_000, 60_000, bytes(100)),
+        png(64, 64, bytes(10))[:40],
+        b"\xff\xd8\xff" + bytes(300),
+    ],
+)
 def test_pictures_that_are_none_are_refused(tmp_path, data):
     (tmp_path / "p.png").write_bytes(data)
     with pytest.raises(UnreadablePicture) as told:

@@ -60,9 +60,12 @@ def test_only_missing_chunks_are_worked_through_and_the_stream_is_not_read_beyon
             yield index, index * 10
 
     def run():
-        return [(c.tolist(), f["x"].tolist()) for c, f in
-                in_chunks(kept, "p", np.arange(0, 80, 2), stream, lambda c, items: {"x": np.array(list(items))},
-                          told.append)]
+        return [
+            (c.tolist(), f["x"].tolist())
+            for c, f in in_chunks(
+                kept, "p", np.arange(0, 80, 2), stream, lambda c, items: {"x": np.array(list(items))}, told.append
+            )
+        ]
 
     first = run()
     assert [c[0] for c, _ in first] == [0, 32, 64] and first[1][1] == list(range(320, 640, 20))
@@ -89,7 +92,7 @@ def test_tracking_goes_on_in_the_middle_of_a_clip(person, most):
         track(person, kept=kept)
     kept.most = Memory.most
     assert_equal(track(person, lambda stage, done, total: told.append(done), kept=kept), whole)
-    assert told[most - 1:] == list(range(16 * most, len(whole) + 1))  # what was kept is told a chunk at a time
+    assert told[most - 1 :] == list(range(16 * most, len(whole) + 1))  # what was kept is told a chunk at a time
     told.clear()
     assert_equal(track(person, lambda stage, done, total: told.append(done), kept=kept), whole)
     assert len(told) <= len(whole) // 16 + 1
@@ -109,16 +112,27 @@ def test_a_scan_that_was_stopped_after_every_chunk_ends_in_the_same_scan(person)
     assert runs == 5
     assert_equal(made, whole)
     assert {name.rstrip("0123456789") for name in kept} == {
-        "track", "measure", "identity", "quality", "compare.offline-facemesh.", "images", "consent.track",
-        "consent.measure", "consent.identity"}
+        "track",
+        "measure",
+        "identity",
+        "quality",
+        "compare.offline-facemesh.",
+        "images",
+        "consent.track",
+        "consent.measure",
+        "consent.identity",
+    }
 
 
 @pytest.mark.parametrize("name", ["identity", "quality", "measure"])
 def test_a_damaged_chunk_is_measured_again_and_no_other(person, name):
     kept = Memory()
     seen = observe(person, keep=kept)
-    passes = {"identity": lambda tell: appearance(seen, tell, kept), "quality": lambda tell: assess(seen, tell, kept),
-              "measure": lambda tell: observe(person, progress=tell, keep=kept)}
+    passes = {
+        "identity": lambda tell: appearance(seen, tell, kept),
+        "quality": lambda tell: assess(seen, tell, kept),
+        "measure": lambda tell: observe(person, progress=tell, keep=kept),
+    }
     first, told = passes[name](lambda *_: None), []
     del kept[f"{name}0000016"]
     again = passes[name](lambda stage, done, total: told.append(done) if stage == name else None)

@@ -74,9 +74,7 @@ def test_fast_motion_is_measured_in_eye_distances():
     heads = np.tile(100 * canonical_head(), (10, 1, 1)).astype(np.float32)
     heads[5:, :, 0] += np.linalg.norm(heads[0, 33] - heads[0, 263])
     ones = np.ones(10, np.float32)
-    track = FaceTrack(
-        heads, head_pose(heads), ones, ones > 0, np.arange(10) / 25, (640, 480), np.zeros(10, bool)
-    )
+    track = FaceTrack(heads, head_pose(heads), ones, ones > 0, np.arange(10) / 25, (640, 480), np.zeros(10, bool))
     crops = Alignment(np.tile(np.eye(3)[:2], (10, 1, 1)), 256)
     speed = _speed(Observation(track, crops, heads, ones, "clip.mp4", ""))
     np.testing.assert_allclose(speed, [0, 0, 0, 0, 25, 25, 0, 0, 0, 0], atol=1e-3)

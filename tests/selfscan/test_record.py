@@ -79,8 +79,9 @@ def test_what_was_shown_long_enough_is_not_asked_for_again(shared):
 
 
 def words(**changes):
-    return CodeWords((Said("amber", 0.0, 1.0), Said("river", 1.0, 2.0)), "2026-01-01T00:00:00+00:00", "ab" * 32,
-                     **changes)
+    return CodeWords(
+        (Said("amber", 0.0, 1.0), Said("river", 1.0, 2.0)), "2026-01-01T00:00:00+00:00", "ab" * 32, **changes
+    )
 
 
 def test_a_record_of_words_survives_the_file_and_refuses_another_recording():
@@ -106,8 +107,10 @@ def test_advice_is_written_on_a_mirror_and_not_on_the_recording():
     kept = frame.copy()
     silent = record.draw(frame, record.Advice(0.0, "", (), (), True))
     np.testing.assert_array_equal(silent, frame[:, ::-1])
-    for advice in (record.Advice(0.0, "amber", (), ("smile broadly",), False),
-                   record.Advice(0.0, "", ("too dark: turn on a light",), (), False)):
+    for advice in (
+        record.Advice(0.0, "amber", (), ("smile broadly",), False),
+        record.Advice(0.0, "", ("too dark: turn on a light",), (), False),
+    ):
         changed = (record.draw(frame, advice) != silent).any(-1)
         rows = np.flatnonzero(changed.any(1))
         assert 200 < changed.sum() < changed.size / 4 and (rows.min() > 120) == bool(advice.say)  # words below

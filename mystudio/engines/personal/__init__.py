@@ -18,8 +18,9 @@ from selfscan.keep import NOWHERE
 NAME = "personal"
 
 
-def personalize(scan, base, settings, progress: Progress = silent, journal: Path | None = None,
-                device: str = "cpu") -> Avatar:
+def personalize(
+    scan, base, settings, progress: Progress = silent, journal: Path | None = None, device: str = "cpu"
+) -> Avatar:
     """Make an avatar: anchors by inversion, MyStyle tuning, then its regressor and edit directions.
 
     Args:
@@ -37,8 +38,9 @@ def personalize(scan, base, settings, progress: Progress = silent, journal: Path
     from selfscan.perceptual import load_perceptual
 
     if not scan.consent.name:
-        raise ConsentRequired("an avatar needs a scan with a consent record; scan again with "
-                              "--i-am-the-person-or-have-consent NAME")
+        raise ConsentRequired(
+            "an avatar needs a scan with a consent record; scan again with --i-am-the-person-or-have-consent NAME"
+        )
     sizes = settings.personalize
     generator = growth.grown(base.generator, sizes.resolution, sizes.width, sizes.seed)
     generator = copy.deepcopy(generator).requires_grad_(False).to(device)
@@ -57,14 +59,30 @@ def personalize(scan, base, settings, progress: Progress = silent, journal: Path
     if encoder is not None:
         person = invert.PersonalEncoder.of(encoder.cpu(), images, marks, neutral, space, settings.invert.axes)
     net, figures = regress.train_regressor(samples, space, marks, neutral, settings.regress, person)
-    return Avatar(generator=tuned, anchors=anchors, anchor_ids=scan.frame_index, anchor_keypoints=marks,
-                  neutral=neutral, directions=edit.learn_directions(samples, space), regressor=net.state_dict(),
-                  statistics=patches.statistics(images, marks), engine=NAME, base_digest=base.digest,
-                  consent=scan.consent, info=info | figures | {"perceptual": perceptual.name, "base": base.name})
+    return Avatar(
+        generator=tuned,
+        anchors=anchors,
+        anchor_ids=scan.frame_index,
+        anchor_keypoints=marks,
+        neutral=neutral,
+        directions=edit.learn_directions(samples, space),
+        regressor=net.state_dict(),
+        statistics=patches.statistics(images, marks),
+        engine=NAME,
+        base_digest=base.digest,
+        consent=scan.consent,
+        info=info | figures | {"perceptual": perceptual.name, "base": base.name},
+    )
 
 
-def reenact(avatar: Avatar, performance: Performance, settings, progress: Progress = silent,
-            journal: Path | None = None, device: str = "cpu") -> Take:
+def reenact(
+    avatar: Avatar,
+    performance: Performance,
+    settings,
+    progress: Progress = silent,
+    journal: Path | None = None,
+    device: str = "cpu",
+) -> Take:
     """Drive an avatar with a clip.
 
     Args:
@@ -93,8 +111,12 @@ def images_of(scan, resolution: int) -> Tensor:
     """Scan images at a generator's resolution, [N, 3, H, W] in [-1, 1]."""
     images = torch.as_tensor(scan.images).permute(0, 3, 1, 2).float() / 127.5 - 1
     if images.shape[-1] != resolution:
-        images = torch.cat([F.interpolate(part, (resolution, resolution), mode="bicubic", antialias=True,
-                                          align_corners=False) for part in images.split(16)])
+        images = torch.cat(
+            [
+                F.interpolate(part, (resolution, resolution), mode="bicubic", antialias=True, align_corners=False)
+                for part in images.split(16)
+            ]
+        )
     return images.clamp(-1, 1).contiguous(memory_format=torch.channels_last)
 
 

@@ -35,16 +35,20 @@ def solve_window(problem: Problem, frames: range, last: Tensor | None, tick: Cal
         return _solve_together(problem, rows, begin, None, tick)
     parts = []
     for k in range(len(rows)):
-        first = begin[k:k + 1] if last is None else last[None]
-        parts.append(_solve_together(problem, rows[k:k + 1], first, last, lambda done: None))
+        first = begin[k : k + 1] if last is None else last[None]
+        parts.append(_solve_together(problem, rows[k : k + 1], first, last, lambda done: None))
         last = parts[-1].codes[-1]
         tick(k + 1)
-    return Solved(torch.cat([p.codes for p in parts]), np.concatenate([p.outcome for p in parts]),
-                  {k: np.concatenate([p.losses[k] for p in parts]) for k in parts[0].losses})
+    return Solved(
+        torch.cat([p.codes for p in parts]),
+        np.concatenate([p.outcome for p in parts]),
+        {k: np.concatenate([p.losses[k] for p in parts]) for k in parts[0].losses},
+    )
 
 
-def _solve_together(problem: Problem, rows: Tensor, begin: Tensor, last: Tensor | None, tick: Callable[[int], None]
-                    ) -> Solved:
+def _solve_together(
+    problem: Problem, rows: Tensor, begin: Tensor, last: Tensor | None, tick: Callable[[int], None]
+) -> Solved:
     """Frames as one problem, each stopped by itself; ``batch`` of them are drawn at once, and gradients summed."""
     s = problem.settings
     chart = _CHARTS[s.space](problem, begin)
@@ -76,7 +80,7 @@ def backward(problem: Problem, chart, rows: Tensor, last: Tensor | None) -> tupl
     s = problem.settings
     codes = chart.codes()
     now = chart.terms()
-    now["temporal"] = _temporal(codes, last, problem.linked[int(rows[0]) - (last is not None):int(rows[-1])])
+    now["temporal"] = _temporal(codes, last, problem.linked[int(rows[0]) - (last is not None) : int(rows[-1])])
     now |= problem.priors(codes.mean(1), rows)
     given, found = codes.detach().requires_grad_(True), []
     for part in torch.arange(len(rows)).split(s.batch):
@@ -110,8 +114,10 @@ class Axes:
     def terms(self) -> dict[str, Tensor]:
         centre = self.shared[:, 0]
         nearest = self.problem.space.project(centre.detach(), self.problem.settings.dilation, steps=50)
-        return {"delta": losses.delta(self.offset) / self.offset[0].numel(),
-                "hull": (centre - nearest).square().mean(1)}
+        return {
+            "delta": losses.delta(self.offset) / self.offset[0].numel(),
+            "hull": (centre - nearest).square().mean(1),
+        }
 
 
 class _Hull:

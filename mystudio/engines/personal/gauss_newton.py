@@ -23,8 +23,13 @@ from mystudio.types import Motion
 
 
 @torch.no_grad()
-def solve_window(problem: Problem, frames: range, last: Tensor | None, tick: Callable[[int], None],
-                 slope: Callable[[Problem, Tensor], Tensor] | None = None) -> Solved:
+def solve_window(
+    problem: Problem,
+    frames: range,
+    last: Tensor | None,
+    tick: Callable[[int], None],
+    slope: Callable[[Problem, Tensor], Tensor] | None = None,
+) -> Solved:
     """Solve the frames of one window together; a frame at rest among frames at rest is not drawn again.
 
     Args:

@@ -63,8 +63,9 @@ def pooled(patch: Tensor) -> Tensor:
 
 def output_vector(landmarks: Tensor, mouth: Tensor, irises: Tensor) -> Tensor:
     """The short vector y [B, M] from which all residuals follow: 66 keypoints and the pooled patches."""
-    return torch.cat([normalise(landmarks, 1.0, 1.0).flatten(1), pooled(mouth).flatten(1),
-                      pooled(irises).flatten(1)], 1)
+    return torch.cat(
+        [normalise(landmarks, 1.0, 1.0).flatten(1), pooled(mouth).flatten(1), pooled(irises).flatten(1)], 1
+    )
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,10 @@ class Residual:
         k = 100 * (weights.keypoint * motion.weights / motion.weights.sum()).sqrt()
         gain = [k[:, None].expand(-1, 3).flatten().expand(len(motion), -1)]
         target = [motion.keypoints.flatten(1)]
-        for patch, mask, weight in ((motion.mouth, motion.mouth_mask, weights.mouth),
-                                    (motion.irises, motion.iris_mask, weights.iris)):
+        for patch, mask, weight in (
+            (motion.mouth, motion.mouth_mask, weights.mouth),
+            (motion.irises, motion.iris_mask, weights.iris),
+        ):
             patch, mask = patch.float(), mask.float()
             small = pooled(mask.expand_as(patch))
             gain.append(((weight * small).sqrt() / small[0].numel() ** 0.5).flatten(1))

@@ -93,8 +93,9 @@ class Samples:
     outputs: Tensor  # [S, M] ``measure.output_vector``
 
 
-def sample(generator, mesh, space: AnchorSpace, settings: RegressSettings, progress: Progress = silent,
-           keep: Keep = NOWHERE) -> Samples:
+def sample(
+    generator, mesh, space: AnchorSpace, settings: RegressSettings, progress: Progress = silent, keep: Keep = NOWHERE
+) -> Samples:
     """Draw codes near the anchors, synthesize them and look; frames without a face are left out.
 
     Args: keep: where what was seen is kept, a chunk at a time.
@@ -102,7 +103,7 @@ def sample(generator, mesh, space: AnchorSpace, settings: RegressSettings, progr
     codes = torch.cat([sample_codes(space, settings), space.codes])
     marks, outputs, presence = look(generator, mesh, space, codes, progress, keep=keep)
     shown = presence > 0.5
-    shown[-len(space.codes):] = True
+    shown[-len(space.codes) :] = True
     return Samples(codes[shown], marks[shown], outputs[shown])
 
 
@@ -126,8 +127,15 @@ def sample_codes(space: AnchorSpace, settings: RegressSettings) -> Tensor:
 
 
 @torch.no_grad()
-def look(generator, mesh, space: AnchorSpace, codes: Tensor, progress: Progress = silent, batch: int = 8,
-         keep: Keep = NOWHERE) -> tuple[Tensor, Tensor, Tensor]:
+def look(
+    generator,
+    mesh,
+    space: AnchorSpace,
+    codes: Tensor,
+    progress: Progress = silent,
+    batch: int = 8,
+    keep: Keep = NOWHERE,
+) -> tuple[Tensor, Tensor, Tensor]:
     """Synthesize codes [S, K]: landmarks [S, 478, 3], output vectors [S, M], face presence [S].
 
     Args: batch: images a pass. keep: where what was seen is kept, a chunk at a time.
@@ -143,15 +151,29 @@ def look(generator, mesh, space: AnchorSpace, codes: Tensor, progress: Progress 
             progress("look", done := done + len(part), len(codes))
         return {name: torch.cat(values).cpu().numpy() for name, values in zip(names, zip(*seen))}
 
-    parts = [found for _, found in in_chunks(keep, "look", range(len(codes)), lambda k: enumerate(codes[k:], k), work,
-                                             lambda done: progress("look", done, len(codes)))]
+    parts = [
+        found
+        for _, found in in_chunks(
+            keep,
+            "look",
+            range(len(codes)),
+            lambda k: enumerate(codes[k:], k),
+            work,
+            lambda done: progress("look", done, len(codes)),
+        )
+    ]
     marks, outputs, presence = (torch.from_numpy(np.concatenate([part[name] for part in parts])) for name in names)
     return marks, outputs, presence
 
 
-def train_regressor(samples: Samples, space: AnchorSpace, scan_landmarks: Tensor, neutral: Tensor,
-                    settings: RegressSettings = RegressSettings(), person: PersonalEncoder | None = None
-                    ) -> tuple[Regressor, dict]:
+def train_regressor(
+    samples: Samples,
+    space: AnchorSpace,
+    scan_landmarks: Tensor,
+    neutral: Tensor,
+    settings: RegressSettings = RegressSettings(),
+    person: PersonalEncoder | None = None,
+) -> tuple[Regressor, dict]:
     """Fit both networks on synthesized samples and on the anchors (whose real landmarks are known too).
 
     Args:
@@ -171,7 +193,7 @@ def train_regressor(samples: Samples, space: AnchorSpace, scan_landmarks: Tensor
         scale = values.std(0)
         getattr(net, f"{name}_scale").copy_(scale.clamp_min(0.1 * float(scale.mean())))
     held = torch.arange(len(codes)) % 12 == 0
-    held[-len(space.codes):] = False
+    held[-len(space.codes) :] = False
     x, c = torch.cat([motion[~held], real]), torch.cat([codes[~held], space.codes])
     net.person = person
     inverse = None if person else _fit(net, lambda m: net.code(m), x, c, net.code_scale, settings)
@@ -181,9 +203,12 @@ def train_regressor(samples: Samples, space: AnchorSpace, scan_landmarks: Tensor
         if person is not None:  # not trained here: what counts is that it knows the scan
             inverse = float((person(real.unflatten(1, (-1, 3))) - space.codes).square().mean())
         known = (real, space.codes) if person is not None else (motion[held], codes[held])
-        figures = {"code_explained": _explained(net.code(known[0].unflatten(1, (-1, 3))), known[1]),
-                   "output_explained": _explained(net.predict(codes[held])[:, :198], outputs[held][:, :198]),
-                   "code_loss": inverse, "output_loss": forward}
+        figures = {
+            "code_explained": _explained(net.code(known[0].unflatten(1, (-1, 3))), known[1]),
+            "output_explained": _explained(net.predict(codes[held])[:, :198], outputs[held][:, :198]),
+            "code_loss": inverse,
+            "output_loss": forward,
+        }
     return net, figures
 
 
@@ -208,5 +233,6 @@ def _explained(made: Tensor, aim: Tensor) -> float:
 
 
 def _mlp(inputs: int, outputs: int, width: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(inputs, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(),
-                         nn.Linear(width, outputs))
+    return nn.Sequential(
+        nn.Linear(inputs, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, outputs)
+    )

@@ -86,8 +86,19 @@ class Problem:
         start = StartCodes(regressor, space, avatar.anchor_keypoints, settings.match)(motion.change, motion.measures)
         device = next(avatar.generator.parameters()).device
         draw = drawer(avatar.generator, device, settings.precision, settings.compile)
-        return cls(avatar.generator, load_facemesh(device=device), space, regressor, motion, shape, settings,
-                   _fill(start, motion.valid), _linked(motion.times), held(space, avatar.anchor_keypoints), draw)
+        return cls(
+            avatar.generator,
+            load_facemesh(device=device),
+            space,
+            regressor,
+            motion,
+            shape,
+            settings,
+            _fill(start, motion.valid),
+            _linked(motion.times),
+            held(space, avatar.anchor_keypoints),
+            draw,
+        )
 
     def priors(self, codes: Tensor, rows: Tensor) -> dict[str, Tensor]:
         """Terms [B] that hold the codes [B, K] of frames ``rows`` at their start."""
@@ -104,8 +115,14 @@ class Problem:
         return measure(self.mesh, self.images(codes), self.shape).to(codes.device)
 
 
-def solve(avatar: Avatar, motion: Motion, shape: RetargetSettings = RetargetSettings(),
-          settings: SolveSettings = SolveSettings(), progress: Progress = silent, journal: Path | None = None) -> Take:
+def solve(
+    avatar: Avatar,
+    motion: Motion,
+    shape: RetargetSettings = RetargetSettings(),
+    settings: SolveSettings = SolveSettings(),
+    progress: Progress = silent,
+    journal: Path | None = None,
+) -> Take:
     """Find the codes of a whole clip, window by window; finished windows survive a crash in ``journal``.
 
     Args:
@@ -126,8 +143,15 @@ def solve(avatar: Avatar, motion: Motion, shape: RetargetSettings = RetargetSett
 
     chained = settings.method == "adam" and settings.start == "previous"
     overlap = 0 if chained else reach(settings.temporal, settings.prior, settings.window)
-    whole = solve_windows(len(motion), settings.window, settings.batch, overlap, run, journal,
-                          lambda end: progress("solve", end, len(motion)))
+    whole = solve_windows(
+        len(motion),
+        settings.window,
+        settings.batch,
+        overlap,
+        run,
+        journal,
+        lambda end: progress("solve", end, len(motion)),
+    )
     codes, outcome = _hold(whole.codes, whole.outcome, motion.valid)
     return Take(codes, outcome, motion.times.numpy(), whole.losses)
 

@@ -74,10 +74,17 @@ class _State:
     history: list | None = None
 
 
-def tune(generator, anchors: Tensor, images: Tensor, perceptual, settings: TuneSettings = TuneSettings(),
-         progress: Progress = silent, journal: Path | None = None,
-         preview: Callable[[int, Tensor], None] | None = None,
-         watch: Callable[[int, torch.nn.Module], bool] | None = None):
+def tune(
+    generator,
+    anchors: Tensor,
+    images: Tensor,
+    perceptual,
+    settings: TuneSettings = TuneSettings(),
+    progress: Progress = silent,
+    journal: Path | None = None,
+    preview: Callable[[int, Tensor], None] | None = None,
+    watch: Callable[[int, torch.nn.Module], bool] | None = None,
+):
     """Tune a copy of ``generator`` so that G(anchor_i) is image_i.
 
     Args:
@@ -123,9 +130,13 @@ def tune(generator, anchors: Tensor, images: Tensor, perceptual, settings: TuneS
             preview(state.step, _show(nets.mean, anchors, images))
         if watch and watch(state.step, nets.mean):
             break
-    return nets.mean.eval().requires_grad_(False), {"history": state.history, "steps": state.step,
-                                                    "held_out_distance": state.best, "rollbacks": state.rollbacks,
-                                                    "remarks": remarks}
+    return nets.mean.eval().requires_grad_(False), {
+        "history": state.history,
+        "steps": state.step,
+        "held_out_distance": state.best,
+        "rollbacks": state.rollbacks,
+        "remarks": remarks,
+    }
 
 
 def split(count: int, held_out: int) -> tuple[list[int], list[int]]:
@@ -157,8 +168,10 @@ class _Nets:
 
     def snapshot(self) -> tuple[dict[str, dict], dict]:
         """Copies of the states of the generators and of the optimiser."""
-        states = {name: {key: value.clone() for key, value in net.state_dict().items()}
-                  for name, net in self.generators.items()}
+        states = {
+            name: {key: value.clone() for key, value in net.state_dict().items()}
+            for name, net in self.generators.items()
+        }
         return states, copy.deepcopy(self.adam.state_dict())
 
     def restore(self, kept: tuple[dict[str, dict], dict]) -> None:
@@ -172,24 +185,36 @@ class _Likeness:
     """Weighted perceptual distance to the scan images, of several views; the images are embedded once."""
 
     def __init__(self, perceptual, images: Tensor, settings: TuneSettings):
-        views = ((settings.perceptual, losses.whole), (settings.face, losses.face), (settings.eyes, losses.eyes),
-                 (settings.mouth, losses.mouth))
-        self._perceptual, self._views = perceptual, [
-            (weight, partial(view, size=settings.view)) for weight, view in views if weight]
+        views = (
+            (settings.perceptual, losses.whole),
+            (settings.face, losses.face),
+            (settings.eyes, losses.eyes),
+            (settings.mouth, losses.mouth),
+        )
+        self._perceptual, self._views = (
+            perceptual,
+            [(weight, partial(view, size=settings.view)) for weight, view in views if weight],
+        )
         self._weight, self._mesh = settings.landmarks, None
         if self._weight:
             self._mesh = load_facemesh(device=images.device)
         with torch.no_grad():
-            self._aims = [torch.cat([perceptual.embed(view(part)) for part in images.split(8)])
-                          for _, view in self._views]
+            self._aims = [
+                torch.cat([perceptual.embed(view(part)) for part in images.split(8)]) for _, view in self._views
+            ]
             if self._mesh:
                 self._marks = torch.cat([crop_landmarks(self._mesh, part)[0] for part in images.split(8)])
 
     def distance(self, made: Tensor, rows: Tensor | list[int]) -> Tensor:
         """[B] of images made [B, 3, H, W] for the scan images ``rows``."""
         made = made.float()
-        apart = sum((weight * self._perceptual.distance_to(view(made), aims[rows])
-                     for (weight, view), aims in zip(self._views, self._aims)), made.new_zeros(len(made)))
+        apart = sum(
+            (
+                weight * self._perceptual.distance_to(view(made), aims[rows])
+                for (weight, view), aims in zip(self._views, self._aims)
+            ),
+            made.new_zeros(len(made)),
+        )
         if self._mesh:
             apart = apart + self._weight * losses.landmarks(crop_landmarks(self._mesh, made)[0], self._marks[rows])
         return apart
@@ -212,7 +237,7 @@ def _fast(tuned, settings: TuneSettings, remarks: list[str]) -> Callable:
 
 def _step(nets: _Nets, fast, anchors, images, likeness, train, settings, state) -> float:
     draw = torch.Generator().manual_seed(settings.seed * 1_000_003 + state.step)  # stateless: resuming is exact
-    rows = torch.tensor(train)[torch.randperm(len(train), generator=draw)[:settings.batch]]
+    rows = torch.tensor(train)[torch.randperm(len(train), generator=draw)[: settings.batch]]
     scale = state.rate_scale
     if settings.decay:
         scale /= math.sqrt(1 + state.step / settings.decay)  # of no end known: good whenever tuning stops
@@ -248,8 +273,10 @@ def _roll_back(nets: _Nets, good, state: _State) -> None:
     """Return to the last good weights at half the step size."""
     state.rollbacks += 1
     if state.rollbacks > MAX_ROLLBACKS:
-        raise TrainingDiverged(f"tuning gave non-finite values {state.rollbacks} times, even at 1/{2 ** MAX_ROLLBACKS} "
-                               "of the step; lower personalize.rate or check the scan's images")
+        raise TrainingDiverged(
+            f"tuning gave non-finite values {state.rollbacks} times, even at 1/{2**MAX_ROLLBACKS} "
+            "of the step; lower personalize.rate or check the scan's images"
+        )
     nets.restore(good)
     state.rate_scale *= 0.5
 
@@ -257,8 +284,9 @@ def _roll_back(nets: _Nets, good, state: _State) -> None:
 def _save(path: Path, nets: _Nets, state: _State) -> None:
     from safetensors.torch import save
 
-    tensors = {f"{name}.{k}": v.contiguous() for name, net in nets.generators.items()
-               for k, v in net.state_dict().items()}
+    tensors = {
+        f"{name}.{k}": v.contiguous() for name, net in nets.generators.items() for k, v in net.state_dict().items()
+    }
     for i, slot in nets.adam.state_dict()["state"].items():
         tensors |= {f"adam.{i}.{k}": v.contiguous() for k, v in slot.items()}
     seal(path, save(tensors | {"state": _as_tensor(vars(state))}))

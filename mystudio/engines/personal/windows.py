@@ -80,8 +80,15 @@ def reach(temporal: float, prior: float, most: int) -> int:
     return min(2 * frames, most)  # twice: the outer half of an overlap has no weight
 
 
-def solve_windows(total: int, size: int, batch: int, overlap: int, run: Callable[[Window, int, Tensor | None], Solved],
-                  journal: Path | None = None, tick: Callable[[int], None] = lambda end: None) -> Solved:
+def solve_windows(
+    total: int,
+    size: int,
+    batch: int,
+    overlap: int,
+    run: Callable[[Window, int, Tensor | None], Solved],
+    journal: Path | None = None,
+    tick: Callable[[int], None] = lambda end: None,
+) -> Solved:
     """Solve a clip window by window and blend.
 
     Args:
@@ -144,8 +151,11 @@ class _Blend:
 
 def _write(kept: Kept, name: str, window: Window, solved: Solved) -> None:
     ends = [window.core.start, window.core.stop, window.frames.start, window.frames.stop]
-    kept.put(name, {"codes": solved.codes.numpy(), "outcome": solved.outcome, "window": np.array(ends)}
-             | {f"loss.{k}": v for k, v in solved.losses.items()})
+    kept.put(
+        name,
+        {"codes": solved.codes.numpy(), "outcome": solved.outcome, "window": np.array(ends)}
+        | {f"loss.{k}": v for k, v in solved.losses.items()},
+    )
 
 
 def _read(kept: Kept, name: str) -> tuple[Window, Solved] | None:
