@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from mystudio import pipeline
-from mystudio.artifacts import load
 from mystudio.recipe import Recipe
+from mystudio.storage.artifacts import load
 from mystudio.types import Avatar, Edit, Progress, silent
 
 FOLDER = Path(__file__).parent / "data" / "demo"

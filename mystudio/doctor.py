@@ -93,7 +93,7 @@ def _cv2() -> Iterator[Finding]:
 def _landmarks() -> Iterator[Finding]:
     advice = "pip install 'mediapipe>=0.10.14,<0.10.22': later wheels carry no networks"
     try:
-        from selfscan.facemesh import model_path
+        from selfscan.face.facemesh import model_path
 
         mesh = model_path()
         yield Finding("landmark network", True, True, f"{mesh.name} of mediapipe {version('mediapipe')}")
@@ -107,7 +107,7 @@ def _landmarks() -> Iterator[Finding]:
 
 
 def _perceptual() -> Iterator[Finding]:
-    from selfscan.lpips_layers import BACKBONE_VARIABLE, HUB_FILES, find_backbone, hub_folder
+    from selfscan.perceptual.lpips_layers import BACKBONE_VARIABLE, HUB_FILES, find_backbone, hub_folder
 
     advice = (
         f"the offline metric is used and named in every report; for LPIPS put {HUB_FILES['squeeze']} "
@@ -182,7 +182,7 @@ def _codecs() -> Iterator[Finding]:
 
 
 def _marks() -> Iterator[Finding]:
-    from mystudio.signing import key_file
+    from mystudio.provenance.signing import key_file
 
     try:
         import c2pa

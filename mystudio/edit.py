@@ -14,15 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mystudio import npz
 from mystudio.engines.personal.regress import Samples
 from mystudio.engines.personal.solve import anchor_space
+from mystudio.engines.personal.space import AnchorSpace
 from mystudio.errors import BadEdit, reason
-from mystudio.latents import AnchorSpace
+from mystudio.storage import npz
 from mystudio.types import Avatar, Edit, Take
-from selfscan.keep import NOWHERE, Arrays, Keep, Under, in_chunks
+from selfscan.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints, Prefixed, in_chunks
 
-#: names of edits: what ``selfscan.coverage.measures`` calls the attribute
+#: names of edits: what ``selfscan.scan.coverage.measures`` calls the attribute
 ATTRIBUTES = ("smile", "mouth_open", "eyes_open", "brows", "gaze_x", "gaze_y", "yaw", "pitch", "roll")
 LEAST_EXPLAINED = 0.05  # a direction is offered when it explains at least this share of its attribute's variance
 POLICIES = ("stop", "continue", "project")
@@ -39,8 +39,8 @@ def learn_directions(samples: Samples, space: AnchorSpace, ridge: float = 0.01) 
         samples: codes and landmarks of synthesized frames.
     Returns: name -> [D].
     """
-    from selfscan.coverage import measures
-    from selfscan.track import head_pose
+    from selfscan.face.track import head_pose
+    from selfscan.scan.coverage import measures
 
     marks = samples.landmarks.numpy()
     found = measures(marks, head_pose(marks))
@@ -84,13 +84,17 @@ def strength_at(edit: Edit, times: np.ndarray) -> np.ndarray:
 
 
 def apply(
-    avatar: Avatar, take: Take, edits: list[Edit], directions: dict[str, Tensor] | None = None, keep: Keep = NOWHERE
+    avatar: Avatar,
+    take: Take,
+    edits: list[Edit],
+    directions: dict[str, Tensor] | None = None,
+    checkpoints: Checkpoints = NO_CHECKPOINTS,
 ) -> Take:
     """Take -> Take with edits applied one after the other. A zero-strength edit changes nothing.
 
     Edge policies at the border of the hull dilated 2.5 times: "continue" ignores it; "project" returns to the
-    nearest point of the hull; "stop" goes as far along the direction as the hull reaches. What ``keep`` holds of the
-    same edits of the same take is not computed again.
+    nearest point of the hull; "stop" goes as far along the direction as the hull reaches. What ``checkpoints`` hold
+    of the same edits of the same take is not computed again.
 
     Raises: BadEdit for an unknown direction, policy or a strength that is not finite.
     """
@@ -105,7 +109,7 @@ def apply(
         if edit.edge == "continue":
             codes = _move(space, codes, theta, move, edit.edge)
         else:  # the hull costs up to a tenth of a second a frame
-            codes = _kept_move(space, codes, theta, move, edit.edge, Under(keep, f"edit{number}."))
+            codes = _kept_move(space, codes, theta, move, edit.edge, Prefixed(checkpoints, f"edit{number}."))
     return replace(take, codes=codes, edits=(*take.edits, *edits))
 
 
@@ -148,12 +152,14 @@ def _checked(edit: Edit, offered: dict[str, Tensor], times: np.ndarray) -> np.nd
     return theta
 
 
-def _kept_move(space: AnchorSpace, codes: Tensor, theta: Tensor, move: Tensor, edge: str, keep: Keep) -> Tensor:
+def _kept_move(
+    space: AnchorSpace, codes: Tensor, theta: Tensor, move: Tensor, edge: str, checkpoints: Checkpoints
+) -> Tensor:
     def work(chunk: np.ndarray, rows) -> Arrays:
         before, share = torch.stack(list(rows)), theta[chunk]
         return {"codes": (_move(space, before, share, move, edge) if share.any() else before).numpy()}
 
-    parts = in_chunks(keep, "moved", range(len(codes)), lambda start: enumerate(codes[start:], start), work)
+    parts = in_chunks(checkpoints, "moved", range(len(codes)), lambda start: enumerate(codes[start:], start), work)
     return torch.cat([torch.as_tensor(found["codes"]) for _, found in parts])
 
 

@@ -17,21 +17,28 @@ from typing import Literal
 
 import numpy as np
 
-from mystudio import bases, blas, edit, engines, evaluate, perform, provenance, recording, render
-from mystudio.artifacts import load, save
-from mystudio.device import choose
-from mystudio.journal import Kept, write_bytes
-from mystudio.live import Live, Shown
-from mystudio.manifest import Folder, digest, open_folder
-from mystudio.products import product
+from mystudio import bases, edit, engines
+from mystudio.compute import blas
+from mystudio.compute.device import choose
+from mystudio.evaluation import evaluate
+from mystudio.live import recording
+from mystudio.live.follow import Live, Shown
+from mystudio.live.stream import Frames, Pace, play
+from mystudio.motion import performance as perform
+from mystudio.provenance import claim as provenance
 from mystudio.recipe import Recipe
-from mystudio.stream import Frames, Pace, play
+from mystudio.rendering import render
+from mystudio.storage.artifacts import load, save
+from mystudio.storage.journal import DiskCheckpoints, write_bytes
+from mystudio.storage.manifest import Folder, digest, open_folder
+from mystudio.storage.products import product
+from mystudio.storage.workspace import stage
 from mystudio.types import Avatar, Edit, Performance, Progress, Take, silent
-from mystudio.workspace import stage
-from selfscan import camera, coverage, video
-from selfscan.consent import make_consent
-from selfscan.perceptual import perceptual_name
-from selfscan.scan import scan
+from selfscan.io import camera, video
+from selfscan.perceptual.metric import perceptual_name
+from selfscan.scan import coverage
+from selfscan.scan.consent import make_consent
+from selfscan.scan.scan import scan
 from selfscan.types import Scan
 
 Wish = Literal["", "stop", "neutral"]  # of who watches a live avatar
@@ -65,8 +72,8 @@ def run_scan(
             blas.reserve()
             who = make_consent(consent, video, fictional, recording.read_words(video))
             clip = (consent_clip, recording.read_words(consent_clip)) if consent_clip else None
-            with job.keeping() as keep:
-                made = scan(video, who, recipe.scan, progress, consent_clip=clip, keep=keep)
+            with job.checkpoints() as checkpoints:
+                made = scan(video, who, recipe.scan, progress, consent_clip=clip, checkpoints=checkpoints)
             coverage.draw(made.coverage, picture := BytesIO(), made.frame_index)
             save(made, job, {"coverage.png": picture.getvalue()})
     return out
@@ -105,8 +112,8 @@ def run_perform(video: Path, folder: Path, progress: Progress = silent, *, force
     with stage(out, "performance", {"video": video}, {}, force=force) as job:
         if not job.done:
             blas.reserve()
-            with job.keeping() as keep:
-                made = perform.perform(video, progress=progress, keep=keep)
+            with job.checkpoints() as checkpoints:
+                made = perform.perform(video, progress=progress, checkpoints=checkpoints)
             seen = replace(made.observation, video=video.name)  # where it lies is the manifest's business
             save(replace(made, observation=seen), job)
     return out
@@ -204,8 +211,8 @@ def run_edit(
             avatar = load(inputs["avatar"], Avatar)
             more = edit.load_directions(directions, avatar.anchors.shape[1]) if directions else None
             take = load(take_path, Take)  # before anything is kept: a damaged take leaves nothing behind
-            with job.keeping() as keep:
-                made = edit.apply(avatar, take, list(edits), more, keep)
+            with job.checkpoints() as checkpoints:
+                made = edit.apply(avatar, take, list(edits), more, checkpoints)
             save(made, job)
     return out
 
@@ -246,7 +253,7 @@ def run_render(
                 progress,
                 provenance.finisher(out, claim, who) if who else None,
                 provenance.stamp(recipe.provenance, claim.avatar),
-                Kept(job.journal()),
+                DiskCheckpoints(job.journal()),
             )
     return out
 
@@ -292,7 +299,7 @@ def run_evaluate(
             blas.reserve()
             avatar, take = _on(load(inputs["avatar"], Avatar), device), load(take_path, Take)
             stamp = provenance.stamp(provenance.ProvenanceSettings(), digest(inputs["avatar"]))
-            with job.keeping() as keep, job.writing() as place:
+            with job.checkpoints() as checkpoints, job.writing() as place:
                 evaluate.evaluate(
                     avatar,
                     take,
@@ -306,7 +313,7 @@ def run_evaluate(
                     identity_net=identity_net,
                     blendshapes=blendshapes,
                     recipe=_recorded(inputs),
-                    keep=keep,
+                    checkpoints=checkpoints,
                 )
     return out
 

@@ -29,27 +29,27 @@ else:
 
 if TYPE_CHECKING:
     from mystudio.base.settings import BaseSettings
+    from mystudio.engines.personal.anchors import InvertSettings
     from mystudio.engines.personal.regress import RegressSettings
     from mystudio.engines.personal.solve import SolveSettings
     from mystudio.engines.personal.tune import TuneSettings
-    from mystudio.invert import InvertSettings
-    from mystudio.live import LiveSettings
-    from mystudio.provenance import ProvenanceSettings
-    from mystudio.render import RenderSettings
-    from mystudio.retarget import RetargetSettings
-    from selfscan.scan import ScanSettings
+    from mystudio.live.follow import LiveSettings
+    from mystudio.motion.retarget import RetargetSettings
+    from mystudio.provenance.claim import ProvenanceSettings
+    from mystudio.rendering.render import RenderSettings
+    from selfscan.scan.scan import ScanSettings
 
 #: table of a recipe -> where its settings live
 STAGES = {
-    "scan": "selfscan.scan:ScanSettings",
-    "invert": "mystudio.invert:InvertSettings",
+    "scan": "selfscan.scan.scan:ScanSettings",
+    "invert": "mystudio.engines.personal.anchors:InvertSettings",
     "personalize": "mystudio.engines.personal.tune:TuneSettings",
     "regress": "mystudio.engines.personal.regress:RegressSettings",
-    "retarget": "mystudio.retarget:RetargetSettings",
+    "retarget": "mystudio.motion.retarget:RetargetSettings",
     "reenact": "mystudio.engines.personal.solve:SolveSettings",
-    "render": "mystudio.render:RenderSettings",
-    "provenance": "mystudio.provenance:ProvenanceSettings",
-    "live": "mystudio.live:LiveSettings",
+    "render": "mystudio.rendering.render:RenderSettings",
+    "provenance": "mystudio.provenance.claim:ProvenanceSettings",
+    "live": "mystudio.live.follow:LiveSettings",
 }
 FOLDER = Path(__file__).parent / "recipes"
 DEFAULT = "default"

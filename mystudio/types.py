@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from selfscan.patches import Outlined, Recoloured
+from selfscan.face.patches import Outlined, Recoloured
 from selfscan.types import NUM_LANDMARKS, Consent, Observation, check_shape
 
 #: outcomes of a frame, in the order of their stored codes

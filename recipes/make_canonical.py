@@ -17,8 +17,8 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-from selfscan.facemesh import crop_landmarks, load_facemesh
-from selfscan.headpose import OUTER_EYE_CORNERS, RIGID, procrustes
+from selfscan.face.facemesh import crop_landmarks, load_facemesh
+from selfscan.face.headpose import OUTER_EYE_CORNERS, RIGID, procrustes
 
 BATCH = 16
 ROUNDS = 20  # the mean moves less than 1e-6 head units after 10

@@ -19,7 +19,7 @@ from mystudio.actors.basis import EXPRESSION_ID, EXPRESSIONS
 from mystudio.actors.film import film
 from mystudio.actors.look import Actor
 from mystudio.actors.motion import Score, perform
-from selfscan import video
+from selfscan.io import video
 
 SELF, DRIVER = 33, 13  # seeds of the two people
 TALK = 9  # seed of what the driver does: smiles, opens the mouth wide, looks to both sides, blinks

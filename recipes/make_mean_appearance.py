@@ -1,4 +1,4 @@
-"""Measure what the faces of many people have in common: the mean that ``selfscan.identity`` subtracts.
+"""Measure what the faces of many people have in common: the mean that ``selfscan.scan.identity`` subtracts.
 
 python recipes/make_mean_appearance.py FOLDER_OF_FFHQ_ALIGNED_FACES selfscan/data/mean_appearance.npz
 """
@@ -11,9 +11,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from selfscan import identity
-from selfscan.facemesh import load_facemesh
-from selfscan.observe import measure
+from selfscan.face.facemesh import load_facemesh
+from selfscan.face.observe import measure
+from selfscan.scan import identity
 
 BATCH = 16
 SURE = 0.9  # least presence

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from mystudio.bases import find_base
-from selfscan.facemesh import crop_landmarks, load_facemesh
+from selfscan.face.facemesh import crop_landmarks, load_facemesh
 
 LOOKS, LOOK_FACTORS = 200, 32
 

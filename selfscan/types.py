@@ -109,7 +109,7 @@ class ConsentClip:
     """A separate clip in which the person says that they agree."""
 
     video_sha256: str
-    likeness: float  # of its face to the scan's: see selfscan.identity
+    likeness: float  # of its face to the scan's: see selfscan.scan.identity
     threshold: float  # likeness below which it would have been refused
     words: CodeWords | None = None
 
@@ -138,7 +138,7 @@ class Coverage:
 
 @dataclass(frozen=True)
 class Identity:
-    """Whether a clip shows one person: see ``selfscan.identity``."""
+    """Whether a clip shows one person: see ``selfscan.scan.identity``."""
 
     seconds: float  # s that could be judged
     lowest: float | None  # likeness of the least like two seconds to the rest; None: nothing could be judged

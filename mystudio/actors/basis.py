@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mystudio import bases, npz
+from mystudio import bases
 from mystudio.errors import BadArtifact, OutputFailed, reason
+from mystudio.storage import npz
 
 COMMAND = "mystudio actors import-basis FOLDER_OR_NPZ"
 #: names and order of the expression weights: ARKit's, with brows and cheeks by side

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from mystudio import npz
 from mystudio.actors.basis import Basis, basis_path, load_basis
 from mystudio.actors.factors import MOTION, N_FACTORS, join, look_of
 from mystudio.actors.film import save_npz
@@ -19,6 +18,7 @@ from mystudio.actors.look import Actor
 from mystudio.actors.motion import frame_from_factors
 from mystudio.actors.render import render
 from mystudio.errors import BadArtifact, OutputFailed
+from mystudio.storage import npz
 from mystudio.types import Progress, silent
 
 SETTINGS = "dataset.json"

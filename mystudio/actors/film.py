@@ -44,7 +44,7 @@ def write_clip(
         [T, 2, 2], ``landmarks68`` [T, 68, 2] px, ``image_from_frame`` [T, 2, 3], ``times`` [T] s, ``identity`` [38].
     Raises: OutputFailed: one of them could not be written.
     """
-    from selfscan import video
+    from selfscan.io import video
 
     path, truth = Path(path), {name: [] for name in ("pose", "expression", "gaze", "landmarks68", "image_from_frame")}
 

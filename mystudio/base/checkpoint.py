@@ -22,8 +22,8 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from mystudio.errors import BadCheckpoint, OutputFailed
-from mystudio.journal import write_bytes
-from mystudio.manifest import digest_of
+from mystudio.storage.journal import write_bytes
+from mystudio.storage.manifest import digest_of
 
 INDEX, BEFORE = "checkpoint.json", "checkpoint.before.json"  # of the newest checkpoint, and of the one before
 _KIND = "base-training"

@@ -19,9 +19,9 @@ from typing import Protocol
 
 import numpy as np
 
-from mystudio import npz
 from mystudio.base.probe import image_size
 from mystudio.errors import BadData
+from mystudio.storage import npz
 
 MAX_COMPRESSED = 4 << 30  # bytes of an array that is not memory-mapped
 _SUFFIXES = (".jpg", ".jpeg", ".png")

@@ -1,172 +1,95 @@
-"""Train the inversion encoder of a base on the base's own samples: unlimited exact pairs (w, image, landmarks).
+"""The inversion encoder of a base generator: (appearance, motion) -> w.
 
-A base whose z is documented as look and motion factors gives pairs of the same person in two poses: the appearance
-branch then sees one image and the motion branch the landmarks of another, so neither can take over the other's task.
-For any other base both branches see the same sample, and the mean sample stands in for the neutral face.
+It sees two things: what the person looks like (an image network, averaged over all images, so that they share one
+identity) and what the face does in this image (normalised keypoints relative to the person's neutral face). Landmarks
+mean the same on generated and on real images; pixels do not. So w is a smooth function of motion.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from mystudio.invert import INPUT, Encoder
-from mystudio.retarget import relative_motion
-from mystudio.types import Progress, silent
-from selfscan.facemesh import crop_landmarks, load_facemesh
+from mystudio.errors import BadCheckpoint, reason
+from mystudio.motion.retarget import KEYPOINTS, relative_motion
 
+MOTION_GAIN = 20.0  # brings relative motion to about unit size
 
-@dataclass(frozen=True)
-class EncoderSettings:
-    """How long the encoder is trained, and on how many samples."""
-
-    people: int = 2000  # sampled looks
-    poses: int = 4  # samples of each look, besides its neutral face
-    motion_factors: int = 0  # numbers of z behind the look factors that decide the motion; 0 = all the others
-    steps: int = 2500
-    batch: int = 128
-    rate: float = 1e-3  # peak Adam rate, cosine decay
-    seed: int = 0
+INPUT = 64  # px: the appearance branch looks at a small image; detail is the tuning's task
 
 
-@dataclass(frozen=True)
-class Pairs:
-    """Samples of a base: [P, Q] = people x poses."""
-
-    images: Tensor  # [P, Q, 3, 64, 64] uint8
-    motion: Tensor  # [P, Q, 66, 3] relative to the person's neutral face
-    w: Tensor  # [P, Q, D]
-    presence: Tensor  # [P, Q] the landmark network's confidence
-
-
-@torch.no_grad()
-def sample_pairs(
-    generator, look_factors: int | None, settings: EncoderSettings, progress: Progress = silent, block: int = 8
-) -> Pairs:
-    """Draw people and poses from the base, and measure their landmarks."""
-    draw = torch.Generator().manual_seed(settings.seed)
-    mesh, people, poses = load_facemesh(), settings.people, settings.poses
-    images = torch.zeros(people, poses, 3, INPUT, INPUT, dtype=torch.uint8)
-    motion, w_all = [], []
-    presence = torch.zeros(people, poses)
-    for first in range(0, people, block):
-        count = min(block, people - first)
-        z = torch.randn(count, poses + 1, generator.z_dim, generator=draw)
-        if look_factors:
-            z = one_look(z, look_factors, settings.motion_factors)
-        w = generator.mapping(z.flatten(0, 1))
-        made = generator(generator.broadcast(w)).clamp(-1, 1)
-        marks, seen = crop_landmarks(mesh, made)
-        marks = marks.unflatten(0, (count, -1))
-        neutral = marks[:, 0] if look_factors else marks.mean((0, 1)).expand(count, -1, -1)
-        motion.append(torch.stack([relative_motion(m[1:], n) for m, n in zip(marks, neutral)]))
-        small = F.interpolate(made, (INPUT, INPUT), mode="bilinear", antialias=True, align_corners=False)
-        small = small.unflatten(0, (count, -1))[:, 1:]
-        images[first : first + count] = ((small + 1) * 127.5).round().clamp(0, 255).byte()
-        presence[first : first + count] = seen.unflatten(0, (count, -1))[:, 1:]
-        w_all.append(w.unflatten(0, (count, -1))[:, 1:])
-        progress("sample", first + count, people)
-    return Pairs(images, torch.cat(motion), torch.cat(w_all), presence)
-
-
-def one_look(z: Tensor, look_factors: int, motion_factors: int = 0) -> Tensor:
-    """Give all samples of a person its look, and the first of them the neutral face (motion 0).
+class Encoder(nn.Module):
+    """(appearance, motion) -> w.
 
     Args:
-        z: [P, Q, Z]. look_factors: the first numbers, look. motion_factors: the numbers behind them, motion; what
-            follows belongs to the look. 0 = all that follow are motion.
+        w_dim: D of the base. mean, spread: [D] statistics of the base's W.
     """
-    end = look_factors + motion_factors if motion_factors else z.shape[-1]
-    same = z[:, :1].repeat(1, z.shape[1], 1)
-    same[:, :, look_factors:end] = z[:, :, look_factors:end]
-    same[:, 0, look_factors:end] = 0
-    return same
+
+    def __init__(self, w_dim: int, width: int = 256):
+        super().__init__()
+        channels = [3, 32, 64, 128, 192, width]
+        self.trunk = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(channels, channels[1:]))
+        self.look = nn.Linear(width * (INPUT // 32) ** 2, width)
+        self.motion = nn.Sequential(nn.Linear(3 * len(KEYPOINTS), width), nn.LeakyReLU(0.2), nn.Linear(width, width))
+        self.head = nn.Sequential(
+            nn.LeakyReLU(0.2),
+            nn.Linear(2 * width, 2 * width),
+            nn.LeakyReLU(0.2),
+            nn.Linear(2 * width, 2 * width),
+            nn.LeakyReLU(0.2),
+            nn.Linear(2 * width, w_dim),
+        )
+        self.register_buffer("mean", torch.zeros(w_dim))
+        self.register_buffer("spread", torch.ones(w_dim))
+        self.to(memory_format=torch.channels_last)
+
+    def appearance(self, images: Tensor) -> Tensor:
+        """images [N, 3, H, W] in [-1, 1] -> [N, width]; average it over a person's images."""
+        x = F.interpolate(images, (INPUT, INPUT), mode="bilinear", antialias=True, align_corners=False)
+        x = x.contiguous(memory_format=torch.channels_last)
+        for conv in self.trunk:
+            x = F.leaky_relu(conv(x), 0.2)
+        return self.look(x.flatten(1))
+
+    def forward(self, appearance: Tensor, motion: Tensor) -> Tensor:
+        """appearance [N, width], motion [N, 66, 3] (``relative_motion``) -> w [N, D]."""
+        both = torch.cat([appearance, self.motion(MOTION_GAIN * motion.flatten(1))], 1)
+        return self.mean + self.spread * self.head(both)
 
 
-def train_encoder(
-    generator,
-    look_factors: int | None,
-    settings: EncoderSettings = EncoderSettings(),
-    progress: Progress = silent,
-    pairs: Pairs | None = None,
-) -> tuple[Encoder, dict]:
-    """Regress w, in standard deviations of W, from the appearance of one sample and the motion of another.
+def load_encoder(path: Path) -> Encoder:
+    """Read an encoder that ``base train-encoder`` wrote (safetensors).
 
-    Returns: the encoder and its figures on held-out people (share of W's variance explained).
+    Raises: BadCheckpoint: it is missing, damaged, of another shape, or holds numbers that are not finite.
     """
-    pairs = pairs or sample_pairs(generator, look_factors, settings, progress)
-    draw = torch.Generator().manual_seed(settings.seed + 1)
-    held = max(1, len(pairs.w) // 20)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        encoder = Encoder(generator.w_dim)
-    flat = pairs.w.flatten(0, 1)
-    encoder.mean.copy_(flat.mean(0))
-    encoder.spread.copy_(flat.std(0).clamp_min(1e-4))
-    adam = torch.optim.AdamW(encoder.parameters(), lr=settings.rate, weight_decay=1e-3)
-    plan = torch.optim.lr_scheduler.OneCycleLR(adam, settings.rate, settings.steps, pct_start=0.05)
-    for step in range(settings.steps):
-        person = torch.randint(held, len(pairs.w), (settings.batch,), generator=draw)
-        pose, other = torch.randint(pairs.w.shape[1], (2, settings.batch), generator=draw)
-        other = other if look_factors else pose
-        image = _augment(pairs.images[person, other].float() / 127.5 - 1, draw)
-        made = encoder(encoder.appearance(image), pairs.motion[person, pose])
-        aim = pairs.w[person, pose]
-        loss = ((made - aim) / encoder.spread).square().mean()
-        adam.zero_grad()
-        loss.backward()
-        adam.step()
-        plan.step()
-        progress("encoder", step + 1, settings.steps)
-    return encoder.eval().requires_grad_(False), _score(encoder, pairs, held)
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        state = {name: value.float() for name, value in load_file(path).items()}
+        with torch.device("meta"):  # shapes are compared before memory is taken
+            encoder = Encoder(len(state["mean"]), len(state["look.bias"]))
+        encoder.load_state_dict(state, assign=True)
+        encoder = encoder.to(memory_format=torch.channels_last)
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise BadCheckpoint(
+            f"expected an encoder as safetensors, got a missing, damaged or other file: {path} "
+            f"({reason(error)}); train it again with `mystudio base train-encoder`"
+        ) from error
+    if not all(value.isfinite().all() for value in encoder.state_dict().values()):
+        raise BadCheckpoint(f"expected finite weights, got NaN or infinity: {path}; train the encoder again")
+    return encoder.eval().requires_grad_(False)
 
 
-def train_and_save(
-    base, look_factors: int | None, settings: EncoderSettings, progress: Progress = silent
-) -> tuple[Path, dict]:
-    """Train the encoder of a ``mystudio.bases.Base`` and place it beside the base, replacing an older one."""
-    encoder, figures = train_encoder(base.generator.requires_grad_(False), look_factors, settings, progress)
-    path = base.path.with_name(base.path.name.removesuffix(".safetensors") + ".encoder.safetensors")
-    part = path.with_suffix(".part")
-    save_encoder(encoder, part, {"kind": "inversion-encoder", "base": base.digest} | figures)
-    part.replace(path)
-    return path, figures
+def encode(encoder: Encoder, images: Tensor, landmarks: Tensor, neutral: Tensor) -> Tensor:
+    """Anchors by the encoder alone: one identity for all, motion per image.
 
-
-def save_encoder(encoder: Encoder, path: Path, info: dict) -> None:
-    """Write an encoder as fp16 safetensors; ``info`` becomes its metadata."""
-    from safetensors.torch import save
-
-    state = {k: v.half().contiguous() for k, v in encoder.state_dict().items()}
-    path.write_bytes(save(state, {k: str(v) for k, v in info.items()}))
-
-
-def _augment(x: Tensor, draw: torch.Generator) -> Tensor:
-    """Light, contrast, noise and shifts that real cameras add and the base never shows."""
-    n = len(x)
-
-    def rand(*shape):
-        return torch.rand(*shape, generator=draw)
-
-    x = x * (0.8 + 0.4 * rand(n, 1, 1, 1)) + 0.2 * (rand(n, 3, 1, 1) - 0.5)
-    x = x + 0.1 * rand(n, 1, 1, 1) * torch.randn(x.shape, generator=draw)
-    dx, dy = torch.randint(-2, 3, (2,), generator=draw).tolist()
-    return torch.roll(x, (dy, dx), (2, 3)).clamp(-1, 1)
-
-
-@torch.no_grad()
-def _score(encoder: Encoder, pairs: Pairs, held: int) -> dict:
-    image = pairs.images[:held].float() / 127.5 - 1
-    look = encoder.appearance(image.flatten(0, 1)).unflatten(0, image.shape[:2]).mean(1, keepdim=True)
-    look = look.expand(-1, image.shape[1], -1)
-    made = encoder(look.flatten(0, 1), pairs.motion[:held].flatten(0, 1)).unflatten(0, image.shape[:2])
-    aim = pairs.w[:held]
-    error = ((made - aim) / encoder.spread).square()
-    within = (((made - made.mean(1, keepdim=True)) - (aim - aim.mean(1, keepdim=True))) / encoder.spread).square()
-    motion = ((aim - aim.mean(1, keepdim=True)) / encoder.spread).square()
-    share = 1 - float(within.mean() / motion.mean().clamp_min(1e-9))
-    return {"explained": 1 - float(error.mean()), "explained_motion": share}
+    Args:
+        images: [N, 3, H, W] in [-1, 1]. landmarks: [N, 478, 3]; neutral: [478, 3], in crops.
+    Returns: [N, D].
+    """
+    looks = torch.cat([encoder.appearance(part) for part in images.split(32)])
+    return encoder(looks.mean(0, keepdim=True).expand(len(images), -1), relative_motion(landmarks, neutral))

@@ -13,18 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mystudio import look
 from mystudio.base.data import Mixture
 from mystudio.base.features import FeatureSpace, frechet, load_features, precision_recall
 from mystudio.base.sheets import fixed_latents, latents_of, pictures, tile, write_png
-from mystudio.journal import write_bytes
+from mystudio.evaluation import observers as look
+from mystudio.storage.journal import write_bytes
 from mystudio.stylegan2.generator import Generator
 from mystudio.types import Progress, silent
-from selfscan.facemesh import crop_landmarks, load_facemesh
-from selfscan.perceptual import load_perceptual
+from selfscan.face.facemesh import crop_landmarks, load_facemesh
+from selfscan.perceptual.metric import load_perceptual
 
 PRESENT = 0.9  # of the landmark network, for a face that counts as found
-MEASURES = ("yaw", "pitch", "mouth_open", "eyes_open", "gaze_x", "gaze_y")  # selfscan.coverage.measures
+MEASURES = ("yaw", "pitch", "mouth_open", "eyes_open", "gaze_x", "gaze_y")  # selfscan.scan.coverage.measures
 OBEDIENT = 512  # images with codes that are made again from their codes
 NEAREST = 16  # samples whose nearest training image is shown
 BATCH = 16

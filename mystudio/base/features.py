@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from selfscan.perceptual import OFFLINE, load_perceptual
+from selfscan.perceptual.metric import OFFLINE, load_perceptual
 
 
 @dataclass(frozen=True)

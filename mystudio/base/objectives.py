@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mystudio import losses
 from mystudio.base.settings import SupervisedSettings
-from selfscan.facemesh import crop_landmarks
+from mystudio.motion import losses
+from selfscan.face.facemesh import crop_landmarks
 
 
 def generator_loss(fake: Tensor) -> Tensor:
@@ -69,8 +69,8 @@ def likeness(made: Tensor, aim: Tensor, settings: SupervisedSettings, perceptual
     """How far made pictures are from images: pixels, perceptual distances, and landmarks as their network sees them.
 
     Args:
-        made, aim: [N, 3, H, H] in [-1, 1]. perceptual: ``selfscan.perceptual.Perceptual``. mesh:
-            ``selfscan.facemesh.FaceMesh``; not compiled, for its backward pass would be slower.
+        made, aim: [N, 3, H, H] in [-1, 1]. perceptual: ``selfscan.perceptual.metric.Perceptual``. mesh:
+            ``selfscan.face.facemesh.FaceMesh``; not compiled, for its backward pass would be slower.
     Returns: [N].
     """
     s, loss = settings, multiscale(made, aim, settings.levels)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mystudio.errors import BadData
-from selfscan.picture import PNG, png_fits
+from selfscan.io.picture import PNG, png_fits
 
 _FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})  # SOF markers
 _BARE = frozenset({0x01, *range(0xD0, 0xDA)})  # markers without a length

@@ -9,7 +9,7 @@ from pathlib import Path
 from mystudio.base import checkpoint
 from mystudio.base.settings import BaseSettings
 from mystudio.errors import BadArtifact
-from mystudio.journal import write_bytes
+from mystudio.storage.journal import write_bytes
 from mystudio.stylegan2.generator import Generator
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from mystudio.base.augment import AugmentSettings
-from mystudio.compilation import Precision
+from mystudio.compute.compilation import Precision
 
 
 @dataclass(frozen=True)

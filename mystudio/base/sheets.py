@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mystudio.journal import write_bytes
+from mystudio.storage.journal import write_bytes
 from mystudio.stylegan2.generator import Generator
 
 COLUMNS = 8

@@ -24,11 +24,11 @@ from mystudio.base.settings import BaseSettings
 from mystudio.base.sheets import COLUMNS, latents_of, sheet_of_training, write_png
 from mystudio.base.trainer import PHASES, Trainer, mean_of
 from mystudio.errors import BadArtifact, BadData, OutputFailed, TrainingDiverged
-from mystudio.journal import write_bytes
+from mystudio.storage.journal import write_bytes
+from mystudio.storage.workspace import lock, plain
 from mystudio.stylegan2.growth import start_from
 from mystudio.types import Progress, silent
-from mystudio.workspace import lock, plain
-from selfscan.facemesh import load_facemesh
+from selfscan.face.facemesh import load_facemesh
 
 MAX_ROLLBACKS = 5
 SKIPS = 0.1  # share of a tick's updates that may be skipped before it counts as diverged
@@ -80,7 +80,7 @@ class _Run:
         _check(settings, self.mixture, team)
         perceptual = None
         if settings.supervised.perceptual and self.mixture.code_size:
-            from selfscan.perceptual import load_perceptual
+            from selfscan.perceptual.metric import load_perceptual
 
             perceptual = load_perceptual().to(device)
         mesh = load_facemesh(device=device) if settings.supervised.landmarks and self.mixture.code_size else None

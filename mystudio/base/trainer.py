@@ -19,8 +19,8 @@ from mystudio.base.data import Batch
 from mystudio.base.parallel import Team
 from mystudio.base.reader import Reader, divergence
 from mystudio.base.settings import BaseSettings
-from mystudio.compilation import compiled
-from mystudio.device import feature_dtype
+from mystudio.compute.compilation import compiled
+from mystudio.compute.device import feature_dtype
 from mystudio.stylegan2.discriminator import Discriminator
 from mystudio.stylegan2.generator import Generator
 
@@ -48,8 +48,8 @@ class Trainer:
     Args:
         settings: of the run. team: this process among others. device: of the networks.
         code_size, coded_share: of the data (``data.Mixture``).
-        perceptual: ``selfscan.perceptual.Perceptual``; None where no phase weighs it.
-        mesh: ``selfscan.facemesh.FaceMesh``; None where no phase weighs landmarks.
+        perceptual: ``selfscan.perceptual.metric.Perceptual``; None where no phase weighs it.
+        mesh: ``selfscan.face.facemesh.FaceMesh``; None where no phase weighs landmarks.
     """
 
     def __init__(

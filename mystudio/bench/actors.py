@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mystudio import look
 from mystudio.bench import ceiling, look_again
 from mystudio.bench.ledger import Ledger
 from mystudio.bench.sheet import sheet_of
 from mystudio.bench.studio import PLAIN, STRAIGHT, Person, Studio, Variant, open_take, values_of
-from mystudio.device import choose
-from mystudio.render import to_uint8
-from selfscan.observe import observe
-from selfscan.perceptual import load_perceptual
+from mystudio.compute.device import choose
+from mystudio.evaluation import observers as look
+from mystudio.rendering.render import to_uint8
+from selfscan.face.observe import observe
+from selfscan.perceptual.metric import load_perceptual
 
 PEOPLE = (1000, 1008, 1018)  # seeds chosen by eye: tan, pale and brown skin, other faces, hair and light
 DRIVERS = ((1011, 9), (1015, 4))  # seeds of who drives, and of what that person does
@@ -145,7 +145,7 @@ def _compare_with_ceiling(studio: Studio, acted: Pair, path: Path, kept: Path, e
         "ceiling": look_again.look_size(_drawn(fitted, codes)),
     }
     np.savez_compressed(kept, frames=frames, images=images["ceiling"], codes=codes.cpu().numpy())
-    truth, looker = look_again.crops(seen, frames), look.Looker(None, studio.blendshapes, device)
+    truth, looker = look_again.crops(seen, frames), look.EvaluationNets(None, studio.blendshapes, device)
     try:
         return {
             name: look_again.against_truth(pictures, truth, seen.landmarks[frames], looker, perceptual)

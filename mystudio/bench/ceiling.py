@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mystudio import losses
 from mystudio.engines.personal.solve import anchor_space
+from mystudio.motion import losses
 from mystudio.types import Avatar, Progress, silent
 
 
@@ -39,7 +39,7 @@ def fit(
 
     Args:
         avatar: whose generator draws. images: [F, 3, H, H] in [-1, 1] at its resolution.
-        start: [F, L, K] codes to begin with. perceptual: ``selfscan.perceptual.Perceptual``.
+        start: [F, L, K] codes to begin with. perceptual: ``selfscan.perceptual.metric.Perceptual``.
     Returns: the best codes met [F, L, K] and their loss [F]; never worse than the start.
     """
     codes, values = [], []

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from mystudio.errors import StudioError
-from selfscan import video
-from selfscan.scan import ScanSettings, held_out_spans, inside
+from selfscan.io import video
+from selfscan.scan.scan import ScanSettings, held_out_spans, inside
 
 CRF = 10  # finer than visually lossless: the truth is compared with these frames
 EVERY = 5  # s: every fifth second is held out

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mystudio.errors import BadArtifact
-from mystudio.manifest import digest_of
+from mystudio.storage.manifest import digest_of
 
 NAME = "results.jsonl"
 

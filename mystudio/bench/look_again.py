@@ -8,13 +8,14 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from mystudio import look, metrics
 from mystudio.bench.clips import cuts
-from mystudio.device import choose
-from mystudio.render import enlarge, synthesize, to_uint8
-from mystudio.retarget import KEYPOINTS
+from mystudio.compute.device import choose
+from mystudio.evaluation import metrics
+from mystudio.evaluation import observers as look
+from mystudio.motion.retarget import KEYPOINTS
+from mystudio.rendering.render import enlarge, synthesize, to_uint8
 from mystudio.types import Avatar, Take
-from selfscan.observe import iter_crops
+from selfscan.face.observe import iter_crops
 from selfscan.types import Observation
 
 
@@ -42,7 +43,7 @@ def jitter_within_shots(avatar: Avatar, take: Take, driver: Observation, device:
 
     A jump is the same in driver and avatar: counted in, it would hide every shake.
     """
-    looker = look.Looker(None, None, choose(device))
+    looker = look.EvaluationNets(None, None, choose(device))
     seen = [looker.look(part)["landmarks"] for part in _batches(pictures(avatar, take, device=device))]
     return metrics.jitter(np.concatenate(seen), driver.landmarks, driver.track.valid & ~beside_cuts(take.times))
 
@@ -55,13 +56,13 @@ def beside_cuts(times: np.ndarray) -> np.ndarray:
 
 @torch.inference_mode()
 def against_truth(
-    images: np.ndarray, truth: np.ndarray, landmarks: np.ndarray, looker: look.Looker, perceptual
+    images: np.ndarray, truth: np.ndarray, landmarks: np.ndarray, looker: look.EvaluationNets, perceptual
 ) -> dict[str, float]:
     """Mean of the metrics over some frames.
 
     Args:
         images, truth: [F, 256, 256, 3] uint8. landmarks: [F, 478, 3] of the truth, in crops.
-        looker: networks. perceptual: ``selfscan.perceptual.Perceptual``.
+        looker: networks. perceptual: ``selfscan.perceptual.metric.Perceptual``.
     Returns: the evaluation's names -> value.
     """
     x, y = look.to_tensor(images), look.to_tensor(truth)

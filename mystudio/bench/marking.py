@@ -16,11 +16,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mystudio import watermark
 from mystudio.bench.tables import cell
-from mystudio.watermark import Detection, WatermarkSettings
-from mystudio.watermark.payload import BITS, encode
-from selfscan import video
+from mystudio.provenance import watermark
+from mystudio.provenance.watermark import Detection, WatermarkSettings
+from mystudio.provenance.watermark.payload import BITS, encode
+from selfscan.io import video
 
 Frames = list[np.ndarray]  # each [H, W, 3] uint8 RGB
 Channel = Callable[[Frames], Frames]

@@ -18,10 +18,10 @@ import cv2
 import numpy as np
 
 from mystudio.bench.clips import first_seconds
-from selfscan import identity
-from selfscan.facemesh import load_facemesh
-from selfscan.identity import CELL_SECONDS, SAME, WINDOW, Appearance
-from selfscan.observe import iter_crops, measure, observe
+from selfscan.face.facemesh import load_facemesh
+from selfscan.face.observe import iter_crops, measure, observe
+from selfscan.scan import identity
+from selfscan.scan.identity import CELL_SECONDS, SAME, WINDOW, Appearance
 
 ACTOR_SECONDS, ACTOR_FPS, ACTOR_SIZE, FIRST_ACTOR = 10, 10, 320, 5000
 OF_THE_RECORDING = ("shirt_red", "shirt_green", "shirt_blue", "background_red", "background_green", "light_side",
@@ -267,7 +267,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--identity-net", type=Path, help="ONNX file of an independent face network")
     given = parser.parse_args(arguments)
     given.out.mkdir(parents=True, exist_ok=True)
-    from mystudio.metrics import IdentityNet
+    from mystudio.evaluation.metrics import IdentityNet
 
     net, one = IdentityNet(given.identity_net) if given.identity_net else None, set(given.same.split(","))
     clips = [look_at(p, given.same if p.stem in one else p.stem, given.out, net) for p in given.clips]

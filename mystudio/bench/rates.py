@@ -8,10 +8,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from mystudio.bench.base_training import wall
-from mystudio.device import feature_dtype
+from mystudio.compute.device import feature_dtype
 from mystudio.engines import personal
 from mystudio.recipe import Recipe
-from mystudio.render import synthesize
+from mystudio.rendering.render import synthesize
 from mystudio.stylegan2.generator import Generator
 from mystudio.stylegan2.growth import start_from
 from mystudio.types import Avatar, Performance, Progress, silent

@@ -11,17 +11,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mystudio import invert, losses
+from mystudio.base.encoder import load_encoder
 from mystudio.bench.base_training import reference_synthesis
-from mystudio.device import feature_dtype
+from mystudio.compute.device import feature_dtype
+from mystudio.engines.personal import anchors as invert
 from mystudio.engines.personal import images_of
 from mystudio.engines.personal.tune import split, tune
+from mystudio.motion import losses
+from mystudio.motion.retarget import neutral_face
 from mystudio.recipe import Recipe, resolve
-from mystudio.retarget import neutral_face
 from mystudio.stylegan2.generator import Generator
 from mystudio.types import Progress, silent
-from selfscan.perceptual import Perceptual, pairwise
-from selfscan.select import k_centre, k_centre_distances
+from selfscan.perceptual.metric import Perceptual, pairwise
+from selfscan.scan.select import k_centre, k_centre_distances
 
 Curve = list[tuple[float, int, float]]  # processor seconds, iterations, LPIPS
 TERMS = ("perceptual", "face", "eyes", "mouth", "landmarks", "pixel")  # weights in ``TuneSettings``
@@ -141,7 +143,7 @@ def personalization(
     """
     generator = base.generator
     images, marks = images_of(scan, generator.resolution), torch.as_tensor(scan.landmarks)
-    encoder = invert.load_encoder(base.encoder_path) if base.encoder_path else None
+    encoder = load_encoder(base.encoder_path) if base.encoder_path else None
     anchors = invert.invert(
         generator,
         encoder,

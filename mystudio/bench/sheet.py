@@ -9,9 +9,9 @@ import numpy as np
 
 from mystudio.bench import look_again
 from mystudio.bench.studio import open_take
-from mystudio.evaluate import choose_columns
-from mystudio.journal import write_bytes
-from mystudio.render import enlarge
+from mystudio.evaluation.evaluate import choose_columns
+from mystudio.rendering.render import enlarge
+from mystudio.storage.journal import write_bytes
 from selfscan.types import Observation
 
 TILE, LABEL, HEAD = 160, 150, 22  # px

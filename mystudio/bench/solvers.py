@@ -15,10 +15,10 @@ from mystudio.engines.personal import adam, gauss_newton
 from mystudio.engines.personal.measure import data_terms, output_vector
 from mystudio.engines.personal.solve import CONVERGED, Problem
 from mystudio.engines.personal.windows import Solved
-from mystudio.losses import temporal
+from mystudio.motion.losses import temporal
 from mystudio.recipe import resolve
-from selfscan import patches
-from selfscan.facemesh import crop_landmarks
+from selfscan.face import patches
+from selfscan.face.facemesh import crop_landmarks
 
 DIFFERENCE = 0.05  # anchor deviations between the two codes of a finite difference
 BACKWARD = 3  # a pass forward and back counts as so many passes
@@ -158,7 +158,7 @@ RIVALS = (
 def objective(problem: Problem, codes: Tensor, rows: Tensor) -> dict[str, float]:
     """Mean over frames of the default's whole objective at codes [T, L, K], and of its terms."""
     s, parts = problem.settings, torch.arange(len(rows)).split(problem.settings.batch)
-    found = [data_terms(problem.see(codes[part]), problem.motion, rows[part]) for part in parts]
+    found = [data_terms(problem.render_and_measure(codes[part]), problem.motion, rows[part]) for part in parts]
     terms = {name: torch.cat([f[name] for f in found]) for name in found[0]}
     middle = codes.mean(1)
     terms |= problem.priors(middle, rows)

@@ -10,20 +10,21 @@ from functools import partial
 import numpy as np
 import torch
 
-from mystudio import bases, look, pipeline
-from mystudio.artifacts import load
+from mystudio import bases, pipeline
 from mystudio.bench import look_again, rates, ratios, solvers
 from mystudio.bench.actors import ActorsCase, Pair, pair
 from mystudio.bench.ledger import Ledger
 from mystudio.bench.studio import PLAIN, Studio, Variant
-from mystudio.device import choose
+from mystudio.compute.device import choose
 from mystudio.engines.personal.solve import Problem
-from mystudio.retarget import retarget
+from mystudio.evaluation import observers as look
+from mystudio.motion.retarget import retarget
+from mystudio.storage.artifacts import load
 from mystudio.stylegan2.growth import grown
 from mystudio.types import Avatar
-from selfscan import video
-from selfscan.observe import iter_crops, observe
-from selfscan.perceptual import load_perceptual
+from selfscan.face.observe import iter_crops, observe
+from selfscan.io import video
+from selfscan.perceptual.metric import load_perceptual
 from selfscan.types import Scan
 
 PARTS = ("solve", "generator", "personalize", "select", "live", "rates")
@@ -285,7 +286,7 @@ class _Stage:
         self._begin = (len(motion) - count) // 2
         at = np.arange(self._begin, self._begin + count)
         self._truth, self._marks = look_again.crops(seen, at), seen.landmarks[at]
-        self._looker, self._metric = look.Looker(None, None, choose(studio.device)), load_perceptual()
+        self._looker, self._metric = look.EvaluationNets(None, None, choose(studio.device)), load_perceptual()
         self._problem = solvers.Counted(**vars(Problem.of(avatar, motion, recipe.retarget, recipe.reenact)))
 
 

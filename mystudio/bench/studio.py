@@ -9,12 +9,12 @@ from functools import lru_cache
 from pathlib import Path
 
 from mystudio import bases, pipeline
-from mystudio.artifacts import load
-from mystudio.manifest import digest, open_folder
 from mystudio.recipe import STAGES, Recipe, resolve
+from mystudio.storage.artifacts import load
+from mystudio.storage.manifest import digest, open_folder
+from mystudio.storage.workspace import plain
 from mystudio.types import Avatar, Performance, Progress, Take, silent
-from mystudio.workspace import plain
-from selfscan.perceptual import load_perceptual
+from selfscan.perceptual.metric import load_perceptual
 from selfscan.types import Scan
 
 #: stage -> tables of the recipe that decide its result

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mystudio.bench.ledger import Ledger
-from mystudio.journal import write_bytes
+from mystudio.storage.journal import write_bytes
 
 
 @dataclass(frozen=True)

@@ -174,7 +174,7 @@ def train_encoder(name, people, steps, look_factors, motion_factors):
 
     $ mystudio base train-encoder ffhq256
     """
-    from mystudio.base.encoder import EncoderSettings, train_and_save
+    from mystudio.base.train_encoder import EncoderSettings, train_and_save
     from mystudio.bases import find_base
 
     found = find_base(name)

@@ -109,7 +109,7 @@ def sheet(out, rows, columns, size, seed, neutral):
     import cv2
 
     from mystudio.actors import film
-    from mystudio.journal import write_bytes
+    from mystudio.storage.journal import write_bytes
 
     picture = film.sheet(rows, columns, size, seed, neutral, progress=progress())
     write_bytes(out, cv2.imencode(".png", picture[..., ::-1])[1].tobytes())

@@ -28,7 +28,7 @@ def pack(avatar, out):
 
     $ mystudio avatar pack me.avatar -o me.avatar.zip
     """
-    from mystudio.archive import pack as write
+    from mystudio.storage.archive import pack as write
 
     size = write(avatar, out)
     answer(f"{out}: {size / 1e6:.1f} MB.", archive=out, bytes=size)
@@ -43,7 +43,7 @@ def unpack(file, out):
 
     $ mystudio avatar unpack me.avatar.zip -o me.avatar
     """
-    from mystudio.archive import unpack as place
+    from mystudio.storage.archive import unpack as place
 
     manifest = place(file, out)
     answer(
@@ -78,7 +78,7 @@ def delete(avatar, with_scan, with_takes, search, yes):
 
     $ mystudio avatar delete me.avatar --with-takes
     """
-    from mystudio.removal import carry_out, plan
+    from mystudio.storage.removal import carry_out, plan
 
     planned = plan(avatar, with_scan, with_takes, search)
     if not yes:

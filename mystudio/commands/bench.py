@@ -268,7 +268,7 @@ def training(recipe, batch, steps, precision, device):
     $ mystudio bench training --recipe base-cpu
     """
     from mystudio.bench.base_training import TrainingCase, measure
-    from mystudio.device import choose
+    from mystudio.compute.device import choose
     from mystudio.recipe import resolve_base
 
     found = measure(TrainingCase(resolve_base(recipe, ()).model, batch, steps, precision), choose(device))

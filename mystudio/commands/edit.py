@@ -100,7 +100,7 @@ def list_(avatar):
 
     $ mystudio edit list me.avatar
     """
-    from mystudio.artifacts import load
+    from mystudio.storage.artifacts import load
     from mystudio.types import Avatar
 
     names = list(load(avatar, Avatar).directions)

@@ -67,9 +67,9 @@ def live(avatar, driver, out, window, drop, seconds, sign_key, sign_cert, no_pro
     $ mystudio live me.avatar
     $ mystudio live me.avatar --driver driver.mp4 -o live.mp4 --no-window
     """
+    from mystudio.live.window import Window, display_is_missing
     from mystudio.pipeline import run_live
     from mystudio.recipe import resolve
-    from mystudio.window import Window, display_is_missing
 
     settings = marked(resolve(recipe, options), sign_key, sign_cert, no_provenance)
     source = int(driver) if driver.isdecimal() else Path(driver)

@@ -47,8 +47,8 @@ def record(out, source, seconds, window):
     $ mystudio record -o me.mp4
     $ mystudio scan me.mp4 -o me.scan --i-am-the-person-or-have-consent "Ada Example"
     """
-    from mystudio.recording import run_record, words_of
-    from mystudio.window import Window, display_is_missing
+    from mystudio.live.recording import run_record, words_of
+    from mystudio.live.window import Window, display_is_missing
 
     camera = int(source) if source.isdecimal() else Path(source)
     if window is None:
@@ -84,7 +84,7 @@ class _Told:
         self._view, self._stop, self._line = view, stop, ""
 
     def __call__(self, frame, advice) -> str:
-        from selfscan.record import draw
+        from selfscan.scan.record import draw
 
         self.last, self.faces = advice, self.faces or not advice.wrong
         if self._view:

@@ -53,9 +53,9 @@ def scan(video, out, consent, fictional, consent_clip, frames, size, recipe, opt
     """
     from dataclasses import asdict
 
-    from mystudio.artifacts import load
     from mystudio.pipeline import run_scan
     from mystudio.recipe import resolve
+    from mystudio.storage.artifacts import load
     from selfscan.types import Scan
 
     can_resume(f"what is done is kept in {out}.partial: the same command goes on from there")
@@ -109,9 +109,9 @@ def personalize(scan, out, base, recipe, options, device, force):
 
     $ mystudio personalize me.scan -o me.avatar
     """
-    from mystudio.artifacts import load
     from mystudio.pipeline import run_personalize
     from mystudio.recipe import resolve
+    from mystudio.storage.artifacts import load
     from mystudio.types import Avatar
 
     can_resume(f"what is done is kept in {out}.partial: the same command goes on from there")
@@ -142,9 +142,9 @@ def reenact(avatar, video, out, recipe, options, device, force):
 
     $ mystudio reenact me.avatar driver.mp4 -o hello.take
     """
-    from mystudio.artifacts import load
     from mystudio.pipeline import run_reenact
     from mystudio.recipe import resolve
+    from mystudio.storage.artifacts import load
     from mystudio.types import OUTCOMES, Take
 
     can_resume(f"what is done is kept in {out}.partial: the same command goes on from there")
@@ -245,7 +245,7 @@ def evaluate(take, out, truth, identity_net, blendshapes, device, force):
 
 def consented(scan) -> list[str]:
     """What a scan's checks of identity and consent found, as sentences."""
-    from selfscan.record import MOVED
+    from selfscan.scan.record import MOVED
 
     lines, consent = [], scan.consent
     if scan.identity and scan.identity.lowest is None:

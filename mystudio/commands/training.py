@@ -80,7 +80,7 @@ def train(out, data, weights, recipe, options, resolution, start, phase, kimg, m
     from mystudio.base.train import Job
     from mystudio.base.train import train as run_training
     from mystudio.bases import find_base
-    from mystudio.device import choose
+    from mystudio.compute.device import choose
 
     settings = _settings(out, recipe, options, resolution, phase, kimg, batch)
     job = Job(
@@ -231,7 +231,7 @@ def evaluate(name, out, data, weights, samples, images, seed, device):
     from mystudio.base.data import Mixture
     from mystudio.base.evaluate import evaluate_base, summary, write
     from mystudio.bases import find_base
-    from mystudio.device import choose
+    from mystudio.compute.device import choose
 
     found = find_base(name)
     mixture = Mixture(_sources(data, found.generator.resolution), weights, seed=seed)

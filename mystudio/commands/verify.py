@@ -29,7 +29,7 @@ def verify(file, trusted):
 
     $ mystudio verify hello.mp4
     """
-    from mystudio.verify import examine
+    from mystudio.provenance.verify import examine
 
     findings = examine(file, trusted)
     words = "; ".join(finding.statement for finding in findings)

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mystudio import npz
 from mystudio.errors import BadCheckpoint
+from mystudio.storage import npz
 from mystudio.stylegan2.unpickle import Budget, Buildable, Fields, Marker, Record, quoted, read_pickle
 
 MAX_FILE = 4 << 30  # bytes; the largest public StyleGAN2 checkpoint with optimiser states stays under 1 GB

@@ -10,9 +10,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "mystudio"))  # its tiny runs are used here too
 
-import work  # noqa: E402
-from children import Studio  # noqa: E402
-from work import STAGES, Stage  # noqa: E402
+import work
+from children import Studio
+from work import STAGES, Stage
 
 
 @pytest.fixture(scope="session")

@@ -45,23 +45,23 @@ def load_everything() -> None:
         "mystudio.base.runs",
         "mystudio.cli",
         "mystudio.pipeline",
-        "mystudio.archive",
-        "mystudio.removal",
-        "mystudio.watermark",
-        "mystudio.verify",
+        "mystudio.storage.archive",
+        "mystudio.storage.removal",
+        "mystudio.provenance.watermark",
+        "mystudio.provenance.verify",
         "mystudio.engines.personal.regress",
         "mystudio.engines.personal.gauss_newton",
         "mystudio.engines.personal.solve",
         "mystudio.engines.personal.tune",
-        "selfscan.perceptual_offline",
+        "selfscan.perceptual.offline",
     ):
         importlib.import_module(name)
     from mystudio.bases import find_base
-    from mystudio.manifest import parse
+    from mystudio.provenance.signing import make
     from mystudio.recipe import resolve
-    from mystudio.signing import make
-    from selfscan import keep
-    from selfscan.facemesh import load_facemesh
+    from mystudio.storage.manifest import parse
+    from selfscan import checkpoints as keep
+    from selfscan.face.facemesh import load_facemesh
 
     keep.CHUNK = work.CHUNK
     resolve("default")
@@ -227,9 +227,9 @@ def _not_numbers(value):
 
 def _jumping(jumps: list[float]) -> None:
     """Every look at the wall clock is off by the next of ``jumps``; the last one stays."""
-    import mystudio.signing
-    import mystudio.workspace
-    import selfscan.scan
+    import mystudio.provenance.signing
+    import mystudio.storage.workspace
+    import selfscan.scan.scan
 
     left, real = list(jumps), time.time
 
@@ -242,5 +242,5 @@ def _jumping(jumps: list[float]) -> None:
             return datetime.now(tz) + timedelta(seconds=offset())
 
     time.time = lambda: real() + offset()
-    for module in (mystudio.workspace, mystudio.signing, selfscan.scan):
+    for module in (mystudio.storage.workspace, mystudio.provenance.signing, selfscan.scan.scan):
         module.datetime = Jumping

@@ -49,7 +49,7 @@ def test_readers_see_the_old_or_the_new_take_whenever_a_writer_stops(number, stu
 
 
 def digest_in(state) -> str:
-    from mystudio.manifest import SCHEMA, digest_of
+    from mystudio.storage.manifest import SCHEMA, digest_of
 
     return digest_of({"type": "take", "schema": SCHEMA, "files": state["files"]})
 

@@ -12,7 +12,7 @@ from kills import Moment, deleted, leftovers, names, plans, series
 from suffering import watch
 from work import STAGES, artifact
 
-from mystudio import artifacts, journal, workspace
+from mystudio.storage import artifacts, journal, workspace
 from mystudio.types import Take
 
 MOMENTS = {  # n-th file operation, or seconds; what is dear to run is killed once

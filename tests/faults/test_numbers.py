@@ -5,16 +5,16 @@ import pytest
 from kills import leftovers, redone
 from work import STAGES
 
-from mystudio.artifacts import load
+from mystudio.storage.artifacts import load
 from mystudio.types import OUTCOMES, Avatar, Take
 
 GENERATOR = "mystudio.stylegan2.generator:Generator"
 MEMORY = {  # stage -> real function whose call asks for too much, call
-    "scan": ("selfscan.perceptual:Perceptual.embed", 1),
-    "personalize": ("mystudio.losses:pixel", 8),
+    "scan": ("selfscan.perceptual.metric:Perceptual.embed", 1),
+    "personalize": ("mystudio.motion.losses:pixel", 8),
     "edit": ("mystudio.edit:apply", 1),
-    "evaluate": ("mystudio.look:Looker.look", 1),
-    "live": ("mystudio.live:Live.draw", 3),
+    "evaluate": ("mystudio.evaluation.observers:EvaluationNets.look", 1),
+    "live": ("mystudio.live.follow:Live.draw", 3),
     "base train": ("mystudio.base.trainer:Trainer.step", 7),
 }
 
@@ -95,7 +95,7 @@ def test_personalizing_never_hangs_where_the_address_space_ends(studio, begun, p
 def test_tuning_rolls_back_from_a_step_that_is_no_number(studio, begun, place):
     stage = STAGES["personalize"]
     begun(stage)
-    assert studio.run(*stage.command(place), target="mystudio.losses:pixel", call=9, how="nan").code == 0
+    assert studio.run(*stage.command(place), target="mystudio.motion.losses:pixel", call=9, how="nan").code == 0
     made = load(place / stage.makes, Avatar)
     assert made.info["rollbacks"] == 1 and made.info["steps"] == 12
     assert all(bool(v.isfinite().all()) for v in made.generator.state_dict().values())
@@ -105,7 +105,7 @@ def test_tuning_rolls_back_from_a_step_that_is_no_number(studio, begun, place):
 def test_tuning_that_stays_no_number_says_what_to_do_and_keeps_its_checkpoint(studio, begun, place, expected):
     stage = STAGES["personalize"]
     begun(stage)
-    failed = studio.run(*stage.command(place), target="mystudio.losses:pixel", call=9, how="nan", times=1000)
+    failed = studio.run(*stage.command(place), target="mystudio.motion.losses:pixel", call=9, how="nan", times=1000)
     assert "lower personalize.rate" in failed.sentence
     again = studio.run(*stage.command(place))
     assert redone(stage, [failed, again]) == "" and stage.state(place / stage.makes) == expected(stage)
@@ -125,7 +125,7 @@ def test_a_frame_whose_landmarks_are_no_numbers_is_held(call, studio, begun, pla
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("target", ["selfscan.track:head_pose", "selfscan.facemesh:FaceMesh.forward"])
+@pytest.mark.parametrize("target", ["selfscan.face.track:head_pose", "selfscan.face.facemesh:FaceMesh.forward"])
 def test_a_scan_leaves_out_frames_that_are_no_numbers(target, studio, begun, place):
     stage = STAGES["scan"]
     begun(stage)

@@ -21,12 +21,12 @@ from base_runs import make_data
 from children import ROOT, Studio
 
 from mystudio.base import checkpoint
-from mystudio.manifest import digest, open_folder
+from mystudio.storage.manifest import digest, open_folder
 from mystudio.stylegan2.checkpoint import save_generator
 from mystudio.stylegan2.generator import Generator
-from selfscan import video
+from selfscan.io import video
 
-CHUNK = 4  # frames that are kept together there: selfscan.keep.CHUNK
+CHUNK = 4  # frames that are kept together there: selfscan.checkpoints.CHUNK
 NAME = 'Ada\'s "work" é 日本'
 DEMO = ROOT / "mystudio" / "data" / "demo"
 RECIPE = """

@@ -22,25 +22,37 @@ from typing import Any
 import numpy as np
 import torch
 
-sys.path += [str(Path(__file__).resolve().parents[1] / name) for name in ("mystudio", "selfscan")]
+TESTS = Path(__file__).resolve().parents[1]
+sys.path += [str(TESTS / name) for name in ("mystudio", "selfscan", "selfscan/io")]
 
-from foreign_files import RosinalityGenerator, official_pickle, random_generator, torch_bytes  # noqa: E402
-from tiny_head import tiny_basis  # noqa: E402
+from foreign_files import RosinalityGenerator, official_pickle, random_generator, torch_bytes
+from tiny_head import tiny_basis
 
-from mystudio import archive, artifacts, edit, invert, manifest, signing, workspace  # noqa: E402
-from mystudio import verify as marks  # noqa: E402
-from mystudio.actors import basis  # noqa: E402
-from mystudio.base import checkpoint as training  # noqa: E402
-from mystudio.base import data as images  # noqa: E402
-from mystudio.commands.edit import _split, read_keys  # noqa: E402
-from mystudio.engines.personal import tune  # noqa: E402
-from mystudio.engines.personal.windows import _read as read_window  # noqa: E402
-from mystudio.journal import Kept, seal, unseal  # noqa: E402
-from mystudio.recipe import FOLDER, resolve, resolve_base  # noqa: E402
-from mystudio.stylegan2 import checkpoint, torchfile  # noqa: E402
-from mystudio.types import Avatar, Performance, Take  # noqa: E402
-from selfscan import picture, video  # noqa: E402
-from selfscan.types import Alignment, Consent, Coverage, FaceTrack, Observation, Scan  # noqa: E402
+from mystudio import edit
+from mystudio.actors import basis
+from mystudio.base import checkpoint as training
+from mystudio.base import data as images
+from mystudio.base.encoder import Encoder, load_encoder
+from mystudio.commands.edit import _split, read_keys
+from mystudio.engines.personal import tune
+from mystudio.engines.personal.windows import _read as read_window
+from mystudio.provenance import signing
+from mystudio.provenance import verify as marks
+from mystudio.recipe import FOLDER, resolve, resolve_base
+from mystudio.storage import (
+    archive,
+    artifacts,
+    manifest,
+    workspace,
+)
+from mystudio.storage.journal import DiskCheckpoints, seal, unseal
+from mystudio.stylegan2 import checkpoint, torchfile
+from mystudio.types import Avatar, Performance, Take
+from selfscan.io import (
+    picture,
+    video,
+)
+from selfscan.types import Alignment, Consent, Coverage, FaceTrack, Observation, Scan
 
 EMPTY = hashlib.sha256(b"").hexdigest()
 CHILD = ("subprocess.Popen", "os.kill")  # what readers that work in a child process may do
@@ -311,7 +323,7 @@ def generators() -> list[bytes]:
 def encoders() -> list[bytes]:
     from safetensors.torch import save
 
-    return [save({name: value.contiguous() for name, value in invert.Encoder(4, 8).state_dict().items()})]
+    return [save({name: value.contiguous() for name, value in Encoder(4, 8).state_dict().items()})]
 
 
 def direction_tensors() -> list[bytes]:
@@ -407,7 +419,7 @@ def windows() -> list[bytes]:
 
 def window(path: Path) -> Any:
     seal(path, path.read_bytes())
-    return read_window(Kept(path.parent), path.stem)
+    return read_window(DiskCheckpoints(path.parent), path.stem)
 
 
 def heads() -> list[bytes]:
@@ -555,8 +567,8 @@ READERS: dict[str, list[Reader]] = {
     "safetensors": [
         file_reader("generator", generators, checkpoint.load_generator, ".safetensors"),
         headed(checkpoint.load_generator, "generator", generators),
-        file_reader("encoder", encoders, invert.load_encoder),
-        headed(invert.load_encoder, "encoder", encoders),
+        file_reader("encoder", encoders, load_encoder),
+        headed(load_encoder, "encoder", encoders),
         file_reader("directions", direction_tensors, lambda path: edit.load_directions(path, 4), ".safetensors"),
         headed(lambda path: edit.load_directions(path, 4), "directions", direction_tensors),
         file_reader("tuning", tuning_states, tuning_state),

@@ -13,18 +13,20 @@ import torch
 from readers import checkpoint_index_seeds, encoders, headed, manifest_of, parts, tuned, tuning_states, windows
 from watch import outcome
 
-from mystudio import artifacts, invert, npz, signing, workspace
 from mystudio.base import checkpoint as training
 from mystudio.base.data import Folder, Shards
+from mystudio.base.encoder import load_encoder
 from mystudio.commands.edit import _split, read_keys
 from mystudio.commands.terminal import sentence
 from mystudio.engines.personal import tune
 from mystudio.engines.personal.windows import _read as read_window
 from mystudio.errors import BadArtifact, BadCheckpoint, BadData, BadEdit, BadRecipe, SigningFailed
-from mystudio.journal import Kept, seal
+from mystudio.provenance import signing
 from mystudio.recipe import resolve
-from selfscan import picture
+from mystudio.storage import artifacts, npz, workspace
+from mystudio.storage.journal import DiskCheckpoints, seal
 from selfscan.errors import UnreadablePicture
+from selfscan.io import picture
 from selfscan.types import Scan
 
 #: a PNG of 8 x 8 px, one byte of whose data is gone: what follows looks like a part of two gigabytes
@@ -77,7 +79,7 @@ def test_arrays_whose_header_lies(tmp_path, kind, method):
             npz.load(path)
         assert "\n" not in str(told.value)
         seal(tmp_path / "window.npz", path.read_bytes())
-        assert read_window(Kept(tmp_path), "window") is None
+        assert read_window(DiskCheckpoints(tmp_path), "window") is None
         Shards(path, 8)
 
     assert isinstance(outcome(read, b"", tmp_path), BadData)
@@ -112,29 +114,29 @@ def test_arrays_come_back_as_they_were(tmp_path):
 
 def test_a_window_of_another_form_is_solved_again(tmp_path):
     seal(tmp_path / "w.npz", windows()[0])
-    assert read_window(Kept(tmp_path), "w") is not None
+    assert read_window(DiskCheckpoints(tmp_path), "w") is not None
     np.savez(content := io.BytesIO(), codes=np.array(["x"]), outcome=np.zeros(1), window=np.zeros(4))
     seal(tmp_path / "w.npz", content.getvalue())
-    assert read_window(Kept(tmp_path), "w") is None
+    assert read_window(DiskCheckpoints(tmp_path), "w") is None
 
 
 def test_an_encoder_beside_a_base_is_refused_in_one_sentence(tmp_path):
     path = tmp_path / "x.encoder.safetensors"
     path.write_bytes(encoders()[0][:-5])
     with pytest.raises(BadCheckpoint, match="encoder"):
-        invert.load_encoder(path)
+        load_encoder(path)
     width = 30_000  # the network that this header asks for takes 230 GB
     header = {
         "mean": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]},
         "look.bias": {"dtype": "F32", "shape": [width], "data_offsets": [16, 16 + 4 * width]},
     }
-    refusal = outcome(headed(invert.load_encoder, "", encoders).read, json.dumps(header).encode(), tmp_path)
+    refusal = outcome(headed(load_encoder, "", encoders).read, json.dumps(header).encode(), tmp_path)
     assert isinstance(refusal, BadCheckpoint)
 
 
 def test_the_encoder_of_a_base_is_read_as_it_was_written(tmp_path):
     (tmp_path / "e.safetensors").write_bytes(encoders()[0])
-    found = invert.load_encoder(tmp_path / "e.safetensors")
+    found = load_encoder(tmp_path / "e.safetensors")
     assert not found.training and not any(p.requires_grad for p in found.parameters())
     assert found(torch.zeros(2, 8), torch.zeros(2, 66, 3)).shape == (2, 4)
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from watch import outcome, watched
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "mystudio"))
+sys.path.append(str(Path(__file__).resolve().parents[1] / "mystudio" / "stylegan2"))
 
-from test_unpickle import (  # noqa: E402
+from test_unpickle import (
     glob,
     inside_bytes,
     legacy_file,
@@ -26,9 +26,9 @@ from test_unpickle import (  # noqa: E402
     zip_file,
 )
 
-from mystudio.errors import BadCheckpoint, UnsafeCheckpoint  # noqa: E402
-from mystudio.stylegan2.torchfile import _allowed, open_torch  # noqa: E402
-from mystudio.stylegan2.unpickle import Budget, read_pickle  # noqa: E402
+from mystudio.errors import BadCheckpoint, UnsafeCheckpoint
+from mystudio.stylegan2.torchfile import _allowed, open_torch
+from mystudio.stylegan2.unpickle import Budget, read_pickle
 
 MARKER = "MARKER-that-is-made-where-code-runs"
 

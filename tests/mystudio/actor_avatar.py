@@ -12,16 +12,16 @@ from torch import Tensor
 
 from mystudio import engines
 from mystudio.bases import find_base
+from mystudio.engines.personal.anchors import InvertSettings
 from mystudio.engines.personal.regress import RegressSettings
 from mystudio.engines.personal.solve import SolveSettings
 from mystudio.engines.personal.tune import TuneSettings
-from mystudio.invert import InvertSettings
-from mystudio.retarget import RetargetSettings
+from mystudio.motion.retarget import RetargetSettings
 from mystudio.types import Avatar, Performance
-from selfscan import patches
-from selfscan.coverage import measures
-from selfscan.facemesh import crop_landmarks, load_facemesh
-from selfscan.headpose import head_pose
+from selfscan.face import patches
+from selfscan.face.facemesh import crop_landmarks, load_facemesh
+from selfscan.face.headpose import head_pose
+from selfscan.scan.coverage import measures
 from selfscan.types import Alignment, Consent, Coverage, FaceTrack, Observation, Scan
 
 LOOK, MOTION = slice(0, 32), slice(32, 58)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from mystudio.latents import AnchorSpace
+from mystudio.engines.personal.space import AnchorSpace
 from mystudio.stylegan2.generator import Generator
 from mystudio.types import Avatar, Performance, Take
-from selfscan import video
-from selfscan.align import align, apply
+from selfscan.face.align import align, apply
+from selfscan.io import video
 from selfscan.types import Consent, FaceTrack, Observation
 
 #: a face's outline, eyes, brows, nose and lips in a unit square, by MediaPipe index

@@ -7,12 +7,13 @@ import numpy as np
 import torch
 from actor_avatar import CONSENT, eight_bit, path, person, scan
 
+from mystudio.base.encoder import encode, load_encoder
 from mystudio.bases import find_base
 from mystudio.engines.personal import images_of
+from mystudio.engines.personal.anchors import PersonalEncoder
 from mystudio.engines.personal.regress import Regressor
-from mystudio.invert import PersonalEncoder, encode, load_encoder
-from mystudio.latents import AnchorSpace
-from mystudio.retarget import neutral_face
+from mystudio.engines.personal.space import AnchorSpace
+from mystudio.motion.retarget import neutral_face
 from mystudio.types import Avatar
 
 HEIGHT, WIDTH, FPS = 240, 360, 25

@@ -12,12 +12,12 @@ from mystudio import edit
 from mystudio.edit import DILATION, POLICIES, apply, learn_directions, load_directions, strength_at
 from mystudio.engines.personal.regress import Samples, look
 from mystudio.engines.personal.solve import anchor_space
+from mystudio.engines.personal.space import AnchorSpace, hull_weights
 from mystudio.errors import BadEdit
-from mystudio.latents import AnchorSpace, hull_weights
 from mystudio.types import Avatar, Edit, Take
-from selfscan.coverage import measures
-from selfscan.facemesh import load_facemesh
-from selfscan.headpose import canonical_head, head_pose, rotation
+from selfscan.face.facemesh import load_facemesh
+from selfscan.face.headpose import canonical_head, head_pose, rotation
+from selfscan.scan.coverage import measures
 
 
 @pytest.fixture(scope="module")
@@ -228,13 +228,13 @@ def test_sheet_has_a_row_for_each_direction(avatar, take):
 
 @pytest.mark.parametrize("edge", ["project", "stop"])
 def test_an_edit_goes_on_after_its_last_chunk(avatar, take, edge, monkeypatch):
-    monkeypatch.setattr("selfscan.keep.CHUNK", 5)
+    monkeypatch.setattr("selfscan.checkpoints.CHUNK", 5)
     wild, keys = replace(take, codes=9 * take.codes), ((float(take.times[6]), 0.0), (float(take.times[-1]), 1.0))
     edits = [Edit("smile", 1.0, edge=edge), Edit("yaw", keys=keys, edge=edge)]
     whole, kept = apply(avatar, wild, edits), Memory()
     kept.most = 4
     with pytest.raises(KeyboardInterrupt):
-        apply(avatar, wild, edits, keep=kept)
+        apply(avatar, wild, edits, checkpoints=kept)
     assert sorted(kept) == [f"edit{n}.moved{start:07d}" for n, start in ((0, 0), (0, 5), (0, 10), (1, 0))]
     kept.most, done = Memory.most, []
     monkeypatch.setattr(
@@ -242,5 +242,5 @@ def test_an_edit_goes_on_after_its_last_chunk(avatar, take, edge, monkeypatch):
         "_move",
         lambda space, codes, *rest, real=edit._move: (done.append(len(codes)), real(space, codes, *rest))[1],
     )
-    assert torch.equal(apply(avatar, wild, edits, keep=kept).codes, whole.codes)
+    assert torch.equal(apply(avatar, wild, edits, checkpoints=kept).codes, whole.codes)
     assert done == [5, 2]

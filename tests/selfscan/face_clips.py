@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from selfscan import video
+from selfscan.io import video
 
 HEIGHT, WIDTH, FPS = 288, 448, 25
 

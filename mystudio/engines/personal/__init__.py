@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mystudio.errors import ConsentRequired
-from mystudio.journal import Kept
+from mystudio.storage.journal import DiskCheckpoints
 from mystudio.types import Avatar, Performance, Progress, Styles, Take, silent
-from selfscan.keep import NOWHERE
+from selfscan.checkpoints import NO_CHECKPOINTS
 
 NAME = "personal"
 
@@ -29,13 +29,16 @@ def personalize(
         journal: folder for checkpoints, finished parts and previews.
     Raises: ConsentRequired; TrainingDiverged.
     """
-    from mystudio import edit, invert, retarget
+    from mystudio import edit
+    from mystudio.base.encoder import load_encoder
+    from mystudio.engines.personal import anchors as invert
     from mystudio.engines.personal import regress, tune
-    from mystudio.latents import AnchorSpace
+    from mystudio.engines.personal.space import AnchorSpace
+    from mystudio.motion import retarget
     from mystudio.stylegan2 import growth
-    from selfscan import patches
-    from selfscan.facemesh import load_facemesh
-    from selfscan.perceptual import load_perceptual
+    from selfscan.face import patches
+    from selfscan.face.facemesh import load_facemesh
+    from selfscan.perceptual.metric import load_perceptual
 
     if not scan.consent.name:
         raise ConsentRequired(
@@ -45,16 +48,18 @@ def personalize(
     generator = growth.grown(base.generator, sizes.resolution, sizes.width, sizes.seed)
     generator = copy.deepcopy(generator).requires_grad_(False).to(device)
     perceptual = load_perceptual()
-    encoder = invert.load_encoder(base.encoder_path).to(device) if base.encoder_path else None
+    encoder = load_encoder(base.encoder_path).to(device) if base.encoder_path else None
     images, marks = images_of(scan, generator.resolution).to(device), torch.as_tensor(scan.landmarks).to(device)
     neutral = retarget.neutral_face(scan.landmarks, np.ones(len(scan), bool)).to(device)
-    keep = Kept(journal) if journal else NOWHERE
-    anchors = invert.invert(generator, encoder, perceptual, images, marks, neutral, settings.invert, progress, keep)
+    checkpoints = DiskCheckpoints(journal) if journal else NO_CHECKPOINTS
+    anchors = invert.invert(
+        generator, encoder, perceptual, images, marks, neutral, settings.invert, progress, checkpoints
+    )
     show = _preview_writer(journal) if journal else None
     tuned, info = tune.tune(generator, anchors, images, perceptual, settings.personalize, progress, journal, show)
     anchors, images, marks, neutral = anchors.cpu(), images.cpu(), marks.cpu(), neutral.cpu()
     space, mesh = AnchorSpace.of(anchors, settings.regress.rank), load_facemesh(device=device)
-    samples = regress.sample(tuned, mesh, space, settings.regress, progress, keep)
+    samples = regress.sample(tuned, mesh, space, settings.regress, progress, checkpoints)
     person = None
     if encoder is not None:
         person = invert.PersonalEncoder.of(encoder.cpu(), images, marks, neutral, space, settings.invert.axes)
@@ -90,7 +95,7 @@ def reenact(
         journal: folder where finished windows are kept, so that a killed run goes on.
     """
     from mystudio.engines.personal.solve import solve
-    from mystudio.retarget import retarget
+    from mystudio.motion.retarget import retarget
 
     avatar.generator.to(device)
     motion = retarget(performance, avatar.neutral, avatar.statistics, settings.retarget)

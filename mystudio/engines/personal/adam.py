@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mystudio import losses
 from mystudio.engines.personal.measure import data_terms
 from mystudio.engines.personal.solve import CONVERGED, MAX_STEPS, Problem
+from mystudio.engines.personal.space import hull_weights, softplus_weights
 from mystudio.engines.personal.windows import Solved
-from mystudio.latents import hull_weights, softplus_weights
+from mystudio.motion import losses
 
 LOOK_BACK = 20  # steps over which progress is judged
 
@@ -84,7 +84,7 @@ def backward(problem: Problem, chart, rows: Tensor, last: Tensor | None) -> tupl
     now |= problem.priors(codes.mean(1), rows)
     given, found = codes.detach().requires_grad_(True), []
     for part in torch.arange(len(rows)).split(s.batch):
-        data = data_terms(problem.see(given[part]), problem.motion, rows[part])
+        data = data_terms(problem.render_and_measure(given[part]), problem.motion, rows[part])
         sum(getattr(s, name) * term for name, term in data.items()).sum().backward()
         found.append({k: v.detach() for k, v in data.items()})
     rest = sum(getattr(s, name) * term for name, term in now.items()).sum()

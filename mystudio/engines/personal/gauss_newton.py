@@ -15,10 +15,10 @@ import torch
 from scipy.linalg import LinAlgError, solveh_banded
 from torch import Tensor
 
-from mystudio import losses
 from mystudio.engines.personal.measure import Residual, data_terms, output_vector
 from mystudio.engines.personal.solve import CONVERGED, MAX_STEPS, Problem
 from mystudio.engines.personal.windows import Solved, reach
+from mystudio.motion import losses
 from mystudio.types import Motion
 
 
@@ -88,7 +88,7 @@ def _evaluate(problem: Problem, wanted: Motion, codes: Tensor, rows: Tensor) -> 
     outputs, terms = [], []
     for first in range(0, len(rows), problem.settings.batch):
         part = slice(first, first + problem.settings.batch)
-        seen = problem.see(codes[part])
+        seen = problem.render_and_measure(codes[part])
         outputs.append(output_vector(seen.landmarks, seen.mouth, seen.irises))
         valid = wanted.valid[rows[part]].to(codes.dtype)  # a frame without a face asks for nothing
         terms.append({k: v * valid for k, v in data_terms(seen, wanted, rows[part]).items()})

@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mystudio import losses
-from mystudio.retarget import RetargetSettings, normalise
+from mystudio.motion import losses
+from mystudio.motion.retarget import RetargetSettings, normalise
 from mystudio.types import Motion
-from selfscan import patches
-from selfscan.facemesh import crop_landmarks
+from selfscan.face import patches
+from selfscan.face.facemesh import crop_landmarks
 
 POOL = 4  # pixels of a patch are averaged in squares of this side for the short residuals of Gauss-Newton
 
@@ -111,7 +111,7 @@ class Residual:
 
 
 def _reshape_keypoints(points: Tensor, shape: RetargetSettings) -> Tensor:
-    from mystudio.retarget import part_means
+    from mystudio.motion.retarget import part_means
 
     means = part_means(points)
     scale = torch.tensor([1.0, 1.0, shape.depth])

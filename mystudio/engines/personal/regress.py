@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mystudio.engines.personal.anchors import PersonalEncoder
 from mystudio.engines.personal.measure import output_vector
-from mystudio.invert import PersonalEncoder
-from mystudio.latents import AnchorSpace
-from mystudio.retarget import relative_motion
+from mystudio.engines.personal.space import AnchorSpace
+from mystudio.motion.retarget import relative_motion
 from mystudio.types import Progress, silent
-from selfscan import patches
-from selfscan.facemesh import crop_landmarks
-from selfscan.keep import NOWHERE, Arrays, Keep, in_chunks
+from selfscan.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints, in_chunks
+from selfscan.face import patches
+from selfscan.face.facemesh import crop_landmarks
 
 
 @dataclass(frozen=True)
@@ -94,14 +94,19 @@ class Samples:
 
 
 def sample(
-    generator, mesh, space: AnchorSpace, settings: RegressSettings, progress: Progress = silent, keep: Keep = NOWHERE
+    generator,
+    mesh,
+    space: AnchorSpace,
+    settings: RegressSettings,
+    progress: Progress = silent,
+    checkpoints: Checkpoints = NO_CHECKPOINTS,
 ) -> Samples:
     """Draw codes near the anchors, synthesize them and look; frames without a face are left out.
 
-    Args: keep: where what was seen is kept, a chunk at a time.
+    Args: checkpoints: where what was seen is kept, a chunk at a time.
     """
     codes = torch.cat([sample_codes(space, settings), space.codes])
-    marks, outputs, presence = look(generator, mesh, space, codes, progress, keep=keep)
+    marks, outputs, presence = look(generator, mesh, space, codes, progress, checkpoints=checkpoints)
     shown = presence > 0.5
     shown[-len(space.codes) :] = True
     return Samples(codes[shown], marks[shown], outputs[shown])
@@ -134,11 +139,11 @@ def look(
     codes: Tensor,
     progress: Progress = silent,
     batch: int = 8,
-    keep: Keep = NOWHERE,
+    checkpoints: Checkpoints = NO_CHECKPOINTS,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Synthesize codes [S, K]: landmarks [S, 478, 3], output vectors [S, M], face presence [S].
 
-    Args: batch: images a pass. keep: where what was seen is kept, a chunk at a time.
+    Args: batch: images a pass. checkpoints: where what was seen is kept, a chunk at a time.
     """
     device, names = next(generator.parameters()).device, ("marks", "outputs", "presence")
 
@@ -154,7 +159,7 @@ def look(
     parts = [
         found
         for _, found in in_chunks(
-            keep,
+            checkpoints,
             "look",
             range(len(codes)),
             lambda k: enumerate(codes[k:], k),

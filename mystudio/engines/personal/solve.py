@@ -17,15 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mystudio.compilation import Compile, Precision, drawer
-from mystudio.engines.personal.expression import StartCodes, held
+from mystudio.compute.compilation import Compile, Precision, drawer
 from mystudio.engines.personal.measure import Measured, Weights, measure
 from mystudio.engines.personal.regress import Regressor
+from mystudio.engines.personal.space import AnchorSpace
+from mystudio.engines.personal.start import StartCodes, held
 from mystudio.engines.personal.windows import Solved, Window, reach, solve_windows
-from mystudio.latents import AnchorSpace
-from mystudio.retarget import RetargetSettings
+from mystudio.motion.retarget import RetargetSettings
 from mystudio.types import OUTCOMES, Avatar, Motion, Progress, Take, silent
-from selfscan.facemesh import load_facemesh
+from selfscan.face.facemesh import load_facemesh
 
 CONVERGED, MAX_STEPS, NO_FACE, HELD = range(len(OUTCOMES))
 
@@ -110,7 +110,7 @@ class Problem:
         w = self.space.decode(codes).to(next(self.generator.parameters()).device)
         return self.draw(w if codes.ndim == 3 else self.generator.broadcast(w))
 
-    def see(self, codes: Tensor) -> Measured:
+    def render_and_measure(self, codes: Tensor) -> Measured:
         """Synthesize on the generator's device and measure; the small results come back to the codes' device."""
         return measure(self.mesh, self.images(codes), self.shape).to(codes.device)
 

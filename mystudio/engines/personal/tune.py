@@ -19,14 +19,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mystudio import losses
-from mystudio.compilation import Precision, compiled
-from mystudio.device import feature_dtype
+from mystudio.compute.compilation import Precision, compiled
+from mystudio.compute.device import feature_dtype
+from mystudio.compute.muon import Muon
 from mystudio.errors import TrainingDiverged
-from mystudio.journal import seal, unseal
-from mystudio.optimizer import Muon
+from mystudio.motion import losses
+from mystudio.storage.journal import seal, unseal
 from mystudio.types import Progress, silent
-from selfscan.facemesh import crop_landmarks, load_facemesh
+from selfscan.face.facemesh import crop_landmarks, load_facemesh
 
 MAX_ROLLBACKS = 5
 WORTH_COMPILING = 4e8  # steps x batch x pixels, on a GPU
@@ -39,7 +39,7 @@ class TuneSettings:
 
     steps: int = 2000  # optimisation steps (MyStyle: 1000 passes over the images at batch 1)
     batch: int = 4  # images a step (MyStyle: 1)
-    optimizer: Literal["muon", "adam"] = "muon"  # muon: filters by ``mystudio.optimizer``, the rest by Adam
+    optimizer: Literal["muon", "adam"] = "muon"  # muon: filters by ``mystudio.compute.muon``, the rest by Adam
     #   (MyStyle: adam)
     rate: float = 8e-3  # of the optimiser at the start (MyStyle: 3e-4, constant)
     decay: float = 40.0  # steps after which the rate has fallen to 0.7: rate / sqrt(1 + step / decay); 0 = constant, as
@@ -89,7 +89,7 @@ def tune(
 
     Args:
         generator: the base. anchors: [N, D] fixed. images: [N, 3, H, W] in [-1, 1] at the base's resolution.
-        perceptual: ``selfscan.perceptual.Perceptual``. journal: folder for checkpoints; a run that was killed
+        perceptual: ``selfscan.perceptual.metric.Perceptual``. journal: folder for checkpoints; a run that was killed
             goes on from the last one and ends in the same weights on a CPU. preview: called with (step, images).
         watch: called with (step, generator) at every check; True ends the tuning.
     Returns: the tuned generator and {"history": [...], "steps": n, "held_out_distance": d}.

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mystudio.journal import Kept
-from mystudio.memory import attempt
+from mystudio.compute.memory import attempt
+from mystudio.storage.journal import DiskCheckpoints
 
 NEGLIGIBLE = 1e-5  # share of a neighbour's pull that may be left where a window is cut; small, for a step that is
 #   taken on one side of a cut and just not on the other makes more of it
@@ -99,7 +99,7 @@ def solve_windows(
     Returns: codes, outcomes and losses of all frames.
     Raises: MemoryError, torch.OutOfMemoryError, RuntimeError: memory does not do for one frame.
     """
-    blend, start, kept = _Blend(total), 0, Kept(journal) if journal else None
+    blend, start, kept = _Blend(total), 0, DiskCheckpoints(journal) if journal else None
     while start < total:
         found = _read(kept, f"window{start:07d}") if kept else None
         if found is None:
@@ -149,7 +149,7 @@ class _Blend:
         return Solved(self._codes / self._weight[:, None, None], self._outcome, self._losses)
 
 
-def _write(kept: Kept, name: str, window: Window, solved: Solved) -> None:
+def _write(kept: DiskCheckpoints, name: str, window: Window, solved: Solved) -> None:
     ends = [window.core.start, window.core.stop, window.frames.start, window.frames.stop]
     kept.put(
         name,
@@ -158,7 +158,7 @@ def _write(kept: Kept, name: str, window: Window, solved: Solved) -> None:
     )
 
 
-def _read(kept: Kept, name: str) -> tuple[Window, Solved] | None:
+def _read(kept: DiskCheckpoints, name: str) -> tuple[Window, Solved] | None:
     """A finished window; None where there is none, or it is damaged: then it is solved again."""
     z = kept.get(name)
     if z is None:

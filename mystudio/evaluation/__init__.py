@@ -1,0 +1,1 @@
+"""How good a take is: measurements, metrics, warnings and the report."""

@@ -1,0 +1,290 @@
+"""What is measured on a take: pure functions, each with its definition, one value a frame where it can be.
+
+Landmarks are [T, 478, 3] in crops (0..1 spans the crop, z in the scale of x), as ``face.facemesh`` measures them
+on real and generated crops alike; images are [N, 3, H, W] RGB in [-1, 1].
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from selfscan.face.align import crop
+from selfscan.face.headpose import procrustes
+
+EYE_CORNERS = (33, 133, 362, 263)  # right outer, right inner, left inner, left outer
+MOUTH_CORNERS = (61, 291)
+LIPS = (61, 291, 0, 17, 13, 14, 37, 267, 84, 314)
+EXPRESSION_MEASURES = ("mouth_open", "mouth_width", "smile", "eyes_open", "brows")
+GAZE_MEASURES = ("gaze_x", "gaze_y")
+POSE_MEASURES = ("yaw", "pitch", "roll")
+
+#: where ArcFace expects right eye, left eye, nose tip and mouth corners in its 112 px square (x, y)
+ARCFACE_POINTS = np.array(
+    [(38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041)]
+)
+ARCFACE_SIZE = 112
+NOSE_TIP = 4
+
+
+def psnr(x: Tensor, y: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio: 10 log10(2^2 / mean squared difference), the peak being the range of [-1, 1].
+
+    Args: x, y: [N, 3, H, W] in [-1, 1]. Returns: [N] dB; equal images have 100 dB, so that means stay finite.
+    """
+    return 10 * torch.log10(4 / (x - y).square().flatten(1).mean(1).clamp_min(4e-10))
+
+
+def ssim(x: Tensor, y: Tensor) -> Tensor:
+    """Structural similarity (Wang et al. 2004, eq. 13): 11 x 11 Gaussian window of sigma 1.5, K1 = .01, K2 = .03.
+
+    Taken per colour channel where the whole window fits, then averaged.
+
+    Args: x, y: [N, C, H, W] in [-1, 1], at least 11 px a side. Returns: [N], 1 for equal images.
+    """
+    grid = torch.arange(11, dtype=x.dtype, device=x.device) - 5
+    window = torch.exp(-grid.square() / (2 * 1.5**2))
+    window = window / window.sum()
+
+    def blur(image: Tensor) -> Tensor:
+        planes = image.flatten(0, 1)[:, None]
+        return F.conv2d(F.conv2d(planes, window.view(1, 1, 1, 11)), window.view(1, 1, 11, 1))
+
+    mean_x, mean_y = blur(x), blur(y)
+    var_x, var_y = blur(x * x) - mean_x**2, blur(y * y) - mean_y**2
+    covariance = blur(x * y) - mean_x * mean_y
+    c1, c2 = (0.01 * 2) ** 2, (0.03 * 2) ** 2
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+    contrast = (2 * covariance + c2) / (var_x + var_y + c2)
+    return (luminance * contrast).view(len(x), -1).mean(1)
+
+
+def perceptual(metric: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
+    """Perceptual distance to the true image: weighted squared differences of a fixed network's features, as in LPIPS.
+
+    Args: metric: ``selfscan.perceptual.metric.Perceptual.distance``; x, y: [N, 3, H, W] in [-1, 1]. Returns: [N].
+    """
+    return metric(x, y)
+
+
+def eye_distance(landmarks: np.ndarray) -> np.ndarray:
+    """Inter-ocular distance: between the outer corners of the eyes, in 3D so that turning the head keeps it.
+
+    Args: landmarks: [..., 478, 3]. Returns: [...] in the landmarks' unit.
+    """
+    return np.linalg.norm(landmarks[..., EYE_CORNERS[0], :] - landmarks[..., EYE_CORNERS[3], :], axis=-1)
+
+
+def keypoint_distance(landmarks: np.ndarray, truth: np.ndarray, points: Sequence[int] | None = None) -> np.ndarray:
+    """Mean distance in the image between each landmark and its true place, in % of the inter-ocular distance.
+
+    Args: landmarks, truth: [T, 478, 3]; points: which landmarks count, None = all. Returns: [T] %.
+    """
+    points = list(points) if points is not None else slice(None)
+    gap = np.linalg.norm(landmarks[:, points, :2] - truth[:, points, :2], axis=-1)
+    return 100 * gap.mean(1) / eye_distance(truth)
+
+
+def part_distance(
+    landmarks: np.ndarray, driver: np.ndarray, parts: Mapping[str, Sequence[int]], valid: np.ndarray
+) -> np.ndarray:
+    """Keypoint distance between two people, in % of the driver's inter-ocular distance.
+
+    Each part (lips, an eye, ...) is shifted to zero mean in every frame, which drops where parts sit; the first
+    person's part is then scaled by the ratio of the two parts' median sizes over the clip and its mean shape over the
+    clip replaced by the driver's. What is left to compare is motion and pose, not who somebody is.
+
+    Args: landmarks, driver: [T, 478, 3]; parts: name -> landmark indices; valid: [T] frames that define the clip's
+    sizes and mean shapes. Returns: [T] %.
+    """
+    gaps = []
+    for points in parts.values():
+        a, b = (
+            shape[:, list(points), :2] - shape[:, list(points), :2].mean(1, keepdims=True)
+            for shape in (landmarks, driver)
+        )
+        size_a, size_b = (np.median(np.sqrt(np.square(s[valid]).sum(-1).mean(-1))) for s in (a, b))
+        a = a * (size_b / max(size_a, 1e-9))
+        a = a - a[valid].mean(0) + b[valid].mean(0)
+        gaps.append(np.linalg.norm(a - b, axis=-1))
+    return 100 * np.concatenate(gaps, axis=1).mean(1) / eye_distance(driver)
+
+
+def pose_error(angles: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Average pose distance (APD): mean absolute difference of yaw, pitch and roll.
+
+    Args: angles, truth: [T, 3] rad. Returns: [T] degrees.
+    """
+    difference = (angles - truth + math.pi) % (2 * math.pi) - math.pi
+    return np.degrees(np.abs(difference).mean(-1))
+
+
+def measure_error(
+    measures: Mapping[str, np.ndarray], truth: Mapping[str, np.ndarray], names: Sequence[str]
+) -> np.ndarray:
+    """Mean absolute difference of measures of the face (``selfscan.scan.coverage.measures``).
+
+    Expression: opening, width and smile of the mouth, opening of the eyes, height of the brows, in inter-ocular
+    distances. Gaze: place of the irises, sideways and upwards, in widths of the eye.
+
+    Args: measures, truth: name -> [T]. Returns: [T] in the measures' unit.
+    """
+    return np.mean([np.abs(measures[name] - truth[name]) for name in names], axis=0)
+
+
+def dynamics(series: np.ndarray, truth: np.ndarray, valid: np.ndarray) -> float:
+    """How far a motion swings relative to the true result's or else the driver's: 1 = as lively, 0 = frozen.
+
+    Ratio of the spreads: standard deviation over time, root mean square over the measures.
+
+    Args: series, truth: [T] or [T, C]; valid: [T] bool. Returns: ratio, NaN where the driver does not move.
+    """
+    spread, own = (float(np.sqrt(np.square(np.std(s[valid], axis=0)).mean())) for s in (series, truth))
+    return spread / own if own > 1e-9 else float("nan")
+
+
+def shake(landmarks: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """High-frequency energy of the landmarks: mean squared second difference over time, in the image.
+
+    Args: landmarks: [T, 478, 3]; valid: [T] bool. Returns: [T] in (% of the inter-ocular distance)^2; NaN at both ends
+    and next to frames that are not valid.
+    """
+    energy = np.full(len(landmarks), np.nan)
+    if len(landmarks) < 3:
+        return energy
+    xy = 100 * landmarks[..., :2] / np.median(eye_distance(landmarks))
+    second = xy[2:] - 2 * xy[1:-1] + xy[:-2]
+    whole = valid[2:] & valid[1:-1] & valid[:-2]
+    energy[1:-1] = np.where(whole, np.square(second).sum(-1).mean(-1), np.nan)
+    return energy
+
+
+def jitter(landmarks: np.ndarray, driver: np.ndarray, valid: np.ndarray) -> float:
+    """Shake of the avatar relative to that of the true result or else the driver: 1 = as steady, 2 = twice.
+
+    Ratio of the root mean squares of the landmarks' second differences over time, in the same frames.
+    """
+    own, drivers = shake(landmarks, valid), shake(driver, valid)
+    measured = np.isfinite(own) & np.isfinite(drivers)
+    if not measured.any() or drivers[measured].mean() <= 0:
+        return float("nan")
+    return float(np.sqrt(own[measured].mean() / drivers[measured].mean()))
+
+
+def sharpness(images: np.ndarray, landmarks: np.ndarray, size: int = 64) -> np.ndarray:
+    """Laplacian energy of the mouth: variance of the 4-neighbour Laplacian of luma in a square around the lips.
+
+    The square is one inter-ocular distance wide and resampled to ``size`` px, so images of any size compare.
+
+    Args: images: [N, H, W, 3] uint8 RGB crops; landmarks: [N, 478, 3] in crops. Returns: [N] in (luma 0..255)^2.
+    """
+    import cv2
+
+    values = []
+    for image, points in zip(images, landmarks):
+        scale = size / max(eye_distance(points) * image.shape[1], 1e-6)
+        centre = points[list(LIPS), :2].mean(0) * image.shape[1]
+        patch = crop(image, np.column_stack([scale * np.eye(2), size / 2 - scale * centre]), size)
+        values.append(cv2.Laplacian(cv2.cvtColor(patch, cv2.COLOR_RGB2GRAY), cv2.CV_32F).var())
+    return np.asarray(values, dtype=np.float64)
+
+
+class IdentityNet:
+    """An independent face network (ONNX, RGB 0..255 NCHW 112 x 112, ArcFace alignment) run on the CPU."""
+
+    def __init__(self, path: str | Path):
+        import cv2
+
+        self.name = Path(path).stem
+        self._net = cv2.dnn.readNetFromONNX(str(path))
+
+    def embed(self, images: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+        """Unit vectors of the faces, aligned by eyes, nose tip and mouth corners.
+
+        Args: images: [N, H, W, 3] uint8 RGB crops; landmarks: [N, 478, 3] in crops. Returns: [N, E] float32.
+        """
+        faces = np.stack([_arcface_crop(image, points) for image, points in zip(images, landmarks)])
+        self._net.setInput(np.ascontiguousarray(faces.transpose(0, 3, 1, 2), dtype=np.float32))
+        vectors = self._net.forward()
+        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+
+
+def _arcface_crop(image: np.ndarray, points: np.ndarray) -> np.ndarray:
+    xy = points[:, :2] * (image.shape[1], image.shape[0])
+    right, left = xy[list(EYE_CORNERS[:2])].mean(0), xy[list(EYE_CORNERS[2:])].mean(0)
+    found = np.stack([right, left, xy[NOSE_TIP], *xy[list(MOUTH_CORNERS)]])
+    scale, rotation, shift = procrustes(found, ARCFACE_POINTS)
+    return crop(image, np.column_stack([scale * rotation, shift]), ARCFACE_SIZE)
+
+
+class Blendshapes:
+    """The 52 ARKit-like expression weights of MediaPipe's FaceLandmarker, from its ``face_landmarker.task`` file."""
+
+    def __init__(self, path: str | Path):
+        from mediapipe.tasks.python import BaseOptions, vision
+
+        options = vision.FaceLandmarkerOptions(
+            base_options=BaseOptions(model_asset_buffer=Path(path).read_bytes()), output_face_blendshapes=True
+        )
+        self.name = Path(path).name
+        self._landmarker = vision.FaceLandmarker.create_from_options(options)
+
+    def weights(self, images: np.ndarray) -> np.ndarray:
+        """Expression weights of one face an image.
+
+        Args: images: [N, H, W, 3] uint8 RGB. Returns: [N, 52] in 0..1; NaN where no face is found.
+        """
+        import mediapipe as mp
+
+        rows = []
+        for image in images:
+            frame = mp.Image(image_format=mp.ImageFormat.SRGB, data=np.ascontiguousarray(image))
+            found = self._landmarker.detect(frame).face_blendshapes
+            rows.append([c.score for c in found[0]] if found else [np.nan] * 52)
+        return np.asarray(rows, dtype=np.float32)
+
+    def close(self) -> None:
+        """Free the network."""
+        self._landmarker.close()
+
+
+def blendshape_error(weights: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Average expression distance (AED): mean absolute difference of the 52 blendshape weights.
+
+    Args: weights, truth: [T, 52] in 0..1. Returns: [T], NaN where a face was not found.
+    """
+    return np.abs(weights - truth).mean(-1)
+
+
+def identity(vectors: np.ndarray, person: np.ndarray) -> np.ndarray:
+    """Likeness to a person: mean cosine between each face and all scan images (CSIM).
+
+    Args: vectors: [T, E] unit vectors of the faces; person: [N, E] of the scan images. Returns: [T] in -1..1.
+    """
+    return (vectors @ person.T).mean(1)
+
+
+def own_spread(person: np.ndarray) -> float:
+    """How alike a person's own scan images are: mean cosine over all pairs of different images."""
+    n = len(person)
+    gram = person @ person.T
+    return float((gram.sum() - np.trace(gram)) / (n * (n - 1))) if n > 1 else float("nan")
+
+
+def identity_share(vectors: np.ndarray, person: np.ndarray) -> float:
+    """Identity relative to the person's own spread: mean cosine to the scan / mean cosine within the scan."""
+    return float(identity(vectors, person).mean()) / own_spread(person) if len(vectors) else float("nan")
+
+
+def nearest(embeddings: Tensor, others: Tensor) -> Tensor:
+    """Squared Euclidean distance to the nearest of the other embeddings: the perceptual distance to the closest image.
+
+    Args: embeddings: [N, E]; others: [M, E]. Returns: [N].
+    """
+    return torch.cdist(embeddings, others).square().amin(1)

@@ -1,0 +1,87 @@
+"""What the evaluating networks see in a stream of crops: landmarks, identity, expression, sharpness."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mystudio.evaluation import metrics
+from mystudio.types import Progress
+from selfscan.face.facemesh import crop_landmarks, load_facemesh
+from selfscan.face.headpose import head_pose
+from selfscan.scan import coverage
+
+SIZE = 256  # px: everything is compared at this size, so that avatars of any resolution compare
+SCAN_IMAGES = 100  # of a scan are enough to know a person's own spread
+
+
+class EvaluationNets:
+    """The networks of an evaluation.
+
+    Args:
+        identity_net: ONNX file of a face network, or None.
+        blendshapes: MediaPipe's ``face_landmarker.task``, or None.
+        device: where the landmark network runs.
+    """
+
+    def __init__(self, identity_net: Path | None, blendshapes: Path | None, device: torch.device | str = "cpu"):
+        self._mesh = load_facemesh(device=device)
+        self._device = device
+        self.identity = metrics.IdentityNet(identity_net) if identity_net else None
+        self.blendshapes = metrics.Blendshapes(blendshapes) if blendshapes else None
+
+    @torch.inference_mode()
+    def look(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Measure crops.
+
+        Args: images: [N, H, W, 3] uint8 RGB.
+        Returns: landmarks [N, 478, 3], presence [N], sharpness [N], and where there are networks for it
+            identity [N, E] and blendshapes [N, 52].
+        """
+        landmarks, presence = crop_landmarks(self._mesh, to_tensor(images).to(self._device))
+        seen = {"landmarks": landmarks.cpu().numpy(), "presence": presence.cpu().numpy()}
+        return seen | self.look_again(images, seen["landmarks"])
+
+    def look_again(self, images: np.ndarray, landmarks: np.ndarray) -> dict[str, np.ndarray]:
+        """Measure crops whose landmarks [N, 478, 3] are known."""
+        seen = {"sharpness": metrics.sharpness(images, landmarks)}
+        if self.identity:
+            seen["identity"] = self.identity.embed(images, landmarks)
+        if self.blendshapes:
+            seen["blendshapes"] = self.blendshapes.weights(images)
+        return seen
+
+    def look_at_scan(self, images: np.ndarray, landmarks: np.ndarray, progress: Progress) -> dict[str, np.ndarray]:
+        """Measure up to SCAN_IMAGES of a scan, evenly chosen: identity and sharpness."""
+        chosen = np.unique(np.linspace(0, len(images) - 1, min(len(images), SCAN_IMAGES)).round().astype(int))
+        rows = []
+        for start in range(0, len(chosen), 16):
+            part = chosen[start : start + 16]
+            row = {"sharpness": metrics.sharpness(images[part], landmarks[part])}
+            if self.identity:
+                row["identity"] = self.identity.embed(images[part], landmarks[part])
+            rows.append(row)
+            progress("look at the scan", start + len(part), len(chosen))
+        return join(rows) | {"chosen": chosen}
+
+    def close(self) -> None:
+        """Free what holds memory outside Python."""
+        if self.blendshapes:
+            self.blendshapes.close()
+
+
+def measures(landmarks: np.ndarray) -> dict[str, np.ndarray]:
+    """Pose, expression and gaze of landmarks [T, 478, 3] in crops; name -> [T]."""
+    return coverage.measures(landmarks, head_pose(landmarks))
+
+
+def to_tensor(images: np.ndarray) -> torch.Tensor:
+    """Images [N, H, W, 3] uint8 -> [N, 3, H, W] float32 in [-1, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def join(rows: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Batches of measurements, one after the other."""
+    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}

@@ -1,0 +1,86 @@
+"""What the reader of a report must know, in words."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from mystudio.evaluation import observers as look
+from mystudio.types import OUTCOMES, Avatar, Take
+from selfscan.types import Observation, Scan
+
+NO_FACE, MAX_STEPS, HELD = (OUTCOMES.index(name) for name in ("no_face", "max_steps", "held"))
+SEEN_FACE = 0.5  # presence below which the landmark network sees no face
+BEYOND = 0.1  # of a measure's range in the scan: how far outside a driver may go before the report says so
+RARE = 0.02  # share of the frames below which that is not worth a remark
+#: measure -> what a driver does that the scan never did
+BEYOND_WORDS = {
+    "yaw": "turns the head",
+    "pitch": "tilts the head",
+    "mouth_open": "opens the mouth",
+    "smile": "moves the corners of the mouth",
+    "brows": "moves the brows",
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is judged."""
+
+    avatar: Avatar
+    take: Take
+    driver: Observation
+    truth: Observation | None  # the driver itself in self-reenactment
+    scan: Scan | None
+
+
+def warnings(case: Case, seen: dict, rows: dict[str, dict], usable: np.ndarray) -> list[str]:
+    """What a reader must know, in words."""
+    take, track = case.take, case.driver.track
+    counts = [
+        (int((take.outcome == NO_FACE).sum()), "had no face and were held"),
+        (int((take.outcome == HELD).sum()), "could not be solved and were held"),
+        (int((take.outcome == MAX_STEPS).sum()), "used all their steps before they converged"),
+        (int(track.second_face.sum()), "show a second face, which was left alone"),
+        (int((usable & (seen["avatar"]["presence"] < SEEN_FACE)).sum()), "of the avatar show no recognisable face"),
+    ]
+    said = [f"{n} of {len(take)} frames {words}." for n, words in counts if n]
+    if not usable.any():
+        said.append("No frame could be measured.")
+    said += _beyond(case, seen, usable)
+    limits = (
+        ("jitter", lambda v: v > 2, "The avatar shakes {:.1f} times as much as the driver; more smoothing helps."),
+        ("sharpness", lambda v: v < 0.6, "The mouth has {:.0%} of the reference's fine detail: it looks soft."),
+        ("expression_motion", lambda v: v < 0.6, "Expressions swing {:.0%} as far as the driver's: they look muted."),
+        ("head_motion", lambda v: v < 0.6, "The head moves only {:.0%} as far as the driver's."),
+        ("identity_share", lambda v: v < 0.75, "Likeness is {:.0%} of the person's own spread: identity drifts."),
+    )
+    for name, bad, words in limits:
+        value = rows[name]["value"] if name in rows else math.nan
+        if math.isfinite(value) and bad(value):
+            said.append(words.format(value))
+    if "identity" not in seen["avatar"]:
+        said.append("Identity was not measured: give an independent face network (ONNX) to measure it.")
+    if case.truth is None:
+        said.append("There is no true result to compare with: errors are taken against the driver's motion.")
+    return said
+
+
+def _beyond(case: Case, seen: dict, usable: np.ndarray) -> list[str]:
+    """Where the driver does what the scan does not hold; the avatar cannot know it."""
+    if case.scan is None:
+        return []
+    scan, driver = look.measures(case.scan.landmarks), seen["driver"]["measures"]
+    cross = case.truth is None and usable.any()
+    said = []
+    for name, words in BEYOND_WORDS.items():
+        shift = np.median(driver[name][usable]) - np.median(scan[name]) if cross and name not in ("yaw", "pitch") else 0
+        values = driver[name] - shift
+        low, high = scan[name].min(), scan[name].max()
+        margin = BEYOND * (high - low)
+        count = int((usable & ((values < low - margin) | (values > high + margin))).sum())
+        if count > RARE * len(usable):
+            said.append(f"In {count} of {len(usable)} frames the driver {words} further than the scan ever does.")
+    return said

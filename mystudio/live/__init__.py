@@ -1,0 +1,1 @@
+"""An avatar that follows a camera."""

@@ -1,0 +1,184 @@
+"""The avatar follows a stream of frames, one by one: no solver, nothing from the future.
+
+The same landmarks, neutral faces and start codes as ``reenact``; what needs the whole clip there (smoothing, the choice
+of the face and of its neutral expression) uses the frames seen so far (``selfscan.face.locate``, ``causal``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mystudio.compute.compilation import Compile, Precision, drawer
+from mystudio.engines.personal.regress import Regressor
+from mystudio.engines.personal.solve import anchor_space
+from mystudio.engines.personal.start import StartCodes
+from mystudio.live.causal import NeutralSoFar, OneEuro
+from mystudio.motion.retarget import RetargetSettings, change_and_measures
+from mystudio.rendering.render import SMALLEST, enlarge, to_uint8
+from mystudio.types import Avatar
+from selfscan.face.align import crop, rescale
+from selfscan.face.facemesh import load_facemesh
+from selfscan.face.locate import Locator
+from selfscan.face.observe import measure
+
+MEASURED = 256  # px, side of the crop that is measured: as for takes
+FOLLOWED, NO_FACE, HELD = "followed", "no_face", "held"  # outcomes of a frame
+PRESENT = 0.5  # least presence of a face in its crop: as for takes
+
+
+@dataclass(frozen=True)
+class LiveSettings:
+    """How the avatar follows live."""
+
+    crop: float = 2.0  # frames: sigma of the crop's smoothing, over the past only
+    rest: float = 4.0  # Hz: cut-off of the codes' one-euro filter for a face at rest; 0 = no filter
+    slope: float = 0.5  # Hz more for each anchor deviation a second of speed; these two shake as little as a take
+    ease: float = 0.5  # s over which a better neutral face takes the place of the last one
+    precision: Precision = "auto"  # of the generator's feature maps; auto: bfloat16 where it is multiplied fast
+    compile: Compile = "no"  # torch.compile of the generator: a few seconds at the start for faster pictures
+    size: int | None = None  # px, side of each of the two pictures; None = the generator's, at least 256
+
+
+@dataclass(frozen=True)
+class Followed:
+    """What one frame of the driver asks of the avatar."""
+
+    time: float  # s
+    outcome: str  # FOLLOWED, NO_FACE or HELD
+    code: Tensor  # [1, K]
+    frame: np.ndarray  # [H, W, 3] uint8 RGB
+    crop_from_frame: np.ndarray  # [2, 3] for a crop of MEASURED px
+    spent: dict[str, float]  # stage -> s
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The picture of one frame: the driver on the left, the avatar on the right."""
+
+    time: float  # s
+    outcome: str
+    code: Tensor  # [1, K]
+    picture: np.ndarray  # [size, 2 size, 3] uint8 RGB
+    spent: dict[str, float]  # stage -> s
+
+
+class Live:
+    """An avatar that follows.
+
+    ``follow`` and ``draw`` may run in two threads, each on one frame at a time; only ``follow`` remembers anything.
+
+    Args:
+        avatar: whose generator draws. retarget, settings: how. match: share of the step to the driver's expression
+            (``SolveSettings.match``). device: that does the work.
+    """
+
+    def __init__(
+        self,
+        avatar: Avatar,
+        retarget: RetargetSettings = RetargetSettings(),
+        settings: LiveSettings = LiveSettings(),
+        match: float = 0.7,
+        device: torch.device | str = "cpu",
+    ):
+        self._retarget, self._settings, self._neutral = retarget, settings, avatar.neutral
+        self._device = torch.device(device)
+        self._generator = avatar.generator.to(self._device)
+        self._draw = drawer(self._generator, self._device, settings.precision, settings.compile)
+        self._space = anchor_space(avatar)
+        self._start = StartCodes(Regressor.load(avatar.regressor), self._space, avatar.anchor_keypoints, match)
+        self._mesh = load_facemesh(device=self._device)
+        self._locate = Locator(MEASURED, settings.crop, self._mesh)
+        self.size = settings.size or max(SMALLEST, avatar.generator.resolution)
+        self.forget()
+        self._code = self._code_of(avatar.neutral[None], avatar.neutral)
+
+    def forget(self) -> None:
+        """Look for the driver's neutral face anew: somebody else may be there, or the face at rest is seen only now."""
+        self._steady = OneEuro(self._settings.rest, self._settings.slope)
+        self._neutral_so_far = NeutralSoFar(self._settings.ease)
+
+    @torch.inference_mode()
+    def follow(self, frame: np.ndarray, time: float) -> Followed:
+        """Take the driver's next frame.
+
+        Args:
+            frame: [H, W, 3] uint8 RGB. time: s, later than the last one.
+        Returns: the code that the avatar must show; a frame without a face keeps the last one.
+        """
+        laps = _Laps()
+        place = self._locate(frame, time)
+        laps("track")
+        outcome = NO_FACE
+        if place.found:
+            marks, presence = measure(self._mesh, crop(frame, place.crop_from_frame, MEASURED)[None])
+            laps("measure")
+            if place.is_new:
+                self.forget()
+            if presence[0] > PRESENT:
+                code = self._code_of(torch.as_tensor(marks), self._neutral_so_far(marks[0], time))
+                outcome = FOLLOWED if bool(code.isfinite().all()) else HELD
+            if outcome == FOLLOWED:
+                self._code = self._steady(code, time)
+            laps("code")
+        return Followed(time, outcome, self._code, frame, place.crop_from_frame, laps.spent)
+
+    @torch.inference_mode()
+    def draw(self, followed: Followed) -> Shown:
+        """Draw the avatar beside the driver."""
+        laps = _Laps()
+        w = self._space.decode(followed.code).to(self._device)
+        image = to_uint8(self._draw(self._generator.broadcast(w)))[0]
+        laps("synthesize")
+        driver = crop(followed.frame, rescale(followed.crop_from_frame, self.size / MEASURED), self.size)
+        if followed.outcome != FOLLOWED:
+            _mark(driver, followed.outcome)
+        picture = np.concatenate([driver, enlarge(image, self.size)], 1)
+        laps("compose")
+        return Shown(followed.time, followed.outcome, followed.code, picture, followed.spent | laps.spent)
+
+    def __call__(self, frame: np.ndarray, time: float) -> Shown:
+        """Follow and draw one frame."""
+        return self.draw(self.follow(frame, time))
+
+    def close(self) -> None:
+        """Free the detector."""
+        self._locate.close()
+
+    def _code_of(self, marks: Tensor, driver_neutral: Tensor) -> Tensor:
+        return self._start(*change_and_measures(marks, self._neutral, driver_neutral, self._retarget))
+
+
+class _Laps:
+    """Seconds since the last lap, by name."""
+
+    def __init__(self):
+        self.spent: dict[str, float] = {}
+        self._last = perf_counter()
+
+    def __call__(self, name: str) -> None:
+        now = perf_counter()
+        self.spent[name], self._last = now - self._last, now
+
+
+def _mark(picture: np.ndarray, outcome: str) -> None:
+    """Write in the picture's corner that the avatar is held, and why."""
+    import cv2
+
+    words = {NO_FACE: "no face", HELD: "held"}[outcome]
+    scale, (left, top) = len(picture) / 512, (len(picture) // 32, len(picture) // 12)
+    for colour, width in (((0, 0, 0), 4), ((255, 255, 255), 1)):
+        cv2.putText(
+            picture,
+            words,
+            (left, top),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            scale,
+            colour,
+            max(1, round(width * scale * 2)),
+            cv2.LINE_AA,
+        )

@@ -1,0 +1,106 @@
+"""Recording a self-scan: a camera's frames to a clip, and the words that were shown to a file beside it."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from contextlib import closing
+from datetime import date
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+
+from mystudio.errors import OutputFailed
+from mystudio.rendering import render
+from mystudio.storage.journal import write_bytes
+from mystudio.storage.products import product
+from selfscan.errors import UnreadableVideo
+from selfscan.io import camera, video
+from selfscan.scan import record
+from selfscan.scan.record import Advice, Guide
+from selfscan.types import CodeWords
+
+CAMERA_RATE = 30.0  # frames a second, about: times are exact whatever it is
+CRF = 16  # x264: finer than visually lossless, since an avatar is made from it
+SUFFIX = ".words.json"
+log = logging.getLogger(__name__)
+
+
+def run_record(
+    source: Path | int,
+    out: Path,
+    seconds: float = 30.0,
+    show: Callable[[np.ndarray, Advice], str] = lambda frame, advice: "",
+) -> CodeWords:
+    """Record a self-scan from a camera (its number), or from a clip as if it were one.
+
+    Args:
+        out: mp4; the words go beside it (``words_of``).
+        seconds: at most; a recording that lacks nothing ends before.
+        show: gets every frame and the advice, and may wish to "stop".
+    Returns: the words that were shown, and when.
+    Raises: OutputFailed: nothing could be written; NoCamera, UnreadableVideo: see ``camera.read``, ``video.read``.
+    """
+    clip = source if isinstance(source, Path) else None
+    info = video.probe(clip) if clip else None
+    times: list[float] = []
+
+    def told(frame: np.ndarray, advice: Advice) -> str:
+        times.append(advice.time)
+        return show(frame, advice)
+
+    with (
+        closing(Guide(record.code_words(date.today()), seconds)) as guide,
+        product(out, {"video": clip} if clip else {}, {"record": {"seconds": seconds}}, force=True),
+    ):
+        rescue(out)
+        stream = record.guided(video.read(clip) if clip else camera.read(source), guide, told, seconds)
+        render.record(out, stream, info.fps if info else CAMERA_RATE, clip, CRF)
+        words = CodeWords(guide.said(math.nextafter(times[-1], math.inf)), record.now(), video.sha256(out))
+        try:
+            write_bytes(words_of(out), record.to_json(words))
+        except OSError as error:
+            raise OutputFailed(
+                f"{words_of(out)} could not be written ({error.strerror or error}); the recording is "
+                f"whole, but its words are lost: free space and record again"
+            ) from error
+    return words
+
+
+def rescue(out: Path) -> Path | None:
+    """Give what a killed recording had written a name of its own, before the next one takes its place.
+
+    It holds all but the last two seconds, without the sound and the signature that come at the end; pictures of an
+    avatar carry their watermark. Call it with the lock of ``out`` held.
+
+    Returns: the file; None where nothing was left, or nothing that can be played.
+    """
+    part = out.with_name(f"{out.stem}.part.mp4")
+    try:
+        video.probe(part)
+    except UnreadableVideo:
+        return None
+    names = (out.with_name(f"{out.stem}.interrupted{number or ''}.mp4") for number in count())
+    kept = next(name for name in names if not name.exists())
+    part.rename(kept)
+    log.warning("an earlier recording was interrupted; what it had written is kept as %s", kept)
+    return kept
+
+
+def words_of(clip: Path) -> Path:
+    """Where the words of a recording lie."""
+    return clip.with_suffix(SUFFIX)
+
+
+def read_words(clip: Path) -> CodeWords | None:
+    """The words that were shown while a clip was recorded; None where there are none.
+
+    Raises: ConsentMissing: they are damaged, or for another recording.
+    """
+    path = words_of(clip)
+    if not path.is_file():
+        return None
+    with open(path, "rb") as file:
+        return record.from_json(file.read(record.MAX_BYTES + 1), video.sha256(clip), str(path))

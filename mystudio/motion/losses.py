@@ -1,0 +1,128 @@
+"""Loss terms of PGR and MyStyle. Each returns one value per sample [N]; the caller weighs and reduces."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mystudio.motion.retarget import KEYPOINTS, normalise, part_scale
+
+FACE = (0.2, 0.26, 0.6, 0.6)  # left, top, width, height of an FFHQ-aligned crop's part from brows to chin, in crops
+EYES = (0.25, 0.34375, 0.5, 0.25)  # both eyes and brows
+MOUTH = (0.28125, 0.5625, 0.4375, 0.3125)  # nostrils to chin
+IRIS = 8.0  # weight of an iris centre in ``landmarks``: as much as the rest of its eye
+DEPTH = 0.1  # of z against x and y in ``landmarks``: the network's z is less exact
+
+
+def keypoint(points: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+    """Mean squared distance of normalised keypoints (PGR's L_key), in units of (1 % of the crop)^2.
+
+    Args:
+        points, target: [N, K, 3] in crops (``retarget.normalise``). weights: [K].
+    """
+    square = (points - target).square().sum(-1)
+    return 1e4 * (square * weights).sum(-1) / weights.sum()
+
+
+def landmarks(points: Tensor, target: Tensor) -> Tensor:
+    """Mean distance of keypoints in units of their part's size, so that an eye counts as much as the jaw.
+
+    Gaze moves an iris by half a pixel, which no comparison of pixels notices. Parts are compared by shape and, at half
+    weight, by where they sit.
+
+    Args:
+        points, target: [N, 478, 3] in crops.
+    Returns: [N]; 0.1 = points are off by a tenth of the root mean square radius of their part.
+    """
+    size = part_scale(normalise(target, 0.0, DEPTH))
+    weight = points.new_ones(len(KEYPOINTS))
+    weight[[KEYPOINTS.index(468), KEYPOINTS.index(473)]] = IRIS
+    apart = (normalise(points, 0.5, DEPTH) - normalise(target, 0.5, DEPTH)).abs().sum(-1)
+    return (apart / size.clamp_min(1e-3) * weight).sum(-1) / weight.sum()
+
+
+def masked_pixels(patch: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Mean squared difference inside a mask (PGR's mouth-cavity and iris terms).
+
+    The mean runs over the whole patch, so that a shut mouth weighs nothing and a wide one much.
+
+    Args:
+        patch, target: [N, ..., 3, h, w] in [-1, 1]. mask: [N, ..., 1, h, w].
+    """
+    return ((patch - target).square() * mask).flatten(1).mean(1)
+
+
+def pixel(image: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error of images [N, 3, H, W] in [-1, 1]."""
+    return (image - target).square().flatten(1).mean(1)
+
+
+def whole(images: Tensor, size: int = 0) -> Tensor:
+    """Aligned images [N, 3, H, H], reduced to ``size`` px where they are larger; 0 = as they are."""
+    return _resized(images, min(size, images.shape[-1])) if size else images
+
+
+def face(images: Tensor, size: int = 0) -> Tensor:
+    """The face of aligned images [N, 3, H, H], brought to ``size`` px; 0 = to the size of the whole."""
+    return _part(images, FACE, size)
+
+
+def eyes(images: Tensor, size: int = 0) -> Tensor:
+    """Both eyes and brows of aligned images [N, 3, H, H], brought to a width of ``size`` px; 0 = to that of the whole.
+
+    At least 96 px: perceptual networks want 32 rows and more.
+    """
+    return _part(images, EYES, size, least=96)
+
+
+def mouth(images: Tensor, size: int = 0) -> Tensor:
+    """The mouth of aligned images [N, 3, H, H], with the chin, brought to a width of ``size`` px, as ``eyes``."""
+    return _part(images, MOUTH, size, least=96)
+
+
+def _part(images: Tensor, part: tuple[float, float, float, float], size: int, least: int = 0) -> Tensor:
+    height = images.shape[-1]
+    left, top, wide, high = (round(p * height) for p in part)
+    width = max(min(size, height) or height, least)
+    rows = 8 * round(width * part[3] / part[2] / 8)  # perceptual networks halve three times
+    return _resized(images[..., top : top + high, left : left + wide], width, rows)
+
+
+def _resized(images: Tensor, width: int, rows: int = 0) -> Tensor:
+    """Images [N, 3, h, w] at another width, and in proportion or with as many rows."""
+    size = (rows or round(images.shape[-2] * width / images.shape[-1]), width)
+    if images.shape[-2:] == size:
+        return images
+    smaller = images.shape[-1] > width
+    return F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=smaller)
+
+
+def delta(offsets: Tensor) -> Tensor:
+    """Per-layer offsets small, un-squared norm (MyStyle's delta regularisation).
+
+    Args:
+        offsets: [N, L, K] codes relative to the first layer's or to their mean.
+    """
+    return (offsets.square().sum((1, 2)) + 1e-12).sqrt()
+
+
+def weight_sum(alpha: Tensor) -> Tensor:
+    """sum(alpha) = 1 on every layer (MyStyle's sum regularisation).
+
+    Args:
+        alpha: [N, L, A].
+    """
+    return (alpha.sum(-1) - 1).square().mean(1)
+
+
+def temporal(codes: Tensor, linked: Tensor) -> Tensor:
+    """Squared change to the neighbouring frames' codes, over frames that follow each other.
+
+    Args:
+        codes: [T, ...]. linked: [T - 1] 1 where frame t and t + 1 belong together.
+    Returns: [T]; each frame carries half of the change to each neighbour.
+    """
+    change = (codes[1:] - codes[:-1]).square().flatten(1).mean(1) * linked
+    zero = change.new_zeros(1)
+    return 0.5 * (torch.cat([change, zero]) + torch.cat([zero, change]))

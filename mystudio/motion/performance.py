@@ -1,0 +1,60 @@
+"""A driving clip as a Performance: tracked, aligned, with its mouth and eye patches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mystudio.types import Performance, Progress, silent
+from selfscan.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints, in_chunks
+from selfscan.face import patches
+from selfscan.face.observe import iter_crops, observe
+
+
+def perform(
+    video: Path,
+    size: int = 256,
+    sigma: float = 2.0,
+    progress: Progress = silent,
+    checkpoints: Checkpoints = NO_CHECKPOINTS,
+) -> Performance:
+    """Measure a driving clip once, for any avatar.
+
+    Args:
+        video: the clip. size: px of the crops that are measured. sigma: frames of alignment smoothing (PGR: 2).
+        checkpoints: what was measured before is not measured again.
+    Raises: UnreadableVideo, VideoTooLarge, NoFaceFound.
+    """
+    seen = observe(video, size=size, sigma=sigma, progress=progress, checkpoints=checkpoints)
+    return from_observation(seen, progress, checkpoints)
+
+
+def from_observation(seen, progress: Progress = silent, checkpoints: Checkpoints = NO_CHECKPOINTS) -> Performance:
+    """Cut the mouth and eye patches of an Observation; one frame at a time."""
+    total = len(seen)
+    mouth = np.zeros((total, *patches.MOUTH_SIZE, 3), np.uint8)
+    irises = np.zeros((total, 2, *patches.IRIS_SIZE, 3), np.uint8)
+    marks = torch.as_tensor(seen.landmarks, dtype=torch.float32)
+
+    def work(chunk: np.ndarray, crops: Iterator[np.ndarray]) -> Arrays:
+        for index, crop in zip(chunk.tolist(), crops):
+            image = torch.as_tensor(crop).permute(2, 0, 1)[None].float()
+            m, e = patches.mouth_and_irises(image, marks[index : index + 1])
+            mouth[index] = m[0].permute(1, 2, 0).round().clamp(0, 255).byte().numpy()
+            irises[index] = e[0].permute(0, 2, 3, 1).round().clamp(0, 255).byte().numpy()
+            progress("patches", index + 1, total)
+        return {"mouth": mouth[chunk], "irises": irises[chunk]}
+
+    for part, found in in_chunks(
+        checkpoints,
+        "patches",
+        range(total),
+        lambda start: iter_crops(seen, start=start),
+        work,
+        lambda done: progress("patches", done, total),
+    ):
+        mouth[part], irises[part] = found["mouth"], found["irises"]
+    return Performance(seen, mouth, irises)

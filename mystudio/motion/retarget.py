@@ -1,0 +1,253 @@
+"""Driver -> Motion: what the avatar must show, in the avatar's own proportions.
+
+PGR (arXiv 2307.06307): 66 of MediaPipe's 478 points, in 3D, every facial part shifted to zero mean. The paper does
+not publish its list; ours is the table below.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import selfscan
+from mystudio.motion.smoothing import smooth_over_time
+from mystudio.types import Motion, Performance
+from selfscan.face import patches
+from selfscan.face.headpose import head_pose
+from selfscan.scan import coverage
+
+#: 66 keypoints by part (MediaPipe indices). An iris centre belongs to its eye: alone, with zero mean, it would
+#: carry no gaze. Lips are two parts so that an open mouth is more than one moving contour.
+KEYPOINT_PARTS: dict[str, tuple[int, ...]] = {
+    "oval": (10, 338, 389, 454, 361, 397, 152, 172, 132, 234, 162),
+    "right_brow": (46, 53, 52, 65, 55),
+    "left_brow": (276, 283, 282, 295, 285),
+    "right_eye": (33, 160, 159, 158, 133, 153, 145, 144, 468),
+    "left_eye": (263, 387, 386, 385, 362, 380, 374, 373, 473),
+    "nose": (168, 6, 4, 2, 98, 327, 5),
+    "outer_lips": (61, 40, 37, 0, 267, 270, 291, 321, 314, 17, 84, 91),
+    "inner_lips": (78, 81, 13, 311, 308, 402, 14, 178),
+}
+KEYPOINTS = tuple(i for part in KEYPOINT_PARTS.values() for i in part)
+#: expression as few numbers (``selfscan.scan.coverage.measures``)
+MEASURES = ("mouth_open", "mouth_width", "smile", "eyes_open", "brows")
+PART_OF = torch.tensor([k for k, part in enumerate(KEYPOINT_PARTS.values()) for _ in part])
+
+
+@dataclass(frozen=True)
+class RetargetSettings:
+    """How the driver's motion becomes the avatar's."""
+
+    motion: Literal["relative", "absolute"] = "relative"  # relative: change from the driver's neutral face is added
+    #   to the avatar's own; absolute: the driver's face shape itself is the aim (the paper's, for self-reenactment)
+    neutral: Literal["as seen", "frontal"] = "frontal"  # frontal: both neutral faces are turned to the camera first,
+    #   so that a neutral frame which looks aside turns the avatar by nothing
+    part_offsets: float = 0.5  # 0..1: how much of where a part sits (brow height) counts; 0 is the paper's rule
+    depth: float = 0.1  # weight of z against x and y: the network's z is less exact
+    keypoints: Literal["all", "half"] = "all"  # "half" keeps every second point: for ablation
+    smooth: float = 0.5  # frames: sigma of the Gaussian on the driver's keypoints; 0 = none
+
+
+def keypoints_of(landmarks: Tensor) -> Tensor:
+    """The 66 keypoints [..., 66, 3] of landmarks [..., 478, 3]."""
+    return landmarks[..., list(KEYPOINTS), :]
+
+
+def part_means(keypoints: Tensor) -> Tensor:
+    """Mean of its part for each keypoint, [..., 66, 3]."""
+    one_hot = torch.nn.functional.one_hot(PART_OF.to(keypoints.device)).to(keypoints.dtype)
+    average = one_hot / one_hot.sum(0)
+    return one_hot @ (average.t() @ keypoints)
+
+
+def normalise(landmarks: Tensor, part_offsets: float = 0.0, depth: float = 1.0) -> Tensor:
+    """Keypoints with each part at zero mean (PGR), except for the share ``part_offsets`` of its place.
+
+    Args:
+        landmarks: [..., 478, 3] in crops. part_offsets: 0 = the paper. depth: scale of z.
+    Returns: [..., 66, 3]; places of parts are relative to the mean of the stable points 168, 6 and 2.
+    """
+    points = keypoints_of(landmarks)
+    means = part_means(points)
+    anchor = landmarks[..., [168, 6, 2], :].mean(-2, keepdim=True)
+    shifted = points - means + part_offsets * (means - anchor)
+    return shifted * torch.tensor([1.0, 1.0, depth], device=points.device, dtype=points.dtype)
+
+
+def part_scale(keypoints: Tensor) -> Tensor:
+    """Root mean square size of each point's part, [..., 66]; keypoints [..., 66, 3] in crops."""
+    size = (keypoints - part_means(keypoints)).square().sum(-1, keepdim=True)
+    return part_means(size)[..., 0].sqrt()
+
+
+def relative_motion(landmarks: Tensor, neutral: Tensor, size_of: Tensor | None = None) -> Tensor:
+    """Keypoints' change from the neutral face, in units of the neutral face's part sizes.
+
+    Args:
+        landmarks: [..., 478, 3]; neutral: [478, 3], in crops. size_of: the face whose part sizes are the unit;
+            None = ``neutral``.
+    Returns: [..., 66, 3]; scaled so that an eye-sized part (a twentieth of the crop) keeps its numbers.
+    """
+    size = part_scale(keypoints_of(neutral if size_of is None else size_of))[:, None]
+    return (normalise(landmarks, 1.0) - normalise(neutral, 1.0)) * (0.05 / size)
+
+
+def neutral_scores(landmarks: np.ndarray, usable: np.ndarray) -> np.ndarray:
+    """How far each frame is from a neutral face, [T]; lower is better, unusable frames are far away.
+
+    The shape of every part, at unit size, is compared with a measured neutral face (``selfscan/data/neutral.npz``:
+    synthetic people without any motion) and, less, with the clip's own median, which knows the person's proportions
+    but not whether he smiled throughout. An open mouth and a turned head count extra. Frame 0 has no special right.
+
+    Args:
+        landmarks: [T, 478, 3] in crops. usable: [T] bool.
+    """
+    usable = usable if usable.any() else np.ones(len(usable), bool)
+    points = _unit_parts(torch.as_tensor(landmarks, dtype=torch.float32))
+    middle = points[torch.as_tensor(usable)].median(0).values
+    away = (points - _unit_parts(_reference())).norm(dim=-1).mean(1) + 0.5 * (points - middle).norm(dim=-1).mean(1)
+    eye = np.linalg.norm(landmarks[:, 33, :2] - landmarks[:, 263, :2], axis=1)
+    gap = np.linalg.norm(landmarks[:, 13, :2] - landmarks[:, 14, :2], axis=1) / eye
+    turn = np.abs(landmarks[:, 33, 2] - landmarks[:, 263, 2]) / eye
+    return np.where(usable, away.numpy() + gap + 0.3 * turn, np.inf)
+
+
+def _unit_parts(landmarks: Tensor) -> Tensor:
+    """Keypoints of each part at zero mean and unit size, z at half weight, [..., 66, 3]."""
+    points = keypoints_of(landmarks)
+    points = points - part_means(points)
+    size = part_means(points.square().sum(-1, keepdim=True)).sqrt()
+    return points / size * torch.tensor([1.0, 1.0, 0.5])
+
+
+def find_neutral(landmarks: np.ndarray, usable: np.ndarray) -> int:
+    """Index of the most neutral frame (``neutral_scores``)."""
+    return int(neutral_scores(landmarks, usable).argmin())
+
+
+def neutral_face(landmarks: np.ndarray, usable: np.ndarray, frames: int = 5) -> Tensor:
+    """The person's neutral landmarks [478, 3], in crops: the mean of the most neutral frames.
+
+    At most a twentieth of a clip counts: a short one may hold a single neutral frame, and its mean would show motion.
+    """
+    count = max(1, min(frames, int(usable.sum()) // 20))
+    best = np.argsort(neutral_scores(landmarks, usable), kind="stable")[:count]
+    return torch.as_tensor(landmarks[best].mean(0), dtype=torch.float32)
+
+
+def frontal(face: Tensor) -> Tensor:
+    """A face [478, 3] in crops, turned about its middle until it looks straight into the camera."""
+    points = face.double().numpy()
+    turn = head_pose(points)[:3, :3].astype(np.float64)
+    middle = points.mean(0)
+    return torch.as_tensor((points - middle) @ (turn / np.cbrt(np.linalg.det(turn))) + middle, dtype=face.dtype)
+
+
+def measures(landmarks: Tensor) -> Tensor:
+    """Expression of faces [T, 478, 3] in few numbers, [T, M] (``MEASURES``)."""
+    points = landmarks.numpy()
+    named = coverage.measures(points, head_pose(points))
+    return torch.as_tensor(np.stack([named[name] for name in MEASURES], 1), dtype=landmarks.dtype)
+
+
+def wanted_measures(driver: Tensor, neutral: Tensor, driver_neutral: Tensor, motion: str = "relative") -> Tensor:
+    """The driver's expression in the avatar's measure, [T, M].
+
+    What can shut keeps its zero: a mouth's gap (in eye distances) is the driver's own, an eye's is the avatar's neutral
+    opening times the driver's share of his. All else is the avatar's neutral plus the driver's change.
+
+    Args: driver: [T, M]; neutral, driver_neutral: [M] of the two neutral faces.
+    """
+    if motion == "absolute":
+        return driver
+    wanted = neutral + driver - driver_neutral
+    mouth, eyes = MEASURES.index("mouth_open"), MEASURES.index("eyes_open")
+    wanted[:, mouth] = driver[:, mouth]
+    wanted[:, eyes] = driver[:, eyes] * neutral[eyes] / driver_neutral[eyes].clamp_min(1e-3)
+    return wanted
+
+
+@lru_cache(maxsize=1)
+def _reference() -> Tensor:
+    with np.load(Path(selfscan.__file__).parent / "data/neutral.npz", allow_pickle=False) as z:
+        return torch.as_tensor(z["landmarks"])
+
+
+def retarget(
+    performance: Performance,
+    neutral: Tensor,
+    statistics: dict[str, Tensor],
+    settings: RetargetSettings = RetargetSettings(),
+    driver_neutral: Tensor | None = None,
+) -> Motion:
+    """Turn a driving clip into what the avatar must show.
+
+    Relative: k_t = n_avatar + s (d_t - n_driver), with s the ratio of the two neutral faces' part sizes.
+    Absolute: k_t = s d_t, the driver's own shape at the avatar's part sizes (for footage of the same person, or as
+    the paper does).
+
+    Args:
+        performance: the driver. neutral: [478, 3] the avatar's neutral landmarks, in crops.
+        statistics: the avatar's mouth and iris pixel statistics (``patches.statistics``).
+        driver_neutral: [478, 3]; found automatically when None.
+    """
+    seen = performance.observation
+    usable = seen.track.valid & (seen.presence > 0.5)
+    marks = torch.as_tensor(seen.landmarks, dtype=torch.float32)
+    if driver_neutral is None:
+        driver_neutral = neutral_face(seen.landmarks, usable)
+    change, wanted = change_and_measures(marks, neutral, driver_neutral, settings)
+    if settings.neutral == "frontal":
+        neutral, driver_neutral = frontal(neutral), frontal(driver_neutral)
+    shape = dict(part_offsets=settings.part_offsets, depth=settings.depth)
+    driver = normalise(marks, **shape)
+    driver = torch.as_tensor(smooth_over_time(driver.numpy(), settings.smooth, usable))
+    mine, theirs = normalise(neutral, **shape), normalise(driver_neutral, **shape)
+    ratio = (part_scale(keypoints_of(neutral)) / part_scale(keypoints_of(driver_neutral)))[:, None]
+    target = mine + ratio * (driver - theirs) if settings.motion == "relative" else ratio * driver
+    weights = torch.ones(len(KEYPOINTS))
+    if settings.keypoints == "half":
+        weights[1::2] = 0
+    mouth, mouth_mask, irises, iris_mask = patches.targets(
+        performance.mouth, performance.irises, marks, statistics, torch.as_tensor(usable)
+    )
+    change = torch.as_tensor(smooth_over_time(change.numpy(), settings.smooth, usable))
+    wanted = torch.as_tensor(smooth_over_time(wanted.numpy(), settings.smooth, usable))
+    return Motion(
+        target,
+        weights,
+        change,
+        mouth,
+        mouth_mask,
+        irises,
+        iris_mask,
+        torch.as_tensor(usable),
+        torch.as_tensor(seen.track.times),
+        wanted,
+    )
+
+
+def change_and_measures(
+    landmarks: Tensor, neutral: Tensor, driver_neutral: Tensor, settings: RetargetSettings
+) -> tuple[Tensor, Tensor]:
+    """What the regressor and ``expression`` need of a driver, frame by frame.
+
+    Args:
+        landmarks: [T, 478, 3] of the driver. neutral, driver_neutral: [478, 3] of the avatar and the driver, in crops.
+    Returns: change from the neutral face [T, 66, 3] (``relative_motion``), expression in the avatar's measure [T, M].
+    """
+    seen_neutral = neutral
+    if settings.neutral == "frontal":
+        neutral, driver_neutral = frontal(neutral), frontal(driver_neutral)
+    change = relative_motion(landmarks, driver_neutral) + relative_motion(neutral, seen_neutral)
+    if settings.motion == "absolute":  # the driver's shape itself is the aim: its change from the avatar's neutral face
+        change = change + relative_motion(driver_neutral, torch.zeros_like(neutral), driver_neutral)
+        change = change - relative_motion(neutral, torch.zeros_like(neutral), neutral)
+    faces = measures(torch.stack([neutral, driver_neutral]))
+    return change, wanted_measures(measures(landmarks), faces[0], faces[1], settings.motion)

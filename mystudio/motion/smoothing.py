@@ -1,0 +1,30 @@
+"""Smoothing over time."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def smooth_over_time(values: np.ndarray, sigma: float, valid: np.ndarray | None = None) -> np.ndarray:
+    """Gaussian smoothing along the first axis that ignores invalid frames (normalised convolution).
+
+    Args:
+        values: [T, ...]. sigma: frames; 0 returns the input. valid: [T] bool.
+    """
+    if sigma <= 0 or len(values) < 2:
+        return values
+    reach = int(np.ceil(4 * sigma))
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    weight = np.ones(len(values)) if valid is None else valid.astype(float)
+    flat = values.reshape(len(values), -1) * weight[:, None]
+    out = np.stack(
+        [
+            np.convolve(column, kernel, "same")[: len(values)]
+            if len(values) > 2 * reach
+            else np.convolve(column, kernel)[reach : reach + len(values)]
+            for column in flat.T
+        ],
+        1,
+    )
+    norm = (np.convolve(weight, kernel)[reach : reach + len(values)]).clip(1e-9)
+    return (out / norm[:, None]).reshape(values.shape).astype(values.dtype)

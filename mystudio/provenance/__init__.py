@@ -1,0 +1,1 @@
+"""What a result says of its origin: signed claims, watermark and their check."""

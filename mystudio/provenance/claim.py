@@ -1,0 +1,214 @@
+"""Every output says what it is: a signed C2PA manifest inside the file (c2pa.org, specification 2.x).
+
+It says that the pictures are synthetic, of which avatar (digest), after which driving clip (digest), with which edits.
+It names nobody: neither the person nor a path. Nothing is fetched or sent; there is no time stamp of a third party.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from mystudio import __version__
+from mystudio.errors import OutputFailed, SigningFailed
+from mystudio.provenance import signing
+from mystudio.provenance.signing import Identity
+
+if TYPE_CHECKING:
+    from mystudio.types import Edit
+
+SOURCE = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+#: view of a render -> IPTC's word for where its pictures come from
+SOURCE_TYPES = {
+    "aligned": "trainedAlgorithmicMedia",
+    "edit sheet": "trainedAlgorithmicMedia",
+    "side-by-side": "compositeSynthetic",
+    "live": "compositeSynthetic",
+    "paste": "compositeWithTrainedAlgorithmicMedia",
+}
+STATEMENT = "mystudio.render"  # label of our own assertion
+WHOLE_BYTES = 64 << 20  # larger clips are hashed in blocks, so that memory does not grow with them
+BLOCK_KB = 4096
+
+
+@dataclass(frozen=True)
+class ProvenanceSettings:
+    """How outputs are marked."""
+
+    mark: bool = True  # put a signed C2PA manifest into every output; false is recorded beside it
+    watermark: bool = True  # hide the avatar's id in the pixels too, where mark is true
+    sign_key: str | None = None  # PEM file of your own private key; None = this user's, made at first use
+    sign_cert: str | None = None  # PEM file of the certificates of sign_key, the signing one first
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What an output says about itself."""
+
+    view: str  # one of SOURCE_TYPES
+    avatar: str  # digest of the avatar
+    fictional: bool  # the person shown does not exist; otherwise has consented
+    driver: str | None = None  # sha256 of the driving clip
+    take: str | None = None  # digest of the take
+    edits: Sequence[Edit] = ()
+
+
+def definition(claim: Claim, title: str) -> dict[str, Any]:
+    """The manifest in the words of the C2PA library."""
+    inputs = {"avatar": (claim.avatar, "application/octet-stream"), "driving clip": (claim.driver, "video/mp4")}
+    shown = "inputTo" if claim.view in ("aligned", "edit sheet") else "componentOf"
+    ingredients = [
+        {
+            "title": name,
+            "format": kind,
+            "instance_id": f"sha256:{digest}",
+            "label": name.replace(" ", "-"),
+            "relationship": "inputTo" if name == "avatar" else shown,
+        }
+        for name, (digest, kind) in inputs.items()
+        if digest
+    ]
+    person = "a person who does not exist" if claim.fictional else "a person who has consented"
+    actions = [
+        {
+            "action": "c2pa.created",
+            "digitalSourceType": SOURCE + SOURCE_TYPES[claim.view],
+            "description": f"Synthetic media: pictures of {person}, made by a generator.",
+            "parameters": {"ingredientIds": [one["label"] for one in ingredients]},
+        }
+    ]
+    actions += [
+        {"action": "c2pa.edited", "description": f"The avatar's {edit.name} was changed."} for edit in claim.edits
+    ]
+    statement = {
+        "synthetic": True,
+        "person": "fictional" if claim.fictional else "consenting",
+        "view": claim.view,
+        "avatar": claim.avatar,
+        "driver": claim.driver,
+        "take": claim.take,
+        "edits": [
+            {
+                "name": e.name,
+                "strength": float(e.strength),
+                "edge": e.edge,
+                "keys": [list(map(float, key)) for key in e.keys],
+            }
+            for e in claim.edits
+        ],
+    }
+    return {
+        "claim_generator_info": [{"name": "mystudio", "version": __version__}],
+        "title": title,
+        "ingredients": ingredients,
+        "assertions": [
+            {"label": "c2pa.actions.v2", "created": True, "data": {"actions": actions}},
+            {"label": STATEMENT, "created": True, "data": statement},
+        ],
+    }
+
+
+def identity(settings: ProvenanceSettings) -> Identity | None:
+    """Who signs, tried on a small picture, so that what is wrong is said before the work; None if nothing is marked.
+
+    Raises: SigningFailed: the key, the certificates or the library are not fit.
+    """
+    if not settings.mark:
+        return None
+    if (settings.sign_key is None) != (settings.sign_cert is None):
+        raise SigningFailed(
+            "expected a private key together with its certificates, got only one of sign_key and "
+            "sign_cert; give both, or neither for a key made by mystudio"
+        )
+    who = (
+        signing.read_identity(Path(settings.sign_key), Path(settings.sign_cert))
+        if settings.sign_key
+        else signing.own_identity()
+    )
+    try:
+        seal_png(_dot(), Claim("edit sheet", "0" * 64, True), who)
+    except SigningFailed as error:
+        raise SigningFailed(
+            f"{error}; give another key and certificates, or turn marking off with --no-provenance"
+        ) from None
+    return who
+
+
+def stamp(settings: ProvenanceSettings, avatar: str) -> Callable[[np.ndarray], np.ndarray] | None:
+    """What hides an avatar's digest in a picture [H, W, 3] uint8 (``watermark``); None if nothing is marked."""
+    if not (settings.mark and settings.watermark):
+        return None
+    from mystudio.provenance.watermark import embed, payload_of
+
+    return partial(embed, payload=payload_of(avatar))
+
+
+def finisher(target: Path, claim: Claim, who: Identity) -> Callable[[Path], None]:
+    """Return what signs a finished temporary clip before it gets its name.
+
+    If that fails the clip is not lost: it is kept, unsigned, under a name that says so.
+    """
+
+    def finish(whole: Path) -> None:
+        signed = whole.with_name(f"{whole.stem}.signed.part{whole.suffix}")
+        try:
+            with open(whole, "rb") as source, open(signed, "w+b") as out:
+                _sign(source, out, "video/mp4", definition(claim, target.name), who, whole.stat().st_size)
+            os.replace(signed, whole)
+        except (OSError, SigningFailed) as error:
+            kept = target.with_name(f"{target.stem}.unsigned{target.suffix}")
+            os.replace(whole, kept)
+            reason = getattr(error, "strerror", None) or error
+            raise OutputFailed(
+                f"the clip is finished but could not be signed ({reason}); it is kept without a mark as "
+                f"{kept}; free space, or render again with --no-provenance"
+            ) from error
+        finally:
+            signed.unlink(missing_ok=True)
+
+    return finish
+
+
+def seal_png(picture: bytes, claim: Claim, who: Identity, title: str = "picture.png") -> bytes:
+    """Return a PNG with its manifest. Raises SigningFailed."""
+    _sign(BytesIO(picture), out := BytesIO(), "image/png", definition(claim, title), who, len(picture))
+    return out.getvalue()
+
+
+def _sign(source: BinaryIO, out: BinaryIO, kind: str, manifest: dict, who: Identity, size: int) -> None:
+    try:
+        from c2pa import Builder, C2paError, C2paSignerInfo, Context, Settings, Signer
+    except (ImportError, OSError, RuntimeError) as error:
+        raise SigningFailed(f"the C2PA library cannot be used ({error}); pip install c2pa-python") from None
+    blocks = {"merkle_tree_chunk_size_in_kb": BLOCK_KB} if size > WHOLE_BYTES else {}
+    options = {
+        "core": {"backing_store_memory_threshold_in_mb": 16, **blocks},
+        "verify": {
+            "verify_after_sign": True,
+            "verify_trust": False,
+            "remote_manifest_fetch": False,
+            "ocsp_fetch": False,
+        },
+        "builder": {"thumbnail": {"enabled": False}},
+    }
+    try:
+        with Context(Settings.from_dict(options)) as context, Builder(json.dumps(manifest), context) as builder:
+            with Signer.from_info(C2paSignerInfo(who.algorithm, who.chain, who.key, None)) as signer:
+                builder.sign(signer, kind, source, out)
+    except C2paError as error:
+        raise SigningFailed(f"signing as {who.name or 'nobody'} failed: {' '.join(str(error).split())[:200]}") from None
+
+
+def _dot() -> bytes:
+    import cv2
+    import numpy as np
+
+    return cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1].tobytes()

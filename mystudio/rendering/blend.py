@@ -1,0 +1,98 @@
+"""The avatar's face in the driving frame: soft mask inside both faces' ovals, colours matched along its rim."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mystudio.motion.smoothing import smooth_over_time
+from selfscan.face.align import crop, paste
+from selfscan.face.facemesh import crop_landmarks, load_facemesh
+
+OVAL = (
+    10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
+    152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
+)  # fmt: skip
+FIELD = 32  # px a side of the colour field: light and skin tone vary slowly over a face
+REACH = 0.12  # Gaussian that carries rim colours inwards, as a share of the field
+OUTLIER = 60  # 0..255: rim pixels that differ by more are hair, background or glasses, not light
+MEMORY = 0.8  # share of the colour field kept from the frame before: light changes slowly, noise does not
+
+
+class Blend:
+    """Pastes an avatar's pictures into the frames of one driving clip, in order.
+
+    Args:
+        landmarks: [T, 478, 3] of the driver, in crops.
+        valid: [T] bool: frames where they were measured.
+        size: px of the square pictures.
+        feather: width of the soft rim as a share of the face's width.
+        colour: 0..1, how far the rim's colours follow the driving frame.
+    """
+
+    def __init__(self, landmarks: np.ndarray, valid: np.ndarray, size: int, feather: float, colour: float):
+        self._ovals = smooth_over_time(landmarks[:, list(OVAL), :2].astype(np.float64), 1.5, valid)
+        self._size, self._feather, self._colour = size, feather, colour
+        self._field: np.ndarray | None = None  # [FIELD, FIELD, 4]: weighted colour differences and their weight
+        self._own: np.ndarray | None = None  # [36, 2] the avatar's oval, smoothed over the past
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What it remembers of the frames before: that, put back, goes on as if it had never stopped."""
+        memory = {"field": self._field, "own": self._own}
+        return {name: value for name, value in memory.items() if value is not None}
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Put back what ``state`` said."""
+        self._field, self._own = state.get("field"), state.get("own")
+
+    @torch.inference_mode()
+    def measure(self, images: Tensor) -> np.ndarray:
+        """Landmarks [N, 478, 3] of the avatar's pictures [N, 3, H, W] in [-1, 1]."""
+        return crop_landmarks(load_facemesh(device=images.device), images)[0].cpu().numpy()
+
+    def __call__(
+        self, frame: np.ndarray, image: np.ndarray, landmarks: np.ndarray, crop_from_frame: np.ndarray, index: int
+    ) -> np.ndarray:
+        """The frame with the avatar's face in it.
+
+        Args:
+            frame: [H, W, 3] uint8 of the driving clip. image: [size, size, 3] uint8, the avatar in the crop.
+            landmarks: [478, 3] of the image. crop_from_frame: [2, 3] px to px. index: of the frame in the clip.
+        """
+        oval = landmarks[list(OVAL), :2]
+        self._own = oval if self._own is None else (self._own + oval) / 2
+        mask = np.minimum(self._soft(self._ovals[index]), self._soft(self._own))
+        image = image.astype(np.float32)
+        if self._colour > 0:
+            target = crop(frame, crop_from_frame, self._size).astype(np.float32)
+            image = image + self._colour * self._difference(target - image, mask)
+        return paste(frame, np.clip(np.rint(image), 0, 255).astype(np.uint8), crop_from_frame, mask)
+
+    def _soft(self, oval: np.ndarray) -> np.ndarray:
+        """Mask [size, size]: 0 outside the oval, rising smoothly to 1 within the feather's width."""
+        import cv2
+
+        points = oval * self._size - 0.5  # OpenCV puts (0, 0) on a pixel's centre
+        inside = np.zeros((self._size, self._size), np.uint8)
+        hull = cv2.convexHull((points * 16).round().astype(np.int32))
+        cv2.fillConvexPoly(inside, hull, 1, lineType=cv2.LINE_8, shift=4)
+        width = self._feather * np.ptp(points[:, 0])
+        depth = np.clip(cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) / max(width, 1e-6), 0, 1)
+        return (depth * depth * (3 - 2 * depth)).astype(np.float32)
+
+    def _difference(self, gap: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """What to add to the image: the rim's colour differences carried inwards (a membrane's cheap cousin)."""
+        import cv2
+
+        rim = (mask > 0.02) & (mask < 0.98)
+        if not rim.any():
+            return np.zeros_like(gap)
+        usual = np.median(gap[rim], axis=0)
+        weight = rim * np.clip(1 - np.abs(gap - usual).max(-1) / OUTLIER, 0, 1) + 1e-4 * rim
+        stack = np.concatenate([gap * weight[..., None], weight[..., None]], axis=-1).astype(np.float32)
+        field = cv2.resize(stack, (FIELD, FIELD), interpolation=cv2.INTER_AREA)
+        field = sum(cv2.GaussianBlur(field, (0, 0), REACH * FIELD * k) / 10**k for k in (1, 2, 4))  # far ones fill in
+        self._field = field if self._field is None else MEMORY * self._field + (1 - MEMORY) * field
+        low = self._field[..., :3] / np.maximum(self._field[..., 3:], 1e-12)
+        return cv2.resize(low.astype(np.float32), gap.shape[1::-1], interpolation=cv2.INTER_CUBIC)

@@ -1,0 +1,285 @@
+"""STAGE render: a take becomes video frames, aligned, beside the driver, or pasted back into the driving frame.
+
+Frames stream in small batches, so memory does not grow with the length of the clip, and their number is always the
+driving clip's. They are encoded in segments of some seconds that need nothing of each other; segments can be kept, and
+a render that was stopped goes on after the last one, with the same pictures.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mystudio import engines
+from mystudio.compute.compilation import Compile, Precision, drawer
+from mystudio.compute.memory import attempt
+from mystudio.errors import OutputFailed, StudioError
+from mystudio.rendering.blend import Blend
+from mystudio.types import OUTCOMES, Avatar, Performance, Progress, Take, silent
+from selfscan.checkpoints import NO_CHECKPOINTS, Checkpoints
+from selfscan.face.align import crop, rescale
+from selfscan.io import video
+
+NO_FACE = OUTCOMES.index("no_face")
+SMALLEST = 256  # px: aligned pictures of smaller generators are enlarged to this
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RenderSettings:
+    """What the finished clip looks like."""
+
+    view: Literal["aligned", "side-by-side", "paste"] = "aligned"
+    size: int | None = None  # px, side of the avatar's picture; None = the generator's, at least 256
+    crf: int = 18  # x264 quality: 18 is visually lossless, more is smaller
+    feather: float = 0.15  # paste: width of the soft rim as a share of the face's width
+    colour: float = 1.0  # paste: how far the rim's colours follow the driving frame; 0 = not at all
+    batch: int = 8  # images a pass of the generator; halved when memory runs out
+    precision: Precision = "auto"  # of the generator's feature maps; auto: bfloat16 where it is multiplied fast
+    compile: Compile = "no"  # torch.compile of the generator: for long clips; goes on without where it fails
+    keep_seconds: float = 2.0  # s of film in a segment that is kept: at most so much is drawn again after a kill
+
+    def __post_init__(self):
+        if self.batch < 1 or not self.keep_seconds > 0:
+            raise ValueError(
+                f"render: expected a batch of at least 1 and keep_seconds above 0, got {self.batch} and "
+                f"{self.keep_seconds}"
+            )
+
+
+def synthesize(
+    avatar: Avatar, take: Take, batch: int = 8, start: int = 0, precision: Precision = "auto", how: Compile = "no"
+) -> Iterator[Tensor]:
+    """Decode a take into images, batch by batch; when memory runs out, go on with half the batch.
+
+    Args:
+        avatar: whose generator draws.
+        take: codes of T frames.
+        batch: images a pass. start: the first frame. precision, how: see ``RenderSettings``.
+    Returns: batches [B, 3, H, W] in [-1, 1], T - start images in all.
+    """
+    draw = drawer(avatar.generator.synthesize, next(avatar.generator.parameters()).device, precision, how)
+
+    def images_of(span: slice) -> Tensor:
+        with torch.inference_mode():
+            return draw(engines.named(avatar.engine).decode(avatar, take, span)).clamp(-1, 1)
+
+    while start < len(take):
+        images = attempt(partial(images_of, slice(start, start + batch)), may_fail=batch > 1)
+        if images is None:
+            batch //= 2
+            log.warning("memory ran out: going on with %d images a pass", batch)
+            continue
+        yield images
+        start += len(images)
+
+
+def to_uint8(images: Tensor) -> np.ndarray:
+    """Images [N, 3, H, W] in [-1, 1] -> [N, H, W, 3] uint8 RGB."""
+    return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+
+
+def enlarge(image: np.ndarray, size: int) -> np.ndarray:
+    """A square image [H, H, 3] uint8 at ``size`` px: Lanczos upwards, area means downwards."""
+    import cv2
+
+    if image.shape[0] == size:
+        return image
+    how = cv2.INTER_LANCZOS4 if size > image.shape[0] else cv2.INTER_AREA
+    return cv2.resize(image, (size, size), interpolation=how)
+
+
+def frames(
+    avatar: Avatar,
+    take: Take,
+    performance: Performance,
+    settings: RenderSettings | None = None,
+    start: int = 0,
+    blend: Blend | None = None,
+) -> Iterator[np.ndarray]:
+    """Stream the finished frames.
+
+    A frame without a face shows the held code (aligned, side-by-side) or the untouched driving frame (paste).
+
+    Args:
+        avatar, take: who plays what.
+        performance: the driving clip; its file is read again for side-by-side and paste.
+        settings: view, sizes, blending.
+        start: the first frame. blend: for paste: what blended the frames before (``blend_for``).
+    Returns: T - start images [H, W, 3] uint8 RGB, all of one size.
+    Raises:
+        StudioError: take and performance do not belong together, or the driving clip changed.
+    """
+    settings = settings or RenderSettings()
+    if len(take) != len(performance):
+        raise StudioError(
+            f"expected a take as long as its driving clip, got {len(take)} and {len(performance)} frames; "
+            "render with the performance that the take was made from"
+        )
+    size = _size(avatar, settings)
+    batches = synthesize(avatar, take, settings.batch, start, settings.precision, settings.compile)
+    if settings.view == "aligned":
+        return (enlarge(image, size) for batch in batches for image in to_uint8(batch))
+    if settings.view == "side-by-side":
+        return _beside(batches, performance, size, start)
+    if settings.view == "paste":
+        return _pasted(batches, take, performance, blend or blend_for(avatar, performance, settings), size, start)
+    raise StudioError(f"expected the view aligned, side-by-side or paste, got {settings.view!r}")
+
+
+def render(
+    avatar: Avatar,
+    take: Take,
+    performance: Performance,
+    out_path: str | Path,
+    settings: RenderSettings | None = None,
+    progress: Progress = silent,
+    finish: Callable[[Path], None] | None = None,
+    stamp: Callable[[np.ndarray], np.ndarray] | None = None,
+    checkpoints: Checkpoints = NO_CHECKPOINTS,
+) -> Path:
+    """Write a take as an mp4 with the driving clip's time stamps and sound.
+
+    Args:
+        avatar, take, performance, settings: see ``frames``.
+        out_path: target .mp4; replaced only when everything is written.
+        progress: told after every frame.
+        finish: told the path of the finished temporary file before it gets its name; may change the file.
+        stamp: changes every finished frame, such as by a watermark.
+        checkpoints: of segments; what it holds of this very render is not drawn again.
+    Returns: the target's path.
+    Raises:
+        StudioError: see ``frames``.
+        OutputFailed: disk full, no permission; an existing target is untouched.
+    """
+    settings = settings or RenderSettings()
+    segments = _segments(avatar, take, performance, settings, progress, stamp, checkpoints)
+    try:
+        video.assemble(
+            out_path, segments, video.rate_of(take.times), performance.observation.video, settings.crf, finish
+        )
+    except OSError as error:
+        raise OutputFailed(f"{error.filename}: {error.strerror}") from error
+    return Path(out_path)
+
+
+def record(
+    out_path: Path,
+    timed: Iterator[tuple[float, np.ndarray]],
+    rate: float,
+    sound: Path | None,
+    crf: int,
+    finish: Callable[[Path], None] | None = None,
+) -> None:
+    """Write a live stream of times and pictures as an mp4, all or nothing (``selfscan.io.video.record``).
+
+    Raises:
+        OutputFailed: disk full, no permission; an existing target is untouched.
+    """
+    try:
+        video.record(out_path, timed, rate, sound, crf, finish)
+    except OSError as error:
+        raise OutputFailed(f"{error.filename}: {error.strerror}") from error
+
+
+def _segments(
+    avatar: Avatar,
+    take: Take,
+    performance: Performance,
+    settings: RenderSettings,
+    progress: Progress,
+    stamp,
+    checkpoints: Checkpoints,
+) -> Iterator[video.Segment]:
+    """The encoded pictures of all frames; segments that were kept are taken, up to the first that is missing."""
+    total, rate, done = len(take), video.rate_of(take.times), 0
+    blend = blend_for(avatar, performance, settings) if settings.view == "paste" else None
+    while done < total and (found := checkpoints.get(f"segment{done:07d}")):
+        if blend:
+            blend.restore({name[6:]: value for name, value in found.items() if name.startswith("blend.")})
+        segment = video.Segment(**{name: value for name, value in found.items() if not name.startswith("blend.")})
+        done += len(segment.shown)
+        yield segment
+    stream = frames(avatar, take, performance, settings, done, blend)
+    stream = _counted(map(stamp, stream) if stamp else stream, done, total, progress)
+    size = segment_length(settings, rate)
+    for start in range(done, total, size):
+        segment = video.encode_segment(zip(take.times[start : start + size], stream), rate, settings.crf)
+        memory = {f"blend.{name}": value for name, value in blend.state().items()} if blend else {}
+        checkpoints.put(f"segment{start:07d}", asdict(segment) | memory)
+        yield segment
+
+
+def segment_length(settings: RenderSettings, rate: float) -> int:
+    """Frames of a segment: whole batches, so that whoever goes on at its end draws the same batches."""
+    return max(1, round(settings.keep_seconds * rate / settings.batch)) * settings.batch
+
+
+def driver_frames(performance: Performance, start: int = 0) -> Iterator[np.ndarray]:
+    """Frames [H, W, 3] uint8 of the driving clip from ``start`` on, exactly as many as were measured.
+
+    Raises:
+        StudioError: the file holds fewer frames than it did.
+    """
+    seen, count = performance.observation, 0
+    for _, frame in video.read(seen.video):
+        if count == len(seen):
+            return
+        if count >= start:
+            yield frame
+        count += 1
+    if count < len(seen):
+        raise StudioError(
+            f"{seen.video}: expected {len(seen)} frames as when it was measured, got {count}; measure the clip again"
+        )
+
+
+def _transforms(performance: Performance, size: int) -> np.ndarray:
+    alignment = performance.observation.alignment
+    return rescale(alignment.crop_from_frame, size / alignment.size)
+
+
+def blend_for(avatar: Avatar, performance: Performance, settings: RenderSettings) -> Blend:
+    """What pastes the avatar into the frames of a driving clip, in order."""
+    seen = performance.observation
+    return Blend(seen.landmarks, seen.track.valid, _size(avatar, settings), settings.feather, settings.colour)
+
+
+def _size(avatar: Avatar, settings: RenderSettings) -> int:
+    return settings.size or max(SMALLEST, avatar.generator.resolution)
+
+
+def _beside(batches: Iterator[Tensor], performance: Performance, size: int, start: int) -> Iterator[np.ndarray]:
+    transforms, drivers = _transforms(performance, size), driver_frames(performance, start)
+    images = (image for batch in batches for image in to_uint8(batch))
+    for index, image in enumerate(images, start):
+        left = crop(next(drivers), transforms[index], size)
+        yield np.concatenate([left, enlarge(image, size)], axis=1)
+
+
+def _pasted(
+    batches: Iterator[Tensor], take: Take, performance: Performance, blend: Blend, size: int, start: int
+) -> Iterator[np.ndarray]:
+    valid, transforms = performance.observation.track.valid, _transforms(performance, size)
+    drivers, index = driver_frames(performance, start), start
+    for batch in batches:
+        for image, shape in zip(to_uint8(batch), blend.measure(batch)):
+            frame = next(drivers)
+            untouched = take.outcome[index] == NO_FACE or not valid[index]
+            yield frame if untouched else blend(frame, enlarge(image, size), shape, transforms[index], index)
+            index += 1
+
+
+def _counted(stream: Iterator[np.ndarray], done: int, total: int, progress: Progress) -> Iterator[np.ndarray]:
+    progress("render", done, total)
+    for count, frame in enumerate(stream, start=done + 1):
+        progress("render", count, total)
+        yield frame

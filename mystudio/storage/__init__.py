@@ -1,0 +1,1 @@
+"""Artifacts as folders: manifests, locks, checkpoints, archives and removal."""

@@ -1,0 +1,214 @@
+"""Scan, Performance, Avatar and Take as files: arrays in safetensors, images as PNG, the rest as JSON; no pickles."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mystudio.errors import BadArtifact, reason
+from mystudio.storage.manifest import Folder, open_folder
+from mystudio.storage.workspace import Job
+from mystudio.types import Avatar, Performance, Take
+from selfscan.io.picture import PNG, png_fits
+from selfscan.types import Scan
+
+KINDS = {Scan: "scan", Performance: "performance", Avatar: "avatar", Take: "take"}
+VALUES, ARRAYS, GENERATOR = "values.json", "arrays.safetensors", "generator.safetensors"
+MAX_IMAGE_SIDE = 4096
+MAX_IMAGES_BYTES = 2 << 30  # of all images of a scan in memory; 250 of 1024 px take 0.8 GB
+Artifact = TypeVar("Artifact", Scan, Performance, Avatar, Take)
+
+
+def save(artifact: Artifact, job: Job, extras: Mapping[str, bytes] | None = None) -> None:
+    """Write an artifact in one step.
+
+    Args:
+        artifact: what a stage returned.
+        job: the run of the stage (workspace.stage).
+        extras: more files for people to look at, name -> content ("coverage.png").
+    Raises: OutputFailed: nothing was changed.
+    """
+    with job.writing() as folder:
+        write(artifact, folder)
+        for name, content in (extras or {}).items():
+            (folder / name).write_bytes(content)
+
+
+def write(artifact: Artifact, folder: Path) -> None:
+    """Write an artifact's files (no manifest) into an empty folder."""
+    from safetensors.torch import save as to_bytes
+
+    arrays: dict[str, Tensor] = {}
+    values = _pack(artifact, "", arrays, folder)
+    (folder / VALUES).write_text(json.dumps(values, indent=1) + "\n")
+    (folder / ARRAYS).write_bytes(to_bytes(arrays))
+
+
+def load(path: Path, cls: type[Artifact]) -> Artifact:
+    """Read an artifact, every file verified.
+
+    Raises: BadArtifact: missing, damaged, hostile, of another type or version.
+    """
+    for last in (*[False] * 20, True):
+        folder = open_folder(path, KINDS[cls])
+        try:
+            found = read(folder, cls)
+        except BadArtifact:
+            if last or _unchanged(path, folder):
+                raise  # otherwise a writer replaced it while we read: read the new one
+            continue
+        if cls is not Performance or last or _unchanged(path, folder):  # what is mapped was compared before
+            return found
+
+
+def read(folder: Folder, cls: type[Artifact]) -> Artifact:
+    """Read an opened artifact."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load as from_bytes
+    from safetensors.torch import load_file
+
+    try:  # a performance grows with its clip: mapped, its arrays take memory that the system can have back
+        arrays = load_file(folder.verified(ARRAYS)) if cls is Performance else from_bytes(folder.read(ARRAYS))
+        return _unpack(cls, json.loads(folder.read(VALUES)), arrays, folder)
+    except BadArtifact:
+        raise
+    except (
+        SafetensorError,
+        OSError,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        OverflowError,
+        RuntimeError,
+    ) as error:
+        raise BadArtifact(
+            f"{folder.path} does not hold a valid {KINDS[cls]} ({reason(error)}); make it again"
+        ) from error
+
+
+def _unchanged(path: Path, folder: Folder) -> bool:
+    return open_folder(path).manifest == folder.manifest
+
+
+def _pack(value: Any, name: str, arrays: dict[str, Tensor], folder: Path) -> Any:
+    if isinstance(value, torch.nn.Module):
+        from mystudio.stylegan2.checkpoint import save_generator
+
+        save_generator(value, folder / GENERATOR)
+        return {"$generator": GENERATOR}
+    if isinstance(value, (np.ndarray, Tensor)):
+        array = torch.as_tensor(value).detach().cpu().contiguous()
+        own = array.untyped_storage().nbytes() == array.nbytes
+        own = own and all(array.data_ptr() != other.data_ptr() for other in arrays.values())
+        arrays[name] = array if own else array.clone()  # safetensors refuses memory that is shared
+        return {"$array": name}
+    if isinstance(value, Scan):
+        packed = {
+            f.name: _pack(getattr(value, f.name), f.name, arrays, folder)
+            for f in dataclasses.fields(value)
+            if f.name != "images"
+        }
+        return packed | {"images": _write_images(value, folder)}
+    if dataclasses.is_dataclass(value):
+        return {
+            f.name: _pack(getattr(value, f.name), _join(name, f.name), arrays, folder)
+            for f in dataclasses.fields(value)
+        }
+    if isinstance(value, Mapping):
+        return {str(k): _pack(v, _join(name, str(k)), arrays, folder) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_pack(v, _join(name, str(i)), arrays, folder) for i, v in enumerate(value)]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _unpack(hint: Any, value: Any, arrays: Mapping[str, Tensor], folder: Folder) -> Any:
+    origin, args = get_origin(hint), get_args(hint)
+    if isinstance(value, dict) and "$generator" in value:
+        return _read_generator(folder)
+    if isinstance(value, dict) and "$images" in value:
+        return _read_images(folder, value["$images"])
+    if isinstance(value, dict) and "$array" in value:
+        tensor = arrays[value["$array"]]
+        return tensor.numpy() if hint is np.ndarray else tensor
+    if hint in (np.ndarray, Tensor, torch.nn.Module):
+        raise ValueError(f"expected an array, got {type(value).__name__}")
+    if dataclasses.is_dataclass(hint):
+        hints = get_type_hints(hint)
+        known = {f.name for f in dataclasses.fields(hint)}
+        return hint(**{k: _unpack(hints[k], v, arrays, folder) for k, v in value.items() if k in known})
+    if origin is dict:
+        return {k: _unpack(args[1], v, arrays, folder) for k, v in value.items()}
+    if origin is tuple and len(args) == 2 and args[1] is Ellipsis:
+        return tuple(_unpack(args[0], v, arrays, folder) for v in value)
+    if hint in (dict, Any):
+        return value
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(hint).validate_python(value)  # its ValidationError is a ValueError
+
+
+def _join(prefix: str, name: str) -> str:
+    return f"{prefix}.{name}" if prefix else name
+
+
+def _read_generator(folder: Folder) -> torch.nn.Module:
+    from mystudio.stylegan2.checkpoint import load_generator
+
+    return load_generator(folder.verified(GENERATOR))
+
+
+def _write_images(scan: Scan, folder: Path) -> dict[str, list[str]]:
+    import cv2
+
+    (folder / "images").mkdir()
+    names = [f"images/{index:06d}.png" for index in scan.frame_index]
+    for name, image in zip(names, scan.images):
+        coded, data = cv2.imencode(".png", image[..., ::-1])
+        if not coded:
+            raise OSError(f"{name} could not be encoded")
+        (folder / name).write_bytes(data.tobytes())
+    return {"$images": names}
+
+
+def _read_images(folder: Folder, names: list[str]) -> np.ndarray:
+    """All of one size, so that the first one says how much memory they take."""
+    first = _read_image(folder, names[0])
+    if first.nbytes * len(names) > MAX_IMAGES_BYTES:
+        raise BadArtifact(
+            f"{folder.path} holds {len(names)} images of {first.shape[1]} x {first.shape[0]} px, which "
+            f"take more than {MAX_IMAGES_BYTES >> 30} GB together; make the scan again with fewer"
+        )
+    images = np.empty((len(names), *first.shape), np.uint8)
+    for image, name in zip(images, names):
+        image[:] = _read_image(folder, name, first.shape)
+    return images
+
+
+def _read_image(folder: Folder, name: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
+    import cv2
+
+    data = folder.read(name)
+    sides = (int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big"))  # of the PNG header
+    whole = data[: len(PNG)] == PNG and png_fits(BytesIO(data))
+    if not whole or not all(0 < side <= MAX_IMAGE_SIDE for side in sides):
+        raise BadArtifact(
+            f"{folder.path / name} is not a whole PNG of at most {MAX_IMAGE_SIDE} px; make the artifact again"
+        )
+    if shape is not None and sides != shape[1::-1]:
+        raise BadArtifact(
+            f"{folder.path / name} has {sides[0]} x {sides[1]} px, the first image has {shape[1]} x "
+            f"{shape[0]}; make the artifact again"
+        )
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    if image is None:
+        raise BadArtifact(f"{folder.path / name} cannot be decoded; make the artifact again")
+    return np.ascontiguousarray(image[..., ::-1])

@@ -1,0 +1,118 @@
+"""What an unfinished stage keeps so that the same command goes on: ``NAME.partial`` with checkpoints, each verified."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from contextlib import suppress
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+
+from mystudio.errors import BadArtifact
+from mystudio.storage import npz
+from mystudio.storage.manifest import beside, resolved
+
+KEY = "journal.key"  # file of a journal that says what it is for
+
+
+def journal(path: Path, key: str) -> Path:
+    """Return ``path``.partial, bound to ``key``: kept when it was made for the same key, otherwise emptied.
+
+    It appears with its key in it and loses its name before its content, so that a kill leaves no nameless one.
+
+    Raises: BadArtifact: something else has its name.
+    """
+    folder = journal_of(resolved(path))
+    found = key_of(folder)
+    if found == key:
+        return folder
+    if found is None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise BadArtifact(f"{folder} is in the way and is no journal of mystudio; move it or choose another name")
+    discard(folder)
+    new = beside(folder, "new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    write_bytes(new / KEY, key.encode())
+    os.rename(new, folder)
+    return folder
+
+
+def write_bytes(path: Path, *parts: bytes) -> None:
+    """Write a file so that it is old or new after a crash, never half.
+
+    Raises: OSError: it could not be written; nothing of it is left.
+    """
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        with open(temporary, "wb") as file:
+            for part in parts:
+                file.write(part)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        error.filename = error.filename or str(path)
+        raise
+
+
+def seal(path: Path, content: bytes) -> None:
+    """Write a checkpoint with its digest behind it. Raises OSError."""
+    write_bytes(path, content, hashlib.sha256(content).digest())
+
+
+def unseal(path: Path) -> bytes | None:
+    """Return the content of a checkpoint that ``seal`` wrote; None if it is missing or damaged."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    content, seen = data[:-32], data[-32:]
+    return content if hashlib.sha256(content).digest() == seen else None
+
+
+class DiskCheckpoints:
+    """Arrays by name in a journal, each sealed (``selfscan.checkpoints.Keep``)."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def get(self, name: str) -> dict[str, np.ndarray] | None:
+        """Return the arrays of a name; None if there are none, or they are damaged: then they are made again."""
+        path = self.folder / f"{name}.npz"
+        if unseal(path) is None:
+            return None
+        try:
+            return npz.load(path)  # the digest behind it is no part of the zip, and no hindrance
+        except ValueError:
+            return None
+
+    def put(self, name: str, arrays: dict[str, np.ndarray]) -> None:
+        """Keep arrays. Raises OSError."""
+        np.savez(content := BytesIO(), **arrays)
+        seal(self.folder / f"{name}.npz", content.getvalue())
+
+
+def journal_of(path: Path) -> Path:
+    """Return the folder in which an unfinished stage keeps its checkpoints."""
+    return path.with_name(f"{path.name}.partial")
+
+
+def key_of(folder: Path) -> str | None:
+    """Return what a journal is for; None if this is no journal."""
+    stamp = folder / KEY
+    return stamp.read_text(errors="replace") if stamp.is_file() else None
+
+
+def discard(folder: Path) -> None:
+    """Remove a journal: at once by name, then its content."""
+    if not folder.exists():
+        return
+    gone = beside(folder, "deleted")
+    shutil.rmtree(gone, ignore_errors=True)
+    os.rename(folder, gone)
+    shutil.rmtree(gone, ignore_errors=True)

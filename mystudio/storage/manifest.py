@@ -1,0 +1,244 @@
+"""What an artifact folder says about itself, and reading it: every file is compared with its digest first."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from mystudio import __version__
+from mystudio.errors import BadArtifact
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+MAX_MANIFEST_BYTES = 8 << 20
+MAX_FILES = 20_000
+MAX_FILE_BYTES = 16 << 30
+SAFE_NAME = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9_-]*/)?[A-Za-z0-9][A-Za-z0-9._-]*")  # at most one sub-folder
+RECORDED_VERSIONS = ("torch", "numpy", "mediapipe", "lpips", "av")
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Something that a stage read: a file or another artifact."""
+
+    path: str  # relative to the folder that holds the artifact where possible
+    digest: str  # sha256
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One file of an artifact."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """What an artifact is, what it was made from and with, and what its files must contain."""
+
+    type: str
+    schema: int
+    inputs: dict[str, Source]
+    settings: dict[str, Any]  # the resolved recipe of the stage
+    seed: int
+    versions: dict[str, str]
+    created: str  # ISO 8601, UTC
+    files: dict[str, Entry]
+    digest: str  # of type, schema and files: equal digests mean equal content
+    checksum: str = ""  # of everything else here; "" in manifests that were written before there was one
+
+    def content_digest(self) -> str:
+        """Return the sha256 of type, schema and file digests."""
+        files = {name: entry.sha256 for name, entry in self.files.items()}
+        return digest_of({"type": self.type, "schema": self.schema, "files": files})
+
+    def own_digest(self) -> str:
+        """Return the sha256 of all values but the checksum, in canonical JSON."""
+        values = dataclasses.asdict(self)
+        del values["checksum"]
+        return digest_of(values)
+
+
+class Folder:
+    """An artifact opened for reading; every file is compared with its digest before it is used."""
+
+    def __init__(self, path: Path, manifest: Manifest):
+        self.path, self.manifest = path, manifest
+
+    def read(self, name: str) -> bytes:
+        """Return the verified content of one file.
+
+        Raises: BadArtifact: the file is missing or differs from what was written.
+        """
+        path, entry = self.file(name)
+        try:
+            with open(path, "rb") as file:
+                data = file.read(entry.bytes + 1)
+        except OSError as error:
+            raise BadArtifact(f"{self.path / name} cannot be read ({error.strerror}); make it again") from None
+        if len(data) != entry.bytes or hashlib.sha256(data).hexdigest() != entry.sha256:
+            raise BadArtifact(f"{self.path / name} is damaged (its digest differs); make the artifact again")
+        return data
+
+    def verified(self, name: str) -> Path:
+        """Return where one file lies, after comparing its content block by block.
+
+        Raises: BadArtifact: as ``read``.
+        """
+        path, entry = self.file(name)
+        try:
+            right = path.stat().st_size == entry.bytes and digest(path) == entry.sha256
+        except OSError as error:
+            raise BadArtifact(f"{self.path / name} cannot be read ({error.strerror}); make it again") from None
+        if not right:
+            raise BadArtifact(f"{self.path / name} is damaged (its digest differs); make the artifact again")
+        return path
+
+    def file(self, name: str) -> tuple[Path, Entry]:
+        """Return where one file lies and what it must contain, which is not compared here.
+
+        Raises: BadArtifact: the artifact lists no such file, or it is a link.
+        """
+        entry = self.manifest.files.get(name)
+        if entry is None:
+            raise BadArtifact(f"{self.path} lists no file {name}; make the artifact again")
+        if any(part.is_symlink() for part in (self.path / name, (self.path / name).parent)):
+            raise BadArtifact(f"{self.path / name} is a link, and artifacts hold none; make the artifact again")
+        return self.path / name, entry
+
+    def source(self, name: str) -> Path:
+        """Return where the input ``name`` lies, after checking that it is still what the artifact was made from.
+
+        Raises: BadArtifact: it was moved, or it has changed since.
+        """
+        source = self.manifest.inputs.get(name)
+        if source is None:
+            raise BadArtifact(f"{self.path} does not record its {name}; make it again")
+        path = Path(os.path.normpath(self.path.parent / source.path))
+        if not is_there(path):
+            raise BadArtifact(f"{self.path} needs its {name} at {path}, which is not there; move it back")
+        if digest(path) != source.digest:
+            raise BadArtifact(f"{path} has changed since {self.path} was made from it; make {self.path.name} again")
+        return path
+
+
+def digest_of(value: Any) -> str:
+    """Return the sha256 of a JSON-able value in canonical form."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def digest(path: Path) -> str:
+    """Return the sha256 of a file, or the content digest of an artifact."""
+    if Path(path).is_dir() or not Path(path).exists() and is_there(path):
+        return open_folder(path).manifest.digest
+    total = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            total.update(block)
+    return total.hexdigest()
+
+
+def is_there(path: Path) -> bool:
+    """Whether a file or artifact exists, an artifact also while its writer swaps the older one for the newer."""
+    path = resolved(path)
+    return path.exists() or path.name != "" and beside(path, "old").exists() or path.exists()
+
+
+def open_folder(path: Path, kind: str | None = None) -> Folder:
+    """Read and check an artifact's manifest.
+
+    Args:
+        path: the artifact.
+        kind: required type ("scan", "avatar", ...), or None for any.
+    Raises: BadArtifact: missing, damaged, of another type or version.
+    """
+    path = resolved(path)
+    found, manifest = _find_manifest(path, kind)
+    if manifest.schema != SCHEMA:
+        raise BadArtifact(f"{path} has schema {manifest.schema}, this version reads {SCHEMA}; make it again")
+    if kind is not None and manifest.type != kind:
+        raise BadArtifact(
+            f"{path} is {with_article(manifest.type)}, expected {with_article(kind)}; "
+            f"give the folder of {with_article(kind)}"
+        )
+    return Folder(found, manifest)
+
+
+def _find_manifest(path: Path, kind: str | None) -> tuple[Path, Manifest]:
+    """Look again a few times: a writer may swap folders between our look and our read."""
+    missing = BadArtifact(f"{path} does not exist; give the folder that `mystudio {kind or 'scan'}` made")
+    for _ in range(20):
+        found = path if path.exists() else beside(path, "old")  # a writer is, or died, between its two renames
+        try:
+            return found, _parse_manifest(found)
+        except (FileNotFoundError, BadArtifact) as error:
+            reason = error if isinstance(error, BadArtifact) and found.exists() else missing
+            time.sleep(0.002)
+    raise reason
+
+
+def with_article(kind: str) -> str:
+    """Return a kind of artifact with its article."""
+    shown = kind if kind.isprintable() and len(kind) <= 40 else ascii(kind[:40])
+    return f"an {shown}" if shown[:1] in ("a", "e", "i", "o", "u") else f"a {shown}"
+
+
+def resolved(path: Path) -> Path:
+    """Return the absolute path with links resolved."""
+    return Path(os.path.realpath(path))
+
+
+def beside(path: Path, role: str) -> Path:
+    """Return the hidden sibling of an artifact that plays ``role`` (lock, new, old)."""
+    return path.with_name(f".{path.name}.{role}")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of everything that can change a result."""
+    found = {"mystudio": __version__}
+    for name in RECORDED_VERSIONS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _parse_manifest(folder: Path) -> Manifest:
+    file = folder / MANIFEST
+    hint = "give a file or the folder of an artifact, or make it again"
+    if not file.is_file() or file.stat().st_size > MAX_MANIFEST_BYTES:
+        raise BadArtifact(f"{folder} is a folder without a usable {MANIFEST}; {hint}")
+    return parse(file.read_bytes(), file, hint)
+
+
+def parse(data: bytes, file: Path | str, hint: str) -> Manifest:
+    """Return the manifest in a file's content, every value checked.
+
+    Args:
+        data: the content.
+        file: where it came from, for the error.
+        hint: what to do if it is not valid.
+    Raises: BadArtifact: not a manifest, or its digest differs.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        manifest = TypeAdapter(Manifest).validate_json(data, strict=True)
+    except ValidationError as error:
+        raise BadArtifact(f"{file} is damaged ({error.errors()[0]['msg']}); {hint}") from None
+    changed = manifest.checksum not in ("", manifest.own_digest())
+    if changed or len(manifest.files) > MAX_FILES or manifest.digest != manifest.content_digest():
+        raise BadArtifact(f"{file} is damaged (its digest differs); {hint}")
+    for name, entry in manifest.files.items():
+        if not SAFE_NAME.fullmatch(name) or not 0 <= entry.bytes <= MAX_FILE_BYTES:
+            raise BadArtifact(f"{file} lists a file that no artifact has ({name[:80]!r}); {hint}")
+    return manifest

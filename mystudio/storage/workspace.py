@@ -1,0 +1,301 @@
+"""Artifact folders: a manifest beside the data, replaced as a whole, locked while written, verified when read.
+
+``NAME/`` is the artifact, ``NAME.partial/`` the journal of a stage that can resume, ``.NAME.lock``, ``.NAME.new``
+and ``.NAME.old`` exist only while a process works on it; what a kill leaves of them goes with the next run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from mystudio import __version__
+from mystudio.errors import ArtifactBusy, BadArtifact, OutputFailed
+from mystudio.storage.journal import DiskCheckpoints, discard, journal, journal_of, key_of
+from mystudio.storage.manifest import (
+    MANIFEST,
+    MAX_MANIFEST_BYTES,
+    SCHEMA,
+    Entry,
+    Manifest,
+    Source,
+    beside,
+    digest,
+    digest_of,
+    is_there,
+    open_folder,
+    resolved,
+    versions,
+    with_article,
+)
+from selfscan.errors import SelfscanError
+
+
+def plain(settings: Any) -> dict[str, Any]:
+    """Return settings (a dataclass or a mapping of them) as JSON values."""
+
+    def value_of(value):
+        if dataclasses.is_dataclass(value):
+            return {f.name: value_of(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        if isinstance(value, Mapping):
+            return {str(k): value_of(v) for k, v in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [value_of(v) for v in value]
+        return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+    return value_of(settings)
+
+
+def up_to_date(path: Path, kind: str, inputs: Mapping[str, Source], settings: Mapping[str, Any], seed: int = 0) -> bool:
+    """Return whether ``path`` holds, undamaged, what this stage would make from equal inputs and settings."""
+    try:
+        folder = open_folder(path, kind)
+    except BadArtifact:
+        return False
+    made = folder.manifest
+    same = {n: s.digest for n, s in made.inputs.items()} == {n: s.digest for n, s in inputs.items()}
+    if not same or made.settings != settings or made.seed != seed or made.versions.get("mystudio") != __version__:
+        return False
+    try:
+        return all(digest(folder.file(name)[0]) == entry.sha256 for name, entry in made.files.items())
+    except (BadArtifact, OSError):
+        return False
+
+
+@dataclasses.dataclass
+class Job:
+    """One run of a stage on one artifact, holding its lock."""
+
+    path: Path
+    kind: str
+    inputs: dict[str, Source]
+    settings: dict[str, Any]
+    seed: int
+    done: bool  # equal inputs and settings were computed before: there is nothing to do
+
+    def journal(self) -> Path:
+        """Return the folder where the stage keeps what it needs to resume; a stale one is emptied."""
+        return journal(self.path, self._key)
+
+    @contextmanager
+    def checkpoints(self) -> Iterator[DiskCheckpoints]:
+        """Give a place for measurements of a clip; of one that is refused nothing stays."""
+        try:
+            yield DiskCheckpoints(self.journal())
+        except SelfscanError:
+            self.forget_journal()
+            raise
+
+    def forget_journal(self) -> None:
+        """Remove the journal of this very run; one for other inputs or settings is somebody's unfinished work."""
+        if key_of(journal_of(self.path)) == self._key:
+            discard(journal_of(self.path))
+
+    @property
+    def _key(self) -> str:
+        inputs = {name: source.digest for name, source in self.inputs.items()}
+        return digest_of([self.kind, inputs, self.settings, self.seed])
+
+    @contextmanager
+    def writing(self) -> Iterator[Path]:
+        """Give an empty folder to write into; on success it becomes the artifact at once, on failure nothing changes.
+
+        Raises: OutputFailed: the disk is full or the place cannot be written.
+        """
+        new = beside(self.path, "new")
+        try:
+            shutil.rmtree(new, ignore_errors=True)
+            new.mkdir(parents=True)
+            yield new
+            _finish(new, self)
+            _replace(self.path, new)
+            with suppress(OSError):  # the artifact is there; the next run tries again
+                discard(journal_of(self.path))
+        except OSError as error:
+            if error.errno == errno.ENOMEM or not _is_in(self.path.parent, error.filename):
+                raise  # what failed was not the writing
+            raise OutputFailed(
+                f"{self.path} could not be written ({error.strerror or error}); free space or choose "
+                f"another place; what was there before is whole"
+            ) from error
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
+
+
+@contextmanager
+def stage(
+    path: Path, kind: str, inputs: Mapping[str, Path], settings: Any, seed: int = 0, force: bool = False
+) -> Iterator[Job]:
+    """Lock an artifact for one run of a stage and say whether there is anything to do.
+
+    Args:
+        path: the artifact to make.
+        kind: its type.
+        inputs: name -> file or artifact that the stage reads.
+        settings: dataclass or mapping; stored in the manifest.
+        seed: of everything random in the stage.
+        force: compute even if the artifact is up to date.
+    Raises: ArtifactBusy, BadArtifact: ``path`` is in use, is something else, or is one of the inputs.
+    """
+    path = resolved(path)
+    refuse_inputs(path, inputs)
+    with lock(path):
+        recover(path)
+        tidy(path)
+        _refuse_foreign(path, kind)
+        sources = {name: Source(os.path.relpath(resolved(p), path.parent), digest(p)) for name, p in inputs.items()}
+        values = plain(settings)
+        done = not force and up_to_date(path, kind, sources, values, seed)
+        job = Job(path, kind, sources, values, seed, done)
+        if done:
+            job.forget_journal()
+        yield job
+
+
+def recover(path: Path) -> None:
+    """Give an artifact its name back if its writer died between its two renames; call it with the lock held."""
+    if not path.exists() and beside(path, "old").exists():
+        os.rename(beside(path, "old"), path)
+
+
+def tidy(path: Path) -> None:
+    """Remove what a writer that was killed left beside an artifact; call it with the lock held, after ``recover``."""
+    partial = journal_of(path)
+    for rest in (beside(path, "old"), beside(path, "new"), beside(partial, "new"), beside(partial, "deleted")):
+        shutil.rmtree(rest, ignore_errors=True)
+
+
+@contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Hold the only right to write ``path``; the operating system releases it if the process dies.
+
+    Raises: ArtifactBusy: another process holds it.
+    """
+    name = beside(resolved(path), "lock")
+    name.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        handle = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            message = f"{path} is being written by another process; wait for it or choose another name"
+            raise ArtifactBusy(message) from None
+        if _is_still(name, handle):
+            break
+        os.close(handle)  # the holder removed the file between our open and our lock
+    try:
+        yield
+    finally:
+        name.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _is_in(folder: Path, name: Any) -> bool:
+    """Whether a file that an error names lies in a folder; an error without a name may be about any file."""
+    return (
+        name is None or not isinstance(name, (str, bytes)) or resolved(Path(os.fsdecode(name))).is_relative_to(folder)
+    )
+
+
+def _is_still(name: Path, handle: int) -> bool:
+    try:
+        return os.stat(name).st_ino == os.fstat(handle).st_ino
+    except FileNotFoundError:
+        return False
+
+
+def refuse_inputs(path: Path, inputs: Mapping[str, Path]) -> None:
+    """Raise BadArtifact if an input is not there, is the result itself, or a name cannot be written down."""
+    for name, source in inputs.items():
+        if not is_there(source):
+            raise BadArtifact(f"{source} does not exist; give the path of the {name}")
+        if resolved(source) == path:
+            raise BadArtifact(f"{path} is the {name} itself; choose another name for the result")
+        _refuse_name(os.path.relpath(resolved(source), path.parent))
+    _refuse_name(path.name)
+
+
+def _refuse_name(name: str) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise BadArtifact(
+            f"the name {os.fsencode(name)!r} is not UTF-8, and could not be written down; rename it, or "
+            "choose another name"
+        ) from None
+
+
+def _refuse_foreign(path: Path, kind: str) -> None:
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise BadArtifact(f"{path} is a file, expected a free name or {with_article(kind)}; choose another name")
+    if not any(path.iterdir()):
+        return
+    try:
+        with open(path / MANIFEST, "rb") as file:
+            manifest = json.loads(file.read(MAX_MANIFEST_BYTES + 1))
+        found = manifest["type"] if "schema" in manifest and isinstance(manifest["type"], str) else None
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        found = None
+    if found is None:  # never replace what may not be ours
+        raise BadArtifact(f"{path} holds other files or a damaged {kind}; remove it or choose another name")
+    if found != kind:
+        raise BadArtifact(
+            f"{path} is {with_article(found)}, expected a free name or {with_article(kind)}; choose another name"
+        )
+
+
+def _finish(folder: Path, job: Job) -> None:
+    files = {}
+    for file in sorted(p for p in folder.rglob("*") if p.is_file()):
+        files[file.relative_to(folder).as_posix()] = Entry(file.stat().st_size, digest(file))
+    made = Manifest(
+        job.kind,
+        SCHEMA,
+        job.inputs,
+        job.settings,
+        job.seed,
+        versions(),
+        datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        files,
+        "",
+    )
+    made = dataclasses.replace(made, digest=made.content_digest())
+    made = dataclasses.replace(made, checksum=made.own_digest())
+    (folder / MANIFEST).write_text(json.dumps(dataclasses.asdict(made), indent=1, allow_nan=False) + "\n")
+    sync_tree(folder)
+
+
+def _replace(path: Path, new: Path) -> None:
+    old = beside(path, "old")
+    if path.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        os.rename(path, old)
+    os.rename(new, path)
+    _sync(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def sync_tree(folder: Path) -> None:
+    """Make sure that everything in a folder is on the disk: files first, then the folders that name them."""
+    for path in [*sorted(folder.rglob("*"), key=lambda p: p.is_dir()), folder]:
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

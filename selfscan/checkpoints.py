@@ -1,0 +1,99 @@
+"""What an unfinished stage may keep, so that the same command goes on: arrays by name, a chunk of a clip at a time.
+
+Where they lie is the caller's business. A chunk is worked through in the same batches whether the chunks before it were
+worked through or kept, so that nothing in the result tells the difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+CHUNK = 32  # frames that are kept together: a second or two of work, which is what a kill can cost
+Arrays = dict[str, np.ndarray]
+Item = TypeVar("Item")
+
+
+class Checkpoints(Protocol):
+    """A place for arrays, by name."""
+
+    def get(self, name: str) -> Arrays | None:
+        """Return what was put under a name; None if nothing was, or it is damaged."""
+
+    def put(self, name: str, arrays: Arrays) -> None:
+        """Keep arrays: all of them or none. Raises OSError."""
+
+
+class NoCheckpoints:
+    """Keeps nothing."""
+
+    def get(self, name: str) -> None:
+        return None
+
+    def put(self, name: str, arrays: Arrays) -> None:
+        pass
+
+
+NO_CHECKPOINTS = NoCheckpoints()
+
+
+class Prefixed:
+    """A part of another place: every name gets a prefix."""
+
+    def __init__(self, checkpoints: Checkpoints, prefix: str):
+        self._checkpoints, self._prefix = checkpoints, prefix
+
+    def get(self, name: str) -> Arrays | None:
+        return self._checkpoints.get(f"{self._prefix}{name}")
+
+    def put(self, name: str, arrays: Arrays) -> None:
+        self._checkpoints.put(f"{self._prefix}{name}", arrays)
+
+
+def once(checkpoints: Checkpoints, name: str, make: Callable[[], Arrays]) -> Arrays:
+    """What was kept under a name, or else what ``make`` makes, which is kept."""
+    found = checkpoints.get(name)
+    if found is None:
+        checkpoints.put(name, found := make())
+    return found
+
+
+def in_chunks(
+    checkpoints: Checkpoints,
+    name: str,
+    indices: np.ndarray | range,
+    stream: Callable[[int], Iterator[tuple[int, Item]]],
+    work: Callable[[np.ndarray, Iterator[Item]], Arrays],
+    tick: Callable[[int], None] = lambda done: None,
+) -> Iterator[tuple[np.ndarray, Arrays]]:
+    """Work through a clip chunk by chunk; chunks that were kept are not worked through again.
+
+    Args:
+        checkpoints: where finished chunks are kept, as ``NAME0000000`` with the number of their first index.
+        name: of this pass.
+        indices: [N] of the wanted frames, ascending; CHUNK of them make a chunk.
+        stream: opens the clip at a frame or before it: pairs of frame index and item, ascending; not opened if all
+            chunks were kept, and not read beyond the last wanted frame.
+        work: gets the indices [n] of a chunk and its items, and returns what is measured.
+        tick: told how many indices are done, where a chunk was done before.
+    Returns: pairs of a chunk's indices and what was measured, in order.
+    """
+    opened = None
+    for start in range(0, len(indices), CHUNK):
+        chunk = np.asarray(indices[start : start + CHUNK])
+        found = checkpoints.get(f"{name}{start:07d}")
+        if found is None:
+            opened = opened or stream(int(chunk[0]))
+            found = work(chunk, _wanted(opened, chunk))
+            checkpoints.put(f"{name}{start:07d}", found)
+        else:
+            tick(start + len(chunk))
+        yield chunk, found
+
+
+def _wanted(stream: Iterator[tuple[int, Item]], chunk: np.ndarray) -> Iterator[Item]:
+    """The items of a chunk; what lies before and between is passed over."""
+    for wanted in chunk.tolist():
+        yield next(item for index, item in stream if index == wanted)

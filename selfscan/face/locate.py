@@ -1,0 +1,83 @@
+"""Where the face is, frame by frame, from what was seen so far: the live counterpart of ``track`` and ``align``."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from selfscan.face import align
+from selfscan.face.facemesh import FaceMesh
+from selfscan.face.track import SECOND_SHARE, Follower, Sighting, face_width, prominence
+
+PATIENCE = 1.0  # s without the face after which one of another size may take its place
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the face is in one frame."""
+
+    found: bool
+    crop_from_frame: np.ndarray  # [2, 3] px to px; without a face the last one, or at first the middle of the frame
+    is_new: bool  # this may be somebody else than before
+    second_face: bool = False  # another face of at least half this one's width is there
+
+
+class Locator:
+    """Follows one face of an endless stream: widest and most central at first, then the same as long as it is there.
+
+    Args:
+        size: side of the crop, px.
+        sigma: smoothing of the crop, frames: a line is fitted to the past under half a Gaussian, so that steady
+            motion has no delay; 0 = off.
+        mesh: the landmark network; None = the shared one on the CPU.
+    """
+
+    def __init__(self, size: int, sigma: float, mesh: FaceMesh | None = None):
+        self._size, self._sigma, self._follower = size, sigma, Follower(mesh)
+        self._past: deque[np.ndarray] = deque(maxlen=1 + int(np.ceil(align.KERNEL_RADIUS * sigma)))
+        self._number, self._width, self._seen = -1, 0.0, -np.inf
+        self._last: np.ndarray | None = None
+
+    def __call__(self, frame: np.ndarray, time: float) -> Place:
+        """Find the face in the next frame.
+
+        Args:
+            frame: [H, W, 3] uint8 RGB. time: s.
+        """
+        faces = self._follower.step(frame)
+        number = self._choose(faces, frame.shape[1::-1], time)
+        if number is None:
+            self._past.clear()
+            return Place(False, self._middle(frame) if self._last is None else self._last, False)
+        points = faces[number][0]
+        width = face_width(points)
+        is_new = number != self._number and not _alike(width, self._width)
+        if number != self._number:
+            self._past.clear()
+        self._number, self._width, self._seen = number, width, time
+        self._past.append(align.ffhq_transform(points, self._size))
+        self._last = align.smooth(np.stack(self._past), self._size, self._sigma)[-1]
+        second = any(n != number and face_width(other) >= SECOND_SHARE * width for n, (other, _) in faces.items())
+        return Place(True, self._last, is_new, second)
+
+    def close(self) -> None:
+        """Free the detector."""
+        self._follower.close()
+
+    def _choose(self, faces: dict[int, Sighting], size: tuple[int, int], time: float) -> int | None:
+        if self._number in faces:
+            return self._number
+        if time - self._seen <= PATIENCE:
+            faces = {number: face for number, face in faces.items() if _alike(face_width(face[0]), self._width)}
+        return max(faces, key=lambda number: prominence(faces[number], size), default=None)
+
+    def _middle(self, frame: np.ndarray) -> np.ndarray:
+        height, width = frame.shape[:2]
+        scale = self._size / min(height, width)
+        return align.similarity(np.array(scale), np.array(0.0), np.array([width / 2, height / 2]), self._size)
+
+
+def _alike(width: float, other: float) -> bool:
+    return 0.5 * other < width < 2 * other

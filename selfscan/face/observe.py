@@ -1,0 +1,119 @@
+"""Video to observation: track the face, align it, and measure its landmarks again in the aligned crops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from selfscan.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints, in_chunks
+from selfscan.errors import UnreadableVideo
+from selfscan.face.align import align, crop, rescale
+from selfscan.face.facemesh import FaceMesh, crop_landmarks, load_facemesh
+from selfscan.face.track import fill_gaps, track
+from selfscan.io import video
+from selfscan.types import NUM_LANDMARKS, Observation, Progress, silent
+
+BATCH = 16  # crops a network pass: larger batches are not faster on a CPU
+
+
+def observe(
+    path: str | Path,
+    size: int = 256,
+    sigma: float = 2.0,
+    progress: Progress = silent,
+    second_face_stops: bool = False,
+    checkpoints: Checkpoints = NO_CHECKPOINTS,
+) -> Observation:
+    """Track, align and measure a clip in two decoding passes of constant memory.
+
+    The landmarks of an observation are measured in the aligned crop, by the network and in the region that also look
+    at generated images: both sides of a later comparison then share one bias.
+
+    Args:
+        path: the clip.
+        size: side of the crop, px.
+        sigma: temporal smoothing of the crop, frames; 2 is PGR's value (arXiv:2307.06307).
+        progress: called with ("track" or "measure", frames done, frames in all).
+        second_face_stops: refuse a clip that shows a second face for a second or longer.
+        checkpoints: what was measured before, of the same clip with the same settings, is not measured again.
+    Returns:
+        The observation; frames without a face keep their slot, with interpolated landmarks and presence 0.
+    Raises:
+        UnreadableVideo, VideoTooLarge, NoFaceFound, SecondFace: see ``track``.
+    """
+    digest = video.sha256(path) if Path(path).is_file() else ""  # what is no file is refused by track
+    face = track(path, progress, second_face_stops, checkpoints)
+    alignment = align(face, size, sigma)
+    landmarks = np.zeros((len(face), NUM_LANDMARKS, 3), np.float32)
+    presence = np.zeros(len(face), np.float32)
+    mesh = load_facemesh()
+
+    def work(chunk: np.ndarray, images: Iterator[np.ndarray]) -> Arrays:
+        rows = []
+        for batch in _batches(images):
+            rows.append(measure(mesh, batch))
+            progress("measure", int(chunk[0]) + sum(len(row[1]) for row in rows), len(face))
+        return dict(zip(("landmarks", "presence"), map(np.concatenate, zip(*rows))))
+
+    def crops(start: int) -> Iterator[tuple[int, np.ndarray]]:
+        return _crops(path, alignment.crop_from_frame, size, start)
+
+    for part, found in in_chunks(
+        checkpoints, "measure", range(len(face)), crops, work, lambda done: progress("measure", done, len(face))
+    ):
+        landmarks[part], presence[part] = found["landmarks"], found["presence"]
+    presence[~face.valid] = 0
+    fill_gaps(landmarks, face.valid)
+    return Observation(face, alignment, landmarks, presence, str(path), digest)
+
+
+def iter_crops(observation: Observation, size: int | None = None, start: int = 0) -> Iterator[tuple[int, np.ndarray]]:
+    """Stream the aligned crops of an observed clip, one a frame, by decoding it again.
+
+    Args:
+        observation: the clip as observed.
+        size: side of the crops, px; None = the side of the observation. The region is the same for every size.
+        start: the first frame; those before it are decoded only.
+    Returns:
+        Pairs of frame index and image [size, size, 3] uint8 RGB.
+    Raises:
+        UnreadableVideo: the clip is gone or no longer what was observed.
+    """
+    size = size or observation.alignment.size
+    transforms = rescale(observation.alignment.crop_from_frame, size / observation.alignment.size)
+    return _crops(observation.video, transforms, size, start)
+
+
+def _crops(path: str | Path, transforms: np.ndarray, size: int, start: int = 0) -> Iterator[tuple[int, np.ndarray]]:
+    count = 0
+    for count, (_, frame) in enumerate(video.read(path), start=1):
+        if count > len(transforms):
+            break
+        if count > start:
+            yield count - 1, crop(frame, transforms[count - 1], size)
+    if count != len(transforms):
+        raise UnreadableVideo(f"{path}: expected {len(transforms)} frames as before, got {count}; the file was changed")
+
+
+def _batches(images: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    while batch := list(islice(images, BATCH)):
+        yield np.stack(batch)
+
+
+def measure(mesh: FaceMesh, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Landmarks of aligned crops, in the region that also looks at generated images.
+
+    Args:
+        mesh: the network.
+        images: [N, size, size, 3] uint8 RGB.
+    Returns:
+        landmarks [N, 478, 3] in crops, presence [N] in 0..1.
+    """
+    batch = torch.from_numpy(images).permute(0, 3, 1, 2).to(next(mesh.buffers())).div(127.5).sub(1)
+    with torch.no_grad():
+        landmarks, presence = crop_landmarks(mesh, batch)
+    return landmarks.cpu().numpy(), presence.cpu().numpy()

@@ -1,0 +1,290 @@
+"""Video to face track: find faces, follow them, choose one, fill its gaps, and say what was filled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from selfscan import checkpoints as checkpoints
+from selfscan.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints
+from selfscan.errors import NoFaceFound, SecondFace
+from selfscan.face import align
+from selfscan.face.detect import SAME_FACE, Detection, Detector
+from selfscan.face.facemesh import INPUT_SIZE, FaceMesh, load_facemesh
+from selfscan.face.headpose import OUTER_EYE_CORNERS, euler, head_pose
+from selfscan.io import video
+from selfscan.types import NUM_LANDMARKS, FaceTrack, Progress, silent
+
+__all__ = ["Follower", "euler", "head_pose", "track"]
+
+DETECT_EVERY = 10  # frames between looks for other faces
+MIN_PRESENCE = 0.5  # mediapipe's own threshold for a face in the region
+ROI_SCALE = 1.5  # side of the region in sides of the face's box: what the network was trained on
+FOLLOW_SHARE = 0.4  # of the widest face; narrower ones (insets, posters) are not followed
+SECOND_SHARE = 0.5  # of this face's width; a wider other face is a second face
+SECOND_SECONDS = 1.0  # a second face seen this long at a stretch is no accident
+MAX_FACES = 4  # followed at once
+MIN_FRAMES = 3  # shorter sightings are not joined to the chosen face
+MESH = slice(0, 468)  # all points but the irises
+
+Sighting = tuple[np.ndarray, float]  # landmarks [478, 3] px, presence
+
+
+def track(
+    path: str | Path, progress: Progress = silent, second_face_stops: bool = False, kept: Checkpoints = NO_CHECKPOINTS
+) -> FaceTrack:
+    """Follow the largest and most central face of a clip.
+
+    Args:
+        path: the clip.
+        progress: called with ("track", frames done, frames in all).
+        second_face_stops: refuse a clip that shows a second face for a second or longer.
+        kept: what was followed before is not followed again.
+    Returns:
+        The face in every frame; gaps are interpolated between neighbours, held at the ends, and marked invalid.
+    Raises:
+        UnreadableVideo, VideoTooLarge: see ``video.probe``.
+        NoFaceFound: no frame shows a face.
+        SecondFace: a second face is there and ``second_face_stops``.
+    """
+    total = video.probe(path).frames_estimate
+    times, size = [], (0, 0)
+    faces: dict[int, dict[int, Sighting]] = {}  # number of a face -> frame -> sighting
+    for part in _followed(path, kept, lambda done: progress("track", done, max(total, done))):
+        for number, frame, sighting in _sightings(part):
+            faces.setdefault(number, {})[frame] = sighting
+        times += part["times"].tolist()
+        size = (int(part["size"][0]), int(part["size"][1])) if len(part["times"]) else size
+    if not faces:
+        raise NoFaceFound(
+            f"{path}: expected a face, found none in {len(times)} frames; use a clip in good light whose face is "
+            f"upright and at least 4 % of the picture's width"
+        )
+    result = _face_track(list(faces.values()), np.array(times), size)
+    if second_face_stops:
+        _refuse_second_face(path, result)
+    return result
+
+
+def _followed(path: str | Path, kept: Checkpoints, tell) -> Iterator[Arrays]:
+    """Chunks of frames with what was seen in them; the last one says that it is the last."""
+    done, part = 0, None
+    while part is None or not part["last"]:
+        found = kept.get(f"track{done:07d}")
+        if found is None:
+            break
+        part, done = found, done + len(found["times"])
+        tell(done)
+        yield part
+    if part is not None and part["last"]:
+        return
+    follower = Follower()
+    try:
+        if part is not None:
+            follower.go_on(
+                [(n, sighting) for n, frame, sighting in _sightings(part) if frame == done - 1], done, int(part["born"])
+            )
+        frames = islice(video.read(path), done, None)
+        while part is None or not part["last"]:
+            start, part = done, _follow_some(follower, frames, done, tell)
+            done += len(part["times"])
+            kept.put(f"track{start:07d}", part)
+            yield part
+    finally:
+        follower.close()
+
+
+def _follow_some(follower: Follower, frames: Iterator, done: int, tell) -> Arrays:
+    """The next chunk: times [n] s, and of m sightings frame, number, landmarks [m, 478, 3] px and presence."""
+    times, size, seen = [], (0, 0), []
+    for time, image in islice(frames, checkpoints.CHUNK):
+        seen += [(number, done + len(times), *sighting) for number, sighting in follower.step(image).items()]
+        times.append(time)
+        size = (image.shape[1], image.shape[0])
+        tell(done + len(times))
+    number, frame, points, presence = zip(*seen) if seen else ((), (), np.zeros((0, NUM_LANDMARKS, 3), np.float32), ())
+    return {
+        "times": np.array(times, np.float64),
+        "size": np.array(size),
+        "number": np.array(number, np.int64),
+        "frame": np.array(frame, np.int64),
+        "points": np.array(points, np.float32),
+        "presence": np.array(presence, np.float64),
+        "born": np.array(follower.born),
+        "last": np.array(len(times) < checkpoints.CHUNK),
+    }
+
+
+def _sightings(part: Arrays) -> Iterator[tuple[int, int, Sighting]]:
+    """Number of a face, frame and sighting, in the order in which they were seen."""
+    for number, frame, points, presence in zip(*(part[name] for name in ("number", "frame", "points", "presence"))):
+        yield int(number), int(frame), (points, float(presence))
+
+
+class Follower:
+    """Follows every large face of a stream of frames, from region to landmarks to the next region.
+
+    Grishchenko et al., Attention Mesh, 2020 (arXiv:2006.10962), figure 1.
+    """
+
+    def __init__(self, mesh: FaceMesh | None = None):
+        self._live: dict[int, Sighting] = {}  # number of a face -> where it was seen last, one frame ago
+        self._mesh, self._detector, self._index, self.born = mesh or load_facemesh(), Detector(), 0, 0
+
+    def go_on(self, seen: list[tuple[int, Sighting]], index: int, born: int) -> None:
+        """Go on where another one stopped: what it saw last, how many frames it saw, and how many faces."""
+        self._live, self._index, self.born = dict(seen), index, born
+
+    def step(self, frame: np.ndarray) -> dict[int, Sighting]:
+        """Find the faces of the next frame.
+
+        Args:
+            frame: [H, W, 3] uint8 RGB.
+        Returns:
+            Number -> landmarks and presence; a face keeps its number until it is lost.
+        """
+        self._follow(frame)
+        if not self._live or self._index % DETECT_EVERY == 0:
+            self._look(frame)
+        self._index += 1
+        return dict(self._live)
+
+    def close(self) -> None:
+        """Free the detector."""
+        self._detector.close()
+
+    def _follow(self, frame: np.ndarray) -> None:
+        if not self._live:
+            return
+        before, self._live = self._live, {}
+        sightings = _measure(self._mesh, frame, [_region_of_landmarks(points) for points, _ in before.values()])
+        for (number, (last, _)), sighting in zip(before.items(), sightings):
+            same_size = 0.5 < face_width(sighting[0]) / face_width(last) < 2
+            if sighting[1] >= MIN_PRESENCE and same_size and not self._taken(sighting[0]):
+                self._live[number] = sighting
+
+    def _look(self, frame: np.ndarray) -> None:
+        found = self._detector(frame)
+        widest = max([face_width(points) for points, _ in self._live.values()] + [d.width for d in found], default=0)
+        for detection in found:
+            if len(self._live) >= MAX_FACES or detection.width < FOLLOW_SHARE * widest:
+                return
+            if any(detection.is_near(_centre(points)) for points, _ in self._live.values()):
+                continue
+            points, _ = _measure(self._mesh, frame, [_region_of_detection(detection)])[0]
+            sighting = _measure(self._mesh, frame, [_region_of_landmarks(points)])[0]
+            if sighting[1] >= MIN_PRESENCE and not self._taken(sighting[0]):
+                self._live[self.born] = sighting
+                self.born += 1
+
+    def _taken(self, points: np.ndarray) -> bool:
+        """Whether one of the faces already is where these points are."""
+        centres = [_centre(others) for others, _ in self._live.values()]
+        return any(np.linalg.norm(centre - _centre(points)) < SAME_FACE * face_width(points) for centre in centres)
+
+
+def _face_track(faces: list[dict[int, Sighting]], times: np.ndarray, size: tuple[int, int]) -> FaceTrack:
+    chosen = _chosen(faces, size)
+    count = len(times)
+    score, valid = np.zeros(count, np.float32), np.zeros(count, bool)
+    landmarks = np.zeros((count, NUM_LANDMARKS, 3), np.float32)
+    for index, (points, presence) in chosen.items():
+        landmarks[index], score[index], valid[index] = points, presence, True
+    fill_gaps(landmarks, valid)
+    second = np.zeros(count, bool)
+    for face in faces:
+        for index, (points, _) in face.items():
+            other = index not in chosen or chosen[index][0] is not points
+            second[index] |= other and face_width(points) >= SECOND_SHARE * face_width(landmarks[index])
+    return FaceTrack(landmarks, head_pose(landmarks), score, valid, times, size, second)
+
+
+def _chosen(faces: list[dict[int, Sighting]], size: tuple[int, int]) -> dict[int, Sighting]:
+    """The face that is widest and most central over the clip, with its sightings before and after gaps."""
+    ranked = sorted(faces, key=lambda face: -_weight(face, size))
+    chosen = dict(ranked[0])
+    width = np.median([face_width(points) for points, _ in chosen.values()])
+    for face in ranked[1:]:
+        ratio = np.median([face_width(points) for points, _ in face.values()]) / width
+        if len(face) >= MIN_FRAMES and 0.5 < ratio < 2 and not chosen.keys() & face.keys():
+            chosen |= face
+    return chosen
+
+
+def _weight(face: dict[int, Sighting], size: tuple[int, int]) -> float:
+    return sum(prominence(sighting, size) for sighting in face.values())
+
+
+def prominence(sighting: Sighting, size: tuple[int, int]) -> float:
+    """How wide, sure and central a face is in a frame of ``size`` (width, height) px; more is more prominent."""
+    points, presence = sighting
+    middle = np.array(size) / 2
+    off = np.linalg.norm(_centre(points) - middle) / np.linalg.norm(middle)
+    return presence * face_width(points) * (1 - 0.5 * min(off, 1))
+
+
+def fill_gaps(values: np.ndarray, valid: np.ndarray) -> None:
+    """Interpolate linearly, in place, where ``valid`` is False; hold the first and last valid value at the ends.
+
+    Args:
+        values: [T, ...] float.
+        valid: [T] bool, at least one True.
+    """
+    known = np.flatnonzero(valid)
+    for index in np.flatnonzero(~valid):
+        after = np.searchsorted(known, index)
+        a, b = known[max(after - 1, 0)], known[min(after, len(known) - 1)]
+        share = 0.0 if a == b else (index - a) / (b - a)
+        share = min(max(share, 0.0), 1.0)
+        values[index] = values[a] + share * (values[b] - values[a])
+
+
+def _refuse_second_face(path: str | Path, result: FaceTrack) -> None:
+    since = None
+    for time, second in zip(result.times, result.second_face):
+        since = (time if since is None else since) if second else None
+        if since is not None and time - since >= SECOND_SECONDS:
+            raise SecondFace(
+                f"{path}: expected one person, but a second face is there from {since:.1f} s on; record alone or cut it"
+            )
+
+
+def _measure(mesh: FaceMesh, frame: np.ndarray, regions: list[np.ndarray]) -> list[Sighting]:
+    pixels = np.stack([align.crop(frame, region, INPUT_SIZE) for region in regions])
+    batch = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(next(mesh.buffers())).div(255)
+    with torch.no_grad():
+        landmarks, presence = mesh(batch.contiguous(memory_format=torch.channels_last))
+    points = align.apply(align.invert(np.stack(regions)), landmarks.double().cpu().numpy())
+    return list(zip(points.astype(np.float32), presence.tolist()))
+
+
+def _region_of_landmarks(points: np.ndarray) -> np.ndarray:
+    right, left = points[list(OUTER_EYE_CORNERS), :2].astype(np.float64)
+    angle = np.arctan2(*(left - right)[::-1])
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    level = points[MESH, :2] @ turn
+    low, high = level.min(0), level.max(0)
+    return _region(turn @ ((low + high) / 2), (high - low).max(), angle)
+
+
+def _region_of_detection(detection: Detection) -> np.ndarray:
+    return _region(detection.centre, detection.side, detection.angle)
+
+
+def _region(centre: np.ndarray, side: float, angle: float) -> np.ndarray:
+    scale = INPUT_SIZE / (ROI_SCALE * max(side, 1.0))
+    return align.similarity(np.array(scale), np.array(-angle), np.asarray(centre), INPUT_SIZE)
+
+
+def face_width(points: np.ndarray) -> float:
+    """Width of a face's landmarks [478, 3], irises aside."""
+    x = points[MESH, 0]
+    return float(x.max() - x.min())
+
+
+def _centre(points: np.ndarray) -> np.ndarray:
+    return (points[MESH, :2].min(0) + points[MESH, :2].max(0)) / 2

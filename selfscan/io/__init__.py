@@ -1,0 +1,1 @@
+"""Video, sound, pictures and cameras; files of others are decoded in a child process."""

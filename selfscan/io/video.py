@@ -1,0 +1,270 @@
+"""Video in and out: rotation, variable frame rate, audio copy, limits; RGB only from here on.
+
+Reading streams frame by frame in constant memory, from a child process that decodes (``decoding``): a clip that crashes
+or hangs FFmpeg costs that child. Writing is all or nothing: the target appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import mmap
+import os
+import signal
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from selfscan import errors
+from selfscan.errors import UnreadableVideo
+from selfscan.io import isolation, mux
+from selfscan.io.decoding import ITU601, ITU709, SLOTS, UNDECODABLE, Limits, VideoInfo, cpu_seconds
+
+__all__ = [
+    "ITU601",
+    "ITU709",
+    "Limits",
+    "Segment",
+    "VideoInfo",
+    "assemble",
+    "encode_segment",
+    "probe",
+    "rate_of",
+    "read",
+    "record",
+    "sha256",
+    "write",
+]
+record = mux.record  # like write, for a stream whose length nobody knows yet
+assemble, encode_segment, Segment = mux.assemble, mux.encode_segment, mux.Segment  # like write, in parts that are kept
+log = logging.getLogger(__name__)
+
+MEMORY = 4 << 30  # bytes of address space of a decoder; 4K in 10 bits on 16 threads takes less than half
+MAX_LINE = 1 << 14  # bytes of a message of the child
+ROW_SLACK = 256  # bytes by which rows in the shared memory may be longer than their pixels
+
+
+def probe(path: str | Path, limits: Limits = Limits()) -> VideoInfo:  # noqa: B008 - frozen
+    """Look at a video without decoding more than its first frame.
+
+    Args:
+        path: the video file.
+        limits: what to refuse.
+    Returns:
+        Size, rate, length, rotation and whether there is sound.
+    Raises:
+        UnreadableVideo: the file is missing, empty, damaged, holds no video, or its decoder crashes or hangs.
+        VideoTooLarge: a limit is exceeded.
+    """
+    with _Decoder(path, limits, None) as decoder:
+        return decoder.info
+
+
+def read(path: str | Path, limits: Limits = Limits()) -> Iterator[tuple[float, np.ndarray]]:  # noqa: B008 - frozen
+    """Stream the frames of a video, upright, in RGB; a damaged tail ends the stream.
+
+    Args:
+        path: the video file.
+        limits: what to refuse, before and while decoding.
+    Returns:
+        Pairs of time in s (the source's own, not negative, strictly increasing) and image [H, W, 3] uint8 RGB.
+    Raises:
+        UnreadableVideo: no frame can be decoded, or the decoder hangs.
+        VideoTooLarge: a limit is exceeded.
+    """
+    with _memory() as memory, _Decoder(path, limits, memory) as decoder:
+        yield from decoder.frames()
+
+
+def sha256(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def write(
+    path: str | Path,
+    frames: Iterable[np.ndarray],
+    times: Sequence[float],
+    audio_from: str | Path | None = None,
+    crf: float = 18,
+    finish: Callable[[Path], None] | None = None,
+) -> int:
+    """Write an H.264 mp4 from a stream of frames, with exact times and the source's sound.
+
+    Odd sizes are padded by one repeated row or column. While it runs, ``<name>.part.mp4`` beside the target can
+    be played up to its last second; the target itself is replaced only when everything is written.
+
+    Args:
+        path: target .mp4.
+        frames: images [H, W, 3] uint8 RGB, all of one size; consumed one by one.
+        times: [T] s, strictly increasing, one a frame.
+        audio_from: clip whose sound is copied (sound that mp4 cannot hold is encoded as AAC).
+        crf: x264 quality, 0 best to 51; 18 is visually lossless.
+        finish: told the path of the whole temporary file before it gets the target's name; may change the file.
+    Returns:
+        Number of frames written.
+    Raises:
+        OSError: disk full, no permission, ...; an existing target is untouched and temporary files are gone.
+        ValueError: no frames, other sizes, or times that do not fit the frames.
+    """
+    times = np.asarray(times, np.float64)
+    return record(path, _stamped(frames, times), rate_of(times), audio_from, crf, finish)
+
+
+def rate_of(times: Sequence[float]) -> float:
+    """Frames a second, about, of times [T] s; raises ValueError if they are no times of a video."""
+    times = np.asarray(times, np.float64)
+    if len(times) == 0 or not np.isfinite(times).all() or (np.diff(times) <= 0).any() or times[0] < 0:
+        raise ValueError("times: expected at least one time stamp, not negative and strictly increasing")
+    return 1 / float(np.median(np.diff(times))) if len(times) > 1 else 25.0
+
+
+def _stamped(frames: Iterable[np.ndarray], times: np.ndarray) -> Iterator[tuple[float, np.ndarray]]:
+    count = 0
+    for count, frame in enumerate(frames, start=1):
+        if count > len(times):
+            break
+        yield times[count - 1], frame
+    if count != len(times):
+        raise ValueError(f"frames: expected {len(times)}, one a time stamp, got {count}")
+
+
+def _memory():
+    """An empty file that lives in memory, or where there is no such thing without a name."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("frames", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING), "r+b", buffering=0)
+    return tempfile.TemporaryFile(buffering=0)
+
+
+class _Decoder:
+    """Our end of a child that decodes a clip. What it says is trusted no more than the clip is."""
+
+    def __init__(self, path: str | Path, limits: Limits, memory):
+        self.path, self.limits, self.memory, self.pending = path, limits, memory, b""
+        request = {"path": str(Path(path)), "limits": asdict(limits), "memory": memory and memory.fileno()}
+        rations = isolation.Rations(MEMORY, cpu_seconds(limits))
+        self.child = isolation.start(
+            "selfscan.io.decoding:serve", request, rations, [memory.fileno()] if memory else []
+        )
+
+    def __enter__(self) -> _Decoder:
+        try:
+            self._begin()
+        except BaseException:
+            isolation.stop(self.child)
+            raise
+        return self
+
+    def __exit__(self, *_) -> None:
+        isolation.stop(self.child)
+
+    def frames(self) -> Iterator[tuple[float, np.ndarray]]:
+        ring = self._ring()
+        count, last = 0, -math.inf
+        while True:
+            self._free(SLOTS if not count else 1)
+            said = self._next()
+            if said is None:
+                self._ended_early(count)
+                return
+            if "end" in said:
+                return
+            picture, last = self._picture(said, ring, last)
+            count += 1
+            yield last, picture
+
+    def _begin(self) -> None:
+        said = self._next()
+        if said is None:
+            raise UnreadableVideo(f"{self.path}: {self._why()}; the file is damaged or made to do that, export it anew")
+        self.info, self.slot = VideoInfo(**said["info"]), int(said["slot"])
+        width, height = self.info.width, self.info.height
+        largest = (3 * width + ROW_SLACK) * height + ROW_SLACK * width
+        if min(width, height) < 1 or width * height > self.limits.pixels or not 0 < self.slot <= largest:
+            raise UnreadableVideo(f"{self.path}: {UNDECODABLE}")
+
+    def _ring(self) -> mmap.mmap:
+        import fcntl
+
+        try:
+            os.ftruncate(self.memory.fileno(), SLOTS * self.slot)
+        except OSError as error:  # no memory for the frames, or no file may be so large
+            error.filename = str(self.path)
+            raise
+        if hasattr(fcntl, "F_ADD_SEALS"):  # a smaller file would be a bus error for us
+            with suppress(OSError):
+                fcntl.fcntl(self.memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
+        return mmap.mmap(self.memory.fileno(), SLOTS * self.slot, prot=mmap.PROT_READ)
+
+    def _free(self, slots: int) -> None:
+        with suppress(BrokenPipeError):  # it has ended: what it said last is still to be read
+            self.child.stdin.write(bytes(slots))
+
+    def _picture(self, said: dict[str, Any], ring: mmap.mmap, last: float) -> tuple[np.ndarray, float]:
+        """A copy of the picture that a message is about, and its time."""
+        (width, height), row, at, time = said["size"], said["row"], said["slot"], said["time"]
+        fits = 0 <= at < SLOTS and min(width, height) > 0 and 3 * width <= abs(row) and abs(row) * height <= self.slot
+        if not fits or not last < time < math.inf:
+            raise UnreadableVideo(f"{self.path}: {UNDECODABLE}")
+        first = at * self.slot + (0 if row > 0 else (height - 1) * -row)
+        image = np.ndarray((height, width, 3), np.uint8, ring, first, (row, 3, 1))
+        transposed, up_down, left_right = said["turned"]
+        image = image.transpose(1, 0, 2) if transposed else image
+        image = image[::-1] if up_down else image
+        image = image[:, ::-1] if left_right else image
+        return image.copy(order="C"), time
+
+    def _next(self) -> dict[str, Any] | None:
+        """The next message; None where the child ended without one. Raises what the child refuses."""
+        while True:
+            line = self._line()
+            if line is None:
+                return None
+            try:
+                said = json.loads(line)
+            except ValueError:
+                return None
+            if "failed" in said:
+                raise getattr(errors, said["failed"])(said["text"])
+            if "alive" not in said:
+                return said
+
+    def _line(self) -> bytes | None:
+        pipe = self.child.stdout.fileno()
+        while b"\n" not in self.pending:
+            if not isolation.wait_for(pipe, self.limits.patience):
+                raise UnreadableVideo(
+                    f"{self.path}: its decoder hangs, nothing came for {self.limits.patience:g} s; "
+                    "the file is damaged or made to do that, export it anew"
+                )
+            block = os.read(pipe, MAX_LINE)
+            if not block or len(self.pending) > MAX_LINE:
+                return None
+            self.pending += block
+        line, _, self.pending = self.pending.partition(b"\n")
+        return line
+
+    def _ended_early(self, count: int) -> None:
+        why = self._why()
+        if not count:
+            raise UnreadableVideo(f"{self.path}: {why}; the file is damaged or made to do that, export it anew")
+        log.warning(
+            "%s: %s after %d frames; what follows is left out, as of a file that was cut off", self.path, why, count
+        )
+
+    def _why(self) -> str:
+        code = isolation.ended(self.child)
+        if code == -signal.SIGXCPU:
+            return "its decoder ran out of processor time"
+        return f"its decoder crashed ({signal.Signals(-code).name})" if code < 0 else "its decoder failed"

@@ -1,0 +1,1 @@
+"""The self-scan: quality, coverage, diverse selection, identity, consent and recording."""

@@ -1,0 +1,85 @@
+"""Who is shown in a scan and agrees: the record, the words that were shown, and a separate clip of consent."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from selfscan.checkpoints import NO_CHECKPOINTS, Checkpoints
+from selfscan.errors import ConsentMissing, SecondPerson
+from selfscan.face.observe import observe
+from selfscan.io import video as videos
+from selfscan.scan.identity import SAME, Appearance, appearance, check_one_person, likeness
+from selfscan.scan.record import mouth_moved, now
+from selfscan.types import CodeWords, Consent, ConsentClip, Observation, Progress, silent
+
+STATEMENT = "I am the person shown in this video, or I have this person's consent to make an avatar from it."
+FICTIONAL = "The person shown in this video does not exist."
+LEAST_SECONDS = 2.0  # of a consent clip that must show the face from the front
+
+
+def make_consent(name: str, video: str | Path, fictional: bool = False, words: CodeWords | None = None) -> Consent:
+    """Record who is shown in a clip and agrees, or that the person does not exist.
+
+    Args:
+        name: of the person, or of the fictional character.
+        video: the clip the record is for.
+        fictional: the person does not exist.
+        words: that were shown while the clip was recorded.
+
+    Returns:
+        The record, with the present time and the clip's digest.
+
+    Raises:
+        ConsentMissing: the name is empty.
+    """
+    if not name.strip():
+        raise ConsentMissing("consent: expected the name of the person who is shown or has agreed, got none")
+    return Consent(name.strip(), FICTIONAL if fictional else STATEMENT, now(), videos.sha256(video), fictional, words)
+
+
+def with_mouth(consent: Consent, seen: Observation) -> Consent:
+    """Add to the words of a consent whether the mouth moved while they were shown."""
+    return replace(consent, words=_moved(consent.words, seen)) if consent.words else consent
+
+
+def with_clip(
+    consent: Consent,
+    scanned: Appearance,
+    clip: str | Path,
+    words: CodeWords | None = None,
+    progress: Progress = silent,
+    checkpoints: Checkpoints = NO_CHECKPOINTS,
+) -> Consent:
+    """Add a separate clip of consent, after comparing its face with that of the scan.
+
+    Args:
+        consent: the scan's. scanned: what its face looks like. clip: in which the person agrees.
+        words: that were shown while it was recorded.
+        checkpoints: what was measured before is not measured again.
+
+    Raises:
+        SecondPerson: it shows somebody else, or two people one after the other.
+        SecondFace, NoFaceFound, UnreadableVideo, VideoTooLarge: see ``observe``.
+        ConsentMissing: a face cannot be judged in it, or in the scan.
+    """
+    seen = observe(clip, progress=progress, second_face_stops=True, checkpoints=checkpoints)
+    face = appearance(seen, progress, checkpoints)
+    check_one_person(clip, face)
+    short = "the clip of consent" if face.seconds < LEAST_SECONDS else "the scan" if not scanned.seconds else ""
+    if short:
+        raise ConsentMissing(
+            f"{clip}: expected a face from the front for {LEAST_SECONDS:g} s, so that it can be "
+            f"compared, but {short} does not show it; look into the camera"
+        )
+    like = likeness(face, scanned)
+    if like < SAME:
+        raise SecondPerson(
+            f"{clip}: expected the person of the scan, but this face is another one (likeness "
+            f"{like:.2f}, at least {SAME} is needed); let the person of the scan record the consent"
+        )
+    return replace(consent, clip=ConsentClip(seen.video_sha256, like, SAME, _moved(words, seen) if words else None))
+
+
+def _moved(words: CodeWords, seen: Observation) -> CodeWords:
+    return mouth_moved(words, seen.landmarks, seen.track.times, seen.track.valid)

@@ -1,0 +1,211 @@
+"""How usable each frame of a clip is: sharp, well lit, uncovered and inside the picture; and why not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from selfscan.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints, in_chunks
+from selfscan.face.headpose import canonical_head, head_pose
+from selfscan.face.observe import iter_crops
+from selfscan.scan.coverage import eyes_closed, measures
+from selfscan.types import Observation, Progress, check_shape, silent
+
+SIZE = 256  # px, side of the crop in which pixels are judged, whatever the size of the scan
+FACE = (slice(64, 218), slice(51, 205))  # rows and columns of that crop that show the face
+
+PRESENT = 0.5  # landmark network's presence
+OUTSIDE = 0.05  # share of the landmarks beyond the frame
+DARK, BRIGHT, BURNT = 10.0, 95.0, 0.25  # median L* of the skin; share of the face at 250 or more of 255
+BLURRED = 0.55  # of the usual detail: 7 px of motion blur in a 256 px crop fall below, calm clips stay above 0.7
+AROUND = 1.0  # s before and after a frame that tell what is usual there: a turned head shows less detail
+LEAST_USUAL = 0.65  # of the clip's median detail: below it, the whole stretch is out of focus
+COVERED = 0.1  # share of the visible skin points with a foreign colour; clean clips stay below 0.05 in 99 % of frames
+FOREIGN = 11.0  # distance in (L*/2, a*, b*) from the point's own median colour
+FAST = 4.0  # eye distances a second; the smoothed crop and the shutter no longer follow
+FACING = 0.45  # cosine between a skin point's direction and the camera's; below, the point is hidden or grazing
+SKIN = np.setdiff1d(  # neither lips, lids, brows nor irises: their colour changes by itself
+    np.arange(468),
+    [0, 7, 13, 14, 17, 33, 37, 39, 40, 46, 52, 53, 55, 61, 63, 65, 66, 70, 78, 80, 81, 82, 84, 87, 88, 91, 95, 105, 107,
+     133, 144, 145, 146, 153, 154, 155, 157, 158, 159, 160, 161, 163, 173, 178, 181, 185, 191, 246, 249, 263, 267, 269,
+     270, 276, 282, 283, 285, 291, 293, 295, 296, 300, 308, 310, 311, 312, 314, 317, 318, 321, 324, 334, 336, 362, 373,
+     374, 375, 380, 381, 382, 384, 385, 386, 387, 388, 390, 398, 402, 405, 409, 415, 466],
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Verdict on every frame of a clip."""
+
+    score: np.ndarray  # [T] float32 0..1, 0 where rejected
+    reason: np.ndarray  # [T] str why the frame is rejected, in words; "" = usable
+    closed: np.ndarray  # [T] bool eyes closed: usable, but few are wanted
+    sharpness: np.ndarray  # [T] float32 relative to what is usual in the clip
+    lightness: np.ndarray  # [T] float32 L* of the skin, 0..100
+    covered: np.ndarray  # [T] float32 share of the visible skin with a foreign colour
+    speed: np.ndarray  # [T] float32 eye distances a second
+
+    def __post_init__(self):
+        for name in ("reason", "closed", "sharpness", "lightness", "covered", "speed"):
+            check_shape(name, getattr(self, name), (len(self.score),))
+
+    @property
+    def usable(self) -> np.ndarray:
+        """[T] bool."""
+        return self.reason == ""
+
+    def rejects(self) -> dict[str, int]:
+        """Reason -> number of frames, the most frequent first."""
+        reasons, counts = np.unique(self.reason[~self.usable], return_counts=True)
+        order = np.argsort(-counts, kind="stable")
+        return {str(reasons[i]): int(counts[i]) for i in order}
+
+
+def assess(observation: Observation, progress: Progress = silent, checkpoints: Checkpoints = NO_CHECKPOINTS) -> Quality:
+    """Judge every frame of a clip in one decoding pass.
+
+    Sharpness is the face's detail relative to what is usual around that time, along the poorer of x and y, so that
+    motion blur is seen in either direction. A frame is covered when skin points, followed by the landmarks, have
+    another colour than in the median frame: hands, cups, microphones, passers-by.
+
+    Args:
+        observation: the clip.
+        progress: called with ("quality", frames done, frames in all).
+        checkpoints: what was measured before is not measured again.
+
+    Returns:
+        Score and reject reason of each frame.
+    """
+    t = len(observation)
+    detail, burnt, colours = np.zeros((t, 2)), np.zeros(t), np.zeros((t, len(SKIN), 3), np.float32)
+
+    def work(chunk: np.ndarray, crops: Iterator[np.ndarray]) -> Arrays:
+        rows = []
+        for index, image in zip(chunk.tolist(), crops):
+            rows.append(
+                (
+                    detail_of(image),
+                    (image[FACE].min(-1) >= 250).mean(),
+                    skin_colours(image, observation.landmarks[index]),
+                )
+            )
+            progress("quality", index + 1, t)
+        return dict(zip(("detail", "burnt", "colours"), map(np.array, zip(*rows))))
+
+    for part, found in in_chunks(
+        checkpoints,
+        "quality",
+        range(t),
+        lambda start: iter_crops(observation, SIZE, start),
+        work,
+        lambda done: progress("quality", done, t),
+    ):
+        detail[part], burnt[part], colours[part] = found["detail"], found["burnt"], found["colours"]
+    seen = observation.track.valid & (observation.presence >= PRESENT)
+    sharpness = _sharpness(detail, observation.track.times, seen)
+    lightness = np.median(colours[..., 0], 1)
+    covered = _covered(colours, observation.landmarks, seen)
+    speed = _speed(observation)
+    reason = _reasons(observation, seen, sharpness, lightness, burnt, covered, speed)
+    score = _score(sharpness, lightness, covered, speed, seen) * (reason == "")
+    gap = measures(observation.landmarks, observation.track.pose)["eyes_open"]
+    return Quality(
+        score.astype(np.float32),
+        reason,
+        eyes_closed(gap, seen) & seen,
+        sharpness.astype(np.float32),
+        lightness.astype(np.float32),
+        covered.astype(np.float32),
+        speed.astype(np.float32),
+    )
+
+
+def _reasons(observation, seen, sharpness, lightness, burnt, covered, speed) -> np.ndarray:
+    width, height = observation.track.frame_size
+    x, y = np.moveaxis(observation.track.landmarks[..., :2], -1, 0)
+    outside = ((x < 0) | (x > width) | (y < 0) | (y > height)).mean(1)
+    found = {  # the first that holds is the reason
+        "no face": ~seen,
+        "second face": observation.track.second_face,
+        "cut off by the picture's edge": outside > OUTSIDE,
+        "too dark": lightness < DARK,
+        "too bright": (lightness > BRIGHT) | (burnt > BURNT),
+        "face covered": covered > COVERED,
+        "blurred": sharpness < BLURRED,
+        "moving too fast": speed > FAST,
+    }
+    return np.select(list(found.values()), list(found), "").astype(np.str_)
+
+
+def _score(sharpness, lightness, covered, speed, seen) -> np.ndarray:
+    usual = np.median(lightness[seen]) if seen.any() else 50.0
+    sharp = np.clip((sharpness - BLURRED / 2) / (1 - BLURRED / 2), 0, 1)
+    light = 1 - 0.5 * np.clip(np.abs(lightness - usual) / 20, 0, 1)
+    clear = 1 - 0.5 * np.clip(covered / COVERED, 0, 1)
+    calm = 1 - 0.5 * np.clip(speed / FAST, 0, 1)
+    return sharp * light * clear * calm
+
+
+def detail_of(image: np.ndarray) -> np.ndarray:
+    """Strength of fine detail along x and along y, relative to the face's contrast."""
+    import cv2
+
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[FACE].astype(np.float32)
+    smooth = cv2.GaussianBlur(grey, (0, 0), 0.8)  # below it is sensor noise
+    along = [cv2.Sobel(smooth, cv2.CV_32F, dx, 2 - dx, ksize=3).std() for dx in (2, 0)]
+    return np.array(along) / (grey.std() + 5)
+
+
+def _sharpness(detail: np.ndarray, times: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    if not seen.any():
+        return np.zeros(len(detail))
+    known, at = detail[seen], times[seen]
+    low, high = np.searchsorted(at, times - AROUND), np.searchsorted(at, times + AROUND, "right")
+    clip = np.median(known, 0)
+    usual = np.stack([np.median(known[a:b], 0) if b > a else clip for a, b in zip(low, high)])
+    return (detail / np.clip(usual, LEAST_USUAL * clip + 1e-6, clip + 1e-6)).min(1)
+
+
+def skin_colours(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    """CIELAB at the skin points, [S, 3], L* in 0..100."""
+    import cv2
+
+    smooth = cv2.GaussianBlur(image, (0, 0), 3)
+    x, y = np.clip(landmarks[SKIN, :2] * SIZE, 0, SIZE - 1).astype(int).T
+    points = smooth[y, x][None].astype(np.float32) / 255
+    return cv2.cvtColor(points, cv2.COLOR_RGB2LAB)[0]
+
+
+def _covered(colours: np.ndarray, landmarks: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    if not seen.any():
+        return np.zeros(len(colours))
+    away = colours - np.median(colours[seen], 0)
+    away[..., 0] -= np.median(away[..., 0], 1, keepdims=True)  # a change of light is not a cover
+    away[..., 0] /= 2
+    foreign = np.linalg.norm(away, axis=-1) > FOREIGN
+    visible = _facing(landmarks)
+    return (foreign & visible).sum(1) / np.maximum(visible.sum(1), 1)
+
+
+def _facing(landmarks: np.ndarray) -> np.ndarray:
+    """[T, S] bool: the skin point is turned to the camera, taking the head for a ball about a point inside it."""
+    head = canonical_head()
+    inside = head[[234, 454, 10, 152]].mean(0) + [0, 0, 0.3]
+    outward = head[SKIN] - inside
+    outward /= np.linalg.norm(outward, axis=1, keepdims=True)
+    turn = head_pose(landmarks)[:, :3, :3].astype(np.float64)
+    turn /= np.cbrt(np.linalg.det(turn))[:, None, None]
+    return -(outward @ turn[:, 2].T).T > FACING
+
+
+def _speed(observation: Observation) -> np.ndarray:
+    """Mean speed of the landmarks in the frame, eye distances a second: the faster of the steps before and after."""
+    points = observation.track.landmarks.astype(np.float64)
+    eyes = np.linalg.norm(points[:, 33] - points[:, 263], axis=-1)
+    if len(points) < 2:
+        return np.zeros(len(points))
+    step = np.linalg.norm(np.diff(points[..., :2], axis=0), axis=-1).mean(1)
+    pace = step / np.maximum(np.diff(observation.track.times), 1e-3) / np.maximum(eyes[1:], 1e-6)
+    return np.maximum(np.append(pace, 0), np.insert(pace, 0, 0))

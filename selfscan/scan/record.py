@@ -1,0 +1,240 @@
+"""A self-scan while it is recorded: what to do next, what is wrong with the picture, and words to say.
+
+The words are drawn at random when the recording starts and shown one after the other; when each was shown is kept with
+the digest of the recording. They are evidence for a person who watches: nothing here recognises speech or writing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from datetime import date, datetime, timezone
+
+import numpy as np
+
+from selfscan.errors import ConsentMissing
+from selfscan.face.align import crop
+from selfscan.face.facemesh import load_facemesh
+from selfscan.face.headpose import head_pose
+from selfscan.face.locate import Locator
+from selfscan.face.observe import measure
+from selfscan.scan.coverage import measures, missing, shares
+from selfscan.scan.quality import BLURRED, BRIGHT, BURNT, DARK, FACE, SIZE, detail_of, skin_colours
+from selfscan.types import CodeWords, Said
+
+#: short, different in sound, of two syllables where possible; any three are said in some seconds
+WORDS = (
+    "amber", "anchor", "apple", "arrow", "badger", "basket", "beacon", "button", "candle", "canyon", "carrot", "castle",
+    "cedar", "copper", "cotton", "desert", "dolphin", "donkey", "falcon", "feather", "garden", "garlic", "ginger",
+    "hammer", "harbour", "island", "jacket", "jungle", "kettle", "ladder", "lemon", "lizard", "magnet", "marble",
+    "meadow", "mirror", "monkey", "needle", "number", "olive", "orange", "paper", "pepper", "pillow", "planet",
+    "pocket", "rabbit", "ribbon", "river", "rocket", "saddle", "salmon", "silver", "spider", "summer", "thunder",
+    "tiger", "timber", "tunnel", "velvet", "violet", "window", "winter", "yellow",
+)  # fmt: skip
+AGREE = "I agree to my avatar"
+FIRST_SECONDS, ITEM_SECONDS, RANDOM = 2.0, 2.5, 3  # when the first item is shown, for how long each, random words
+RATE = 8.0  # looks a second: the rest of the machine writes the recording
+LEAST_SECONDS = 20.0  # a recording with nothing missing ends here, not before
+NEAR = 256  # px of the frame that the aligned crop should span: the size of a scan's images
+AT_ONCE = 2  # things to do that are told at a time
+MOVED = 0.05  # of the eye distance: least change of the mouth's opening while somebody speaks
+MAX_BYTES = 1 << 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Advice:
+    """What to tell the person in front of the camera."""
+
+    time: float  # s
+    say: str  # the item to say or hold up now; "" between them
+    wrong: tuple[str, ...]  # with the picture
+    todo: tuple[str, ...]  # poses and expressions that are missing, the first few
+    enough: bool  # nothing is missing
+
+
+class Guide:
+    """Looks at a recording as it comes.
+
+    Args:
+        items: what to say or hold up, in order; see ``code_words``.
+        seconds: how long the recording is about to be.
+    """
+
+    def __init__(self, items: Sequence[str], seconds: float):
+        self.items, self._seconds = tuple(items), seconds
+        self._mesh = load_facemesh()
+        self._locate = Locator(SIZE, 0.0, self._mesh)
+        self._seen: list[np.ndarray] = []  # measures of good frames, in the order of their names
+        self._details: list[np.ndarray] = []
+        self._todo: tuple[str, ...] = ()
+        self._wrong: tuple[str, ...] = ()
+        self._ticks = -1
+
+    def __call__(self, frame: np.ndarray, time: float) -> Advice:
+        """Look at the next frame [H, W, 3] uint8 RGB; most are only passed by."""
+        if int(time * RATE) > self._ticks:
+            self._ticks = int(time * RATE)
+            self._look(frame, time)
+        k = int((time - FIRST_SECONDS) // ITEM_SECONDS)
+        saying = self.items[k] if 0 <= k < len(self.items) else ""
+        return Advice(time, saying, self._wrong, self._todo[:AT_ONCE], bool(self._seen) and not self._todo)
+
+    @property
+    def last_word(self) -> float:
+        """When the last item has been shown, s."""
+        return FIRST_SECONDS + len(self.items) * ITEM_SECONDS
+
+    def said(self, until: float) -> tuple[Said, ...]:
+        """What was shown before ``until`` s, and when."""
+        spans = ((FIRST_SECONDS + k * ITEM_SECONDS, item) for k, item in enumerate(self.items))
+        return tuple(Said(item, start, min(start + ITEM_SECONDS, until)) for start, item in spans if start < until)
+
+    def close(self) -> None:
+        """Free the detector."""
+        self._locate.close()
+
+    def _look(self, frame: np.ndarray, time: float) -> None:
+        place = self._locate(frame, time)
+        if not place.found:
+            self._wrong = ("no face: look into the camera, in good light",)
+            return
+        image = crop(frame, place.crop_from_frame, SIZE)
+        landmarks = measure(self._mesh, image[None])[0][0]
+        self._details.append(detail_of(image))
+        self._wrong = tuple(self._faults(image, landmarks, place))
+        if self._wrong:
+            return
+        found = measures(landmarks[None], head_pose(landmarks[None]))
+        self._seen.append(np.concatenate(list(found.values())))
+        share = shares(dict(zip(found, np.stack(self._seen, 1))), np.ones(len(self._seen), bool))
+        part = len(self._seen) / (self._seconds * RATE)  # of all frames that the finished recording will hold
+        self._todo = missing({name: value * part for name, value in share.items()})
+
+    def _faults(self, image: np.ndarray, landmarks: np.ndarray, place) -> Iterator[str]:
+        lightness = float(np.median(skin_colours(image, landmarks)[:, 0]))
+        usual = np.median(np.stack(self._details), 0)
+        if place.second_face:
+            yield "a second face: be alone in the picture"
+        if lightness < DARK:
+            yield "too dark: turn on a light"
+        if lightness > BRIGHT or (image[FACE].min(-1) >= 250).mean() > BURNT:
+            yield "too bright: turn away from the light"
+        if SIZE / np.sqrt(np.linalg.det(place.crop_from_frame[:, :2])) < NEAR:
+            yield "too far away: come closer"
+        if (self._details[-1] < BLURRED * usual).any():
+            yield "blurred: move more slowly"
+
+
+def code_words(today: date) -> tuple[str, ...]:
+    """What a person is to say or hold up: that they agree, the date, and three random words, none twice."""
+    chosen: list[str] = []
+    while len(chosen) < RANDOM:
+        word = secrets.choice(WORDS)
+        chosen += [] if word in chosen else [word]
+    return (AGREE, f"{today.day} {today:%B} {today.year}", *chosen)
+
+
+def guided(
+    frames: Iterator[tuple[float, np.ndarray]],
+    guide: Guide,
+    show: Callable[[np.ndarray, Advice], str],
+    seconds: float,
+    least: float = LEAST_SECONDS,
+) -> Iterator[tuple[float, np.ndarray]]:
+    """Pass on a camera's frames, unchanged, until the recording is long enough.
+
+    Args:
+        frames: pairs of time in s and image [H, W, 3] uint8 RGB; closed at the end.
+        guide: that looks at them.
+        show: gets every frame and the advice; "stop" ends the recording.
+        seconds: at most. least: at least, even if nothing is missing before, and not before the last word.
+    """
+    with closing(frames):
+        for time, frame in frames:
+            if time >= seconds:
+                return
+            advice = guide(frame, time)
+            wish = show(frame, advice)
+            yield time, frame
+            if wish == "stop" or (advice.enough and time >= max(least, guide.last_word)):
+                return
+
+
+def to_json(words: CodeWords) -> bytes:
+    """A record of code words as a file's content."""
+    return (json.dumps(dataclasses.asdict(words), indent=1) + "\n").encode()
+
+
+def from_json(content: bytes, video_sha256: str, name: str) -> CodeWords:
+    """Read and check a record of code words.
+
+    Args:
+        content: of the file. video_sha256: of the recording beside it. name: of the file, for errors.
+
+    Raises:
+        ConsentMissing: it is damaged, or for another recording.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        words = TypeAdapter(CodeWords).validate_json(content)
+    except ValidationError:
+        raise ConsentMissing(
+            f"{name}: expected the words of a recording, as `mystudio record` writes them, but it is "
+            f"damaged; remove it or record again"
+        ) from None
+    if words.video_sha256 != video_sha256:
+        raise ConsentMissing(
+            f"{name}: its words are for another recording, or the recording was changed since; move "
+            f"it away or record again"
+        )
+    return words
+
+
+def mouth_moved(words: CodeWords, landmarks: np.ndarray, times: np.ndarray, valid: np.ndarray) -> CodeWords:
+    """Measure how much the mouth's opening changed while each item was shown.
+
+    Args:
+        words: the record. landmarks: [T, 478, 3] in crops. times: [T] s. valid: [T] bool.
+
+    Returns:
+        The record, each item with the range of the mouth's opening (5th to 95th percentile, in eye distances); None
+        where fewer than three frames showed the face.
+    """
+    opening = measures(landmarks, head_pose(landmarks))["mouth_open"]
+    out = []
+    for item in words.said:
+        shown = opening[valid & (times >= item.start) & (times < item.end)]
+        moved = float(np.subtract(*np.percentile(shown, (95, 5)))) if len(shown) >= 3 else None
+        out.append(dataclasses.replace(item, mouth=moved))
+    return dataclasses.replace(words, said=tuple(out))
+
+
+def now() -> str:
+    """The present time, ISO 8601, UTC."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def draw(frame: np.ndarray, advice: Advice) -> np.ndarray:
+    """The frame as a mirror, with the advice written on it; [H, W, 3] uint8 RGB."""
+    import cv2
+
+    picture = np.ascontiguousarray(frame[:, ::-1])
+    height, scale = len(picture), max(0.5, len(picture) / 720)
+    lines = [(text, (255, 90, 70)) for text in advice.wrong]
+    lines += [(text, (255, 255, 255)) for text in (advice.todo if not advice.say else ())]
+    for k, (text, colour) in enumerate(lines):
+        _write(cv2, picture, text, (height // 30, height // 14 * (k + 1)), scale, colour)
+    if advice.say:
+        _write(cv2, picture, f"say: {advice.say}", (height // 30, height - height // 14), 1.6 * scale, (120, 255, 120))
+    return picture
+
+
+def _write(cv2, picture: np.ndarray, text: str, place: tuple[int, int], scale: float, colour) -> None:
+    for shade, width in (((0, 0, 0), 5), (colour, 2)):
+        cv2.putText(
+            picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, shade, max(1, round(width * scale)), cv2.LINE_AA
+        )

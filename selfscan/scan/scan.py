@@ -1,0 +1,237 @@
+"""STAGE scan: a video of one person becomes chosen, aligned images, with what they cover and who agreed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from selfscan.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints, Prefixed, in_chunks
+from selfscan.errors import ConsentMissing, TooFewFrames
+from selfscan.face.observe import iter_crops, observe
+from selfscan.io import video as videos
+from selfscan.perceptual.metric import Perceptual, load_perceptual, pairwise
+from selfscan.scan.consent import with_clip, with_mouth
+from selfscan.scan.coverage import coverage
+from selfscan.scan.identity import appearance, check_one_person
+from selfscan.scan.quality import Quality, assess
+from selfscan.scan.select import k_centre, k_centre_distances
+from selfscan.types import CodeWords, Consent, Observation, Progress, Scan, silent
+
+EXACT = 1200  # candidates up to which distances are exact: 2.5 GB of embeddings at 128 px
+SKETCH = 8192  # numbers per candidate beyond that: distances with a relative standard error of 1.6 %
+
+
+@dataclass(frozen=True)
+class ScanSettings:
+    """How a clip becomes a scan."""
+
+    frames: int = 100  # images to choose; PGR chooses about 250 of 20-30 s, MyStyle works with 100
+    size: int = 256  # px, side of the images
+    sigma: float = 2.0  # frames, smoothing of the crop over time; PGR (arXiv 2307.06307)
+    min_frames: int = 12  # usable frames below which a scan is refused; MyStyle's smallest sets hold about 10
+    embed_size: int = 128  # px, side at which images are compared; finer texture adds cost, not diversity
+    max_blinks: float = 0.12  # share of the images with closed eyes: an avatar must blink, rarely
+    quality_weight: float = 0.5  # 0..1: how far low quality lowers a frame's squared distance
+    held_out: tuple[tuple[float, float], ...] = ()  # s, spans kept away from the scan, for evaluation
+    hold_out_every: int = 0  # s: every so many seconds, one second is kept away ("every fifth second" = 5); 0 = off
+    perceptual: str = "auto"  # metric that tells images apart: see selfscan.perceptual.metric.load_perceptual
+
+
+def scan(
+    video: str | Path,
+    consent: Consent | None,
+    settings: ScanSettings = ScanSettings(),  # noqa: B008
+    progress: Progress = silent,
+    perceptual: Perceptual | None = None,
+    consent_clip: tuple[Path, CodeWords | None] | None = None,
+    checkpoints: Checkpoints = NO_CHECKPOINTS,
+) -> Scan:
+    """Choose few diverse, good images of one person from a clip.
+
+    Frames that pass quality and are not held out are compared by LPIPS; k-centre selection then takes those that
+    stand for all others (PGR, arXiv 2307.06307, section 3.1), poor ones and blinks with less weight.
+
+    Args:
+        video: the clip.
+        consent: record for this very clip; see ``selfscan.scan.consent.make_consent``.
+        settings: see ``ScanSettings``.
+        progress: called with (stage, frames done, frames in all).
+        perceptual: metric to use instead of ``settings.perceptual``.
+        consent_clip: a separate clip in which the person agrees, and the words that were shown while it was recorded.
+        checkpoints: what was measured before, of the same clips with the same settings, is not measured again.
+
+    Returns:
+        The scan; its images are in the order of the clip.
+
+    Raises:
+        ConsentMissing: no record, or one for another clip.
+        SecondFace: another face is there for a second or longer; insets of less than half the width are ignored.
+        SecondPerson: for two seconds or longer the face is not that of the rest, or the consent clip shows another.
+        NoFaceFound, UnreadableVideo, VideoTooLarge: see ``observe``.
+        TooFewFrames: fewer than ``min_frames`` usable frames are left.
+    """
+    if consent is None or not consent.name:
+        raise ConsentMissing("scan: expected a consent record, got none; make one with make_consent(name, video)")
+    if Path(video).is_file() and videos.sha256(video) != consent.video_sha256:
+        raise ConsentMissing(f"scan: the consent of {consent.name} is for another clip; make one for {video}")
+    observation = observe(
+        video, settings.size, settings.sigma, progress, second_face_stops=True, checkpoints=checkpoints
+    )
+    return scan_observation(observation, consent, settings, progress, perceptual, consent_clip, checkpoints)
+
+
+def scan_observation(
+    observation: Observation,
+    consent: Consent,
+    settings: ScanSettings = ScanSettings(),  # noqa: B008
+    progress: Progress = silent,
+    perceptual: Perceptual | None = None,
+    consent_clip: tuple[Path, CodeWords | None] | None = None,
+    checkpoints: Checkpoints = NO_CHECKPOINTS,
+) -> Scan:
+    """Choose the images of a scan from a clip that was observed already; see ``scan``."""
+    spans = held_out_spans(observation.track.times, settings)
+    face = appearance(observation, progress, checkpoints)
+    one_person = check_one_person(observation.video, face)
+    consent = with_mouth(consent, observation)
+    if consent_clip:
+        consent = with_clip(consent, face, *consent_clip, progress, Prefixed(checkpoints, "consent."))
+    quality = assess(observation, progress, checkpoints)
+    allowed = ~inside(observation.track.times, spans)
+    candidates = np.flatnonzero(quality.usable & allowed)
+    if len(candidates) < settings.min_frames:
+        raise TooFewFrames(_too_few(len(candidates), settings.min_frames, quality, int((~allowed).sum())))
+    metric = perceptual or load_perceptual(settings.perceptual)
+    embeddings = _embed(observation, candidates, metric, settings.embed_size, progress, checkpoints)
+    picks = np.sort(candidates[_choose(embeddings, quality, candidates, settings)])
+    return Scan(
+        images=_images(observation, picks, settings.size, progress, checkpoints),
+        landmarks=observation.landmarks[picks],
+        frame_index=picks,
+        quality=quality.score[picks],
+        rejects=quality.rejects(),
+        coverage=coverage(observation, quality.usable & allowed),
+        consent=consent,
+        perceptual=metric.name,
+        held_out=spans,
+        identity=one_person,
+    )
+
+
+def held_out_spans(times: np.ndarray, settings: ScanSettings) -> np.ndarray:
+    """Spans of a clip that a scan must not use.
+
+    Args:
+        times: [T] s.
+        settings: ``held_out`` spans and ``hold_out_every``, counted from the first frame: with 5, the fifth second,
+            the tenth, and so on.
+
+    Returns:
+        [M, 2] s, start and end (exclusive), sorted.
+    """
+    spans = [tuple(map(float, span)) for span in settings.held_out]
+    every = settings.hold_out_every
+    if every < 0 or every == 1:
+        raise ValueError(f"hold_out_every: expected 0 (off) or at least 2 s, got {every}")
+    if every and len(times):
+        ends = np.arange(times[0] + every, times[-1] + 1, every)
+        spans += [(float(end) - 1, float(end)) for end in ends]
+    for start, end in spans:
+        if not end > start:
+            raise ValueError(f"held_out: expected spans (start, end) s with end > start, got ({start}, {end})")
+    return np.array(sorted(spans), np.float64).reshape(-1, 2)
+
+
+def inside(times: np.ndarray, spans: Sequence[tuple[float, float]] | np.ndarray) -> np.ndarray:
+    """Which times lie in one of the spans.
+
+    Args:
+        times: [T] s.
+        spans: [M, 2] s, start and end (exclusive).
+
+    Returns:
+        [T] bool.
+    """
+    spans = np.asarray(spans, np.float64).reshape(-1, 2)
+    return ((times[:, None] >= spans[:, 0] - 1e-6) & (times[:, None] < spans[:, 1] - 1e-6)).any(1)
+
+
+def _embed(
+    observation: Observation,
+    candidates: np.ndarray,
+    metric: Perceptual,
+    size: int,
+    progress: Progress,
+    checkpoints: Checkpoints,
+    batch: int = 8,
+) -> np.ndarray:
+    dims = None if len(candidates) <= EXACT else SKETCH
+    rows, done, count = None, 0, len(candidates)
+
+    def work(chunk: np.ndarray, crops: Iterator[np.ndarray]) -> Arrays:
+        parts = []
+        while images := list(islice(crops, batch)):
+            parts.append(metric.embed_images(np.stack(images), batch, dims))
+            progress("compare", done + sum(map(len, parts)), count)
+        return {"rows": np.concatenate(parts)}
+
+    for part, found in in_chunks(
+        checkpoints,
+        f"compare.{metric.name}.",
+        candidates,
+        lambda start: iter_crops(observation, size, start),
+        work,
+        lambda told: progress("compare", told, count),
+    ):
+        rows = np.empty((count, found["rows"].shape[1]), np.float32) if rows is None else rows
+        rows[done : done + len(part)] = found["rows"]
+        done += len(part)
+    return rows
+
+
+def _choose(embeddings: np.ndarray, quality: Quality, candidates: np.ndarray, settings: ScanSettings) -> np.ndarray:
+    k = min(settings.frames, len(candidates))
+    closed = quality.closed[candidates]
+    weight = 1 - settings.quality_weight * (1 - quality.score[candidates])
+    blinks = max(1, round(settings.max_blinks * k)) if settings.max_blinks > 0 else 0
+    rules = {"weight": np.maximum(weight, 1e-3), "limit": (closed, blinks)}
+    if len(candidates) > EXACT:
+        return k_centre(embeddings, k, **rules)
+    return k_centre_distances(pairwise(embeddings), k, **rules)  # the same picks; one product beats k of them
+
+
+def _images(
+    observation: Observation, picks: np.ndarray, size: int, progress: Progress, checkpoints: Checkpoints
+) -> np.ndarray:
+    images, done = np.zeros((len(picks), size, size, 3), np.uint8), 0
+
+    def work(chunk: np.ndarray, crops: Iterator[np.ndarray]) -> Arrays:
+        for k, image in enumerate(crops, start=done):
+            images[k] = image
+            progress("images", k + 1, len(picks))
+        return {"images": images[done : done + len(chunk)]}
+
+    for part, found in in_chunks(
+        checkpoints,
+        "images",
+        picks,
+        lambda start: iter_crops(observation, size, start),
+        work,
+        lambda told: progress("images", told, len(picks)),
+    ):
+        images[done : done + len(part)] = found["images"]
+        done += len(part)
+    return images
+
+
+def _too_few(count: int, needed: int, quality: Quality, held_out: int) -> str:
+    reasons = [f"{n} {reason}" for reason, n in quality.rejects().items()]
+    reasons += [f"{held_out} held out"] if held_out else []
+    return (
+        f"scan: expected at least {needed} usable frames, got {count} of {len(quality.score)} "
+        f"({', '.join(reasons) or 'the clip is too short'}); record 20 seconds in good light, face in view"
+    )

@@ -1,0 +1,154 @@
+"""Clips and data sets of actors: whole, repeatable, resumable."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from tiny_head import tiny_basis
+
+from mystudio.actors.basis import EXPRESSIONS, basis_path, write_npz
+from mystudio.actors.dataset import DatasetSettings, code_of, draw, write_dataset
+from mystudio.actors.factors import EXTRA, LOOK, MOTION
+from mystudio.actors.film import film, sheet, write_clip
+from mystudio.actors.look import Actor
+from mystudio.actors.motion import frame_from_factors, perform
+from mystudio.cli import cli
+from mystudio.errors import BadArtifact, OutputFailed
+from selfscan.io import video
+
+SMALL = DatasetSettings(count=10, size=32, seed=4, takes=2, shard=4)
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory):
+    """The folder of a user who has imported a head."""
+    home = tmp_path_factory.mktemp("home")
+    before = os.environ.get("MYSTUDIO_HOME")
+    os.environ["MYSTUDIO_HOME"] = str(home)
+    write_npz(tiny_basis(), basis_path())
+    yield basis_path()
+    os.environ.pop("MYSTUDIO_HOME") if before is None else os.environ.__setitem__("MYSTUDIO_HOME", before)
+
+
+def arrays(paths):
+    return [dict(np.load(path)) for path in paths]
+
+
+def same(one, two):
+    return all(np.array_equal(a[key], b[key]) for a, b in zip(one, two, strict=True) for key in ("images", "codes"))
+
+
+@pytest.fixture(scope="module")
+def made(head, tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("data") / "faces", SMALL, workers=1)
+
+
+def test_a_clip_and_its_truth(head, tmp_path):
+    score = perform("talk", 0.5, 10, 3)
+    truth = write_clip(tmp_path / "talk.mp4", Actor.from_seed(2), score, 64, seed=2)
+    frames = [frame for _, frame in video.read(tmp_path / "talk.mp4")]
+    assert len(frames) == len(score) == 5 and truth == tmp_path / "talk.npz"
+    with np.load(truth) as file:
+        assert np.array_equal(file["expression"], score.expressions) and np.array_equal(file["pose"], score.poses)
+        assert tuple(file["expression_names"]) == EXPRESSIONS and np.array_equal(file["times"], score.times)
+        assert file["landmarks68"].shape == (5, 68, 2) and file["gaze"].shape == (5, 2, 2)
+        assert file["identity"].shape == (38,) and file["image_from_frame"].shape == (5, 2, 3)
+    drawn = [frame.image for frame in film(Actor.from_seed(2), score, 64, seed=2)]
+    assert np.abs(np.stack(frames).astype(int) - np.stack(drawn)).mean() < 6  # what compression costs
+
+
+def test_a_clip_that_cannot_be_written(head, tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutputFailed, match="folder"):
+        write_clip(tmp_path / "file" / "x.mp4", Actor.from_seed(1), perform("talk", 0.1, 10), 32)
+
+
+def test_shards_hold_images_and_their_codes(made):
+    found = arrays(made)
+    assert [path.name for path in made] == [f"shard-0000{k}.npz" for k in range(3)]
+    assert [len(shard["codes"]) for shard in found] == [4, 4, 2]
+    images, codes = (np.concatenate([shard[key] for shard in found]) for key in ("images", "codes"))
+    assert images.dtype == np.uint8 and images.shape == (10, 32, 32, 3) and codes.dtype == np.float16
+    assert np.array_equal(codes[0::2][:, LOOK], codes[1::2][:, LOOK])
+    assert np.array_equal(codes[0::2][:, EXTRA], codes[1::2][:, EXTRA])
+    assert len(np.unique(codes[:, LOOK], axis=0)) == 5 and len(np.unique(codes[:, MOTION], axis=0)) == 10
+    assert abs(np.stack([code_of(0, k, 1) for k in range(300)]).astype(float).std() - 1) < 0.02
+
+
+def test_an_image_follows_from_its_code(head, made):
+    from mystudio.actors.render import render
+
+    found = arrays(made)
+    image, code = draw(SMALL, 6)
+    assert np.array_equal(image, found[1]["images"][2]) and np.array_equal(code, found[1]["codes"][2])
+    again = render(Actor.from_code(code), *frame_from_factors(code[MOTION].astype(float)), 32, "ffhq", seed=6)
+    assert np.array_equal(again.image, image)
+
+
+def test_any_number_of_workers_gives_the_same(head, made, tmp_path):
+    assert same(arrays(write_dataset(tmp_path / "two", SMALL, workers=2)), arrays(made))
+
+
+def test_what_is_there_stays_and_what_is_damaged_is_drawn_again(head, made, tmp_path):
+    paths = write_dataset(tmp_path / "d", SMALL, workers=1)
+    paths[0].unlink()
+    paths[1].write_bytes(paths[1].read_bytes()[:5000])
+    kept = paths[2].stat().st_mtime_ns
+    seen = []
+    write_dataset(tmp_path / "d", SMALL, workers=1, progress=lambda stage, done, total: seen.append(done))
+    assert same(arrays(paths), arrays(made)) and paths[2].stat().st_mtime_ns == kept and seen == [2, 6, 10]
+
+
+def test_another_dataset_is_not_mixed_in(head, tmp_path):
+    settings = DatasetSettings(count=2, size=32, shard=2)
+    write_dataset(tmp_path / "d", settings, workers=1)
+    with pytest.raises(BadArtifact, match="another folder"):
+        write_dataset(tmp_path / "d", DatasetSettings(count=2, size=40, shard=2), workers=1)
+    grown = write_dataset(tmp_path / "d", DatasetSettings(count=3, size=32, shard=2), workers=1)
+    assert [len(shard["codes"]) for shard in arrays(grown)] == [2, 1]
+
+
+def test_killed_it_goes_on(head, tmp_path):
+    settings = DatasetSettings(count=600, size=32, seed=1, shard=1)
+    code = (
+        "from mystudio.actors.dataset import DatasetSettings, write_dataset\n"
+        f"write_dataset({str(tmp_path / 'd')!r}, DatasetSettings(count=600, size=32, seed=1, shard=1), workers=1)"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code])
+    deadline = time.monotonic() + 120
+    while len(list((tmp_path / "d").glob("shard-*.npz"))) < 3:
+        assert child.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    whole = sorted((tmp_path / "d").glob("shard-*.npz"))
+    assert 3 <= len(whole) < 600
+    for k, path in enumerate(whole):
+        with np.load(path) as file:
+            assert np.array_equal(file["images"][0], draw(settings, k)[0])
+
+
+def test_people_differ_on_a_sheet(head):
+    grid = sheet(2, 3, 48, seed=7)
+    assert grid.shape == (96, 144, 3) and np.array_equal(grid, sheet(2, 3, 48, seed=7))
+    cells = grid.reshape(2, 48, 3, 48, 3).swapaxes(1, 2).reshape(6, -1).astype(float)
+    assert min(np.abs(a - b).mean() for k, a in enumerate(cells) for b in cells[:k]) > 8
+
+
+def test_commands(head, tmp_path):
+    def run(*words):
+        result = CliRunner().invoke(cli, ["actors", *map(str, words), "--json"], prog_name="mystudio")
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout.splitlines()[-1])
+
+    assert run("sheet", tmp_path / "s.png", "--rows", 1, "--columns", 2, "--size", 32)["ok"]
+    assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")
+    assert run("clip", tmp_path / "c.mp4", "--seconds", 0.2, "--size", 48, "--script", "selfscan")["frames"] == 5
+    assert (tmp_path / "c.npz").is_file()
+    assert run("dataset", tmp_path / "d", "--count", 3, "--size", 32, "--workers", 1)["images"] == 3

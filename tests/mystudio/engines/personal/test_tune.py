@@ -1,0 +1,286 @@
+"""Tuning on a tiny generator: it learns, survives kill -9 and bad numbers, and keeps held-out images out."""
+
+import math
+import os
+import resource
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mystudio.engines.personal.tune import TuneSettings, tune
+from mystudio.errors import TrainingDiverged
+from mystudio.motion import losses
+from mystudio.motion.losses import EYES, FACE, MOUTH, eyes, face, mouth
+from mystudio.stylegan2.generator import Generator
+from selfscan.face.facemesh import crop_landmarks, load_facemesh
+from selfscan.perceptual.metric import load_perceptual
+
+FAST = TuneSettings(steps=12, batch=4, check_every=4, held_out=2, patience=0)
+
+
+def tiny_generator(seed: int) -> Generator:
+    torch.manual_seed(seed)
+    net = Generator(32, z_dim=16, w_dim=16, mapping_layers=2, channel_base=512, channel_max=32)
+    return net.eval().requires_grad_(False)
+
+
+def problem() -> tuple[Generator, Tensor, Tensor]:
+    """A base, anchors, and images of those anchors by another generator."""
+    base, teacher = tiny_generator(0), tiny_generator(1)
+    anchors = base.mapping(torch.randn(20, 16, generator=torch.Generator().manual_seed(2)))
+    return base, anchors, teacher(teacher.broadcast(anchors)).clamp(-1, 1)
+
+
+@pytest.fixture(scope="module")
+def task():
+    return (*problem(), load_perceptual("offline"))
+
+
+def weights(net) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in net.state_dict().items()}
+
+
+def flat(net) -> Tensor:
+    return torch.cat([value.detach().flatten() for value in net.synthesis.parameters()])
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_the_loss_falls_and_only_the_synthesis_changes(task):
+    base, anchors, images, perceptual = task
+    before = weights(base)
+    tuned, info = tune(base, anchors, images, perceptual, replace(FAST, steps=60, check_every=20))
+    assert same(before, weights(base))
+    first, last = base(base.broadcast(anchors)), tuned(tuned.broadcast(anchors))
+    assert (last - images).square().mean() < 0.5 * (first - images).square().mean()
+    assert perceptual.distance(last, images).mean() < 0.7 * perceptual.distance(first, images).mean()
+    assert [step for step, _, _ in info["history"]] == [20, 40, 60] and info["steps"] == 60
+    assert info["history"][-1][2] < info["history"][0][2]
+    after = weights(tuned)
+    fixed = [k for k in after if k.startswith("mapping") or k.endswith(("noise_const", "resample_filter"))]
+    assert fixed and all(torch.equal(after[k], before[k]) for k in fixed)
+    assert not any(p.requires_grad for p in tuned.parameters()) and not tuned.training
+
+
+@pytest.mark.slow
+def test_compiled_steps_give_what_plain_ones_do(task):
+    base, anchors, images, perceptual = task
+    plain = FAST if FAST.precision == "float32" else replace(FAST, precision="float32")
+    (a, _), (b, info) = (tune(base, anchors, images, perceptual, replace(plain, compile=how)) for how in ("no", "yes"))
+    assert not info["remarks"]
+    made, true = (net(net.broadcast(anchors)) for net in (b, a))
+    assert torch.allclose(made, true, atol=0.02 * float(true.abs().max()))
+
+
+def test_held_out_distance_is_that_of_the_held_out_images(task):
+    base, anchors, images, perceptual = task
+    tuned, info = tune(base, anchors, images, perceptual, replace(FAST, face=0.5, eyes=0.0, mouth=0.0, landmarks=0.0))
+    held = [5, 15]  # two of twenty, spread evenly
+    made, true = tuned(tuned.broadcast(anchors[held])), images[held]
+    distance = perceptual.distance(made, true) + 0.5 * perceptual.distance(face(made), face(true))
+    assert info["history"][-1][2] == pytest.approx(float(distance.mean()), rel=1e-4)
+    assert info["held_out_distance"] == min(d for _, _, d in info["history"])
+
+
+@pytest.mark.parametrize("view, part", [(face, FACE), (eyes, EYES), (mouth, MOUTH)])
+def test_a_view_is_its_part_of_the_crop_enlarged(view, part):
+    rows, columns = torch.meshgrid(torch.arange(160.0), torch.arange(160.0), indexing="ij")
+    x, y = view(torch.stack([columns, rows])[None] / 160)[0]
+    left, top, width, height = part
+    assert x.shape == (8 * round(20 * height / width), 160)
+    assert (x.min(), x.max()) == pytest.approx((left, left + width), abs=0.012)
+    assert (y[0].mean(), y[-1].mean()) == pytest.approx((top, top + height), abs=0.012)
+
+
+@pytest.mark.parametrize("name, view", [("face", face), ("eyes", eyes), ("mouth", mouth)])
+def test_weight_on_a_view_brings_it_nearer(task, name, view):
+    base, anchors, images, perceptual = task
+    far = {}
+    for weight in (0.0, 3.0):
+        tuned, _ = tune(base, anchors, images, perceptual, replace(FAST, steps=60, check_every=60, **{name: weight}))
+        far[weight] = perceptual.distance(view(tuned(tuned.broadcast(anchors))), view(images)).mean()
+    assert far[3.0] < 0.95 * far[0.0]
+
+
+def test_weight_on_landmarks_brings_them_nearer(task):
+    base, anchors, images, perceptual = task
+    mesh, far = load_facemesh(), {}
+    for weight in (0.0, 3.0):
+        tuned, _ = tune(base, anchors, images, perceptual, replace(FAST, steps=60, check_every=60, landmarks=weight))
+        seen, true = (crop_landmarks(mesh, x)[0] for x in (tuned(tuned.broadcast(anchors)), images))
+        far[weight] = losses.landmarks(seen, true).mean()
+    assert far[3.0] < 0.95 * far[0.0]
+
+
+def test_a_checkpoint_on_a_full_disk_is_a_failure_of_the_system(task, tmp_path):
+    base, anchors, images, perceptual = task
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))  # like a full disk, in the middle of a file
+    try:
+        with pytest.raises(OSError):
+            tune(base, anchors, images, perceptual, FAST, journal=tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_held_out_images_never_teach(task):
+    base, anchors, images, perceptual = task
+    expected, _ = tune(base, anchors, images, perceptual, FAST)
+    other = images.clone()
+    other[[5, 15]] = -1
+    assert same(weights(tune(base, anchors, other, perceptual, FAST)[0]), weights(expected))
+    other[6] = -1
+    assert not same(weights(tune(base, anchors, other, perceptual, FAST)[0]), weights(expected))
+
+
+def test_seed_decides_the_order(task):
+    first, again, other = (weights(tune(*task, replace(FAST, seed=s))[0]) for s in (0, 0, 1))
+    assert same(first, again) and not same(first, other)
+
+
+def test_what_comes_out_is_the_mean_of_the_last_steps(task):
+    def steps(average: float) -> Tensor:
+        seen: list[Tensor] = []
+        settings = replace(FAST, steps=80, check_every=4, decay=0.0, average=average)
+        tuned, _ = tune(*task, settings, watch=lambda step, net: seen.append(flat(net)))
+        assert torch.equal(seen[-1], flat(tuned))
+        return torch.stack(seen)
+
+    last, mean = steps(0.0), steps(0.25)
+    assert torch.equal(steps(0.04), last)  # no more than the last four steps
+    expected = last[0]
+    for k, weights in enumerate(last):  # 4 (k + 1) steps so far, of which a quarter counts
+        expected = expected + min(1.0, 1 / (0.25 * (k + 1))) * (weights - expected)
+        torch.testing.assert_close(mean[k], expected)
+
+
+def test_tuning_stops_when_nothing_gets_better(task):
+    _, info = tune(*task, replace(FAST, steps=400, check_every=2, patience=3, rate=0.0))
+    assert info["steps"] == 2 * (1 + 3)  # the first check is the best, three more do not better it
+
+
+def test_previews_show_scan_images_above_the_generators(task):
+    base, anchors, images, perceptual = task
+    seen: list[tuple[int, Tensor]] = []
+    tuned, _ = tune(base, anchors, images, perceptual, FAST, preview=lambda step, pair: seen.append((step, pair)))
+    assert [step for step, _ in seen] == [4, 8, 12]
+    pair = seen[-1][1]
+    assert pair.shape == (2, 6, 3, 32, 32)
+    rows = [0, 3, 6, 10, 13, 16]
+    assert torch.equal(pair[0], images[rows])
+    assert torch.allclose(pair[1], tuned(tuned.broadcast(anchors[rows])).clamp(-1, 1), atol=1e-5)
+
+
+def test_progress_counts_every_step(task):
+    said: list[tuple] = []
+    tune(*task, replace(FAST, steps=5), progress=lambda *event: said.append(event))
+    assert said == [("tune", k, 5) for k in range(1, 6)]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import torch
+sys.path.insert(0, sys.argv[1])
+from test_tune import FAST, problem
+from mystudio.engines.personal.tune import tune
+from selfscan.perceptual.metric import load_perceptual
+torch.set_num_threads(int(sys.argv[3]))
+def die(stage, done, total):
+    if done == 10:
+        os.kill(os.getpid(), signal.SIGKILL)
+tune(*problem(), load_perceptual("offline"), FAST, die, Path(sys.argv[2]))
+"""
+
+
+def test_a_run_that_was_killed_ends_in_the_same_weights(task, tmp_path):
+    expected, info = tune(*task, FAST)
+    folder, threads = str(Path(__file__).parent), str(torch.get_num_threads())
+    run = subprocess.run([sys.executable, "-c", KILLED, folder, str(tmp_path), threads], timeout=500,
+                         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[4])})  # fmt: skip
+    assert run.returncode == -signal.SIGKILL
+    (tmp_path / ".tune.checkpoint.new").write_bytes(b"half a checkpoint")  # as if it had been writing
+    said: list[int] = []
+    resumed, again = tune(*task, FAST, lambda stage, done, total: said.append(done), tmp_path)
+    assert said == [9, 10, 11, 12]  # from the checkpoint after step 8
+    assert same(weights(resumed), weights(expected))
+    assert again == info
+
+
+def test_a_finished_run_does_nothing_more(task, tmp_path):
+    done, info = tune(*task, FAST, journal=tmp_path)
+    said: list[int] = []
+    again, same_info = tune(*task, FAST, lambda *event: said.append(event[1]), tmp_path)
+    assert said == [] and same(weights(done), weights(again)) and same_info == info
+
+
+def test_a_run_that_stopped_early_takes_no_more_steps_after_a_kill(task, tmp_path):
+    settings = replace(FAST, steps=400, check_every=2, patience=3, rate=0.0)
+    done, info = tune(*task, settings, journal=tmp_path)  # what follows tuning may take longer, and be killed
+    said: list[int] = []
+    again, same_info = tune(*task, settings, lambda *event: said.append(event[1]), tmp_path)
+    assert info["steps"] == 8 and said == [] and same(weights(done), weights(again)) and same_info == info
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped header", "flipped weight", "empty"])
+def test_a_damaged_checkpoint_is_started_over(task, tmp_path, damage):
+    expected, _ = tune(*task, FAST, journal=tmp_path)
+    path = tmp_path / "tune.checkpoint"
+    content = path.read_bytes()
+    flipped = content[:-5000] + bytes([content[-5000] ^ 1]) + content[-4999:]
+    path.write_bytes({"cut": content[: len(content) // 2], "flipped header": content[:20] + b"\xff" + content[21:],
+                      "flipped weight": flipped, "empty": b""}[damage])  # fmt: skip
+    again, info = tune(*task, FAST, journal=tmp_path)
+    assert info["steps"] == 12 and same(weights(again), weights(expected))
+
+
+class Faulty(nn.Module):
+    """A real metric whose training values or gradients are not numbers at the given calls."""
+
+    def __init__(self, metric, calls: set[int], kind: str = "value"):
+        super().__init__()
+        self.metric, self.calls, self.kind, self.count = metric, calls, kind, 0
+
+    def embed(self, x: Tensor) -> Tensor:
+        return self.metric.embed(x)
+
+    def distance_to(self, x: Tensor, aim: Tensor) -> Tensor:
+        if not torch.is_grad_enabled():
+            return self.metric.distance_to(x, aim)
+        self.count += 1
+        bad = self.count in self.calls
+        if bad and self.kind == "gradient":
+            x.register_hook(lambda g: g * math.inf)  # the value stays finite: only the step ruins the weights
+        return self.metric.distance_to(x, aim) * (math.nan if bad and self.kind == "value" else 1.0)
+
+
+@pytest.mark.parametrize("kind", ["value", "gradient"])
+@pytest.mark.parametrize("call", [1, 6, 12])  # the first step, between two checks, the last step and check
+def test_bad_numbers_are_rolled_back_and_tuning_finishes(task, kind, call):
+    base, anchors, images, perceptual = task
+    tuned, info = tune(base, anchors, images, Faulty(perceptual, {call}, kind), FAST)
+    assert info["rollbacks"] == 1 and info["steps"] == 12
+    assert all(bool(v.isfinite().all()) for v in weights(tuned).values())
+    made = tuned(tuned.broadcast(anchors))
+    assert (made - images).square().mean() < (base(base.broadcast(anchors)) - images).square().mean()
+
+
+@pytest.mark.parametrize("kind", ["value", "gradient"])
+def test_numbers_that_stay_bad_end_with_a_sentence(task, kind):
+    base, anchors, images, perceptual = task
+    with pytest.raises(TrainingDiverged, match="non-finite values 6 times.*lower personalize.rate"):
+        tune(base, anchors, images, Faulty(perceptual, set(range(100)), kind), FAST)
+
+
+def test_images_that_are_not_numbers_end_with_a_sentence(task):
+    base, anchors, images, perceptual = task
+    with pytest.raises(TrainingDiverged):
+        tune(base, anchors, images * math.nan, perceptual, FAST)

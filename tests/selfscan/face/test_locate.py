@@ -1,0 +1,68 @@
+"""One face of a stream, by what was seen so far: the same crops as a track's, the same face as long as it is there."""
+
+import numpy as np
+import pytest
+from face_clips import FPS, backdrop, compose, photographs
+
+from selfscan.face import align
+from selfscan.face.locate import PATIENCE, Locator
+from selfscan.face.track import Follower
+
+ALICE, BOB = 3, 12  # numbers of two photographs of different people, both frontal
+SIZE = 256
+
+
+@pytest.fixture(scope="module")
+def people(shared):
+    return photographs(shared, ALICE, BOB)
+
+
+def locate(frames, sigma=2.0):
+    locator = Locator(SIZE, sigma)
+    try:
+        return [locator(frame, i / FPS) for i, frame in enumerate(frames)]
+    finally:
+        locator.close()
+
+
+def middles(places):
+    return np.array([align.decompose(p.crop_from_frame, SIZE)[2] for p in places])
+
+
+def test_crops_are_those_of_a_track_smoothed_over_the_past_alone(people):
+    frames = [compose((people[0], 120 + 5 * i, 140 + i, 180)) for i in range(14)]
+    follower = Follower()
+    points = [next(iter(follower.step(frame).values()))[0] for frame in frames]
+    follower.close()
+    exact = align.ffhq_transform(np.stack(points), SIZE)
+    for sigma in (0.0, 2.0):
+        places = locate(frames, sigma)
+        assert all(p.found for p in places) and [p.is_new for p in places] == [True] + [False] * 13
+        for i, place in enumerate(places):
+            past = exact[max(0, i - int(np.ceil(4 * sigma))) : i + 1]
+            np.testing.assert_allclose(place.crop_from_frame, align.smooth(past, SIZE, sigma)[-1], atol=1e-9)
+    late = middles(locate(frames, 2.0))[6:] - align.decompose(exact, SIZE)[2][6:]
+    assert np.abs(late.mean(0)).max() < 0.5  # px, of a face that moves 5 px a frame: no delay
+
+
+def test_a_frame_without_the_face_keeps_the_last_crop(people):
+    frames = [compose((people[0], 150 + 3 * i, 144, 180)) if i not in (0, 5, 6) else backdrop() for i in range(9)]
+    places = locate(frames)
+    assert [p.found for p in places] == [i not in (0, 5, 6) for i in range(9)]
+    assert np.array_equal(places[5].crop_from_frame, places[4].crop_from_frame)
+    middle = align.apply(align.invert(places[0].crop_from_frame), np.array([[SIZE / 2, SIZE / 2]]))[0]
+    assert np.allclose(middle, (448 / 2, 288 / 2))  # nothing yet: the middle of the frame
+
+
+def test_somebody_else_takes_over_only_after_a_while(people):
+    """A small face in the background is not the driver's while he looks away for a moment."""
+    away = round(1.6 * PATIENCE * FPS)
+    frames = [compose((people[0], 150, 144, 230), (people[1], 390, 200, 90)) for _ in range(3)]
+    frames += [compose((people[1], 390, 200, 90)) for _ in range(away)]
+    places = locate(frames)
+    found = [p.found for p in places]
+    assert found[:3] == [True] * 3 and middles(places)[2][0] < 200
+    first = found[3:].index(True)
+    assert PATIENCE * FPS - 2 <= first <= PATIENCE * FPS + 2 and all(found[3 + first :])
+    assert places[3 + first].is_new and not any(p.is_new for p in places[4 + first :])
+    assert middles(places)[-1][0] > 350

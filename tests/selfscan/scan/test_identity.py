@@ -1,0 +1,123 @@
+"""One person throughout, and the same in two clips: what light, pose and a second person do to the likeness."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from drawn_face import draw_face
+
+from selfscan.errors import ConsentMissing, SecondPerson
+from selfscan.face.facemesh import load_facemesh
+from selfscan.face.observe import measure, observe
+from selfscan.io import video
+from selfscan.scan import identity
+from selfscan.scan.consent import make_consent, with_clip
+from selfscan.scan.identity import SAME, Appearance, appearance, check_one_person, likeness
+from selfscan.scan.scan import ScanSettings, scan
+from selfscan.types import Consent
+
+SIDE, FPS = 256, 10
+
+
+def frames_of(path, start, seconds):
+    found = []
+    for time, frame in video.read(path):
+        if time >= start + seconds:
+            break
+        if time >= start + len(found) / FPS - 1e-6:
+            found.append(cv2.resize(frame, (SIDE, SIDE), interpolation=cv2.INTER_AREA))
+    return found
+
+
+def write(path, frames):
+    video.write(path, frames, np.arange(len(frames)) / FPS, crf=12)
+    return path
+
+
+@pytest.fixture(scope="module")
+def clips(shared, tmp_path_factory):
+    """Two people; one of them in two clips, and one clip in which the other stands in for 2.5 s."""
+    folder, source = tmp_path_factory.mktemp("people"), shared / "clips"
+    ada, other = source / "scan-longhair.mp4", source / "driver-mouth.mp4"
+    first = frames_of(ada, 0, 6.5)
+    return {"ada": write(folder / "ada.mp4", first), "ada again": write(folder / "again.mp4", frames_of(ada, 9, 3)),
+            "other": write(folder / "other.mp4", frames_of(other, 2, 3)),
+            "both": write(folder / "both.mp4", first[:30] + frames_of(other, 5, 2.5) + first[30:])}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def faces(clips):
+    return {name: appearance(observe(path)) for name, path in clips.items()}
+
+
+def test_one_person_passes_and_is_the_same_in_another_clip(clips, faces):
+    found = check_one_person(clips["ada"], faces["ada"])
+    assert found.lowest > SAME + 0.1 and found.seconds >= 5 and found.threshold == SAME
+    assert likeness(faces["ada"], faces["ada again"]) > SAME + 0.2
+    assert likeness(faces["ada"], faces["other"]) < SAME - 0.1
+
+
+def test_a_second_person_for_two_and_a_half_seconds_refuses_the_scan_and_names_them(clips, faces):
+    _, strangers = identity.identity(faces["both"])
+    assert len(strangers) == 1 and abs(strangers[0].start - 3) <= 1 and abs(strangers[0].end - 5.5) <= 1
+    with pytest.raises(SecondPerson, match=r"the face from \d\.\d to \d\.\d s is not that of the rest"):
+        scan(clips["both"], make_consent("Ada", clips["both"], fictional=True), ScanSettings(perceptual="offline"))
+
+
+def test_whoever_is_shown_longer_is_the_person(faces):
+    """Cells are sums, so clips can be put together in any order: the shorter part is the stranger, first or last."""
+    ada, other = faces["ada"], faces["other"]
+    for parts, strange in (([other, ada], slice(0, 3)), ([ada, other], slice(-3, None))):
+        total, weight = (np.concatenate([getattr(p, k) for p in parts]) for k in ("total", "weight"))
+        seen = Appearance(np.arange(len(total)) / 2, total, weight)
+        _, strangers = identity.identity(seen)
+        assert len(strangers) == 1 and strangers[0].start <= seen.start[strange].mean() <= strangers[0].end
+
+
+def test_consent_by_somebody_else_is_refused(clips, faces):
+    consent = Consent("Ada", "I agree", "2026-01-01T00:00:00Z", "0" * 64)
+    with pytest.raises(SecondPerson, match="expected the person of the scan"):
+        with_clip(consent, faces["ada"], clips["other"])
+    made = with_clip(consent, faces["ada"], clips["ada again"]).clip
+    assert made.video_sha256 == video.sha256(clips["ada again"]) and made.words is None
+    assert made.likeness == pytest.approx(likeness(faces["ada"], faces["ada again"])) and made.threshold == SAME
+    nobody = Appearance(np.zeros(0), np.zeros((0, 9), np.float32), np.zeros((0, 9), np.float32))
+    with pytest.raises(ConsentMissing, match="the scan does not show it"):
+        with_clip(consent, nobody, clips["ada again"])
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    image = draw_face(192)
+    return image, measure(load_facemesh(), image[None])[0]
+
+
+def test_light_is_taken_out(drawn):
+    """Brightness, contrast and a slow ramp of light leave the values nearly as they are; another face does not."""
+    image, landmarks = drawn
+    values, weights = identity.of_images(image[None], landmarks)
+    ramp = np.linspace(0.5, 1.2, 192)[None, :, None]
+    for lit in (image * 0.6, image * ramp):
+        others, _ = identity.of_images(lit.astype(np.uint8)[None], landmarks)
+        assert identity._correlations(values, weights, others, weights)[0, 0] > 0.9
+    stripes = np.where(np.arange(192)[:, None, None] // 12 % 2, image, image // 2)
+    others, _ = identity.of_images(stripes[None], landmarks)
+    assert identity._correlations(values, weights, others, weights)[0, 0] < 0.8
+
+
+def test_correlations_are_those_of_the_definition():
+    r = torch.Generator().manual_seed(0)
+    a, b = torch.randn(3, 50, generator=r).numpy(), torch.randn(4, 50, generator=r).numpy()
+    wa, wb = torch.rand(3, 50, generator=r).numpy(), torch.rand(4, 50, generator=r).numpy()
+    for i in range(3):
+        for j in range(4):
+            w = wa[i] * wb[j]
+            exact = (w * a[i] * b[j]).sum() / np.sqrt((w * a[i] ** 2).sum() * (w * b[j] ** 2).sum())
+            assert identity._correlations(a, wa, b, wb)[i, j] == pytest.approx(exact, rel=1e-4)
+
+
+def test_what_shows_no_face_is_not_judged():
+    nothing = Appearance(np.zeros(2), np.zeros((2, 5), np.float32), np.zeros((2, 5), np.float32))
+    found, strangers = identity.identity(nothing)
+    assert found.lowest is None and found.seconds == 0 and strangers == []
+    assert np.isnan(likeness(nothing, nothing))
