@@ -17,7 +17,7 @@ from typing import Literal
 
 import numpy as np
 
-from mystudio import bases, edit, engines
+from mystudio import bases, editing, engines
 from mystudio.compute import blas
 from mystudio.compute.device import choose
 from mystudio.evaluation import evaluate
@@ -209,10 +209,10 @@ def run_edit(
     with stage(out, "take", inputs, {"edits": edits}, force=force) as job:
         if not job.done:
             avatar = load(inputs["avatar"], Avatar)
-            more = edit.load_directions(directions, avatar.anchors.shape[1]) if directions else None
+            more = editing.load_directions(directions, avatar.anchors.shape[1]) if directions else None
             take = load(take_path, Take)  # before anything is kept: a damaged take leaves nothing behind
             with job.checkpoints() as checkpoints:
-                made = edit.apply(avatar, take, list(edits), more, checkpoints)
+                made = editing.apply(avatar, take, list(edits), more, checkpoints)
             save(made, job)
     return out
 
@@ -330,7 +330,7 @@ def sheet_png(
     """A picture of every direction that the avatar offers, as PNG; ``stamp`` may change it, as a watermark does."""
     import cv2
 
-    picture = edit.sheet(avatar, take)
+    picture = editing.sheet(avatar, take)
     return cv2.imencode(".png", (stamp(picture) if stamp else picture)[..., ::-1])[1].tobytes()
 
 

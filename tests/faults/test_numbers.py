@@ -12,7 +12,7 @@ GENERATOR = "mystudio.stylegan2.generator:Generator"
 MEMORY = {  # stage -> real function whose call asks for too much, call
     "scan": ("selfscan.perceptual.metric:Perceptual.embed", 1),
     "personalize": ("mystudio.motion.losses:pixel", 8),
-    "edit": ("mystudio.edit:apply", 1),
+    "edit": ("mystudio.editing:apply", 1),
     "evaluate": ("mystudio.evaluation.observers:EvaluationNets.look", 1),
     "live": ("mystudio.live.follow:Live.draw", 3),
     "base train": ("mystudio.base.trainer:Trainer.step", 7),

@@ -28,7 +28,7 @@ sys.path += [str(TESTS / name) for name in ("mystudio", "selfscan", "selfscan/io
 from foreign_files import RosinalityGenerator, official_pickle, random_generator, torch_bytes
 from tiny_head import tiny_basis
 
-from mystudio import edit
+from mystudio import editing
 from mystudio.actors import basis
 from mystudio.base import checkpoint as training
 from mystudio.base import data as images
@@ -569,8 +569,8 @@ READERS: dict[str, list[Reader]] = {
         headed(checkpoint.load_generator, "generator", generators),
         file_reader("encoder", encoders, load_encoder),
         headed(load_encoder, "encoder", encoders),
-        file_reader("directions", direction_tensors, lambda path: edit.load_directions(path, 4), ".safetensors"),
-        headed(lambda path: edit.load_directions(path, 4), "directions", direction_tensors),
+        file_reader("directions", direction_tensors, lambda path: editing.load_directions(path, 4), ".safetensors"),
+        headed(lambda path: editing.load_directions(path, 4), "directions", direction_tensors),
         file_reader("tuning", tuning_states, tuning_state),
         headed(tuning_state, "tuning", tuning_states),
         *(artifact_reader(cls, "arrays.safetensors") for cls in MAKERS),
@@ -583,8 +583,10 @@ READERS: dict[str, list[Reader]] = {
         member("codes", lambda: arrays_of(windows()[0]), window, "window"),
         file_reader("head", heads, basis.read_npz, ".npz"),
         member("faces", lambda: arrays_of(heads()[0]), basis.read_npz, "head"),
-        file_reader("directions", lambda: [npz_of(age=np.ones(4))], lambda path: edit.load_directions(path, 4), ".npz"),
-        member("age", lambda: {"age": np.ones(4)}, lambda path: edit.load_directions(path, 4), "directions"),
+        file_reader(
+            "directions", lambda: [npz_of(age=np.ones(4))], lambda path: editing.load_directions(path, 4), ".npz"
+        ),
+        member("age", lambda: {"age": np.ones(4)}, lambda path: editing.load_directions(path, 4), "directions"),
     ],
     "pickle": [
         file_reader("official pickle", pickles, imported, ".pkl"),

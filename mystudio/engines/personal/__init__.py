@@ -29,7 +29,7 @@ def personalize(
         journal: folder for checkpoints, finished parts and previews.
     Raises: ConsentRequired; TrainingDiverged.
     """
-    from mystudio import edit
+    from mystudio import editing
     from mystudio.base.encoder import load_encoder
     from mystudio.engines.personal import anchors as invert
     from mystudio.engines.personal import regress, tune
@@ -70,7 +70,7 @@ def personalize(
         anchor_ids=scan.frame_index,
         anchor_keypoints=marks,
         neutral=neutral,
-        directions=edit.learn_directions(samples, space),
+        directions=editing.learn_directions(samples, space),
         regressor=net.state_dict(),
         statistics=patches.statistics(images, marks),
         engine=NAME,

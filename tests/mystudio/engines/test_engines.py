@@ -11,7 +11,7 @@ from actor_avatar import MISSING, SETTINGS
 
 from mystudio import engines
 from mystudio.bases import find_base
-from mystudio.edit import POLICIES, apply
+from mystudio.editing import POLICIES, apply
 from mystudio.errors import BadArtifact, ConsentRequired
 from mystudio.motion.retarget import RetargetSettings, normalise
 from mystudio.types import OUTCOMES, Avatar, Edit, Take

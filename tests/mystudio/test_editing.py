@@ -8,8 +8,8 @@ import pytest
 import torch
 from keeping import Memory
 
-from mystudio import edit
-from mystudio.edit import DILATION, POLICIES, apply, learn_directions, load_directions, strength_at
+from mystudio import editing
+from mystudio.editing import DILATION, POLICIES, apply, learn_directions, load_directions, strength_at
 from mystudio.engines.personal.regress import Samples, look
 from mystudio.engines.personal.solve import anchor_space
 from mystudio.engines.personal.space import AnchorSpace, hull_weights
@@ -216,9 +216,9 @@ def test_an_avatars_own_directions_do_what_they_say(name):
 
 
 def test_sheet_has_a_row_for_each_direction(avatar, take):
-    picture = edit.sheet(avatar, take, strengths=(-1, 0, 1))
+    picture = editing.sheet(avatar, take, strengths=(-1, 0, 1))
     assert picture.shape == (24 + 2 * 32, 96 + 3 * 32, 3) and picture.dtype == np.uint8
-    assert edit.sheet(replace(avatar, directions={})).shape == (24, 96 + 5 * 32, 3)
+    assert editing.sheet(replace(avatar, directions={})).shape == (24, 96 + 5 * 32, 3)
     code = take.codes[len(take) // 2].mean(0)
     space = anchor_space(avatar)
     middle = avatar.generator(avatar.generator.broadcast(space.decode(code)[None])).clamp(-1, 1)[0]
@@ -238,9 +238,9 @@ def test_an_edit_goes_on_after_its_last_chunk(avatar, take, edge, monkeypatch):
     assert sorted(kept) == [f"edit{n}.moved{start:07d}" for n, start in ((0, 0), (0, 5), (0, 10), (1, 0))]
     kept.most, done = Memory.most, []
     monkeypatch.setattr(
-        edit,
+        editing,
         "_move",
-        lambda space, codes, *rest, real=edit._move: (done.append(len(codes)), real(space, codes, *rest))[1],
+        lambda space, codes, *rest, real=editing._move: (done.append(len(codes)), real(space, codes, *rest))[1],
     )
     assert torch.equal(apply(avatar, wild, edits, checkpoints=kept).codes, whole.codes)
     assert done == [5, 2]
