@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Protocol
 
 import numpy as np
@@ -12,15 +12,26 @@ from torch import Tensor
 
 from selfscan.face.patches import Outlined, Recoloured
 from selfscan.types import NUM_LANDMARKS, Consent, Observation, check_shape
-
-#: outcomes of a frame, in the order of their stored codes
-OUTCOMES = ("converged", "max_steps", "no_face", "held")
-
-Progress = Callable[[str, int, int], None]  # (stage, done, total)
+from selfscan.types import Progress as Progress  # both packages report progress in the same way
+from selfscan.types import silent as silent
 
 
-def silent(stage: str, done: int, total: int) -> None:
-    """The default progress: says nothing."""
+class Outcome(IntEnum):
+    """What became of a frame. Takes store these numbers, so they never change."""
+
+    CONVERGED = 0  # the solver met its tolerance
+    MAX_STEPS = 1  # the solver used all its steps before that
+    NO_FACE = 2  # no face in the driving frame: the code comes from its neighbours
+    HELD = 3  # the code was not finite: it comes from its neighbours
+    FOLLOWED = 4  # live alone: the regressor gave the code, nothing was solved; no take stores this
+
+    @property
+    def word(self) -> str:
+        """The name in reports and in answers of the command line."""
+        return self.name.lower()
+
+
+TAKE_OUTCOMES = tuple(outcome for outcome in Outcome if outcome != Outcome.FOLLOWED)
 
 
 @dataclass(frozen=True)
@@ -89,7 +100,7 @@ class Take:
     """Codes over time of one performance by one avatar: no pixels, no weights."""
 
     codes: Tensor  # [T, L, K] float32 coordinates in the avatar's anchor space (latents.AnchorSpace)
-    outcome: np.ndarray  # [T] uint8 index into OUTCOMES
+    outcome: np.ndarray  # [T] uint8 values of Outcome
     times: np.ndarray  # [T] float64 s
     losses: dict[str, np.ndarray]  # name -> [T] final value of each loss term
     edits: tuple[Edit, ...] = ()  # applied, in order, for the record

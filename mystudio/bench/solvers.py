@@ -13,10 +13,11 @@ from torch import Tensor
 
 from mystudio.engines.personal import adam, gauss_newton
 from mystudio.engines.personal.measure import data_terms, output_vector
-from mystudio.engines.personal.solve import CONVERGED, Problem
+from mystudio.engines.personal.solve import Problem
 from mystudio.engines.personal.windows import Solved
 from mystudio.motion.losses import temporal
 from mystudio.recipe import resolve
+from mystudio.types import Outcome
 from selfscan.face import patches
 from selfscan.face.facemesh import crop_landmarks
 
@@ -137,7 +138,7 @@ def lbfgs(evaluations: int) -> Callable[[Problem, range], Solved]:
             options={"maxfun": evaluations, "maxiter": evaluations},
         )
         codes = torch.as_tensor(found.x, dtype=torch.float32).view(len(rows), 1, -1)
-        return Solved(codes.expand(-1, problem.generator.num_ws, -1).clone(), np.full(len(rows), CONVERGED), {})
+        return Solved(codes.expand(-1, problem.generator.num_ws, -1).clone(), np.full(len(rows), Outcome.CONVERGED), {})
 
     return run
 

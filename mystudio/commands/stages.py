@@ -145,12 +145,12 @@ def reenact(avatar, video, out, recipe, options, device, force):
     from mystudio.pipeline import run_reenact
     from mystudio.recipe import resolve
     from mystudio.storage.artifacts import load
-    from mystudio.types import OUTCOMES, Take
+    from mystudio.types import TAKE_OUTCOMES, Take
 
     can_resume(f"what is done is kept in {out}.partial: the same command goes on from there")
     run_reenact(avatar, video, out, resolve(recipe, options), progress(), device=device, force=force)
     made = load(out, Take)
-    counts = {name: int((made.outcome == code).sum()) for code, name in enumerate(OUTCOMES)}
+    counts = {outcome.word: int((made.outcome == outcome).sum()) for outcome in TAKE_OUTCOMES}
     words = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items() if count)
     answer(f"{out}: {len(made)} frames ({words}).", take=out, frames=len(made), outcome=counts)
 

@@ -22,9 +22,9 @@ from mystudio.errors import StudioError
 from mystudio.evaluation import metrics, report
 from mystudio.evaluation import observers as look
 from mystudio.evaluation import scorecard as tally
-from mystudio.rendering.render import NO_FACE, enlarge, synthesize, to_uint8
+from mystudio.rendering.render import enlarge, synthesize, to_uint8
 from mystudio.storage.manifest import versions
-from mystudio.types import Avatar, Performance, Progress, Take, silent
+from mystudio.types import Avatar, Outcome, Performance, Progress, Take, silent
 from selfscan import checkpoints as checkpoints
 from selfscan.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints, Prefixed, in_chunks, once
 from selfscan.face.observe import iter_crops, observe
@@ -98,7 +98,7 @@ def evaluate(
 
 def choose_columns(observation: Observation, take: Take, count: int = 8) -> list[int]:
     """Frames that show a take well: its extremes of mouth, eyes and yaw, the rest far from those; in order of time."""
-    usable = np.flatnonzero(observation.track.valid & (take.outcome != NO_FACE))
+    usable = np.flatnonzero(observation.track.valid & (take.outcome != Outcome.NO_FACE))
     usable = usable if len(usable) else np.arange(len(take))
     measures = look.measures(observation.landmarks)
     picks = (("mouth_open", np.argmax), ("eyes_open", np.argmin), ("yaw", np.argmin), ("yaw", np.argmax))

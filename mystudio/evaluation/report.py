@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mystudio.types import OUTCOMES
+from mystudio.types import TAKE_OUTCOMES
 
 TILE = 192  # px of a picture in the strip
-OUTCOME_COLOURS = ("#3a7d5c", "#d9a441", "#b5483b", "#8a8fa3")  # in the order of OUTCOMES
+OUTCOME_COLOURS = ("#3a7d5c", "#d9a441", "#b5483b", "#8a8fa3")  # by Outcome
 LINE, SECOND = "#2f5d9b", "#c07a2c"
 
 
@@ -37,7 +37,7 @@ class Page:
     strip_times: Sequence[float]  # s, one a column
     curves: Sequence[Curve]
     times: np.ndarray  # [T] s
-    outcome: np.ndarray  # [T] index into OUTCOMES
+    outcome: np.ndarray  # [T] values of Outcome
     held_out: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))  # [M, 2] s
     coverage: bytes | None = None  # PNG
     missing: Sequence[str] = ()  # what to record again, in words
@@ -128,12 +128,12 @@ def curves_svg(page: Page) -> str:
 
 def _draw_outcomes(axis, page: Page) -> None:
     edges = _edges(page.times)
-    for code, name in enumerate(OUTCOMES):
-        chosen = np.flatnonzero(page.outcome == code)
+    for outcome in TAKE_OUTCOMES:
+        chosen = np.flatnonzero(page.outcome == outcome)
         if len(chosen):
             spans = [(edges[i], edges[i + 1] - edges[i]) for i in chosen]
-            axis.broken_barh(spans, (0, 1), color=OUTCOME_COLOURS[code], linewidth=0, antialiased=False,
-                             label=name.replace("_", " "))  # fmt: skip
+            axis.broken_barh(spans, (0, 1), color=OUTCOME_COLOURS[outcome], linewidth=0, antialiased=False,
+                             label=outcome.word.replace("_", " "))  # fmt: skip
     axis.set_yticks([])
     axis.set_ylim(0, 1)
     axis.spines[:].set_visible(False)

@@ -12,9 +12,9 @@ import numpy as np
 
 from mystudio.evaluation import metrics
 from mystudio.evaluation.report import Curve
-from mystudio.evaluation.warnings import NO_FACE, Case, warnings
+from mystudio.evaluation.warnings import Case, warnings
 from mystudio.motion.retarget import KEYPOINT_PARTS, KEYPOINTS
-from mystudio.types import OUTCOMES
+from mystudio.types import TAKE_OUTCOMES, Outcome
 
 LOWER, HIGHER, NEAR_ONE = "lower is better", "higher is better", "1 is best"
 
@@ -63,7 +63,7 @@ def tally(case: Case, seen: dict, person: dict) -> dict:
     Returns: rows, per-frame values, warnings and facts.
     """
     reference = seen.get("truth", seen["driver"])
-    usable = case.driver.track.valid & (case.take.outcome != NO_FACE)
+    usable = case.driver.track.valid & (case.take.outcome != Outcome.NO_FACE)
     if case.truth is not None:
         usable = usable & case.truth.track.valid
     chosen = usable & _inside(case.take.times, held_out_spans(case))
@@ -75,7 +75,7 @@ def tally(case: Case, seen: dict, person: dict) -> dict:
     for name, spec in SPECS.items():
         if name in series or name in ratios or name in notes:
             rows.append(_row(name, spec, series.get(name), ratios.get(name), chosen, usable, notes.get(name, "")))
-    frames = {outcome: int((case.take.outcome == code).sum()) for code, outcome in enumerate(OUTCOMES)}
+    frames = {outcome.word: int((case.take.outcome == outcome).sum()) for outcome in TAKE_OUTCOMES}
     return {
         "title": f"{case.scan.consent.name if case.scan else case.avatar.consent.name}, "
         f"driven by {Path(case.driver.video).name}",
@@ -221,7 +221,7 @@ def _facts(case: Case, seen: dict) -> dict[str, str]:
 def curves(case: Case, seen: dict) -> list[Curve]:
     """The report's panels over time: losses, keypoint error, mouth, eyes, gaze, head, likeness."""
     reference, name = (seen["truth"], "truth") if "truth" in seen else (seen["driver"], "driver")
-    usable = case.driver.track.valid & (case.take.outcome != NO_FACE)
+    usable = case.driver.track.valid & (case.take.outcome != Outcome.NO_FACE)
     series = _series(case, seen, reference, {}, usable)
     a, b = seen["avatar"]["measures"], reference["measures"]
     shown = []

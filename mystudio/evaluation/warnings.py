@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mystudio.evaluation import observers as look
-from mystudio.types import OUTCOMES, Avatar, Take
+from mystudio.types import Avatar, Outcome, Take
 from selfscan.types import Observation, Scan
 
-NO_FACE, MAX_STEPS, HELD = (OUTCOMES.index(name) for name in ("no_face", "max_steps", "held"))
 SEEN_FACE = 0.5  # presence below which the landmark network sees no face
 BEYOND = 0.1  # of a measure's range in the scan: how far outside a driver may go before the report says so
 RARE = 0.02  # share of the frames below which that is not worth a remark
@@ -40,9 +39,9 @@ def warnings(case: Case, seen: dict, rows: dict[str, dict], usable: np.ndarray) 
     """What a reader must know, in words."""
     take, track = case.take, case.driver.track
     counts = [
-        (int((take.outcome == NO_FACE).sum()), "had no face and were held"),
-        (int((take.outcome == HELD).sum()), "could not be solved and were held"),
-        (int((take.outcome == MAX_STEPS).sum()), "used all their steps before they converged"),
+        (int((take.outcome == Outcome.NO_FACE).sum()), "had no face and were held"),
+        (int((take.outcome == Outcome.HELD).sum()), "could not be solved and were held"),
+        (int((take.outcome == Outcome.MAX_STEPS).sum()), "used all their steps before they converged"),
         (int(track.second_face.sum()), "show a second face, which was left alone"),
         (int((usable & (seen["avatar"]["presence"] < SEEN_FACE)).sum()), "of the avatar show no recognisable face"),
     ]

@@ -20,14 +20,13 @@ from mystudio.engines.personal.start import StartCodes
 from mystudio.live.causal import NeutralSoFar, OneEuro
 from mystudio.motion.retarget import RetargetSettings, change_and_measures
 from mystudio.rendering.render import SMALLEST, enlarge, to_uint8
-from mystudio.types import Avatar
+from mystudio.types import Avatar, Outcome
 from selfscan.face.align import crop, rescale
 from selfscan.face.facemesh import load_facemesh
 from selfscan.face.locate import Locator
 from selfscan.face.observe import measure
 
 MEASURED = 256  # px, side of the crop that is measured: as for takes
-FOLLOWED, NO_FACE, HELD = "followed", "no_face", "held"  # outcomes of a frame
 PRESENT = 0.5  # least presence of a face in its crop: as for takes
 
 
@@ -49,7 +48,7 @@ class Followed:
     """What one frame of the driver asks of the avatar."""
 
     time: float  # s
-    outcome: str  # FOLLOWED, NO_FACE or HELD
+    outcome: Outcome  # FOLLOWED, NO_FACE or HELD
     code: Tensor  # [1, K]
     frame: np.ndarray  # [H, W, 3] uint8 RGB
     crop_from_frame: np.ndarray  # [2, 3] for a crop of MEASURED px
@@ -61,7 +60,7 @@ class Shown:
     """The picture of one frame: the driver on the left, the avatar on the right."""
 
     time: float  # s
-    outcome: str
+    outcome: Outcome
     code: Tensor  # [1, K]
     picture: np.ndarray  # [size, 2 size, 3] uint8 RGB
     spent: dict[str, float]  # stage -> s
@@ -113,7 +112,7 @@ class Live:
         laps = _Laps()
         place = self._locate(frame, time)
         laps("track")
-        outcome = NO_FACE
+        outcome = Outcome.NO_FACE
         if place.found:
             marks, presence = measure(self._mesh, crop(frame, place.crop_from_frame, MEASURED)[None])
             laps("measure")
@@ -121,8 +120,8 @@ class Live:
                 self.forget()
             if presence[0] > PRESENT:
                 code = self._code_of(torch.as_tensor(marks), self._neutral_so_far(marks[0], time))
-                outcome = FOLLOWED if bool(code.isfinite().all()) else HELD
-            if outcome == FOLLOWED:
+                outcome = Outcome.FOLLOWED if bool(code.isfinite().all()) else Outcome.HELD
+            if outcome == Outcome.FOLLOWED:
                 self._code = self._steady(code, time)
             laps("code")
         return Followed(time, outcome, self._code, frame, place.crop_from_frame, laps.spent)
@@ -135,7 +134,7 @@ class Live:
         image = to_uint8(self._draw(self._generator.broadcast(w)))[0]
         laps("synthesize")
         driver = crop(followed.frame, rescale(followed.crop_from_frame, self.size / MEASURED), self.size)
-        if followed.outcome != FOLLOWED:
+        if followed.outcome != Outcome.FOLLOWED:
             _mark(driver, followed.outcome)
         picture = np.concatenate([driver, enlarge(image, self.size)], 1)
         laps("compose")
@@ -165,11 +164,11 @@ class _Laps:
         self.spent[name], self._last = now - self._last, now
 
 
-def _mark(picture: np.ndarray, outcome: str) -> None:
+def _mark(picture: np.ndarray, outcome: Outcome) -> None:
     """Write in the picture's corner that the avatar is held, and why."""
     import cv2
 
-    words = {NO_FACE: "no face", HELD: "held"}[outcome]
+    words = outcome.word.replace("_", " ")
     scale, (left, top) = len(picture) / 512, (len(picture) // 32, len(picture) // 12)
     for colour, width in (((0, 0, 0), 4), ((255, 255, 255), 1)):
         cv2.putText(

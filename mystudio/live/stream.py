@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from mystudio.live.follow import Followed, Live, Shown
+from mystudio.types import Outcome
 
 STAGES = ("read", "track", "measure", "code", "synthesize", "compose", "output")  # in the order of the work
 RECENT = 10_000  # frames whose times are kept for the medians: memory does not grow with the session
@@ -33,7 +34,7 @@ class Pace:
     """How fast it went: frames a second, delay, and where the time was spent."""
 
     def __init__(self):
-        self.outcomes: Counter[str] = Counter()
+        self.outcomes: Counter[Outcome] = Counter()
         self.dropped = 0
         self._first = self._last = 0.0
         self._delays: deque[float] = deque(maxlen=RECENT)
@@ -63,7 +64,7 @@ class Pace:
         return {
             "frames": self.frames,
             "dropped": self.dropped,
-            "outcomes": dict(self.outcomes),
+            "outcomes": {outcome.word: count for outcome, count in self.outcomes.items()},
             "frames_per_second": round((self.frames - 1) / seconds, 2) if seconds > 0 else None,
             "latency_ms": _spread(self._delays),
             "stages_ms": {stage: _spread(self._spent[stage]) for stage in STAGES if stage in self._spent},

@@ -23,12 +23,11 @@ from mystudio.compute.compilation import Compile, Precision, drawer
 from mystudio.compute.memory import attempt
 from mystudio.errors import OutputFailed, StudioError
 from mystudio.rendering.blend import Blend
-from mystudio.types import OUTCOMES, Avatar, Performance, Progress, Take, silent
+from mystudio.types import Avatar, Outcome, Performance, Progress, Take, silent
 from selfscan.checkpoints import NO_CHECKPOINTS, Checkpoints
 from selfscan.face.align import crop, rescale
 from selfscan.io import video
 
-NO_FACE = OUTCOMES.index("no_face")
 SMALLEST = 256  # px: aligned pictures of smaller generators are enlarged to this
 log = logging.getLogger(__name__)
 
@@ -273,7 +272,7 @@ def _pasted(
     for batch in batches:
         for image, shape in zip(to_uint8(batch), blend.measure(batch)):
             frame = next(drivers)
-            untouched = take.outcome[index] == NO_FACE or not valid[index]
+            untouched = take.outcome[index] == Outcome.NO_FACE or not valid[index]
             yield frame if untouched else blend(frame, enlarge(image, size), shape, transforms[index], index)
             index += 1
 

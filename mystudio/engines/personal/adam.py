@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from mystudio.engines.personal.measure import data_terms
-from mystudio.engines.personal.solve import CONVERGED, MAX_STEPS, Problem
+from mystudio.engines.personal.solve import Problem
 from mystudio.engines.personal.space import hull_weights, softplus_weights
 from mystudio.engines.personal.windows import Solved
 from mystudio.motion import losses
+from mystudio.types import Outcome
 
 LOOK_BACK = 20  # steps over which progress is judged
 
@@ -71,7 +72,7 @@ def _solve_together(
         if bool(stopped.all()):
             break
         adam.step()
-    outcome = np.where(stopped.numpy(), CONVERGED, MAX_STEPS)
+    outcome = np.where(stopped.numpy(), Outcome.CONVERGED, Outcome.MAX_STEPS)
     return Solved(kept, outcome, {k: v.numpy() for k, v in (terms | {"total": best}).items()})
 
 

@@ -16,10 +16,10 @@ from scipy.linalg import LinAlgError, solveh_banded
 from torch import Tensor
 
 from mystudio.engines.personal.measure import Residual, data_terms, output_vector
-from mystudio.engines.personal.solve import CONVERGED, MAX_STEPS, Problem
+from mystudio.engines.personal.solve import Problem
 from mystudio.engines.personal.windows import Solved, reach
 from mystudio.motion import losses
-from mystudio.types import Motion
+from mystudio.types import Motion, Outcome
 
 
 @torch.no_grad()
@@ -73,7 +73,7 @@ def solve_window(
         if bool(settled.all()):
             break
     terms["total"] = best
-    outcome = np.where(settled.numpy(), CONVERGED, MAX_STEPS)
+    outcome = np.where(settled.numpy(), Outcome.CONVERGED, Outcome.MAX_STEPS)
     layers = codes[:, None].expand(-1, problem.generator.num_ws, -1).clone()
     return Solved(layers, outcome, {k: v.numpy() for k, v in terms.items()})
 

@@ -24,10 +24,8 @@ from mystudio.engines.personal.space import AnchorSpace
 from mystudio.engines.personal.start import StartCodes, held
 from mystudio.engines.personal.windows import Solved, Window, reach, solve_windows
 from mystudio.motion.retarget import RetargetSettings
-from mystudio.types import OUTCOMES, Avatar, Motion, Progress, Take, silent
+from mystudio.types import Avatar, Motion, Outcome, Progress, Take, silent
 from selfscan.face.facemesh import load_facemesh
-
-CONVERGED, MAX_STEPS, NO_FACE, HELD = range(len(OUTCOMES))
 
 
 @dataclass(frozen=True)
@@ -180,6 +178,6 @@ def _fill(codes: Tensor, valid: Tensor) -> Tensor:
 def _hold(codes: Tensor, outcome: np.ndarray, valid: Tensor) -> tuple[Tensor, np.ndarray]:
     """Mark frames without a face or with non-finite codes, and give them their neighbours' codes."""
     finite = codes.flatten(1).isfinite().all(1)
-    outcome = np.where(~finite.numpy(), HELD, outcome)
-    outcome = np.where(~valid.numpy(), NO_FACE, outcome).astype(np.uint8)
+    outcome = np.where(~finite.numpy(), Outcome.HELD, outcome)
+    outcome = np.where(~valid.numpy(), Outcome.NO_FACE, outcome).astype(np.uint8)
     return _fill(torch.nan_to_num(codes), valid & finite), outcome

@@ -14,12 +14,11 @@ from mystudio.bases import find_base
 from mystudio.editing import POLICIES, apply
 from mystudio.errors import BadArtifact, ConsentRequired
 from mystudio.motion.retarget import RetargetSettings, normalise
-from mystudio.types import OUTCOMES, Avatar, Edit, Take
+from mystudio.types import TAKE_OUTCOMES, Avatar, Edit, Outcome, Take
 from selfscan.face.facemesh import crop_landmarks, load_facemesh
 from selfscan.types import Consent
 
 FRAMES = 12
-NO_FACE = OUTCOMES.index("no_face")
 MOTION = actor_avatar.path(FRAMES, seed=3)
 
 
@@ -94,7 +93,7 @@ def test_take_shapes(avatar, driver, take):
     assert len(take) == len(driver) == FRAMES
     assert take.codes.shape[:2] == (FRAMES, avatar.generator.num_ws)
     assert take.codes.dtype == torch.float32 and take.codes.isfinite().all()
-    assert take.outcome.dtype == np.uint8 and take.outcome.max() < len(OUTCOMES)
+    assert take.outcome.dtype == np.uint8 and take.outcome.max() <= max(TAKE_OUTCOMES)
     assert np.array_equal(take.times, driver.observation.track.times)
     assert "total" in take.losses
     assert all(v.shape == (FRAMES,) and np.isfinite(v).all() for v in take.losses.values())
@@ -134,7 +133,7 @@ def test_chunked_decode_equals_whole_decode(engine, avatar, take):
 
 
 def test_a_frame_without_a_face_keeps_its_slot_and_says_why(engine, avatar, take):
-    assert np.flatnonzero(take.outcome == NO_FACE).tolist() == list(MISSING)
+    assert np.flatnonzero(take.outcome == Outcome.NO_FACE).tolist() == list(MISSING)
     assert images_of(engine, avatar, take, slice(MISSING[0], MISSING[0] + 1)).isfinite().all()
 
 
@@ -148,7 +147,7 @@ def test_what_the_network_saw_in_a_frame_without_a_face_is_of_no_account(engine,
 def test_a_clip_without_any_face_gives_a_whole_take(engine, avatar):
     empty = actor_avatar.performance(MOTION[:3], missing=(0, 1, 2))
     found = engine.reenact(avatar, empty, SETTINGS)
-    assert found.outcome.tolist() == [NO_FACE] * 3
+    assert found.outcome.tolist() == [Outcome.NO_FACE] * 3
     assert found.codes.isfinite().all()
 
 

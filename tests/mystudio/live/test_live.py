@@ -13,6 +13,7 @@ from mystudio.live.follow import Live, LiveSettings
 from mystudio.live.stream import Pace, play
 from mystudio.motion import performance as perform
 from mystudio.motion.retarget import RetargetSettings, retarget
+from mystudio.types import Outcome
 from selfscan.face.align import crop, rescale
 from selfscan.face.facemesh import load_facemesh
 from selfscan.face.observe import measure
@@ -52,7 +53,7 @@ def test_the_first_frames_do_not_depend_on_what_follows():
     for a, b, c in zip(*runs, alone):
         assert torch.equal(a.code, b.code) and torch.equal(a.code, c.code)
         assert np.array_equal(a.picture, b.picture) and np.array_equal(a.picture, c.picture)
-        assert a.outcome == b.outcome == "followed"
+        assert a.outcome == b.outcome == Outcome.FOLLOWED
     assert not torch.equal(runs[0][-1].code, runs[1][-1].code)
 
 
@@ -111,7 +112,7 @@ def test_frames_without_a_face_are_held_and_marked():
     followed = [live.follow(frame, time) for time, frame in timed]
     shown = [live.draw(f) for f in followed]
     live.close()
-    assert [s.outcome for s in shown] == ["no_face" if i in gone else "followed" for i in range(16)]
+    assert [s.outcome for s in shown] == [Outcome.NO_FACE if i in gone else Outcome.FOLLOWED for i in range(16)]
     assert [s.time for s in shown] == [time for time, _ in timed]
     codes = codes_of(shown)
     assert torch.equal(codes[0], codes[1]) and all(torch.equal(codes[i], codes[7]) for i in (8, 9, 10))

@@ -12,6 +12,7 @@ from mystudio.errors import OutputFailed, StudioError
 from mystudio.rendering import render as module
 from mystudio.rendering.blend import Blend
 from mystudio.rendering.render import RenderSettings, driver_frames, enlarge, frames, render, synthesize, to_uint8
+from mystudio.types import Outcome
 from selfscan.face.align import apply, crop, rescale
 from selfscan.io import video
 
@@ -179,7 +180,7 @@ def test_landmarks_of_the_crop_fit_the_alignment(performance):
     seen = performance.observation
     moved = apply(seen.alignment.crop_from_frame, seen.track.landmarks[..., :2]) / seen.alignment.size
     np.testing.assert_allclose(moved, seen.landmarks[..., :2], atol=1e-4)
-    assert module.NO_FACE == 2
+    assert Outcome.NO_FACE == 2
 
 
 @pytest.mark.slow

@@ -17,10 +17,6 @@ from mystudio.engines.personal import adam, gauss_newton
 from mystudio.engines.personal.measure import Measured, data_terms, measure
 from mystudio.engines.personal.regress import Regressor
 from mystudio.engines.personal.solve import (
-    CONVERGED,
-    HELD,
-    MAX_STEPS,
-    NO_FACE,
     Problem,
     SolveSettings,
     _fill,
@@ -31,7 +27,7 @@ from mystudio.engines.personal.solve import (
 from mystudio.engines.personal.space import hull_weights
 from mystudio.engines.personal.start import held
 from mystudio.motion.retarget import RetargetSettings, normalise, relative_motion, retarget
-from mystudio.types import Avatar, Motion, Take
+from mystudio.types import Avatar, Motion, Outcome, Take
 from selfscan.face import patches
 from selfscan.face.facemesh import crop_landmarks, load_facemesh
 
@@ -58,9 +54,9 @@ def test_missing_codes_are_linear_between_neighbours_and_held_at_the_ends():
 def test_codes_that_are_not_numbers_are_held_and_marked():
     codes = torch.arange(4.0)[:, None, None].repeat(1, 2, 3)
     codes[1, 0, 1] = torch.nan
-    outcome = np.full(4, CONVERGED)
+    outcome = np.full(4, Outcome.CONVERGED)
     held, marks = _hold(codes, outcome, torch.tensor([True, True, True, False]))
-    assert marks.tolist() == [CONVERGED, HELD, CONVERGED, NO_FACE]
+    assert marks.tolist() == [Outcome.CONVERGED, Outcome.HELD, Outcome.CONVERGED, Outcome.NO_FACE]
     assert torch.equal(held[:, 0, 0], torch.tensor([0.0, 1.0, 2.0, 2.0]))
 
 
@@ -169,8 +165,8 @@ def test_gauss_newton_comes_nearer_to_the_known_keypoints_and_codes(avatar, moti
 
 
 def test_frames_without_a_face_keep_their_slot(motion, take):
-    assert np.flatnonzero(take.outcome == NO_FACE).tolist() == [0, 4, 5]
-    assert set(take.outcome[motion.valid.numpy()]) <= {CONVERGED, MAX_STEPS}
+    assert np.flatnonzero(take.outcome == Outcome.NO_FACE).tolist() == [0, 4, 5]
+    assert set(take.outcome[motion.valid.numpy()]) <= {Outcome.CONVERGED, Outcome.MAX_STEPS}
     assert torch.equal(take.codes[0], take.codes[1])
     third = (take.codes[6] - take.codes[3]) / 3
     assert torch.allclose(take.codes[4], take.codes[3] + third, atol=1e-5)
