@@ -25,7 +25,7 @@ from mystudio.evaluation import scorecard as tally
 from mystudio.rendering.render import enlarge, synthesize, to_uint8
 from mystudio.storage.manifest import versions
 from mystudio.types import Avatar, Outcome, Performance, Progress, Take, silent
-from selfscan import checkpoints as checkpoints
+from selfscan import checkpoints as chunks
 from selfscan.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints, Prefixed, in_chunks, once
 from selfscan.face.observe import iter_crops, observe
 from selfscan.perceptual.metric import load_perceptual
@@ -136,7 +136,7 @@ def _watch(
     same = case.truth is case.driver
     clips = {"driver": case.driver} | ({"truth": case.truth} if case.truth is not None and not same else {})
     compare = _Comparison(case.scan, case.truth is not None, looker, person, checkpoints)
-    batch = math.gcd(batch, checkpoints.CHUNK)  # whoever goes on at a chunk's end draws the same batches
+    batch = math.gcd(batch, chunks.CHUNK)  # whoever goes on at a chunk's end draws the same batches
 
     def work(chunk: np.ndarray, pictures: Iterator[dict[str, np.ndarray]]) -> Arrays:
         rows, strip, start = [], [], int(chunk[0])
