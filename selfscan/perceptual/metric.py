@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from selfscan.errors import ModelMissing
+from selfscan.io.pixels import to_tensor
 from selfscan.perceptual.lpips_layers import (
     BACKBONE_VARIABLE,
     HUB_FILES,
@@ -130,7 +131,7 @@ class Perceptual(nn.Module):
         """
         rows = None
         for start in range(0, len(images), batch):
-            part = self.embed(_to_input(images[start : start + batch]), dims).numpy()
+            part = self.embed(to_tensor(images[start : start + batch]), dims).numpy()
             rows = np.empty((len(images), part.shape[1]), np.float32) if rows is None else rows
             rows[start : start + len(part)] = part
             if tick:
@@ -243,7 +244,3 @@ def load_perceptual(net: str = "auto", weights: str | Path | None = None) -> Per
 
 def _gap(a: Tensor, b: Tensor) -> Tensor:
     return (a - b).square().sum((1, 2, 3))
-
-
-def _to_input(images: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
