@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import selfscan.checkpoints
 from mystudio import engines
 from mystudio.errors import StudioError
 from mystudio.evaluation import metrics, report
@@ -25,7 +26,6 @@ from mystudio.evaluation import scorecard as tally
 from mystudio.rendering.render import enlarge, synthesize
 from mystudio.storage.manifest import versions
 from mystudio.types import Avatar, Outcome, Performance, Progress, Take, silent
-from selfscan import checkpoints as chunks
 from selfscan.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints, Prefixed, in_chunks, once
 from selfscan.face.observe import iter_crops, observe
 from selfscan.io.pixels import to_tensor, to_uint8
@@ -137,7 +137,7 @@ def _watch(
     same = case.truth is case.driver
     clips = {"driver": case.driver} | ({"truth": case.truth} if case.truth is not None and not same else {})
     compare = _Comparison(case.scan, case.truth is not None, looker, person, checkpoints)
-    batch = math.gcd(batch, chunks.CHUNK)  # whoever goes on at a chunk's end draws the same batches
+    batch = math.gcd(batch, selfscan.checkpoints.CHUNK)  # whoever goes on at a chunk's end draws the same batches
 
     def work(chunk: np.ndarray, pictures: Iterator[dict[str, np.ndarray]]) -> Arrays:
         rows, strip, start = [], [], int(chunk[0])
