@@ -203,7 +203,7 @@ def _filled(polygon: np.ndarray, size: tuple[int, int], fine: int = 4) -> np.nda
     height, width = size
     xy = (polygon * [1, width / height] + 1) / 2 * [width, height] * fine - 0.5
     canvas = np.zeros((height * fine, width * fine), np.uint8)
-    cv2.fillPoly(canvas, [np.round(xy * 16).astype(np.int32)], 255, shift=4)
+    cv2.fillPoly(canvas, [np.round(xy * 16).astype(np.int32)], (255,), shift=4)
     return cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
 
 

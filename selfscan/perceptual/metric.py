@@ -10,6 +10,7 @@ and all their pairs are one matrix product. Without backbone weights the labelle
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -92,7 +93,7 @@ class Perceptual(nn.Module):
         """
         if x.shape[2:] != y.shape[2:]:
             raise ValueError(f"distance: expected images of one size, got {tuple(x.shape)} and {tuple(y.shape)}")
-        return sum(_gap(a, b) for a, b in zip(self.parts(x), self.parts(y)))
+        return reduce(torch.add, (_gap(a, b) for a, b in zip(self.parts(x), self.parts(y))))
 
     def distance_to(self, x: Tensor, embedding: Tensor) -> Tensor:
         """Perceptual distance to targets that were embedded once: half the work of ``distance``.
@@ -112,7 +113,7 @@ class Perceptual(nn.Module):
                 f"got {tuple(embedding.shape)}; embed targets of the same size without dims"
             )
         targets = embedding.to(x.device).split(sizes, -1)
-        return sum(_gap(p, t.view(-1, *p.shape[1:]).to(p.dtype)) for p, t in zip(parts, targets))
+        return reduce(torch.add, (_gap(p, t.view(-1, *p.shape[1:]).to(p.dtype)) for p, t in zip(parts, targets)))
 
     @torch.no_grad()
     def embed_images(
