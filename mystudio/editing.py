@@ -15,13 +15,11 @@ import torch
 from torch import Tensor
 
 from mystudio.engines.personal.regress import Samples
-from mystudio.engines.personal.solve import anchor_space
-from mystudio.engines.personal.space import AnchorSpace
+from mystudio.engines.personal.space import AnchorSpace, anchor_space
 from mystudio.errors import BadEdit, reason
 from mystudio.storage import npz
 from mystudio.types import Avatar, Edit, Take
 from selfscan.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints, Prefixed, in_chunks
-from selfscan.io.pixels import to_uint8
 
 #: names of edits: what ``selfscan.scan.coverage.measures`` calls the attribute
 ATTRIBUTES = ("smile", "mouth_open", "eyes_open", "brows", "gaze_x", "gaze_y", "yaw", "pitch", "roll")
@@ -129,7 +127,7 @@ def sheet(avatar: Avatar, take: Take | None = None, strengths: tuple[float, ...]
     for name, d in avatar.directions.items():
         codes = start + torch.tensor(strengths)[:, None] * space.direction(d)
         images = avatar.generator(avatar.generator.broadcast(space.decode(codes))).clamp(-1, 1)
-        row = to_uint8(images)
+        row = ((images + 1) * 127.5).byte().permute(0, 2, 3, 1).cpu().numpy()
         strip = np.concatenate(list(row), 1)
         label = np.full((strip.shape[0], 96, 3), 255, np.uint8)
         cv2.putText(label, name, (4, strip.shape[0] // 2), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)

@@ -30,8 +30,8 @@ else:
 if TYPE_CHECKING:
     from mystudio.base.settings import BaseSettings
     from mystudio.engines.personal.anchors import InvertSettings
+    from mystudio.engines.personal.problem import SolveSettings
     from mystudio.engines.personal.regress import RegressSettings
-    from mystudio.engines.personal.solve import SolveSettings
     from mystudio.engines.personal.tune import TuneSettings
     from mystudio.live.follow import LiveSettings
     from mystudio.motion.retarget import RetargetSettings
@@ -46,7 +46,7 @@ STAGES = {
     "personalize": "mystudio.engines.personal.tune:TuneSettings",
     "regress": "mystudio.engines.personal.regress:RegressSettings",
     "retarget": "mystudio.motion.retarget:RetargetSettings",
-    "reenact": "mystudio.engines.personal.solve:SolveSettings",
+    "reenact": "mystudio.engines.personal.problem:SolveSettings",
     "render": "mystudio.rendering.render:RenderSettings",
     "provenance": "mystudio.provenance.claim:ProvenanceSettings",
     "live": "mystudio.live.follow:LiveSettings",
@@ -55,6 +55,11 @@ FOLDER = Path(__file__).parent / "recipes"
 DEFAULT = "default"
 BASE = "base-"  # recipes of this prefix train a base generator; the others run the stages
 MAX_BYTES = 1 << 20
+#: key of an older version -> its name today
+SUCCESSORS = {
+    "reenact.hold": "reenact.pose_lid_weight",
+    "reenact.pose": "reenact.pose_lid_weight",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,6 +145,7 @@ def _tables(source: str | Path, options: Iterable[str], known: Iterable[str], sh
     for option in options:
         _apply(tables, option)
     _refuse_giants(tables, str(source))
+    _refuse_renamed(tables, str(source))
     for table in tables:
         if table not in known:
             raise BadRecipe(f"{source}: there is no table [{_shown(table)}]; {_nearest(table, known)}")
@@ -164,6 +170,14 @@ def _refuse_giants(value: Any, source: str) -> None:
         raise BadRecipe(f"{source}: expected numbers of at most 63 bits, got a larger one; try `mystudio recipe show`")
     for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         _refuse_giants(part, source)
+
+
+def _refuse_renamed(tables: dict[str, Any], source: str) -> None:
+    for old, new in SUCCESSORS.items():
+        stage, _, key = old.partition(".")
+        table = tables.get(stage)
+        if isinstance(table, dict) and key in table:
+            raise BadRecipe(f"{source}: {old} is now {new}; rename the key")
 
 
 def _apply(tables: dict[str, Any], option: str) -> None:

@@ -13,7 +13,7 @@ VARIANTS = (
     Variant("no-parts", "without normalisation by part", ("retarget.part_offsets=1.0",)),
     Variant("parts-only", "parts at zero mean (the paper's)", ("retarget.part_offsets=0.0",)),
     Variant("half-keypoints", "half the keypoints", ('retarget.keypoints="half"',)),
-    Variant("no-hold", "without holding head and lids", ("reenact.hold=0.0",)),
+    Variant("no-pose-lid", "without the term for head pose and lids", ("reenact.pose_lid_weight=0.0",)),
     Variant("no-match", "start codes straight from the regressor", ("reenact.match=0.0",)),
     Variant("neutral-as-seen", "neutral faces as they were filmed", ('retarget.neutral="as seen"',)),
     STRAIGHT,

@@ -22,7 +22,6 @@ from mystudio.base.settings import AdversarialSettings, BaseSettings, ModelSetti
 from mystudio.base.trainer import Trainer
 from mystudio.stylegan2.discriminator import Discriminator
 from mystudio.stylegan2.generator import Generator
-from selfscan.io.pixels import to_tensor
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def reference_step(
     g: Generator, d: Discriminator, adams: dict, images: Tensor, device: torch.device
 ) -> Callable[[], None]:
     """One plain training step of both networks, ready to be called."""
-    real = to_tensor(images, device).contiguous()
+    real = images.to(device).permute(0, 3, 1, 2).float().contiguous() / 127.5 - 1
 
     def draw() -> Tensor:
         return g.broadcast(g.mapping(torch.randn(len(real), g.z_dim, device=device)))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mystudio.engines.personal.solve import anchor_space
+from mystudio.engines.personal.space import anchor_space
 from mystudio.motion import losses
 from mystudio.types import Avatar, Progress, silent
 

@@ -12,8 +12,8 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from mystudio.engines.personal import adam, gauss_newton
-from mystudio.engines.personal.measure import data_terms, output_vector
-from mystudio.engines.personal.solve import Problem
+from mystudio.engines.personal.measure import data_terms, output_vector, weighted_sum
+from mystudio.engines.personal.problem import Problem
 from mystudio.engines.personal.windows import Solved
 from mystudio.motion.losses import temporal
 from mystudio.recipe import resolve
@@ -127,7 +127,7 @@ def lbfgs(evaluations: int) -> Callable[[Problem, range], Solved]:
             chart = adam.Axes(problem, begin)
             chart.shared.data.copy_(torch.as_tensor(x).view_as(chart.shared))
             _, terms = adam.backward(problem, chart, rows, None)
-            value = sum(getattr(problem.settings, name) * term for name, term in terms.items()).sum()
+            value = weighted_sum(terms, problem.settings.weights).sum()
             return float(value), chart.shared.grad.double().numpy().ravel()
 
         found = minimize(
@@ -165,7 +165,7 @@ def objective(problem: Problem, codes: Tensor, rows: Tensor) -> dict[str, float]
     terms |= problem.priors(middle, rows)
     terms["hull"] = problem.space.outside(middle, s.dilation).square() / problem.space.rank
     terms["temporal"] = temporal(codes, problem.linked[rows[:-1]])
-    total = sum(getattr(s, name) * term for name, term in terms.items())
+    total = weighted_sum(terms, s.weights)
     return {"objective": float(total.mean()), **{name: float(term.mean()) for name, term in terms.items()}}
 
 

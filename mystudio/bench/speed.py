@@ -16,7 +16,7 @@ from mystudio.bench.actors import ActorsCase, Pair, pair
 from mystudio.bench.ledger import Ledger
 from mystudio.bench.studio import PLAIN, Studio, Variant
 from mystudio.compute.device import choose
-from mystudio.engines.personal.solve import Problem
+from mystudio.engines.personal.problem import Problem
 from mystudio.evaluation import observers as look
 from mystudio.motion.retarget import retarget
 from mystudio.storage.artifacts import load
@@ -24,7 +24,6 @@ from mystudio.stylegan2.growth import grown
 from mystudio.types import Avatar
 from selfscan.face.observe import iter_crops, observe
 from selfscan.io import video
-from selfscan.io.pixels import to_uint8
 from selfscan.perceptual.metric import load_perceptual
 from selfscan.types import Scan
 
@@ -266,7 +265,7 @@ class _Stage:
         codes = solved.codes[:count]
         with torch.no_grad():
             images = np.concatenate(
-                [look_again.look_size(to_uint8(self._problem.images(part))) for part in codes.split(8)]
+                [look_again.look_size(look_again.to_uint8(self._problem.images(part))) for part in codes.split(8)]
             )
         true = look_again.against_truth(images, self._truth[:count], self._marks[:count], self._looker, self._metric)
         return (

@@ -36,9 +36,10 @@ class Detector:
 
     def __init__(self):
         with _quiet():
-            from mediapipe.python.solutions.face_detection import FaceDetection
+            import mediapipe
 
-            self._nets = {model: FaceDetection(model_selection=model) for model in SURE}
+            make = mediapipe.solutions.face_detection.FaceDetection
+            self._nets = {model: make(model_selection=model) for model in SURE}
             for net in self._nets.values():
                 net.process(np.zeros((64, 64, 3), np.uint8))  # the start messages come with the first picture
 

@@ -170,8 +170,7 @@ def _embed(
     batch: int = 8,
 ) -> np.ndarray:
     dims = None if len(candidates) <= EXACT else SKETCH
-    done, count = 0, len(candidates)
-    rows = np.zeros((count, 0), np.float32)
+    rows, done, count = None, 0, len(candidates)
 
     def work(chunk: np.ndarray, crops: Iterator[np.ndarray]) -> Arrays:
         parts = []
@@ -188,7 +187,7 @@ def _embed(
         work,
         lambda told: progress("compare", told, count),
     ):
-        rows = rows if done else np.empty((count, found["rows"].shape[1]), np.float32)
+        rows = np.empty((count, found["rows"].shape[1]), np.float32) if rows is None else rows
         rows[done : done + len(part)] = found["rows"]
         done += len(part)
     return rows

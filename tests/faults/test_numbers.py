@@ -37,7 +37,7 @@ def test_memory_that_runs_out_is_told_and_the_command_goes_on(stage, studio, beg
 def test_a_reenactment_goes_on_with_smaller_windows(studio, begun, place, template):
     stage = STAGES["reenact"]
     begun(stage)
-    ended = studio.run(*stage.command(place), target="mystudio.engines.personal.solve:measure", call=2, how="memory")
+    ended = studio.run(*stage.command(place), target="mystudio.engines.personal.problem:measure", call=2, how="memory")
     assert ended.code == 0 and ended.stderr.count("memory ran out: going on with") == 1
     made, whole = (load(folder / stage.makes, Take) for folder in (place, template))
     assert np.array_equal(made.outcome, whole.outcome) and abs(made.codes - whole.codes).max() < 0.01

@@ -35,7 +35,7 @@ from mystudio.base import data as images
 from mystudio.base.encoder import Encoder, load_encoder
 from mystudio.commands.edit import _split, read_keys
 from mystudio.engines.personal import tune
-from mystudio.engines.personal.windows import _read as read_window
+from mystudio.engines.personal.windows import read_window
 from mystudio.provenance import signing
 from mystudio.provenance import verify as marks
 from mystudio.recipe import FOLDER, resolve, resolve_base

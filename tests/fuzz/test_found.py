@@ -19,7 +19,7 @@ from mystudio.base.encoder import load_encoder
 from mystudio.commands.edit import _split, read_keys
 from mystudio.commands.terminal import sentence
 from mystudio.engines.personal import tune
-from mystudio.engines.personal.windows import _read as read_window
+from mystudio.engines.personal.windows import read_window
 from mystudio.errors import BadArtifact, BadCheckpoint, BadData, BadEdit, BadRecipe, SigningFailed
 from mystudio.provenance import signing
 from mystudio.recipe import resolve

@@ -11,8 +11,7 @@ from keeping import Memory
 from mystudio import editing
 from mystudio.editing import DILATION, POLICIES, apply, learn_directions, load_directions, strength_at
 from mystudio.engines.personal.regress import Samples, look
-from mystudio.engines.personal.solve import anchor_space
-from mystudio.engines.personal.space import AnchorSpace, hull_weights
+from mystudio.engines.personal.space import AnchorSpace, anchor_space, hull_weights
 from mystudio.errors import BadEdit
 from mystudio.types import Avatar, Edit, Take
 from selfscan.face.facemesh import load_facemesh

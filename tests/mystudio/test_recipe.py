@@ -117,6 +117,18 @@ def test_a_mistake_is_one_clear_sentence(one_stage, text, options, words):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("old, new", recipe.SUCCESSORS.items())
+def test_a_key_of_an_older_version_names_its_successor(tmp_path, old, new):
+    words = f"{re.escape(old)} is now {re.escape(new)}; rename the key"
+    with pytest.raises(BadRecipe, match=words):
+        recipe.resolve("default", [f"{old}=1.0"])
+    stage, key = old.split(".")
+    (tmp_path / "old.toml").write_text(f"[{stage}]\n{key} = 1.0\n")
+    with pytest.raises(BadRecipe, match=words):
+        recipe.resolve(tmp_path / "old.toml")
+    assert recipe.resolve("default", [f"{new}=1.0"]) != recipe.resolve("default")
+
+
 def test_a_file_that_is_not_there_not_text_or_too_large(tmp_path):
     with pytest.raises(BadRecipe, match="did you mean 'default'"):
         recipe.resolve("defualt")

@@ -1,25 +1,40 @@
 """The paper's solver: Adam through the pixels (PGR, arXiv 2307.06307; MyStyle's projection, arXiv 2203.17272).
 
 With ``start = "previous"`` frames are solved one after the other, each from the last one's solution, as PGR does.
-With ``start = "regressor"`` all frames of a window are solved at once.
+With ``start = "regressor"`` all frames of a window are solved at once. A chart maps the free parameters to codes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mystudio.engines.personal.measure import data_terms
-from mystudio.engines.personal.solve import Problem
+from mystudio.engines.personal.measure import Terms, data_terms, weighted_sum
+from mystudio.engines.personal.problem import Problem
 from mystudio.engines.personal.space import hull_weights, softplus_weights
 from mystudio.engines.personal.windows import Solved
 from mystudio.motion import losses
 from mystudio.types import Outcome
 
-LOOK_BACK = 20  # steps over which progress is judged
+LOOK_BACK = 20  # steps over which the improvement is compared with the tolerance
+
+
+class Chart(Protocol):
+    """A parametrisation of codes."""
+
+    parameters: list[Tensor]
+
+    def codes(self) -> Tensor:
+        """Codes [B, L, K] of the parameters."""
+        ...
+
+    def terms(self) -> Terms:
+        """Penalties [B] on the parameters themselves."""
+        ...
 
 
 def solve_window(problem: Problem, frames: range, last: Tensor | None, tick: Callable[[int], None]) -> Solved:
@@ -27,7 +42,7 @@ def solve_window(problem: Problem, frames: range, last: Tensor | None, tick: Cal
 
     Args:
         last: [L, K] code of the frame before the window, where each frame starts at the last one's solution, or None.
-        tick: told how many frames' worth of work is done.
+        tick: called with the frames' worth of work that is done.
     Returns: codes of all layers, outcomes, and each term of the objective at the solution.
     """
     rows = torch.arange(frames.start, frames.stop)
@@ -50,51 +65,56 @@ def solve_window(problem: Problem, frames: range, last: Tensor | None, tick: Cal
 def _solve_together(
     problem: Problem, rows: Tensor, begin: Tensor, last: Tensor | None, tick: Callable[[int], None]
 ) -> Solved:
-    """Frames as one problem, each stopped by itself; ``batch`` of them are drawn at once, and gradients summed."""
+    """Solve frames as one problem, from codes ``begin`` [B, L, K]; each frame stops by itself."""
     s = problem.settings
-    chart = _CHARTS[s.space](problem, begin)
+    chart = CHARTS[s.space](problem, begin)
     adam = torch.optim.Adam(chart.parameters, lr=s.rate)
-    history: list[Tensor] = []
-    best, kept, terms = torch.full((len(rows),), float("inf")), begin.clone(), {}
+    values: list[Tensor] = []  # best objective so far after each of the last steps
+    best, best_codes, best_terms = torch.full((len(rows),), float("inf")), begin.clone(), {}
     stopped = torch.zeros(len(rows), dtype=torch.bool)
     for step in range(s.steps):
         adam.zero_grad()
-        codes, now = backward(problem, chart, rows, last)
-        value = sum(getattr(s, name) * term for name, term in now.items())
+        codes, terms = backward(problem, chart, rows, last)
+        value = weighted_sum(terms, s.weights)
         better = (value < best) & ~stopped
         best = torch.where(better, value, best)
-        kept = torch.where(better[:, None, None], codes, kept)
-        terms = {k: torch.where(better, v, terms.get(k, v)) for k, v in now.items()}
-        history = [*history[-LOOK_BACK:], best]
-        if len(history) > LOOK_BACK:
-            stopped |= history[0] - best < s.tolerance * best
+        best_codes = torch.where(better[:, None, None], codes, best_codes)
+        best_terms = {k: torch.where(better, v, best_terms.get(k, v)) for k, v in terms.items()}
+        values = [*values[-LOOK_BACK:], best]
+        if len(values) > LOOK_BACK:
+            stopped |= values[0] - best < s.tolerance * best
         tick(int(len(rows) * (step + 1) / s.steps))
         if bool(stopped.all()):
             break
         adam.step()
     outcome = np.where(stopped.numpy(), Outcome.CONVERGED, Outcome.MAX_STEPS)
-    return Solved(kept, outcome, {k: v.numpy() for k, v in (terms | {"total": best}).items()})
+    return Solved(best_codes, outcome, {k: v.numpy() for k, v in (best_terms | {"total": best}).items()})
 
 
-def backward(problem: Problem, chart, rows: Tensor, last: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-    """Gradients of the whole objective into the chart; returns codes [B, L, K] and the terms, each [B]."""
-    s = problem.settings
+def backward(problem: Problem, chart: Chart, rows: Tensor, last: Tensor | None) -> tuple[Tensor, Terms]:
+    """Add the gradients of the whole objective to the chart's parameters.
+
+    Images are made ``batch`` frames at a time: gradients of the data terms are taken at the codes first, and the chain
+    rule carries them to the parameters.
+
+    Returns: codes [B, L, K] and all terms [B] of the objective, without gradients.
+    """
+    weights = problem.settings.weights
     codes = chart.codes()
-    now = chart.terms()
-    now["temporal"] = _temporal(codes, last, problem.linked[int(rows[0]) - (last is not None) : int(rows[-1])])
-    now |= problem.priors(codes.mean(1), rows)
+    linked = problem.linked[int(rows[0]) - (last is not None) : int(rows[-1])]
+    penalties = chart.terms() | {"temporal": _temporal(codes, last, linked)} | problem.priors(codes.mean(1), rows)
     given, found = codes.detach().requires_grad_(True), []
-    for part in torch.arange(len(rows)).split(s.batch):
+    for part in torch.arange(len(rows)).split(problem.settings.batch):
         data = data_terms(problem.render_and_measure(given[part]), problem.motion, rows[part])
-        sum(getattr(s, name) * term for name, term in data.items()).sum().backward()
+        weighted_sum(data, weights).sum().backward()
         found.append({k: v.detach() for k, v in data.items()})
-    rest = sum(getattr(s, name) * term for name, term in now.items()).sum()
-    (rest + (codes * given.grad).sum()).backward()  # the chain rule at the codes
+    (weighted_sum(penalties, weights).sum() + (codes * given.grad).sum()).backward()
     data = {k: torch.cat([d[k] for d in found]) for k in found[0]}
-    return codes.detach(), data | {k: v.detach() for k, v in now.items()}
+    return codes.detach(), data | {k: v.detach() for k, v in penalties.items()}
 
 
 def _temporal(codes: Tensor, last: Tensor | None, linked: Tensor) -> Tensor:
+    """Change of the codes between frames, [B]; the first frame's change is that from the code ``last``."""
     chain = codes if last is None else torch.cat([last[None], codes])
     term = losses.temporal(chain, linked)
     return term if last is None else term[1:]
@@ -112,7 +132,7 @@ class Axes:
     def codes(self) -> Tensor:
         return self.shared + self.offset
 
-    def terms(self) -> dict[str, Tensor]:
+    def terms(self) -> Terms:
         centre = self.shared[:, 0]
         nearest = self.problem.space.project(centre.detach(), self.problem.settings.dilation, steps=50)
         return {
@@ -121,7 +141,7 @@ class Axes:
         }
 
 
-class _Hull:
+class Hull:
     """Exact hull: alpha = hull_weights(u), a shared u and per-layer offsets of it."""
 
     def __init__(self, problem: Problem, begin: Tensor):
@@ -138,12 +158,12 @@ class _Hull:
     def codes(self) -> Tensor:
         return self.alpha() @ self.problem.space.codes
 
-    def terms(self) -> dict[str, Tensor]:
+    def terms(self) -> Terms:
         return {"delta": losses.delta(self.offset) / self.offset[0].numel()}
 
 
-class _Softplus(_Hull):
-    """MyStyle's own alpha: softplus with sharpness 100, sum held near 1 by a loss. beta = (dilation - 1) / N."""
+class Softplus(Hull):
+    """MyStyle's own alpha: softplus with sharpness 100; a loss keeps the sum near 1. beta = (dilation - 1) / N."""
 
     def __init__(self, problem: Problem, begin: Tensor):
         super().__init__(problem, begin)
@@ -154,10 +174,11 @@ class _Softplus(_Hull):
         beta = (self.problem.settings.dilation - 1) / len(self.problem.space.codes)
         return softplus_weights(self.shared + self.offset, beta)
 
-    def terms(self) -> dict[str, Tensor]:
+    def terms(self) -> Terms:
         beta = (self.problem.settings.dilation - 1) / len(self.problem.space.codes)
         raw = torch.nn.functional.softplus(self.shared + self.offset + beta, beta=100.0) - beta
         return {"delta": losses.delta(self.offset), "sum": losses.weight_sum(raw)}
 
 
-_CHARTS = {"axes": Axes, "hull": _Hull, "softplus": _Softplus}
+#: space of the settings -> its chart
+CHARTS = {"axes": Axes, "hull": Hull, "softplus": Softplus}

@@ -1,25 +1,106 @@
-"""The solver of the default recipe: damped Gauss-Newton with a learned Jacobian, corrected as it goes.
+"""The default solver: damped Gauss-Newton with a learned Jacobian that is corrected after every step.
 
-A frame's residuals are short (keypoints and pooled patches), its unknowns few (principal axes of the anchors). The
-Jacobian comes from the avatar's forward regressor, at no cost, and Broyden's update corrects it with every true
-evaluation, so that a step costs one synthesis a frame instead of one for each axis. Frames of a window are coupled
-by the temporal term: the normal equations are block-tridiagonal and solved as one banded system.
+A frame has few residuals (keypoints and pooled patches) and few unknowns (principal axes of the anchors). The
+Jacobian comes from the avatar's regressor at almost no cost, and Broyden's update corrects it with every evaluation.
+A step therefore costs one synthesis a frame instead of one for each axis. The temporal term couples the frames of a
+window, so the normal equations are block-tridiagonal; they are solved as one banded system.
+
+Symbols: c code, y output vector, r residual, J = dr/dc, x step. Sizes: T frames, K axes, M outputs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from scipy.linalg import LinAlgError, solveh_banded
 from torch import Tensor
 
-from mystudio.engines.personal.measure import Residual, data_terms, output_vector
-from mystudio.engines.personal.solve import Problem
+from mystudio.engines.personal.measure import Residual, Terms, data_terms, output_vector, weighted_sum
+from mystudio.engines.personal.problem import Problem, select_frames
 from mystudio.engines.personal.windows import Solved, reach
 from mystudio.motion import losses
 from mystudio.types import Motion, Outcome
+
+LONGEST = 2.0  # anchor deviations: a step is shortened to this length
+DAMPING, LEAST_DAMPING, MOST_DAMPING = 0.1, 1e-3, 1e4  # shares of the mean diagonal of J'J: first, and the bounds
+EASED, RAISED = 0.3, 8.0  # factors of the damping after a step that improved the frame, and after one that did not
+
+
+@dataclass(frozen=True)
+class Frames:
+    """The frames of one window and what they must show."""
+
+    problem: Problem
+    rows: Tensor  # [T] their indices in the clip, one after the other
+    wanted: Motion  # of these frames alone
+    residual: Residual  # of these frames alone
+
+    @classmethod
+    def of(cls, problem: Problem, frames: range) -> Frames:
+        """Select the frames from the clip."""
+        rows = torch.arange(frames.start, frames.stop)
+        wanted = select_frames(problem.motion, rows)
+        return cls(problem, rows, wanted, Residual.of(wanted, problem.shape, problem.settings.weights))
+
+    @property
+    def start(self) -> Tensor:
+        """Start codes [T, K]."""
+        return self.problem.start[self.rows]
+
+    @property
+    def linked(self) -> Tensor:
+        """[T - 1] 1 where a frame is followed by the next one without a cut."""
+        return self.problem.linked[self.rows[:-1]]
+
+    def evaluate(self, codes: Tensor, which: Tensor) -> tuple[Tensor, Terms]:
+        """Output vectors [B, M] and data terms [B] of frames ``which`` [B] of the window at codes [B, K]."""
+        outputs, terms = [], []
+        for first in range(0, len(which), self.problem.settings.batch):
+            part = slice(first, first + self.problem.settings.batch)
+            seen = self.problem.render_and_measure(codes[part])
+            outputs.append(output_vector(seen.landmarks, seen.mouth, seen.irises))
+            valid = self.wanted.valid[which[part]].to(codes.dtype)  # a frame without a face asks for nothing
+            terms.append({k: v * valid for k, v in data_terms(seen, self.wanted, which[part]).items()})
+        return torch.cat(outputs), {k: torch.cat([t[k] for t in terms]) for k in terms[0]}
+
+    def objective(self, codes: Tensor, data: Terms) -> Tensor:
+        """The objective [T] at codes [T, K] with these data terms, without the temporal term (``unrest``)."""
+        s, terms = self.problem.settings, data | self.problem.priors(codes, self.rows)
+        if s.hull:
+            terms["hull"] = self.problem.space.outside(codes, s.dilation).square() / self.problem.space.rank
+        return weighted_sum(terms, s.weights)
+
+    def unrest(self, codes: Tensor) -> Tensor:
+        """The temporal term [T]: half of each change counts for either frame, as if both moved at the same time."""
+        return self.problem.settings.temporal * losses.temporal(codes, self.linked)
+
+
+@dataclass(frozen=True)
+class State:
+    """The best solution so far of every frame."""
+
+    codes: Tensor  # [T, K]
+    outputs: Tensor  # [T, M] measured at the codes
+    terms: Terms  # data terms at the codes
+    best: Tensor  # [T] objective at the codes, without the temporal term
+    jacobian: Tensor  # [T, M, K] estimate of dy/dc
+    damping: Tensor  # [T]
+    settled: Tensor  # [T] bool: the last step improved the frame by less than the tolerance
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A step that was evaluated and is not yet accepted."""
+
+    move: Tensor  # [T, K] the step; 0 where a frame does not move
+    moving: Tensor  # [T] bool
+    codes: Tensor  # [T, K] after the step
+    outputs: Tensor  # [T, M]
+    terms: Terms
+    value: Tensor  # [T] objective, without the temporal term
 
 
 @torch.no_grad()
@@ -30,112 +111,119 @@ def solve_window(
     tick: Callable[[int], None],
     slope: Callable[[Problem, Tensor], Tensor] | None = None,
 ) -> Solved:
-    """Solve the frames of one window together; a frame at rest among frames at rest is not drawn again.
+    """Solve the frames of one window together.
 
     Args:
-        last: not used: windows overlap instead (``windows``). tick: told how many frames' worth of work is done.
-        slope: codes [T, K] -> d output / d code [T, M, K], asked before every step; None = learned, then Broyden's.
-    Returns: codes on all layers alike, outcomes, and each term of the objective at the solution.
+        last: not used, because windows overlap (``windows``). tick: called with the frames' worth of work that is done.
+        slope: codes [T, K] -> dy/dc [T, M, K], called before every step; None = the regressor's, corrected by Broyden.
+    Returns: codes, the same on all layers, outcomes, and the terms of the objective at the solution.
     """
-    s, rows = problem.settings, torch.arange(frames.start, frames.stop)
-    wanted = _part(problem.motion, rows)  # patches and masks are made here, once for all steps
-    residual = Residual.of(wanted, problem.shape, s.weights)
-    codes = problem.start[rows]
-    seen = wanted.valid.double()
-    jacobian = problem.regressor.jacobian(codes)
-    outputs, terms = _evaluate(problem, wanted, codes, torch.arange(len(rows)))
-    damping = torch.full((len(rows),), 0.1)
-    best = _objective(problem, codes, terms, rows)
-    settled, distance = torch.zeros(len(rows), dtype=torch.bool), reach(s.temporal, s.prior, len(rows)) // 2
-    for step in range(s.steps):
-        jacobian = slope(problem, codes) if slope else jacobian
-        move = _step(problem, residual, outputs, jacobian, codes, rows, damping, seen)
-        move = move * (2.0 / move.norm(dim=1, keepdim=True).clamp_min(2.0))  # at most two deviations at once
-        still = _at_rest(settled, distance)
-        live = torch.nonzero(~still)[:, 0]
-        move[still] = 0.0
-        trial = codes + move
-        new_outputs, new_terms = outputs.clone(), {k: v.clone() for k, v in terms.items()}
-        new_outputs[live], found = _evaluate(problem, wanted, trial[live], live)
-        for name, values in found.items():
-            new_terms[name][live] = values
-        jacobian = _broyden(jacobian, move, new_outputs - outputs)
-        value = _objective(problem, trial, new_terms, rows)
-        now, then = best + _unrest(problem, codes, rows), value + _unrest(problem, trial, rows)
-        better = then < now
-        settled = still | torch.where(better, then > now * (1 - s.tolerance), settled)
-        damping = torch.where(better, damping * 0.3, damping * 8).clamp(1e-3, 1e4)
-        codes = torch.where(better[:, None], trial, codes)
-        outputs = torch.where(better[:, None], new_outputs, outputs)
-        best = torch.where(better, value, best)
-        terms = {k: torch.where(better, new_terms[k], v) for k, v in terms.items()}
-        tick(int(len(rows) * (step + 1) / s.steps))
-        if bool(settled.all()):
+    window, steps = Frames.of(problem, frames), problem.settings.steps
+    state = begin(window)
+    for step in range(steps):
+        if slope:
+            state = replace(state, jacobian=slope(problem, state.codes))
+        trial = evaluate(window, state, *propose(window, state))
+        state = accept(window, state, trial)
+        tick(int(len(frames) * (step + 1) / steps))
+        if bool(state.settled.all()):
             break
-    terms["total"] = best
-    outcome = np.where(settled.numpy(), Outcome.CONVERGED, Outcome.MAX_STEPS)
-    layers = codes[:, None].expand(-1, problem.generator.num_ws, -1).clone()
-    return Solved(layers, outcome, {k: v.numpy() for k, v in terms.items()})
+    terms = state.terms | {"total": state.best}
+    outcome = np.where(state.settled.numpy(), Outcome.CONVERGED, Outcome.MAX_STEPS)
+    layers = state.codes[:, None].expand(-1, problem.generator.num_ws, -1).clone()
+    return Solved(layers, outcome, {name: value.numpy() for name, value in terms.items()})
 
 
-def _at_rest(settled: Tensor, distance: int) -> Tensor:
-    """[T] frames that have settled together with all within ``distance``: nothing will move them any more."""
-    moving = torch.nn.functional.max_pool1d(1.0 - settled.float()[None], 2 * distance + 1, 1, distance)[0]
-    return moving == 0
+def begin(window: Frames) -> State:
+    """The state at the start codes."""
+    codes, count = window.start, len(window.rows)
+    outputs, terms = window.evaluate(codes, torch.arange(count))
+    return State(
+        codes,
+        outputs,
+        terms,
+        best=window.objective(codes, terms),
+        jacobian=window.problem.regressor.jacobian(codes),
+        damping=torch.full((count,), DAMPING),
+        settled=torch.zeros(count, dtype=torch.bool),
+    )
 
 
-def _evaluate(problem: Problem, wanted: Motion, codes: Tensor, rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    outputs, terms = [], []
-    for first in range(0, len(rows), problem.settings.batch):
-        part = slice(first, first + problem.settings.batch)
-        seen = problem.render_and_measure(codes[part])
-        outputs.append(output_vector(seen.landmarks, seen.mouth, seen.irises))
-        valid = wanted.valid[rows[part]].to(codes.dtype)  # a frame without a face asks for nothing
-        terms.append({k: v * valid for k, v in data_terms(seen, wanted, rows[part]).items()})
-    return torch.cat(outputs), {k: torch.cat([t[k] for t in terms]) for k in terms[0]}
+def propose(window: Frames, state: State) -> tuple[Tensor, Tensor]:
+    """The Gauss-Newton step [T, K] of the coupled window, and which frames it moves, [T] bool.
+
+    A frame that has settled, among frames that have settled, stays and is not synthesized again.
+    """
+    blocks, gradient, coupling = normal_equations(window, state)
+    move = torch.as_tensor(solve_banded(blocks.numpy(), -gradient.numpy(), coupling.numpy()), dtype=state.codes.dtype)
+    move = move * (LONGEST / move.norm(dim=1, keepdim=True).clamp_min(LONGEST))
+    moving = _near_unsettled(window, state.settled)
+    move[~moving] = 0.0
+    return move, moving
 
 
-def _objective(problem: Problem, codes: Tensor, terms: dict[str, Tensor], rows: Tensor) -> Tensor:
-    """Per frame, without the temporal term (``_unrest``)."""
-    s = problem.settings
-    priors = problem.priors(codes, rows)
-    hull = problem.space.outside(codes, s.dilation).square() / problem.space.rank if s.hull else 0.0
-    value = s.keypoint * terms["keypoint"] + s.mouth * terms["mouth"] + s.iris * terms["iris"]
-    return value + s.prior * priors["prior"] + s.hold * priors["hold"] + s.hull * hull
+def evaluate(window: Frames, state: State, move: Tensor, moving: Tensor) -> Trial:
+    """Synthesize and measure the frames that move."""
+    codes, which = state.codes + move, torch.nonzero(moving)[:, 0]
+    outputs, terms = state.outputs.clone(), {name: value.clone() for name, value in state.terms.items()}
+    outputs[which], found = window.evaluate(codes[which], which)
+    for name, values in found.items():
+        terms[name][which] = values
+    return Trial(move, moving, codes, outputs, terms, window.objective(codes, terms))
 
 
-def _unrest(problem: Problem, codes: Tensor, rows: Tensor) -> Tensor:
-    """The temporal term, half of each change to either frame; neighbours are taken to move at the same time."""
-    return problem.settings.temporal * losses.temporal(codes, problem.linked[rows[:-1]])
+def accept(window: Frames, state: State, trial: Trial) -> State:
+    """Keep the step in every frame that it improves; damp the others more. All learn from it about the Jacobian."""
+    now = state.best + window.unrest(state.codes)
+    then = trial.value + window.unrest(trial.codes)
+    better = then < now
+    rests = torch.where(better, then > now * (1 - window.problem.settings.tolerance), state.settled)
+    damping = torch.where(better, state.damping * EASED, state.damping * RAISED)
+    return State(
+        codes=torch.where(better[:, None], trial.codes, state.codes),
+        outputs=torch.where(better[:, None], trial.outputs, state.outputs),
+        terms={name: torch.where(better, trial.terms[name], value) for name, value in state.terms.items()},
+        best=torch.where(better, trial.value, state.best),
+        jacobian=broyden(state.jacobian, trial.move, trial.outputs - state.outputs),
+        damping=damping.clamp(LEAST_DAMPING, MOST_DAMPING),
+        settled=~trial.moving | rests,
+    )
 
 
-def _step(problem, residual: Residual, outputs, jacobian, codes, rows, damping, seen) -> Tensor:
-    """One Gauss-Newton step of the coupled window: (J'J + D) x = -g, block-tridiagonal, [T, K]."""
-    s, rank = problem.settings, codes.shape[1]
-    at = rows - rows[0]
-    r, j = residual(outputs, at), residual.jacobian(jacobian, at)
+def normal_equations(window: Frames, state: State) -> tuple[Tensor, Tensor, Tensor]:
+    """(J'J + D) x = -g of the coupled window, in float64.
+
+    Returns: diagonal blocks [T, K, K], gradient g [T, K], and the coupling [T - 1] of each frame with the next.
+    """
+    problem, s, codes = window.problem, window.problem.settings, state.codes
+    rank, at, seen = codes.shape[1], torch.arange(len(codes)), window.wanted.valid.double()
+    r, j = window.residual(state.outputs, at), window.residual.jacobian(state.jacobian, at)
     blocks = torch.einsum("tmi,tmj->tij", j, j).double() * seen[:, None, None]
     gradient = torch.einsum("tmi,tm->ti", j, r).double() * seen[:, None]
-    diagonal = damping.double() * blocks.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-6)
-    held = problem.held.double()
-    hold = (s.prior * torch.eye(rank) + s.hold * held @ held.t()) / rank
-    blocks += hold
-    gradient += (codes - problem.start[rows]).double() @ hold
+    diagonal = state.damping.double() * blocks.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-6)
+    turn = problem.pose_lid_map.double()
+    prior = (s.prior * torch.eye(rank) + s.pose_lid_weight * turn @ turn.t()) / rank
+    blocks += prior
+    gradient += (codes - window.start).double() @ prior
     if s.hull:
         gradient += s.hull / rank * (codes - problem.space.project(codes, s.dilation))
         diagonal = diagonal + s.hull / rank
-    pull = s.temporal / rank * problem.linked[rows[:-1]].double()
-    change = pull[:, None] * (codes[1:] - codes[:-1])
+    coupling = s.temporal / rank * window.linked.double()
+    change = coupling[:, None] * (codes[1:] - codes[:-1])
     gradient[1:] += change
     gradient[:-1] -= change
-    zero = pull.new_zeros(1)
-    diagonal = diagonal + torch.cat([pull, zero]) + torch.cat([zero, pull])
+    none = coupling.new_zeros(1)
+    diagonal = diagonal + torch.cat([coupling, none]) + torch.cat([none, coupling])
     blocks += torch.diag_embed(diagonal[:, None].expand(-1, rank))
-    return torch.as_tensor(_banded(blocks.numpy(), -gradient.numpy(), pull.numpy()), dtype=codes.dtype)
+    return blocks, gradient, coupling
 
 
-def _banded(blocks: np.ndarray, right: np.ndarray, coupling: np.ndarray) -> np.ndarray:
-    """Solve the symmetric block-tridiagonal system with diagonal blocks [T, K, K] and -coupling[t] I beside them."""
+def solve_banded(blocks: np.ndarray, right: np.ndarray, coupling: np.ndarray) -> np.ndarray:
+    """Solve the symmetric block-tridiagonal system with diagonal blocks [T, K, K] and -coupling[t] I beside them.
+
+    Returns: [T, K]; zeros if the system is not finite or not positive definite, so that nothing moves and the damping
+        is raised.
+    """
     frames, rank = right.shape
     band = np.zeros((rank + 1, frames * rank))  # upper form: band[rank + i - j, j] = A[i, j]
     for j in range(rank):
@@ -144,19 +232,23 @@ def _banded(blocks: np.ndarray, right: np.ndarray, coupling: np.ndarray) -> np.n
     band[0, rank:] = -np.repeat(coupling, rank)
     try:
         return solveh_banded(band, right.ravel(), check_finite=True).reshape(frames, rank)
-    except (LinAlgError, ValueError):  # not positive definite or not finite: stay, and be damped more
+    except (LinAlgError, ValueError):
         return np.zeros_like(right)
 
 
-def _broyden(jacobian: Tensor, move: Tensor, change: Tensor) -> Tensor:
-    """Broyden's update: the least change of J that explains what was seen, J + (dy - J x) x' / x'x."""
+def broyden(jacobian: Tensor, move: Tensor, change: Tensor) -> Tensor:
+    """Broyden's update J + (dy - J x) x' / x'x: the least change of J that explains the output change dy after x.
+
+    Args: jacobian: J [T, M, K]. move: x [T, K]. change: dy [T, M].
+    """
     error = change - torch.einsum("tmk,tk->tm", jacobian, move)
     scale = move.square().sum(1, keepdim=True) + 1e-3
     return jacobian + error[..., None] * (move / scale)[:, None]
 
 
-def _part(motion, rows: Tensor):
-    from dataclasses import replace
-
-    names = ("keypoints", "change", "mouth", "mouth_mask", "irises", "iris_mask", "valid", "times")
-    return replace(motion, **{n: getattr(motion, n)[rows] for n in names})
+def _near_unsettled(window: Frames, settled: Tensor) -> Tensor:
+    """[T] frames that have not settled, or are within the temporal term's reach of one: only these can still move."""
+    s = window.problem.settings
+    distance = reach(s.temporal, s.prior, len(settled)) // 2
+    near = torch.nn.functional.max_pool1d(1.0 - settled.float()[None], 2 * distance + 1, 1, distance)[0]
+    return near != 0

@@ -1,29 +1,30 @@
-"""What the solver compares: keypoints, mouth and iris pixels of a generated frame, beside the driver's."""
+"""What the solvers compare: keypoints, mouth and iris pixels of generated frames with those of the driver.
+
+``Term`` names the terms of the objective that both solvers minimise; ``weighted_sum`` adds them up.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from mystudio.motion import losses
-from mystudio.motion.retarget import RetargetSettings, normalise
+from mystudio.motion.retarget import KEYPOINTS, RetargetSettings, normalise, part_means
 from mystudio.types import Motion
 from selfscan.face import patches
 from selfscan.face.facemesh import crop_landmarks
 
-POOL = 4  # pixels of a patch are averaged in squares of this side for the short residuals of Gauss-Newton
+POOL = 4  # px: side of the squares over which patches are averaged for Gauss-Newton's residuals
+KEYPOINT_NUMBERS = 3 * len(KEYPOINTS)  # the output vector begins with so many numbers: x, y, z of each keypoint
 
-
-@dataclass(frozen=True)
-class Weights:
-    """Weights of PGR's data terms (``solve.SolveSettings`` has their defaults)."""
-
-    keypoint: float
-    mouth: float
-    iris: float
+Term = Literal["keypoint", "mouth", "iris", "prior", "pose_lid", "hull", "temporal", "delta", "sum"]
+Terms = dict[Term, Tensor]  # value of each term for every frame, [B] each
+Weights = Mapping[Term, float]  # ``problem.SolveSettings`` explains each one
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,19 @@ class Measured:
         return Measured(*(getattr(self, f).to(device) for f in ("landmarks", "keypoints", "mouth", "irises")))
 
 
+def weighted_sum(terms: Terms, weights: Weights) -> Tensor:
+    """The objective of every frame [B]: its terms times their weights, added in the order of ``terms``."""
+    return sum((weights[name] * term for name, term in terms.items()), torch.zeros(()))
+
+
 def measure(mesh, images: Tensor, shape: RetargetSettings) -> Measured:
-    """Look at generated images [B, 3, H, W]; differentiable. Where patches sit is taken as given (no gradient)."""
+    """Measure generated images [B, 3, H, W]; differentiable, except for where the patches are cut out."""
     landmarks, _ = crop_landmarks(mesh, images)
     mouth, irises = patches.mouth_and_irises(images, landmarks.detach())
     return Measured(landmarks, normalise(landmarks, shape.part_offsets, shape.depth), mouth, irises)
 
 
-def data_terms(seen: Measured, motion: Motion, rows) -> dict[str, Tensor]:
+def data_terms(seen: Measured, motion: Motion, rows) -> Terms:
     """PGR's keypoint, mouth-cavity and iris terms of frames ``rows``; each [B]."""
     return {
         "keypoint": losses.keypoint(seen.keypoints, motion.keypoints[rows], motion.weights),
@@ -62,7 +68,7 @@ def pooled(patch: Tensor) -> Tensor:
 
 
 def output_vector(landmarks: Tensor, mouth: Tensor, irises: Tensor) -> Tensor:
-    """The short vector y [B, M] from which all residuals follow: 66 keypoints and the pooled patches."""
+    """The output vector y [B, M] of a frame: 66 keypoints, then the pooled patches. Residuals are linear in it."""
     return torch.cat(
         [normalise(landmarks, 1.0, 1.0).flatten(1), pooled(mouth).flatten(1), pooled(irises).flatten(1)], 1
     )
@@ -70,13 +76,13 @@ def output_vector(landmarks: Tensor, mouth: Tensor, irises: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Residual:
-    """r(y) = G (P y - target): linear in the output vector, with |r|^2 = the weighted sum of the data terms.
+    """r(y) = G (P y - target): linear in the output vector, and |r|^2 is the weighted sum of the data terms.
 
-    Patches enter as averages over 4 x 4 squares (what is finer than that is not motion).
+    Patches enter as averages over squares of ``POOL`` px, because finer detail does not tell how a face moves.
     """
 
-    points: Tensor  # [198, 198] P of the keypoints: share of part offsets and depth
-    gain: Tensor  # [T, M]
+    points: Tensor  # [198, 198] P for the keypoints: it applies the share of part offsets and the depth
+    gain: Tensor  # [T, M] diagonal of G
     target: Tensor  # [T, M]
 
     @classmethod
@@ -84,12 +90,12 @@ class Residual:
         count = motion.keypoints.shape[1]
         eye = torch.eye(count * 3).view(-1, count, 3)
         points = _reshape_keypoints(eye, shape).flatten(1).t()
-        k = 100 * (weights.keypoint * motion.weights / motion.weights.sum()).sqrt()
+        k = 100 * (weights["keypoint"] * motion.weights / motion.weights.sum()).sqrt()
         gain = [k[:, None].expand(-1, 3).flatten().expand(len(motion), -1)]
         target = [motion.keypoints.flatten(1)]
         for patch, mask, weight in (
-            (motion.mouth, motion.mouth_mask, weights.mouth),
-            (motion.irises, motion.iris_mask, weights.iris),
+            (motion.mouth, motion.mouth_mask, weights["mouth"]),
+            (motion.irises, motion.iris_mask, weights["iris"]),
         ):
             patch, mask = patch.float(), mask.float()
             small = pooled(mask.expand_as(patch))
@@ -98,7 +104,7 @@ class Residual:
         return cls(points, torch.cat(gain, 1), torch.cat(target, 1))
 
     def __call__(self, y: Tensor, rows) -> Tensor:
-        """y [B, M] -> residuals [B, M]."""
+        """Output vectors [B, M] of frames ``rows`` -> residuals [B, M]."""
         n = len(self.points)
         y = torch.cat([y[:, :n] @ self.points.t(), y[:, n:]], 1)
         return self.gain[rows] * (y - self.target[rows])
@@ -111,8 +117,6 @@ class Residual:
 
 
 def _reshape_keypoints(points: Tensor, shape: RetargetSettings) -> Tensor:
-    from mystudio.motion.retarget import part_means
-
     means = part_means(points)
     scale = torch.tensor([1.0, 1.0, shape.depth])
     return (points - means + shape.part_offsets * means) * scale

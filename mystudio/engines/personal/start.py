@@ -1,8 +1,8 @@
-"""Start codes that carry the driver's expression.
+"""Start codes that show the driver's expression.
 
-A regressor that never saw this driver misses what is small in the picture: blinks, the corners of the mouth. The scan
-knows which codes go with which expression; the shortest step in code space that brings the expression to the driver's,
-and leaves the pose, follows in closed form.
+The regressor was not trained on the driver and misses what is small in a picture: blinks and the corners of the mouth.
+The scan gives codes together with expressions. A linear map learned from them yields, in closed form, the shortest
+step in code space that reaches the driver's expression and keeps the pose.
 """
 
 from __future__ import annotations
@@ -17,82 +17,85 @@ from mystudio.engines.personal.space import AnchorSpace
 from mystudio.motion.retarget import MEASURES, measures
 from selfscan.face.headpose import euler, head_pose
 
-RIDGE = 0.3  # of the step, against a squared miss of one standard deviation of the scan
-POSE = 3.0  # weight of leaving the pose, in the same unit
-BEYOND = 0.1  # standard deviations that an expression may leave the scan's range by
+RIDGE = 0.3  # weight of the step's squared length; a miss of one standard deviation of the scan has weight 1
+POSE = 3.0  # weight of a change of pose, in the same unit
+BEYOND = 0.1  # standard deviations by which an expression may exceed the range of the scan
 
 
 class StartCodes:
-    """What the driver does -> codes, without any search: the regressor's, moved to the driver's expression.
+    """Codes for the driver's motion, without a search: the regressor's codes, moved to the driver's expression.
 
     Args:
-        regressor: the avatar's. space: its anchors. scan_landmarks: [N, 478, 3] of the scan images, in the anchors'
-            order. match: 0..1, share of the step to the expression that is made.
+        regressor: of the avatar. space: its anchor space. scan_landmarks: [N, 478, 3] of the scan images, in the order
+            of the anchors. match: 0..1, share of the step to the driver's expression.
     """
 
     def __init__(self, regressor: Regressor, space: AnchorSpace, scan_landmarks: Tensor, match: float):
         self._regressor, self._match = regressor, match
-        self._ties = ExpressionMap.of_scan(space, scan_landmarks) if match else None
+        self._expressions = ExpressionMap.of_scan(space, scan_landmarks) if match else None
 
     def __call__(self, change: Tensor, wanted: Tensor | None) -> Tensor:
         """Codes [T, K] for relative motion [T, 66, 3] and expression [T, M] (``Motion.change``, ``.measures``)."""
         codes = self._regressor.code(change)
-        if self._ties is None or wanted is None:
+        if self._expressions is None or wanted is None:
             return codes
-        return codes.lerp(self._ties.move(codes, wanted), self._match)
+        return codes.lerp(self._expressions.move(codes, wanted), self._match)
 
 
 @dataclass(frozen=True)
 class ExpressionMap:
-    """How linear functions of the code are tied to it: what is to change, with its range, and what is held."""
+    """Linear map from code to expression (to be changed) and pose (to be kept), and the step that follows from it."""
 
-    slope: Tensor  # [K, M] of what is to change
+    slope: Tensor  # [K, M] expression = code @ slope + offset
     offset: Tensor  # [M]
-    unit: Tensor  # [M] standard deviation over the known codes
-    low: Tensor  # [M] the known range
-    high: Tensor  # [M]
-    step: Tensor  # [M + P, K] shortest step for a miss of one standard deviation
+    unit: Tensor  # [M] standard deviation of each expression over the scan
+    low: Tensor  # [M] least value that may be asked for
+    high: Tensor  # [M] greatest value that may be asked for
+    step: Tensor  # [M + P, K] shortest steps for a miss of one standard deviation
 
     @classmethod
-    def of(cls, known: Tensor, shown: Tensor, held: Tensor) -> ExpressionMap:
-        """Learn from known codes [N, K] with what is to change, shown [N, M], and what is not, held [N, P]."""
-        slope, offset = _fit(known, shown)
-        still, _ = _fit(known, held)
-        unit, turn = shown.std(0).clamp_min(1e-6), held.std(0).clamp_min(1e-6)
-        low, high = shown.amin(0) - BEYOND * unit, shown.amax(0) + BEYOND * unit
-        maps = torch.cat([slope / unit, POSE * still / turn], 1)  # [K, M + P]
+    def of(cls, codes: Tensor, expression: Tensor, pose: Tensor) -> ExpressionMap:
+        """Learn from codes [N, K] whose expression [N, M] and pose [N, P] are known."""
+        slope, offset = _fit(codes, expression)
+        turn, _ = _fit(codes, pose)
+        unit, angle = expression.std(0).clamp_min(1e-6), pose.std(0).clamp_min(1e-6)
+        low, high = expression.amin(0) - BEYOND * unit, expression.amax(0) + BEYOND * unit
+        maps = torch.cat([slope / unit, POSE * turn / angle], 1)  # [K, M + P]
         step = torch.linalg.solve(maps.t() @ maps + RIDGE * torch.eye(maps.shape[1]), maps.t())
         return cls(slope, offset, unit, low, high, step)
 
     @classmethod
     def of_scan(cls, space: AnchorSpace, scan_landmarks: Tensor) -> ExpressionMap:
-        """Expression is to change, the pose is held; known are the anchors with their images' landmarks [N, 478, 3]."""
+        """Learn from the anchors and the landmarks [N, 478, 3] of their scan images."""
         return cls.of(space.codes, measures(scan_landmarks), _angles(scan_landmarks).to(space.codes))
 
     def move(self, codes: Tensor, wanted: Tensor) -> Tensor:
-        """Codes [T, K] by the shortest step to the wanted values [T, M], which are cut to the known range."""
+        """Codes [T, K] after the shortest step to the wanted expression [T, M], which is clamped to the range."""
         gap = (torch.minimum(torch.maximum(wanted, self.low), self.high) - codes @ self.slope - self.offset) / self.unit
         return codes + torch.cat([gap, gap.new_zeros(len(gap), len(self.step) - gap.shape[1])], 1) @ self.step
 
 
-def held(space: AnchorSpace, scan_landmarks: Tensor) -> Tensor:
-    """How a code turns the head (yaw, pitch, roll) and opens the eyes, [K, 4], in deviations of the scan [N, 478, 3].
+def pose_lid_map(space: AnchorSpace, scan_landmarks: Tensor) -> Tensor:
+    """Linear map [K, 4] from code to yaw, pitch, roll and eye opening, in standard deviations over the scan.
 
-    Keypoints of another's face are off by a constant, which a turn and narrower eyes explain best; start codes have
-    both from what is measured against the driver's own neutral face.
+    The solvers use it to keep head and lids near the start codes. Keypoints of another person's face differ from the
+    avatar's by a constant, and without this term a turned head and narrowed eyes would explain that constant best.
+
+    Args: scan_landmarks: [N, 478, 3] of the scan images, in the order of the anchors.
     """
     eyes = measures(scan_landmarks)[:, MEASURES.index("eyes_open")]
-    known = torch.cat([_angles(scan_landmarks), eyes[:, None]], 1).to(space.codes)
-    return _fit(space.codes, known / known.std(0).clamp_min(1e-6))[0]
+    values = torch.cat([_angles(scan_landmarks), eyes[:, None]], 1).to(space.codes)
+    return _fit(space.codes, values / values.std(0).clamp_min(1e-6))[0]
 
 
 def _angles(landmarks: Tensor) -> Tensor:
+    """Yaw, pitch and roll [N, 3] of faces [N, 478, 3], in radians."""
     return torch.as_tensor(euler(head_pose(landmarks.numpy())))
 
 
-def _fit(known: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    """Ridge regression values = known @ slope + offset: [K, M], [M]."""
-    middle, mean = known.mean(0), values.mean(0)
-    x = known - middle
+def _fit(codes: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Ridge regression values = codes @ slope + offset: slope [K, M], offset [M]."""
+    middle, mean = codes.mean(0), values.mean(0)
+    x = codes - middle
     slope = torch.linalg.solve(x.t() @ x + torch.eye(x.shape[1]), x.t() @ (values - mean))
     return slope, mean - middle @ slope

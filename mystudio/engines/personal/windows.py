@@ -1,8 +1,8 @@
-"""A clip in windows that overlap and are blended in code space: where it is cut does not show.
+"""Long clips in windows that overlap and are blended in code space, so that the cuts do not show.
 
-Frames know each other through the temporal term alone, and that dies away within a few frames (``reach``). Two windows
-that overlap by more than that agree where they are blended, whatever their sizes; so they may change on the way, as
-they do when memory runs out.
+Only the temporal term couples frames, and its influence decays within a few frames (``reach``). Two windows that
+overlap by more than that agree where they are blended, whatever their sizes. The size may therefore change during a
+clip, and it does when memory runs out.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from torch import Tensor
 from mystudio.compute.memory import attempt
 from mystudio.storage.journal import DiskCheckpoints
 
-NEGLIGIBLE = 1e-5  # share of a neighbour's pull that may be left where a window is cut; small, for a step that is
-#   taken on one side of a cut and just not on the other makes more of it
+NEGLIGIBLE = 1e-5  # share of a neighbour's influence that may remain where a window is cut. Kept tiny because a step
+#   accepted in one window but rejected in its neighbour amplifies the difference
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class Solved:
-    """Codes of some frames that follow each other."""
+    """The solution for B consecutive frames."""
 
     codes: Tensor  # [B, L, K]
     outcome: np.ndarray  # [B]
@@ -37,7 +37,7 @@ class Solved:
 
 @dataclass(frozen=True)
 class Window:
-    """Frames ``core`` that a window answers for, and the frames around them that are solved with it."""
+    """The ``core`` of a window is the part of the clip that it owns; ``frames`` adds the overlap on both sides."""
 
     core: range
     frames: range
@@ -49,9 +49,9 @@ class Window:
         return cls(core, range(max(0, core.start - overlap), min(total, core.stop + overlap)))
 
     def weights(self, total: int) -> np.ndarray:
-        """[B] share of each frame in the blend: 1 inside, smoothly to 0 at ends that are not the clip's.
+        """Weight [B] of each frame in the blend: 1 inside, falling smoothly to 0 at ends that are not the clip's.
 
-        The outer half of an overlap has no weight: there the neighbours that the cut took away are missed most.
+        The outer half of an overlap has no weight, because it suffers most from the neighbours that were cut off.
         """
         share, at = np.ones(len(self.frames)), np.arange(self.frames.start, self.frames.stop) + 0.5
         if self.frames.start > 0:
@@ -67,10 +67,13 @@ def _ramp(u: np.ndarray) -> np.ndarray:
 
 
 def reach(temporal: float, prior: float, most: int) -> int:
-    """Frames of overlap: twice those over which a neighbour's pull becomes ``NEGLIGIBLE``; at most ``most``.
+    """Frames of overlap: twice the distance over which a neighbour's influence becomes ``NEGLIGIBLE``.
 
-    Codes that miss only their prior p and their neighbours t obey t c(-1) - (p + 2 t) c(0) + t c(+1) = 0: a change dies
-    away by r a frame, r the smaller root of t r^2 - (p + 2 t) r + t. Data hold codes more, never less.
+    With the prior p and the temporal term t alone, codes obey t c(-1) - (p + 2 t) c(0) + t c(+1) = 0. A change then
+    decays by the factor r a frame, where r is the smaller root of t r^2 - (p + 2 t) r + t. Data terms only make it
+    decay faster.
+
+    Args: most: upper limit, in frames.
     """
     if temporal <= 0:
         return 0
@@ -89,19 +92,19 @@ def solve_windows(
     journal: Path | None = None,
     tick: Callable[[int], None] = lambda end: None,
 ) -> Solved:
-    """Solve a clip window by window and blend.
+    """Solve a clip window by window and blend. Where memory runs out, the window and the batch are halved.
 
     Args:
         total: frames of the clip. size: frames of a window's core. batch: frames synthesized at once.
-        overlap: frames of each neighbour that are solved again; 0 = each window goes on from the last one's end.
-        run: solves a window with a batch; gets the code [L, K] before the window where there is no overlap.
-        journal: folder where finished windows are kept; they keep their own cut. tick: told where each window ends.
+        overlap: frames of each neighbour that are solved again; 0 = each window starts at the end of the last one.
+        run: solves a window with a batch; without overlap it also gets the code [L, K] before the window.
+        journal: folder for finished windows, each stored with its own size. tick: called with the end of each window.
     Returns: codes, outcomes and losses of all frames.
-    Raises: MemoryError, torch.OutOfMemoryError, RuntimeError: memory does not do for one frame.
+    Raises: MemoryError, torch.OutOfMemoryError, RuntimeError: there is too little memory even for one frame.
     """
-    blend, start, kept = _Blend(total), 0, DiskCheckpoints(journal) if journal else None
+    blend, start, checkpoints = _Blend(total), 0, DiskCheckpoints(journal) if journal else None
     while start < total:
-        found = _read(kept, f"window{start:07d}") if kept else None
+        found = read_window(checkpoints, f"window{start:07d}") if checkpoints else None
         if found is None:
             window = Window.at(start, size, overlap, total)
             work = partial(run, window, batch, blend.last() if not overlap else None)
@@ -111,8 +114,8 @@ def solve_windows(
                 log.warning("memory ran out: going on with %d frames a window, %d a pass", size, batch)
                 continue
             found = window, solved
-            if kept:
-                _write(kept, f"window{start:07d}", *found)
+            if checkpoints:
+                write_window(checkpoints, f"window{start:07d}", *found)
         blend.add(*found)
         start = found[0].core.stop
         tick(start)
@@ -120,7 +123,7 @@ def solve_windows(
 
 
 class _Blend:
-    """The clip as far as it is solved: sums and weights of its codes."""
+    """Weighted sum of the windows solved so far."""
 
     def __init__(self, total: int):
         self._total, self._end, self._codes = total, 0, torch.zeros(0)
@@ -131,7 +134,7 @@ class _Blend:
         if not len(self._codes):
             self._codes = solved.codes.new_zeros(self._total, *solved.codes.shape[1:])
         share = torch.as_tensor(window.weights(self._total), dtype=self._codes.dtype)
-        used = torch.nonzero(share)[:, 0]  # a code that is no number must not spread from where it has no weight
+        used = torch.nonzero(share)[:, 0]  # NaN times a weight of 0 would still be NaN
         self._codes[used + window.frames.start] += share[used, None, None] * solved.codes[used]
         self._weight[used + window.frames.start] += share[used]
         core = slice(window.core.start - window.frames.start, window.core.stop - window.frames.start)
@@ -149,18 +152,19 @@ class _Blend:
         return Solved(self._codes / self._weight[:, None, None], self._outcome, self._losses)
 
 
-def _write(kept: DiskCheckpoints, name: str, window: Window, solved: Solved) -> None:
+def write_window(checkpoints: DiskCheckpoints, name: str, window: Window, solved: Solved) -> None:
+    """Store a finished window. Raises OSError."""
     ends = [window.core.start, window.core.stop, window.frames.start, window.frames.stop]
-    kept.put(
+    checkpoints.put(
         name,
         {"codes": solved.codes.numpy(), "outcome": solved.outcome, "window": np.array(ends)}
         | {f"loss.{k}": v for k, v in solved.losses.items()},
     )
 
 
-def _read(kept: DiskCheckpoints, name: str) -> tuple[Window, Solved] | None:
-    """A finished window; None where there is none, or it is damaged: then it is solved again."""
-    z = kept.get(name)
+def read_window(checkpoints: DiskCheckpoints, name: str) -> tuple[Window, Solved] | None:
+    """A finished window; None if there is none or it is damaged, so that it is solved again."""
+    z = checkpoints.get(name)
     if z is None:
         return None
     try:

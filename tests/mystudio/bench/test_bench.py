@@ -14,7 +14,7 @@ from mystudio.bench.ledger import Ledger
 from mystudio.bench.sheet import HEAD, LABEL, TILE, contact_sheet
 from mystudio.bench.studio import PLAIN, STRAIGHT, Person, Studio, Variant
 from mystudio.bench.tables import Column, Table, cell, commands, markdown, write_tables
-from mystudio.engines.personal.solve import anchor_space
+from mystudio.engines.personal.space import anchor_space
 from mystudio.errors import BadArtifact
 from selfscan.io import video
 from selfscan.perceptual.metric import load_perceptual
@@ -159,9 +159,8 @@ def test_the_ceiling_finds_pictures_that_the_avatar_can_draw(tiny_avatar):
 
 
 def test_against_the_truth_itself_nothing_is_wrong(shared, tmp_path):
-    from mystudio.evaluation.observers import EvaluationNets
+    from mystudio.evaluation.observers import EvaluationNets, to_tensor
     from selfscan.face.facemesh import crop_landmarks, load_facemesh
-    from selfscan.io.pixels import to_tensor
 
     face = cv2.cvtColor(cv2.imread(str(shared / "faces256" / "00004.jpg")), cv2.COLOR_BGR2RGB)[None]
     with torch.no_grad():

@@ -10,7 +10,7 @@ import torch
 from mystudio.bases import find_base
 from mystudio.bench import rates, ratios, solvers, speed
 from mystudio.bench.ledger import Ledger
-from mystudio.engines.personal.solve import Problem, SolveSettings
+from mystudio.engines.personal.problem import Problem, SolveSettings
 from mystudio.engines.personal.tune import TuneSettings, tune
 from mystudio.motion.retarget import retarget
 from mystudio.recipe import resolve

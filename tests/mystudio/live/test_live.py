@@ -6,7 +6,7 @@ import torch
 from live_person import FPS, avatar, framed, frames, portraits, room
 
 from mystudio.engines.personal.regress import Regressor
-from mystudio.engines.personal.solve import anchor_space
+from mystudio.engines.personal.space import anchor_space
 from mystudio.engines.personal.start import StartCodes
 from mystudio.evaluation.metrics import shake
 from mystudio.live.follow import Live, LiveSettings

@@ -13,8 +13,8 @@ from selfscan.face.headpose import euler, head_pose
 from selfscan.scan.coverage import LEFT_LIDS, RIGHT_LIDS
 
 
-def towards(codes, wanted, known, shown, held):
-    return ExpressionMap.of(known, shown, held).move(codes, wanted)
+def towards(codes, wanted, known, shown, pose):
+    return ExpressionMap.of(known, shown, pose).move(codes, wanted)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_the_scan_tells_which_codes_turn_the_head_and_open_the_eyes():
             for face, turn in zip(faces, turns)
         ]
     )
-    slope = expression.held(space, torch.as_tensor(marks, dtype=torch.float32))
+    slope = expression.pose_lid_map(space, torch.as_tensor(marks, dtype=torch.float32))
     shown = euler(head_pose(marks.astype(np.float32)))
     foretold = (space.codes @ slope).numpy()
     for k, known in enumerate((*shown.T, lids)):

@@ -1,14 +1,16 @@
 """Gauss-Newton's algebra against dense truth: the short residual, the banded solve, Broyden's update, one step."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 from mystudio.engines.personal import gauss_newton
-from mystudio.engines.personal.measure import Measured, Residual, Weights, data_terms, output_vector
-from mystudio.engines.personal.solve import SolveSettings
+from mystudio.engines.personal.gauss_newton import Frames, State
+from mystudio.engines.personal.measure import Measured, Residual, data_terms, output_vector, weighted_sum
+from mystudio.engines.personal.problem import Problem, SolveSettings
+from mystudio.engines.personal.regress import Regressor
+from mystudio.engines.personal.space import AnchorSpace
 from mystudio.motion.retarget import RetargetSettings, normalise
 from mystudio.types import Motion
 
@@ -37,11 +39,13 @@ def random_motion(frames: int, valid: torch.Tensor | None = None, seed: int = 0)
 @pytest.mark.parametrize("offsets, depth", [(0.0, 1.0), (0.5, 0.5), (1.0, 0.3)])
 def test_squared_residuals_are_the_weighted_data_terms(offsets, depth):
     shape = RetargetSettings(part_offsets=offsets, depth=depth)
-    motion, other, weights = random_motion(3), random_motion(3, seed=20), Weights(0.7, 3.0, 11.0)
+    motion, other = random_motion(3), random_motion(3, seed=20)
+    weights = SolveSettings(keypoint=0.7, mouth=3.0, iris=11.0).weights
     marks = 0.5 + 0.1 * draw(3, 478, 3, seed=5)
     seen = Measured(marks, normalise(marks, offsets, depth), other.mouth, other.irises)
     terms = data_terms(seen, motion, torch.arange(3))
     expected = 0.7 * terms["keypoint"] + 3.0 * terms["mouth"] + 11.0 * terms["iris"]
+    assert torch.allclose(weighted_sum(terms, weights), expected)
     residual = Residual.of(motion, shape, weights)
     r = residual(output_vector(marks, other.mouth, other.irises), torch.arange(3))
     assert torch.allclose(r.square().sum(1), expected, rtol=1e-4)
@@ -68,29 +72,39 @@ def test_banded_solution_is_the_dense_one(frames, rank):
         if t + 1 < frames:
             dense[t, :, t + 1] = dense[t + 1, :, t] = -coupling[t] * np.eye(rank)
     expected = np.linalg.solve(dense.reshape(frames * rank, -1), right.ravel()).reshape(frames, rank)
-    assert np.allclose(gauss_newton._banded(blocks, right, coupling), expected)
+    assert np.allclose(gauss_newton.solve_banded(blocks, right, coupling), expected)
 
 
 @pytest.mark.parametrize("fault", [-1.0, np.nan, np.inf])
 def test_a_system_that_cannot_be_solved_moves_nothing(fault):
     blocks = np.repeat(np.eye(2)[None], 3, 0)
     blocks[1, 0, 0] = fault
-    assert np.array_equal(gauss_newton._banded(blocks, np.ones((3, 2)), np.zeros(2)), np.zeros((3, 2)))
+    assert np.array_equal(gauss_newton.solve_banded(blocks, np.ones((3, 2)), np.zeros(2)), np.zeros((3, 2)))
 
 
 def test_broydens_update_explains_what_was_seen_and_nothing_else():
     jacobian, move, change = draw(4, 9, 3), draw(4, 3, seed=1), draw(4, 9, seed=2)
-    updated = gauss_newton._broyden(jacobian, move, change)
+    updated = gauss_newton.broyden(jacobian, move, change)
     assert torch.allclose(torch.einsum("tmk,tk->tm", updated, move), change, atol=0.02)  # the secant condition
     aside = torch.linalg.cross(move, draw(4, 3, seed=3))
     assert torch.allclose(updated @ aside[..., None], jacobian @ aside[..., None], atol=1e-5)
-    assert torch.equal(gauss_newton._broyden(jacobian, torch.zeros(4, 3), change), jacobian)  # no move, no news
+    assert torch.equal(gauss_newton.broyden(jacobian, torch.zeros(4, 3), change), jacobian)  # no move, no news
+
+
+def problem_of(motion: Motion, settings: SolveSettings, start: Tensor, linked: Tensor, turn: Tensor) -> Problem:
+    """A problem of which only the linear algebra is asked: its networks are empty."""
+    none, rank = nn.Identity(), start.shape[1]
+    return Problem(
+        generator=none, mesh=none, space=AnchorSpace.of(draw(20, rank), rank), regressor=Regressor(198, rank, 30),
+        motion=motion, shape=RetargetSettings(), settings=settings, start=start, linked=linked, pose_lid_map=turn,
+        draw=none,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("frames", [1, 5])
 def test_an_undamped_step_solves_a_linear_problem_exactly(frames):
     """With outputs linear in the codes, one step lands where the whole window's objective has no slope."""
-    rank, settings = 3, SolveSettings(prior=0.3, hold=5.0, temporal=2.0, hull=0.0)
+    rank, settings = 3, SolveSettings(prior=0.3, pose_lid_weight=5.0, temporal=2.0, hull=0.0)
     valid, linked = torch.ones(frames, dtype=torch.bool), torch.ones(frames)
     if frames == 5:
         valid[3], linked[1] = False, 0  # a frame without a face, and a cut
@@ -99,17 +113,18 @@ def test_an_undamped_step_solves_a_linear_problem_exactly(frames):
     jacobian, offset = draw(frames, residual.gain.shape[1], rank, seed=1), draw(frames, residual.gain.shape[1], seed=2)
     jacobian, start, codes = 0.02 * jacobian, draw(frames, rank, seed=3), draw(frames, rank, seed=4)
     rows = torch.arange(frames)
-    held = torch.linalg.qr(draw(rank, 2, seed=5))[0]
-    problem = SimpleNamespace(settings=settings, start=start, linked=linked, space=None, held=held)
+    turn = torch.linalg.qr(draw(rank, 2, seed=5))[0]
+    problem = problem_of(motion, settings, start, linked, turn)
     outputs = offset + torch.einsum("tmk,tk->tm", jacobian, codes)
-    move = gauss_newton._step(problem, residual, outputs, jacobian, codes, rows, torch.zeros(frames),
-                              valid.double())  # fmt: skip
+    state = State(codes, outputs, {}, torch.zeros(frames), jacobian, damping=torch.zeros(frames), settled=~valid)
+    blocks, gradient, coupling = gauss_newton.normal_equations(Frames(problem, rows, motion, residual), state)
+    move = torch.as_tensor(gauss_newton.solve_banded(blocks.numpy(), -gradient.numpy(), coupling.numpy()))
 
     solution = (codes + move).double().requires_grad_(True)
     y = offset.double() + torch.einsum("tmk,tk->tm", jacobian.double(), solution)
     objective = (residual(y.float(), rows).double().square().sum(1) * valid).sum()
     objective = objective + settings.prior / rank * (solution - start).square().sum()
-    objective = objective + settings.hold / rank * ((solution - start) @ held.double()).square().sum()
+    objective = objective + settings.pose_lid_weight / rank * ((solution - start) @ turn.double()).square().sum()
     objective = objective + settings.temporal / rank * (linked[:-1, None] * solution.diff(dim=0).square()).sum()
     slope = torch.autograd.grad(objective, solution)[0]
     assert slope.abs().max() < 1e-3

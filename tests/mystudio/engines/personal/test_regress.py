@@ -9,8 +9,7 @@ from keeping import Memory
 from mystudio.engines.personal import regress
 from mystudio.engines.personal.measure import measure, output_vector
 from mystudio.engines.personal.regress import Regressor, RegressSettings, Samples, sample_codes, train_regressor
-from mystudio.engines.personal.solve import anchor_space
-from mystudio.engines.personal.space import AnchorSpace
+from mystudio.engines.personal.space import AnchorSpace, anchor_space
 from mystudio.motion.retarget import RetargetSettings, relative_motion
 from selfscan.face.facemesh import load_facemesh
 from selfscan.face.headpose import canonical_head

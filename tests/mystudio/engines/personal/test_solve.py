@@ -13,26 +13,20 @@ import numpy as np
 import pytest
 import torch
 
-from mystudio.engines.personal import adam, gauss_newton
-from mystudio.engines.personal.measure import Measured, data_terms, measure
+from mystudio.engines.personal import adam
+from mystudio.engines.personal.measure import Measured, data_terms, measure, weighted_sum
+from mystudio.engines.personal.problem import Problem, SolveSettings, fill_gaps, select_frames
 from mystudio.engines.personal.regress import Regressor
-from mystudio.engines.personal.solve import (
-    Problem,
-    SolveSettings,
-    _fill,
-    _hold,
-    anchor_space,
-    solve,
-)
-from mystudio.engines.personal.space import hull_weights
-from mystudio.engines.personal.start import held
+from mystudio.engines.personal.solve import fill_unsolved, solve
+from mystudio.engines.personal.space import anchor_space, hull_weights
+from mystudio.engines.personal.start import pose_lid_map
 from mystudio.motion.retarget import RetargetSettings, normalise, relative_motion, retarget
 from mystudio.types import Avatar, Motion, Outcome, Take
 from selfscan.face import patches
 from selfscan.face.facemesh import crop_landmarks, load_facemesh
 
 SHAPE = RetargetSettings(motion="absolute", smooth=0.0)
-FAST = SolveSettings(steps=4, window=8, prior=0.001, hold=0.0)
+FAST = SolveSettings(steps=4, window=8, prior=0.001, pose_lid_weight=0.0)
 SAME = 5e-3  # anchor deviations: codes of differently cut clips
 
 
@@ -43,21 +37,21 @@ def draw(*shape, seed=0):
 # Frames without a face
 
 
-def test_missing_codes_are_linear_between_neighbours_and_held_at_the_ends():
+def test_missing_codes_are_linear_between_neighbours_and_constant_at_the_ends():
     codes = torch.arange(8.0)[:, None, None].repeat(1, 2, 3)
     codes[[0, 3, 4, 7]] = 99.0
     valid = torch.tensor([False, True, True, False, False, True, True, False])
     expected = torch.tensor([1.0, 1, 2, 3, 4, 5, 6, 6])
-    assert torch.allclose(_fill(codes, valid), expected[:, None, None].expand(8, 2, 3))
+    assert torch.allclose(fill_gaps(codes, valid), expected[:, None, None].expand(8, 2, 3))
 
 
 def test_codes_that_are_not_numbers_are_held_and_marked():
     codes = torch.arange(4.0)[:, None, None].repeat(1, 2, 3)
     codes[1, 0, 1] = torch.nan
     outcome = np.full(4, Outcome.CONVERGED)
-    held, marks = _hold(codes, outcome, torch.tensor([True, True, True, False]))
+    filled, marks = fill_unsolved(codes, outcome, torch.tensor([True, True, True, False]))
     assert marks.tolist() == [Outcome.CONVERGED, Outcome.HELD, Outcome.CONVERGED, Outcome.NO_FACE]
-    assert torch.equal(held[:, 0, 0], torch.tensor([0.0, 1.0, 2.0, 2.0]))
+    assert torch.equal(filled[:, 0, 0], torch.tensor([0.0, 1.0, 2.0, 2.0]))
 
 
 # Codes that are known: the clip is the avatar itself
@@ -101,17 +95,17 @@ def take(avatar, motion) -> Take:
     return solve(avatar, motion, SHAPE, FAST)
 
 
-def test_a_turn_of_the_head_or_a_lid_that_moves_costs_what_hold_says(avatar, motion):
+def test_the_pose_lid_term_keeps_head_and_lids_at_the_start_codes(avatar, motion):
     problem = problem_of(avatar, motion, FAST)
-    takes = [solve(avatar, motion, SHAPE, replace(FAST, hold=weight)) for weight in (0.0, 1e4)]
+    takes = [solve(avatar, motion, SHAPE, replace(FAST, pose_lid_weight=weight)) for weight in (0.0, 1e4)]
     away = [(take.codes[:, 0] - problem.start)[motion.valid] for take in takes]
-    turned = [float((each @ problem.held).norm()) for each in away]
+    turned = [float((each @ problem.pose_lid_map).norm()) for each in away]
     assert turned[1] < 0.1 * turned[0] and away[1].norm() > 0.2 * away[0].norm()
 
 
 def problem_of(avatar, motion, settings) -> Problem:
     space, regressor = anchor_space(avatar), Regressor.load(avatar.regressor)
-    start = _fill(regressor.code(motion.change), motion.valid)
+    start = fill_gaps(regressor.code(motion.change), motion.valid)
     linked = torch.ones(len(motion))
     return Problem(
         avatar.generator,
@@ -123,7 +117,7 @@ def problem_of(avatar, motion, settings) -> Problem:
         settings,
         start,
         linked,
-        held(space, avatar.anchor_keypoints),
+        pose_lid_map(space, avatar.anchor_keypoints),
         avatar.generator,
     )
 
@@ -133,7 +127,7 @@ def objective(avatar, motion, codes, settings) -> torch.Tensor:
     """The data terms' weighted sum at codes [T, L, K]."""
     found = measure(load_facemesh(), avatar.generator(anchor_space(avatar).decode(codes)), SHAPE)
     terms = data_terms(found, motion, torch.arange(len(motion)))
-    return settings.keypoint * terms["keypoint"] + settings.mouth * terms["mouth"] + settings.iris * terms["iris"]
+    return weighted_sum(terms, settings.weights)
 
 
 def on_all_layers(avatar, codes):
@@ -282,13 +276,13 @@ def test_a_damaged_window_is_solved_again(avatar, motion, tmp_path, damage):
 
 # The paper's solver
 
-ADAM = SolveSettings(method="adam", steps=5, rate=0.05, window=4, batch=2, prior=0.001, hold=0.0)
+ADAM = SolveSettings(method="adam", steps=5, rate=0.05, window=4, batch=2, prior=0.001, pose_lid_weight=0.0)
 
 
 def some(motion: Motion) -> Motion:
     """Two frames with a face."""
     rows = torch.tensor([2, 3])
-    return gauss_newton._part(motion, rows)
+    return select_frames(motion, rows)
 
 
 @pytest.mark.parametrize("space, rate", [("axes", 0.02), ("hull", 0.05), ("softplus", 0.002)])
@@ -314,7 +308,7 @@ def test_hull_charts_have_valid_weights(avatar, motion, dilation):
     problem = problem_of(avatar, some(motion), replace(ADAM, dilation=dilation))
     begin = on_all_layers(avatar, problem.start)
     count, beta = len(avatar.anchors), (dilation - 1) / len(avatar.anchors)
-    for chart in (adam._Hull(problem, begin), adam._Softplus(problem, begin)):
+    for chart in (adam.Hull(problem, begin), adam.Softplus(problem, begin)):
         with torch.no_grad():
             for p in chart.parameters:
                 p += 0.05 * draw(*p.shape, seed=1)
@@ -322,7 +316,7 @@ def test_hull_charts_have_valid_weights(avatar, motion, dilation):
         assert alpha.shape == (2, avatar.generator.num_ws, count)
         assert torch.allclose(alpha.sum(-1), torch.ones(alpha.shape[:2]), atol=1e-5)
         assert torch.allclose(codes, alpha @ problem.space.codes)
-        if isinstance(chart, adam._Softplus):
+        if isinstance(chart, adam.Softplus):
             continue  # its weights are rescaled to sum one, so that beta is no exact bound
         assert alpha.min() >= -beta - 1e-6
         assert problem.space.outside(codes, dilation).max() < 1e-3
@@ -330,7 +324,7 @@ def test_hull_charts_have_valid_weights(avatar, motion, dilation):
 
 def test_the_hull_chart_is_the_dilated_hull(avatar, motion):
     problem = problem_of(avatar, some(motion), replace(ADAM, dilation=2.5))
-    chart = adam._Hull(problem, on_all_layers(avatar, problem.start))
+    chart = adam.Hull(problem, on_all_layers(avatar, problem.start))
     with torch.no_grad():
         chart.shared.copy_(draw(*chart.shared.shape, seed=2))
         expected = hull_weights(chart.shared, 2.5).expand(-1, avatar.generator.num_ws, -1)
