@@ -20,6 +20,7 @@ from mystudio.errors import BadEdit, reason
 from mystudio.storage import npz
 from mystudio.types import Avatar, Edit, Take
 from selfscan.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints, Prefixed, in_chunks
+from selfscan.io.pixels import to_uint8
 
 #: names of edits: what ``selfscan.scan.coverage.measures`` calls the attribute
 ATTRIBUTES = ("smile", "mouth_open", "eyes_open", "brows", "gaze_x", "gaze_y", "yaw", "pitch", "roll")
@@ -127,7 +128,7 @@ def sheet(avatar: Avatar, take: Take | None = None, strengths: tuple[float, ...]
     for name, d in avatar.directions.items():
         codes = start + torch.tensor(strengths)[:, None] * space.direction(d)
         images = avatar.generator(avatar.generator.broadcast(space.decode(codes))).clamp(-1, 1)
-        row = ((images + 1) * 127.5).byte().permute(0, 2, 3, 1).cpu().numpy()
+        row = to_uint8(images)
         strip = np.concatenate(list(row), 1)
         label = np.full((strip.shape[0], 96, 3), 255, np.uint8)
         cv2.putText(label, name, (4, strip.shape[0] // 2), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)

@@ -19,6 +19,7 @@ from scipy.spatial.distance import cdist
 
 from selfscan.face.facemesh import crop_landmarks, load_facemesh
 from selfscan.face.headpose import OUTER_EYE_CORNERS, RIGID, procrustes
+from selfscan.io.pixels import to_tensor
 
 BATCH = 16
 ROUNDS = 20  # the mean moves less than 1e-6 head units after 10
@@ -33,7 +34,7 @@ def measure(folder: Path) -> np.ndarray:
     files = sorted([*folder.glob("*.jpg"), *folder.glob("*.png")])
     for start in range(0, len(files), BATCH):
         images = np.stack([cv2.imread(str(file))[..., ::-1] for file in files[start : start + BATCH]])
-        batch = torch.from_numpy(images).permute(0, 3, 1, 2).float().div(127.5).sub(1)
+        batch = to_tensor(images)
         with torch.no_grad():
             landmarks, presence = crop_landmarks(mesh, batch.contiguous(memory_format=torch.channels_last))
         found.append(landmarks[presence > SURE].double().numpy())

@@ -135,7 +135,7 @@ def _draw(actor: Actor, posed: _Posed, camera: Camera, expression: np.ndarray) -
 def _seen(places: np.ndarray, into: np.ndarray) -> np.ndarray:
     """Samples and depth [..., 3] of places in camera axes (``place.see``)."""
     out = np.empty((places.size // 3, 3), np.float32)
-    place.render_and_measure(places.reshape(-1, 3), into, out)
+    place.see(places.reshape(-1, 3), into, out)
     return out.reshape(places.shape)
 
 
@@ -186,7 +186,7 @@ def _draw_hair(
     count, per_strand = places.shape[:2]
     points, alpha = np.empty((count * per_strand, 4), np.float32), np.empty(count * per_strand, np.float32)
     flat = places.reshape(-1, 3)
-    place.render_and_measure(flat, into, points)
+    place.see(flat, into, points)
     place.see_width(flat, into, strands.width, np.float32(strands.alpha), points, alpha)
     colours = np.empty((count * per_strand, 3), np.float32)
     shade.shade_strands(

@@ -21,6 +21,7 @@ from mystudio.storage.journal import write_bytes
 from mystudio.stylegan2.generator import Generator
 from mystudio.types import Progress, silent
 from selfscan.face.facemesh import crop_landmarks, load_facemesh
+from selfscan.io.pixels import to_tensor
 from selfscan.perceptual.metric import load_perceptual
 
 PRESENT = 0.9  # of the landmark network, for a face that counts as found
@@ -231,7 +232,7 @@ def _typical(real: np.ndarray, device: torch.device, count: int = 64) -> float:
 
 
 def _input(images: np.ndarray, device: torch.device) -> Tensor:
-    return look.to_tensor(images).to(device)
+    return to_tensor(images, device)
 
 
 def _with_progress(parts, name: str, progress: Progress):

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mystudio.storage.journal import write_bytes
 from mystudio.stylegan2.generator import Generator
+from selfscan.io.pixels import to_uint8
 
 COLUMNS = 8
 
@@ -20,7 +21,7 @@ def pictures(generator: Generator, w: Tensor, batch: int = 8) -> np.ndarray:
     parts = []
     for part in w.split(batch):
         made = generator(part if part.ndim == 3 else generator.broadcast(part)).clamp(-1, 1)
-        parts.append(((made + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy())
+        parts.append(to_uint8(made))
     return np.concatenate(parts)
 
 

@@ -18,6 +18,7 @@ from mystudio.base.encoder import INPUT, Encoder
 from mystudio.motion.retarget import relative_motion
 from mystudio.types import Progress, silent
 from selfscan.face.facemesh import crop_landmarks, load_facemesh
+from selfscan.io.pixels import dequantize, quantize
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def sample_pairs(
         motion.append(torch.stack([relative_motion(m[1:], n) for m, n in zip(marks, neutral)]))
         small = F.interpolate(made, (INPUT, INPUT), mode="bilinear", antialias=True, align_corners=False)
         small = small.unflatten(0, (count, -1))[:, 1:]
-        images[first : first + count] = ((small + 1) * 127.5).round().clamp(0, 255).byte()
+        images[first : first + count] = quantize(small)
         presence[first : first + count] = seen.unflatten(0, (count, -1))[:, 1:]
         w_all.append(w.unflatten(0, (count, -1))[:, 1:])
         progress("sample", first + count, people)
@@ -113,7 +114,7 @@ def train_encoder(
         person = torch.randint(held, len(pairs.w), (settings.batch,), generator=draw)
         pose, other = torch.randint(pairs.w.shape[1], (2, settings.batch), generator=draw)
         other = other if look_factors else pose
-        image = _augment(pairs.images[person, other].float() / 127.5 - 1, draw)
+        image = _augment(dequantize(pairs.images[person, other]), draw)
         made = encoder(encoder.appearance(image), pairs.motion[person, pose])
         aim = pairs.w[person, pose]
         loss = ((made - aim) / encoder.spread).square().mean()
@@ -160,7 +161,7 @@ def _augment(x: Tensor, draw: torch.Generator) -> Tensor:
 
 @torch.no_grad()
 def _score(encoder: Encoder, pairs: Pairs, held: int) -> dict:
-    image = pairs.images[:held].float() / 127.5 - 1
+    image = dequantize(pairs.images[:held])
     look = encoder.appearance(image.flatten(0, 1)).unflatten(0, image.shape[:2]).mean(1, keepdim=True)
     look = look.expand(-1, image.shape[1], -1)
     made = encoder(look.flatten(0, 1), pairs.motion[:held].flatten(0, 1)).unflatten(0, image.shape[:2])

@@ -23,6 +23,7 @@ from mystudio.compute.compilation import compiled
 from mystudio.compute.device import feature_dtype
 from mystudio.stylegan2.discriminator import Discriminator
 from mystudio.stylegan2.generator import Generator
+from selfscan.io.pixels import to_tensor
 
 PHASES = ("supervised", "adversarial")
 W_AVERAGE = 0.998  # share that stays of the running mean of w (StyleGAN2)
@@ -316,7 +317,7 @@ class Trainer:
         if self.device.type == "cuda":
             parts = [part.pin_memory() for part in parts]
         images, codes, coded = (part.to(self.device, non_blocking=True) for part in parts)
-        return images.permute(0, 3, 1, 2).float() / 127.5 - 1, codes, coded
+        return to_tensor(images), codes, coded
 
     def _adam(
         self, net: nn.Module, rate: float, every: int, betas: tuple[float, float], mapping: float = 1.0

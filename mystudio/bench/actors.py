@@ -15,8 +15,8 @@ from mystudio.bench.sheet import sheet_of
 from mystudio.bench.studio import PLAIN, STRAIGHT, Person, Studio, Variant, open_take, values_of
 from mystudio.compute.device import choose
 from mystudio.evaluation import observers as look
-from mystudio.rendering.render import to_uint8
 from selfscan.face.observe import observe
+from selfscan.io.pixels import to_tensor, to_uint8
 from selfscan.perceptual.metric import load_perceptual
 
 PEOPLE = (1000, 1008, 1018)  # seeds chosen by eye: tan, pale and brown skin, other faces, hair and light
@@ -138,7 +138,7 @@ def _compare_with_ceiling(studio: Studio, acted: Pair, path: Path, kept: Path, e
     seen, perceptual = observe(acted.truth, size=look.SIZE, progress=studio.progress), load_perceptual()
     usable = seen.track.valid & performance.observation.track.valid
     frames = np.flatnonzero((np.arange(len(take)) % every == 0) & usable)
-    aims = look.to_tensor(look_again.crops(seen, frames, avatar.generator.resolution)).to(device)
+    aims = to_tensor(look_again.crops(seen, frames, avatar.generator.resolution), device)
     codes, _ = ceiling.fit(fitted, aims, take.codes[frames].to(device), perceptual, progress=studio.progress)
     images = {
         "ours": look_again.pictures(avatar, take, frames, studio.device),

@@ -22,6 +22,7 @@ from mystudio.base.settings import AdversarialSettings, BaseSettings, ModelSetti
 from mystudio.base.trainer import Trainer
 from mystudio.stylegan2.discriminator import Discriminator
 from mystudio.stylegan2.generator import Generator
+from selfscan.io.pixels import to_tensor
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def reference_step(
     g: Generator, d: Discriminator, adams: dict, images: Tensor, device: torch.device
 ) -> Callable[[], None]:
     """One plain training step of both networks, ready to be called."""
-    real = images.to(device).permute(0, 3, 1, 2).float().contiguous() / 127.5 - 1
+    real = to_tensor(images, device).contiguous()
 
     def draw() -> Tensor:
         return g.broadcast(g.mapping(torch.randn(len(real), g.z_dim, device=device)))

@@ -13,9 +13,10 @@ from mystudio.compute.device import choose
 from mystudio.evaluation import metrics
 from mystudio.evaluation import observers as look
 from mystudio.motion.retarget import KEYPOINTS
-from mystudio.rendering.render import enlarge, synthesize, to_uint8
+from mystudio.rendering.render import enlarge, synthesize
 from mystudio.types import Avatar, Take
 from selfscan.face.observe import iter_crops
+from selfscan.io.pixels import to_tensor, to_uint8
 from selfscan.types import Observation
 
 
@@ -65,7 +66,7 @@ def against_truth(
         looker: networks. perceptual: ``selfscan.perceptual.metric.Perceptual``.
     Returns: the evaluation's names -> value.
     """
-    x, y = look.to_tensor(images), look.to_tensor(truth)
+    x, y = to_tensor(images), to_tensor(truth)
     distance = [metrics.perceptual(perceptual.distance, a, b) for a, b in zip(x.split(8), y.split(8))]
     seen = look.join([looker.look(part) for part in _batches(images)])
     ours, theirs = look.measures(seen["landmarks"]), look.measures(landmarks)

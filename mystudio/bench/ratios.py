@@ -22,6 +22,7 @@ from mystudio.motion.retarget import neutral_face
 from mystudio.recipe import Recipe, resolve
 from mystudio.stylegan2.generator import Generator
 from mystudio.types import Progress, silent
+from selfscan.io.pixels import to_tensor
 from selfscan.perceptual.metric import Perceptual, pairwise
 from selfscan.scan.select import k_centre, k_centre_distances
 
@@ -105,7 +106,7 @@ def selection(
 
 @torch.no_grad()
 def _distance(perceptual: Perceptual, a: np.ndarray, b: np.ndarray) -> float:
-    x, y = (torch.from_numpy(image).permute(2, 0, 1)[None].float() / 127.5 - 1 for image in (a, b))
+    x, y = (to_tensor(image)[None] for image in (a, b))
     return float(perceptual.distance(x, y))
 
 

@@ -24,6 +24,7 @@ from mystudio.stylegan2.growth import grown
 from mystudio.types import Avatar
 from selfscan.face.observe import iter_crops, observe
 from selfscan.io import video
+from selfscan.io.pixels import to_uint8
 from selfscan.perceptual.metric import load_perceptual
 from selfscan.types import Scan
 
@@ -265,7 +266,7 @@ class _Stage:
         codes = solved.codes[:count]
         with torch.no_grad():
             images = np.concatenate(
-                [look_again.look_size(look_again.to_uint8(self._problem.images(part))) for part in codes.split(8)]
+                [look_again.look_size(to_uint8(self._problem.images(part))) for part in codes.split(8)]
             )
         true = look_again.against_truth(images, self._truth[:count], self._marks[:count], self._looker, self._metric)
         return (

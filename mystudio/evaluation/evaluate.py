@@ -17,17 +17,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import selfscan.checkpoints
 from mystudio import engines
 from mystudio.errors import StudioError
 from mystudio.evaluation import metrics, report
 from mystudio.evaluation import observers as look
 from mystudio.evaluation import scorecard as tally
-from mystudio.rendering.render import enlarge, synthesize, to_uint8
+from mystudio.rendering.render import enlarge, synthesize
 from mystudio.storage.manifest import versions
 from mystudio.types import Avatar, Outcome, Performance, Progress, Take, silent
-from selfscan import checkpoints as checkpoints
 from selfscan.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints, Prefixed, in_chunks, once
 from selfscan.face.observe import iter_crops, observe
+from selfscan.io.pixels import to_tensor, to_uint8
 from selfscan.perceptual.metric import load_perceptual
 from selfscan.scan import coverage_figure
 from selfscan.types import Observation, Scan
@@ -136,7 +137,7 @@ def _watch(
     same = case.truth is case.driver
     clips = {"driver": case.driver} | ({"truth": case.truth} if case.truth is not None and not same else {})
     compare = _Comparison(case.scan, case.truth is not None, looker, person, checkpoints)
-    batch = math.gcd(batch, checkpoints.CHUNK)  # whoever goes on at a chunk's end draws the same batches
+    batch = math.gcd(batch, selfscan.checkpoints.CHUNK)  # whoever goes on at a chunk's end draws the same batches
 
     def work(chunk: np.ndarray, pictures: Iterator[dict[str, np.ndarray]]) -> Arrays:
         rows, strip, start = [], [], int(chunk[0])
@@ -215,11 +216,11 @@ class _Comparison:
 
     @torch.inference_mode()
     def __call__(self, images: np.ndarray, truth: np.ndarray | None) -> dict[str, np.ndarray]:
-        x, values = look.to_tensor(images), {}
+        x, values = to_tensor(images), {}
         if self._scan is not None:
             values["nearest"] = metrics.nearest(self._metric.embed(x, SKETCH), self._scan)
         if truth is not None:
-            y = look.to_tensor(truth)
+            y = to_tensor(truth)
             values |= {"psnr": metrics.psnr(x, y), "ssim": metrics.ssim(x, y)}
             values["perceptual"] = metrics.perceptual(self._metric.distance, x, y)
         return {name: value.cpu().numpy() for name, value in values.items()}

@@ -11,6 +11,7 @@ from mystudio.evaluation import metrics
 from mystudio.types import Progress
 from selfscan.face.facemesh import crop_landmarks, load_facemesh
 from selfscan.face.headpose import head_pose
+from selfscan.io.pixels import to_tensor
 from selfscan.scan import coverage
 
 SIZE = 256  # px: everything is compared at this size, so that avatars of any resolution compare
@@ -40,7 +41,7 @@ class EvaluationNets:
         Returns: landmarks [N, 478, 3], presence [N], sharpness [N], and where there are networks for it
             identity [N, E] and blendshapes [N, 52].
         """
-        landmarks, presence = crop_landmarks(self._mesh, to_tensor(images).to(self._device))
+        landmarks, presence = crop_landmarks(self._mesh, to_tensor(images, self._device))
         seen = {"landmarks": landmarks.cpu().numpy(), "presence": presence.cpu().numpy()}
         return seen | self.look_again(images, seen["landmarks"])
 
@@ -75,11 +76,6 @@ class EvaluationNets:
 def measures(landmarks: np.ndarray) -> dict[str, np.ndarray]:
     """Pose, expression and gaze of landmarks [T, 478, 3] in crops; name -> [T]."""
     return coverage.measures(landmarks, head_pose(landmarks))
-
-
-def to_tensor(images: np.ndarray) -> torch.Tensor:
-    """Images [N, H, W, 3] uint8 -> [N, 3, H, W] float32 in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def join(rows: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

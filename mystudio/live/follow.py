@@ -19,12 +19,13 @@ from mystudio.engines.personal.space import anchor_space
 from mystudio.engines.personal.start import StartCodes
 from mystudio.live.causal import NeutralSoFar, OneEuro
 from mystudio.motion.retarget import RetargetSettings, change_and_measures
-from mystudio.rendering.render import SMALLEST, enlarge, to_uint8
+from mystudio.rendering.render import SMALLEST, enlarge
 from mystudio.types import Avatar, Outcome
 from selfscan.face.align import crop, rescale
 from selfscan.face.facemesh import load_facemesh
 from selfscan.face.locate import Locator
 from selfscan.face.observe import measure
+from selfscan.io.pixels import to_uint8
 
 MEASURED = 256  # px, side of the crop that is measured: as for takes
 PRESENT = 0.5  # least presence of a face in its crop: as for takes

@@ -27,6 +27,7 @@ from mystudio.types import Avatar, Outcome, Performance, Progress, Take, silent
 from selfscan.checkpoints import NO_CHECKPOINTS, Checkpoints
 from selfscan.face.align import crop, rescale
 from selfscan.io import video
+from selfscan.io.pixels import to_uint8
 
 SMALLEST = 256  # px: aligned pictures of smaller generators are enlarged to this
 log = logging.getLogger(__name__)
@@ -79,11 +80,6 @@ def synthesize(
             continue
         yield images
         start += len(images)
-
-
-def to_uint8(images: Tensor) -> np.ndarray:
-    """Images [N, 3, H, W] in [-1, 1] -> [N, H, W, 3] uint8 RGB."""
-    return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
 
 def enlarge(image: np.ndarray, size: int) -> np.ndarray:

@@ -36,10 +36,9 @@ class Detector:
 
     def __init__(self):
         with _quiet():
-            import mediapipe
+            from mediapipe.python.solutions.face_detection import FaceDetection
 
-            make = mediapipe.solutions.face_detection.FaceDetection
-            self._nets = {model: make(model_selection=model) for model in SURE}
+            self._nets = {model: FaceDetection(model_selection=model) for model in SURE}
             for net in self._nets.values():
                 net.process(np.zeros((64, 64, 3), np.uint8))  # the start messages come with the first picture
 

@@ -37,6 +37,18 @@ class FaceMesh(nn.Module):
         graph: the network as MediaPipe ships it.
     """
 
+    mesh_weight: Tensor
+    mesh_bias: Tensor
+    flag_weight: Tensor
+    flag_bias: Tensor
+    points_weight: Tensor  # of the heads side by side
+    points_bias: Tensor
+    subsets: Tensor  # [3, P] int64 points that make a region's box; repeated ones leave the box as it is
+    ends: Tensor  # [3, 2] int64 points whose line is level in a region
+    target: Tensor  # [3] rad, angle of that line
+    region_of_head: Tensor  # [5] int64
+    source: Tensor  # [478] int64 where each point comes from: mesh first, then heads
+
     def __init__(self, graph: Graph):
         super().__init__()
         blocks = find_blocks(graph)
@@ -75,13 +87,13 @@ class FaceMesh(nn.Module):
         subsets = [torch.tensor(o["subset_idxs"]) for o in options]
         most = max(len(s) for s in subsets)
         padded = torch.stack([torch.cat([s, s[:1].expand(most - len(s))]) for s in subsets])
-        self.register_buffer("subsets", padded, persistent=False)  # [3, most]; repeated points leave a box as it is
+        self.register_buffer("subsets", padded, persistent=False)
         ends = [[o["left_rotation_idx"], o["right_rotation_idx"]] for o in options]
         self.register_buffer("ends", torch.tensor(ends), persistent=False)
         rotations = [o.get("target_rotation_radians", 0.0) for o in options]
         self.register_buffer("target", torch.tensor(rotations, dtype=torch.float32), persistent=False)
         self.register_buffer("region_of_head", torch.tensor(_REGION_OF_HEAD), persistent=False)
-        source = torch.arange(_MESH + 2 * _IRIS)  # where each of the 478 points comes from: mesh first, then heads
+        source = torch.arange(_MESH + 2 * _IRIS)
         for head, region in enumerate(_REGION_OF_HEAD):
             at = _MESH + head * most
             if _HEADS[head].endswith("iris"):
@@ -218,7 +230,7 @@ def load_facemesh(dtype: torch.dtype = torch.float32, device: str | torch.device
     path = model_path()
     try:
         with torch.inference_mode(False):  # weights made in inference mode could not be used for gradients later
-            mesh = FaceMesh(read_graph(path)).to(device, dtype, memory_format=torch.channels_last)
+            mesh = FaceMesh(read_graph(path)).to(device, dtype).to(memory_format=torch.channels_last)
     except (struct.error, LookupError, AttributeError, TypeError, ValueError, RuntimeError) as error:
         raise ModelMissing(f"expected the attention mesh in {path.name}, could not read it; {INSTALL}") from error
     return mesh.eval().requires_grad_(False)

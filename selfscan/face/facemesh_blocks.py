@@ -40,13 +40,13 @@ def _block(graph: Graph, prelu: Operator) -> BlockWeights:
     last = graph.producer(prelu.inputs[0])
     shortcut = last.kind == "ADD"
     if shortcut:
-        last = next(p for p in map(graph.producer, last.inputs) if p is not None and p.kind == "CONV_2D")
+        last = next(p for p in map(graph.find_producer, last.inputs) if p is not None and p.kind == "CONV_2D")
     weight, bias = conv_weights(graph, last)
     slope = torch.from_numpy(graph.constants[prelu.inputs[1]]).reshape(-1)
     block = BlockWeights(
         last.inputs[0], prelu.outputs[0], weight, bias, slope, stride=last.options["stride"], shortcut=shortcut
     )
-    first = graph.producer(last.inputs[0])
+    first = graph.find_producer(last.inputs[0])
     if first is None or first.kind != "DEPTHWISE_CONV_2D":
         return block
     kernel = np.ascontiguousarray(graph.constants[first.inputs[1]].transpose(3, 0, 1, 2))
@@ -87,6 +87,13 @@ class Block(nn.Module):
     Args:
         weights: what the graph holds.
     """
+
+    weight: Tensor
+    bias: Tensor
+    slope: Tensor
+    depthwise: Tensor | None
+    depthwise_bias: Tensor | None
+    widen: Tensor | None
 
     def __init__(self, weights: BlockWeights):
         super().__init__()

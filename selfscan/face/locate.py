@@ -47,7 +47,7 @@ class Locator:
             frame: [H, W, 3] uint8 RGB. time: s.
         """
         faces = self._follower.step(frame)
-        number = self._choose(faces, frame.shape[1::-1], time)
+        number = self._choose(faces, (frame.shape[1], frame.shape[0]), time)
         if number is None:
             self._past.clear()
             return Place(False, self._middle(frame) if self._last is None else self._last, False)
@@ -58,9 +58,9 @@ class Locator:
             self._past.clear()
         self._number, self._width, self._seen = number, width, time
         self._past.append(align.ffhq_transform(points, self._size))
-        self._last = align.smooth(np.stack(self._past), self._size, self._sigma)[-1]
+        here = self._last = align.smooth(np.stack(self._past), self._size, self._sigma)[-1]
         second = any(n != number and face_width(other) >= SECOND_SHARE * width for n, (other, _) in faces.items())
-        return Place(True, self._last, is_new, second)
+        return Place(True, here, is_new, second)
 
     def close(self) -> None:
         """Free the detector."""

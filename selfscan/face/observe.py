@@ -15,6 +15,7 @@ from selfscan.face.align import align, crop, rescale
 from selfscan.face.facemesh import FaceMesh, crop_landmarks, load_facemesh
 from selfscan.face.track import fill_gaps, track
 from selfscan.io import video
+from selfscan.io.pixels import to_tensor
 from selfscan.types import NUM_LANDMARKS, Observation, Progress, silent
 
 BATCH = 16  # crops a network pass: larger batches are not faster on a CPU
@@ -113,7 +114,7 @@ def measure(mesh: FaceMesh, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     Returns:
         landmarks [N, 478, 3] in crops, presence [N] in 0..1.
     """
-    batch = torch.from_numpy(images).permute(0, 3, 1, 2).to(next(mesh.buffers())).div(127.5).sub(1)
+    batch = to_tensor(images, next(mesh.buffers()).device)
     with torch.no_grad():
         landmarks, presence = crop_landmarks(mesh, batch)
     return landmarks.cpu().numpy(), presence.cpu().numpy()

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from selfscan.io.pixels import to_tensor
+
 MOUTH_SIZE = (24, 32)  # px (height, width) of a mouth patch
 IRIS_SIZE = (16, 32)  # px (height, width) of an eye patch
 MOUTH_CORNERS, EYE_CORNERS = (61, 291), ((33, 133), (362, 263))
@@ -135,7 +137,7 @@ class Recoloured:
 
     def __getitem__(self, rows) -> Tensor:
         """Frames chosen as by a tensor's first index: [R, ..., 3, h, w] float16 in [-1, 1]."""
-        return _match(_signed(self._patches[rows]), self._have, self._want).half()
+        return _match(to_tensor(self._patches[rows]), self._have, self._want).half()
 
 
 class Outlined:
@@ -166,8 +168,8 @@ def targets(
     mouth_mask, iris_mask = Outlined(landmarks, mouth_masks), Outlined(landmarks, iris_masks)
     use = torch.ones(len(landmarks), dtype=torch.bool) if valid is None else valid
     have = [
-        _moments((_signed(mouth[p])[use[p]], mouth_mask[p][use[p]]) for p in parts),
-        _moments((_signed(irises[p])[use[p]].flatten(0, 1), iris_mask[p][use[p]].flatten(0, 1)) for p in parts),
+        _moments((to_tensor(mouth[p])[use[p]], mouth_mask[p][use[p]]) for p in parts),
+        _moments((to_tensor(irises[p])[use[p]].flatten(0, 1), iris_mask[p][use[p]].flatten(0, 1)) for p in parts),
     ]
     return (
         Recoloured(mouth, have[0], wanted["mouth"]),
@@ -175,11 +177,6 @@ def targets(
         Recoloured(irises, have[1], wanted["iris"]),
         iris_mask,
     )
-
-
-def _signed(images: np.ndarray | Tensor) -> Tensor:
-    """[..., h, w, 3] uint8 -> [..., 3, h, w] in [-1, 1]."""
-    return torch.as_tensor(images).movedim(-1, -3).float() / 127.5 - 1
 
 
 def _moments(parts: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
@@ -206,7 +203,7 @@ def _filled(polygon: np.ndarray, size: tuple[int, int], fine: int = 4) -> np.nda
     height, width = size
     xy = (polygon * [1, width / height] + 1) / 2 * [width, height] * fine - 0.5
     canvas = np.zeros((height * fine, width * fine), np.uint8)
-    cv2.fillPoly(canvas, [np.round(xy * 16).astype(np.int32)], 255, shift=4)
+    cv2.fillPoly(canvas, [np.round(xy * 16).astype(np.int32)], (255,), shift=4)
     return cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
 
 

@@ -32,9 +32,16 @@ class Graph:
     inputs: tuple[int, ...]
     outputs: dict[str, int]
 
-    def producer(self, tensor: int) -> Operator | None:
+    def find_producer(self, tensor: int) -> Operator | None:
         """Return the operator that writes ``tensor``, or None for an input or a constant."""
         return next((o for o in self.operators if tensor in o.outputs), None)
+
+    def producer(self, tensor: int) -> Operator:
+        """Return the operator that writes ``tensor``; LookupError for an input or a constant."""
+        operator = self.find_producer(tensor)
+        if operator is None:
+            raise LookupError(f"tensor {tensor}: expected an operator that writes it, found none")
+        return operator
 
     def of_kind(self, kind: str) -> list[Operator]:
         """Return the operators of one kind, in file order."""
@@ -63,6 +70,8 @@ def read_graph(path: str | Path) -> Graph:
         raise ModelMissing(f"expected a .tflite network in {path.name}, got something else; reinstall mediapipe")
     model = tflite.Model.GetRootAsModel(data, 0)
     subgraph = model.Subgraphs(0)
+    if subgraph is None:
+        raise ModelMissing(f"expected a network in {path.name}, found none; reinstall mediapipe")
     tensors = [subgraph.Tensors(i) for i in range(subgraph.TensorsLength())]
     constants = {i: c for i, t in enumerate(tensors) if (c := _constant(model, t)) is not None}
     operators = []
@@ -75,9 +84,14 @@ def read_graph(path: str | Path) -> Graph:
     return Graph(
         operators=tuple(operators),
         constants=constants,
-        inputs=tuple(int(i) for i in subgraph.InputsAsNumpy()),
-        outputs={tensors[i].Name().decode(): int(i) for i in subgraph.OutputsAsNumpy()},
+        inputs=tuple(subgraph.Inputs(i) for i in range(subgraph.InputsLength())),
+        outputs={_name(tensors[i]): i for i in map(subgraph.Outputs, range(subgraph.OutputsLength()))},
     )
+
+
+def _name(tensor) -> str:
+    name = tensor.Name()
+    return name.decode() if name else ""
 
 
 def _shape(tensor) -> tuple[int, ...]:
@@ -117,7 +131,10 @@ def _custom_options(operator) -> dict:
 
     if operator.CustomOptionsLength() < 3:
         return {}
-    return flexbuffers.Loads(bytes(operator.CustomOptionsAsNumpy()))
+    options = flexbuffers.Loads(bytes(operator.CustomOptionsAsNumpy()))
+    if not isinstance(options, dict):
+        raise ValueError(f"custom options: expected a table, got {type(options).__name__}")
+    return options
 
 
 def _builtin_options(kind: str, operator) -> dict:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from selfscan import checkpoints as checkpoints
+import selfscan.checkpoints
 from selfscan.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints
 from selfscan.errors import NoFaceFound, SecondFace
 from selfscan.face import align
@@ -101,7 +101,7 @@ def _followed(path: str | Path, kept: Checkpoints, tell) -> Iterator[Arrays]:
 def _follow_some(follower: Follower, frames: Iterator, done: int, tell) -> Arrays:
     """The next chunk: times [n] s, and of m sightings frame, number, landmarks [m, 478, 3] px and presence."""
     times, size, seen = [], (0, 0), []
-    for time, image in islice(frames, checkpoints.CHUNK):
+    for time, image in islice(frames, selfscan.checkpoints.CHUNK):
         seen += [(number, done + len(times), *sighting) for number, sighting in follower.step(image).items()]
         times.append(time)
         size = (image.shape[1], image.shape[0])
@@ -115,7 +115,7 @@ def _follow_some(follower: Follower, frames: Iterator, done: int, tell) -> Array
         "points": np.array(points, np.float32),
         "presence": np.array(presence, np.float64),
         "born": np.array(follower.born),
-        "last": np.array(len(times) < checkpoints.CHUNK),
+        "last": np.array(len(times) < selfscan.checkpoints.CHUNK),
     }
 
 
@@ -223,7 +223,7 @@ def prominence(sighting: Sighting, size: tuple[int, int]) -> float:
     """How wide, sure and central a face is in a frame of ``size`` (width, height) px; more is more prominent."""
     points, presence = sighting
     middle = np.array(size) / 2
-    off = np.linalg.norm(_centre(points) - middle) / np.linalg.norm(middle)
+    off = float(np.linalg.norm(_centre(points) - middle) / np.linalg.norm(middle))
     return presence * face_width(points) * (1 - 0.5 * min(off, 1))
 
 

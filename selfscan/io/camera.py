@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import numpy as np
@@ -14,7 +14,7 @@ from selfscan.errors import NoCamera
 SILENT = 0  # OpenCV's LOG_LEVEL_SILENT
 
 
-def read(number: int) -> Iterator[tuple[float, np.ndarray]]:
+def read(number: int) -> Generator[tuple[float, np.ndarray], None, None]:
     """Stream a camera's frames until it stops or the iterator is closed.
 
     Args:

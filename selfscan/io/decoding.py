@@ -19,6 +19,8 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import av.stream
+from av.error import FFmpegError
 from av.video.reformatter import VideoReformatter
 
 from selfscan.errors import UnreadableVideo, VideoTooLarge
@@ -86,7 +88,7 @@ def opened(path: str | Path):
             },
             metadata_errors="replace",
         )
-    except (av.FFmpegError, OSError, ValueError) as error:
+    except (FFmpegError, OSError, ValueError) as error:
         raise UnreadableVideo(
             f"{path}: expected a video (mp4, mov, mkv, webm, avi, ...), but it cannot be read "
             f"({getattr(error, 'strerror', None) or error}); it may be cut off or damaged, record or export it again"
@@ -257,7 +259,7 @@ def _walk(container, stream, limits: Limits) -> tuple[int, float]:
 def _packets(container, stream):
     try:
         yield from container.demux(stream)
-    except av.FFmpegError:  # a damaged tail: what came before counts
+    except FFmpegError:  # a damaged tail: what came before counts
         return
 
 
@@ -265,7 +267,7 @@ def _frames(container, stream):
     for packet in _packets(container, stream):
         try:
             frames = packet.decode()
-        except av.FFmpegError:  # one damaged packet costs its frames, not the clip
+        except FFmpegError:  # one damaged packet costs its frames, not the clip
             continue
         yield from frames
 
@@ -285,7 +287,7 @@ def _pictures(container, stream, limits: Limits) -> Iterator[tuple]:
             matrix = ITU709 if frame.height >= HD_HEIGHT else ITU601
         try:
             yield frame, reformatter.reformat(frame, size[0], size[1], "rgb24", src_colorspace=matrix)
-        except (av.FFmpegError, ValueError):  # a frame that cannot be shown is a damaged one
+        except (FFmpegError, ValueError):  # a frame that cannot be shown is a damaged one
             continue
 
 

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import IO
 
 #: the child's program: where to import from, then its limits, then its job
 CHILD = "import sys; sys.path[:] = sys.argv[4:]; from selfscan.io.isolation import serve; serve()"
@@ -39,7 +40,7 @@ def start(
     request: dict,
     rations: Rations = Rations(),
     inherit: Sequence[int] = (),  # noqa: B008 - frozen
-) -> subprocess.Popen:
+) -> subprocess.Popen[bytes]:
     """Start a child.
 
     Args:
@@ -63,6 +64,12 @@ def start(
     )
 
 
+def pipes(child: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
+    """The stdin and stdout of a child that ``start`` made."""
+    assert child.stdin is not None and child.stdout is not None, "start makes both"
+    return child.stdin, child.stdout
+
+
 def ask(job: str, request: dict, rations: Rations, seconds: float, most: int, question: bytes = b"") -> bytes | None:
     """What a child writes to its stdout.
 
@@ -73,16 +80,17 @@ def ask(job: str, request: dict, rations: Rations, seconds: float, most: int, qu
     Returns: the answer; None where it crashed, ran out of its rations, or said too much.
     """
     child, answer, deadline = start(job, request, rations), bytearray(), time.monotonic() + seconds
+    stdin, stdout = pipes(child)
     try:
         rest = memoryview(question)
         with suppress(BrokenPipeError):
             while rest:
-                rest = rest[child.stdin.write(rest) :]
-        child.stdin.close()
+                rest = rest[stdin.write(rest) :]
+        stdin.close()
         while len(answer) <= most:
-            if not wait_for(child.stdout.fileno(), deadline - time.monotonic()):
+            if not wait_for(stdout.fileno(), deadline - time.monotonic()):
                 return None
-            block = os.read(child.stdout.fileno(), 1 << 20)
+            block = os.read(stdout.fileno(), 1 << 20)
             if not block:
                 return bytes(answer) if ended(child) == 0 else None
             answer += block
@@ -102,16 +110,16 @@ def wait_for(pipe: int, seconds: float) -> bool:
     return False
 
 
-def stop(child: subprocess.Popen) -> int:
+def stop(child: subprocess.Popen[bytes]) -> int:
     """End a child, whatever it does; return its exit code, -N where signal N ended it."""
     child.kill()
-    for pipe in (child.stdin, child.stdout):
+    for pipe in pipes(child):
         with suppress(OSError):
             pipe.close()
     return child.wait()
 
 
-def ended(child: subprocess.Popen) -> int:
+def ended(child: subprocess.Popen[bytes]) -> int:
     """Exit code of a child that closed its end and has a moment to go by itself; -N where signal N ended it."""
     with suppress(subprocess.TimeoutExpired):
         return child.wait(5)

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.codec.context import Flags
+from av.error import FFmpegError
 
 from selfscan.io import sound
 
@@ -100,7 +102,7 @@ def _whole(path: Path, fill: Callable[[Path], np.ndarray], audio_from, finish) -
         with open(whole, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(whole, path)
-    except (OSError, av.FFmpegError) as error:
+    except (OSError, FFmpegError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise OSError(
             getattr(error, "errno", None) or errno.EIO,
@@ -135,7 +137,8 @@ def encode(path: Path, timed: Iterable[tuple[float, np.ndarray]], rate: float, c
                 stream = _video_stream(container, frame.shape, rate, crf)
             container.mux(stream.encode(_yuv(frame, time)))
             times.append(time)
-        container.mux(stream.encode(None))
+        if stream is not None:  # there was a picture, or _checked has refused
+            container.mux(stream.encode(None))
     return np.array(times)
 
 
@@ -154,10 +157,10 @@ def encode_segment(timed: Iterable[tuple[float, np.ndarray]], rate: float, crf: 
         if context is None:
             context, shape = av.CodecContext.create("libx264", "w"), frame.shape
             context.framerate, context.options = _rate(rate), _options(rate, crf)
-            context.flags |= av.codec.context.Flags.global_header  # mp4 has it in front, once for all segments
+            context.flags |= Flags.global_header  # mp4 has it in front, once for all segments
             _prepare(context, shape)
         packets += context.encode(_yuv(frame, time))
-    packets += context.encode(None)
+    packets += [] if context is None else context.encode(None)
     return Segment(
         np.frombuffer(b"".join(map(bytes, packets)), np.uint8),
         np.array([p.size for p in packets]),
@@ -173,13 +176,16 @@ def _chain(path: Path, segments: Iterable[Segment], rate: float, crf: float) -> 
     A picture is decoded when the one HELD_BACK places before it is shown: early enough for each, and ever later, as mp4
     wants it, also where one segment follows another.
     """
-    stream, shape, shown, written = None, None, [], 0
+    stream, shape, shown, written = None, [], [], 0
     with av.open(f"file:{path}", "w", format="mp4", options={"movflags": "frag_keyframe+delay_moov"}) as container:
         for segment in segments:
             if stream is None:
-                shape, stream = segment.shape, _video_stream(container, (*map(int, segment.shape), 3), rate, crf)
-            if list(segment.shape) != list(shape):
-                raise ValueError(f"frames: expected images of shape {list(shape)}, got {list(segment.shape)}")
+                shape, stream = (
+                    segment.shape.tolist(),
+                    _video_stream(container, (*map(int, segment.shape), 3), rate, crf),
+                )
+            if segment.shape.tolist() != shape:
+                raise ValueError(f"frames: expected images of shape {shape}, got {segment.shape.tolist()}")
             if shown and segment.shown.min() <= shown[-1]:
                 raise ValueError(f"times: expected a segment after {shown[-1] * TIME_BASE} s")
             shown += np.sort(segment.shown).tolist()

@@ -34,7 +34,7 @@ def read(path: str | Path) -> np.ndarray:
         "selfscan.io.picture:serve", {"path": str(path)}, rations, SECONDS, SIZE.size + 3 * MAX_PIXELS
     )
     height, width = SIZE.unpack(answer[: SIZE.size]) if answer else (0, 0)
-    if not height * width or len(answer) != SIZE.size + 3 * height * width:
+    if answer is None or not height * width or len(answer) != SIZE.size + 3 * height * width:
         raise UnreadablePicture(
             f"{path}: expected a PNG or JPEG of at most {MAX_PIXELS} px, got one that cannot be "
             "decoded; it is damaged, or made to be unreadable"

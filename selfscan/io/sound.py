@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import av
+from av.error import FFmpegError
 
 from selfscan.errors import UnreadableVideo
 from selfscan.io import isolation
@@ -52,7 +53,7 @@ def serve(request: dict) -> None:
     try:
         join(Path(request["pictures"]), Path(request["path"]), request["first"], request["until"], request["sound"])
         said = {}
-    except (av.FFmpegError, UnreadableVideo, OSError, ValueError) as error:
+    except (FFmpegError, UnreadableVideo, OSError, ValueError) as error:
         said = {"failed": getattr(error, "strerror", None) or str(error), "errno": getattr(error, "errno", None)}
     json.dump(said, sys.stdout)
 
@@ -135,12 +136,12 @@ def _encoded(clip, source, target, start: float, until: float) -> Iterator:
 def _demuxed(clip, source) -> Iterator:
     try:
         yield from clip.demux(source)
-    except av.FFmpegError:  # a damaged tail: keep the sound before it
+    except FFmpegError:  # a damaged tail: keep the sound before it
         return
 
 
 def _decoded(clip, source) -> Iterator:
     try:
         yield from clip.decode(source)
-    except av.FFmpegError:  # a damaged tail: keep the sound before it
+    except FFmpegError:  # a damaged tail: keep the sound before it
         return

@@ -14,7 +14,7 @@ import mmap
 import os
 import signal
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -67,7 +67,7 @@ def probe(path: str | Path, limits: Limits = Limits()) -> VideoInfo:  # noqa: B0
         return decoder.info
 
 
-def read(path: str | Path, limits: Limits = Limits()) -> Iterator[tuple[float, np.ndarray]]:  # noqa: B008 - frozen
+def read(path: str | Path, limits: Limits = Limits()) -> Generator[tuple[float, np.ndarray], None, None]:  # noqa: B008 - frozen
     """Stream the frames of a video, upright, in RGB; a damaged tail ends the stream.
 
     Args:
@@ -95,7 +95,7 @@ def sha256(path: str | Path) -> str:
 def write(
     path: str | Path,
     frames: Iterable[np.ndarray],
-    times: Sequence[float],
+    times: Sequence[float] | np.ndarray,
     audio_from: str | Path | None = None,
     crf: float = 18,
     finish: Callable[[Path], None] | None = None,
@@ -118,16 +118,16 @@ def write(
         OSError: disk full, no permission, ...; an existing target is untouched and temporary files are gone.
         ValueError: no frames, other sizes, or times that do not fit the frames.
     """
-    times = np.asarray(times, np.float64)
-    return record(path, _stamped(frames, times), rate_of(times), audio_from, crf, finish)
+    stamps = np.asarray(times, np.float64)
+    return record(path, _stamped(frames, stamps), rate_of(stamps), audio_from, crf, finish)
 
 
-def rate_of(times: Sequence[float]) -> float:
+def rate_of(times: Sequence[float] | np.ndarray) -> float:
     """Frames a second, about, of times [T] s; raises ValueError if they are no times of a video."""
-    times = np.asarray(times, np.float64)
-    if len(times) == 0 or not np.isfinite(times).all() or (np.diff(times) <= 0).any() or times[0] < 0:
+    stamps = np.asarray(times, np.float64)
+    if len(stamps) == 0 or not np.isfinite(stamps).all() or (np.diff(stamps) <= 0).any() or stamps[0] < 0:
         raise ValueError("times: expected at least one time stamp, not negative and strictly increasing")
-    return 1 / float(np.median(np.diff(times))) if len(times) > 1 else 25.0
+    return 1 / float(np.median(np.diff(stamps))) if len(stamps) > 1 else 25.0
 
 
 def _stamped(frames: Iterable[np.ndarray], times: np.ndarray) -> Iterator[tuple[float, np.ndarray]]:
@@ -209,7 +209,7 @@ class _Decoder:
 
     def _free(self, slots: int) -> None:
         with suppress(BrokenPipeError):  # it has ended: what it said last is still to be read
-            self.child.stdin.write(bytes(slots))
+            isolation.pipes(self.child)[0].write(bytes(slots))
 
     def _picture(self, said: dict[str, Any], ring: mmap.mmap, last: float) -> tuple[np.ndarray, float]:
         """A copy of the picture that a message is about, and its time."""
@@ -241,7 +241,7 @@ class _Decoder:
                 return said
 
     def _line(self) -> bytes | None:
-        pipe = self.child.stdout.fileno()
+        pipe = isolation.pipes(self.child)[1].fileno()
         while b"\n" not in self.pending:
             if not isolation.wait_for(pipe, self.limits.patience):
                 raise UnreadableVideo(

@@ -71,6 +71,9 @@ class LpipsLayers(nn.Module):
         heads: file of the LPIPS v0.1 channel weights w.
     """
 
+    shift: Tensor
+    scale: Tensor
+
     def __init__(self, kind: str, backbone: Path, heads: Path):
         super().__init__()
         self.taps = set(TAPS[kind])

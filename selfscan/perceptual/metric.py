@@ -10,6 +10,7 @@ and all their pairs are one matrix product. Without backbone weights the labelle
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from selfscan.errors import ModelMissing
+from selfscan.io.pixels import to_tensor
 from selfscan.perceptual.lpips_layers import (
     BACKBONE_VARIABLE,
     HUB_FILES,
@@ -91,7 +93,7 @@ class Perceptual(nn.Module):
         """
         if x.shape[2:] != y.shape[2:]:
             raise ValueError(f"distance: expected images of one size, got {tuple(x.shape)} and {tuple(y.shape)}")
-        return sum(_gap(a, b) for a, b in zip(self.parts(x), self.parts(y)))
+        return reduce(torch.add, (_gap(a, b) for a, b in zip(self.parts(x), self.parts(y))))
 
     def distance_to(self, x: Tensor, embedding: Tensor) -> Tensor:
         """Perceptual distance to targets that were embedded once: half the work of ``distance``.
@@ -111,7 +113,7 @@ class Perceptual(nn.Module):
                 f"got {tuple(embedding.shape)}; embed targets of the same size without dims"
             )
         targets = embedding.to(x.device).split(sizes, -1)
-        return sum(_gap(p, t.view(-1, *p.shape[1:]).to(p.dtype)) for p, t in zip(parts, targets))
+        return reduce(torch.add, (_gap(p, t.view(-1, *p.shape[1:]).to(p.dtype)) for p, t in zip(parts, targets)))
 
     @torch.no_grad()
     def embed_images(
@@ -130,7 +132,7 @@ class Perceptual(nn.Module):
         """
         rows = None
         for start in range(0, len(images), batch):
-            part = self.embed(_to_input(images[start : start + batch]), dims).numpy()
+            part = self.embed(to_tensor(images[start : start + batch]), dims).numpy()
             rows = np.empty((len(images), part.shape[1]), np.float32) if rows is None else rows
             rows[start : start + len(part)] = part
             if tick:
@@ -243,7 +245,3 @@ def load_perceptual(net: str = "auto", weights: str | Path | None = None) -> Per
 
 def _gap(a: Tensor, b: Tensor) -> Tensor:
     return (a - b).square().sum((1, 2, 3))
-
-
-def _to_input(images: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1

@@ -26,6 +26,8 @@ FAINT = 0.05  # gradient length, in units of [-1, 1] a pixel, below which it cou
 class OfflineLayers(nn.Module):
     """Images [N, 3, H, W] in [-1, 1] -> parts of the embedding, each [N, h, w, c]."""
 
+    one: Tensor  # [] 1, of the type and on the device of the embedding
+
     def __init__(self):
         super().__init__()
         self.mesh = copy.deepcopy(load_facemesh())  # ours to move between devices and types

@@ -132,9 +132,9 @@ def coverage(observation: Observation, use: np.ndarray | None = None) -> Coverag
     """
     use = np.ones(len(observation), bool) if use is None else np.asarray(use, bool)
     check_shape("use", use, (len(observation),))
-    use = use & observation.track.valid & (observation.presence >= PRESENT)
+    counted = use & observation.track.valid & (observation.presence >= PRESENT)
     measured = measures(observation.landmarks, observation.track.pose)
-    share = shares(measured, use)
+    share = shares(measured, counted)
     return Coverage(measured, share, missing(share))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from datetime import date, datetime, timezone
 
@@ -138,7 +138,7 @@ def code_words(today: date) -> tuple[str, ...]:
 
 
 def guided(
-    frames: Iterator[tuple[float, np.ndarray]],
+    frames: Generator[tuple[float, np.ndarray], None, None],
     guide: Guide,
     show: Callable[[np.ndarray, Advice], str],
     seconds: float,

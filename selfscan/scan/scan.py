@@ -170,7 +170,8 @@ def _embed(
     batch: int = 8,
 ) -> np.ndarray:
     dims = None if len(candidates) <= EXACT else SKETCH
-    rows, done, count = None, 0, len(candidates)
+    done, count = 0, len(candidates)
+    rows = np.zeros((count, 0), np.float32)
 
     def work(chunk: np.ndarray, crops: Iterator[np.ndarray]) -> Arrays:
         parts = []
@@ -187,7 +188,7 @@ def _embed(
         work,
         lambda told: progress("compare", told, count),
     ):
-        rows = np.empty((count, found["rows"].shape[1]), np.float32) if rows is None else rows
+        rows = rows if done else np.empty((count, found["rows"].shape[1]), np.float32)
         rows[done : done + len(part)] = found["rows"]
         done += len(part)
     return rows

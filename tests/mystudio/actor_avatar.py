@@ -21,6 +21,7 @@ from mystudio.types import Avatar, Performance
 from selfscan.face import patches
 from selfscan.face.facemesh import crop_landmarks, load_facemesh
 from selfscan.face.headpose import head_pose
+from selfscan.io.pixels import dequantize, quantize, to_uint8
 from selfscan.scan.coverage import measures
 from selfscan.types import Alignment, Consent, Coverage, FaceTrack, Observation, Scan
 
@@ -44,7 +45,7 @@ def person(motion: Tensor, look: int = 5) -> tuple[Tensor, Tensor]:
     z[:, LOOK] = torch.randn(32, generator=torch.Generator().manual_seed(look))
     z[:, MOTION] = motion
     images = generator(generator.broadcast(generator.mapping(z))).clamp(-1, 1)
-    images = (images * 127.5 + 127.5).round() / 127.5 - 1  # as a camera would store them
+    images = dequantize(quantize(images))  # as a camera would store them
     return images, crop_landmarks(load_facemesh(), images)[0]
 
 
@@ -63,17 +64,13 @@ def path(count: int, seed: int, every: int = 4) -> Tensor:
     return keys[low] * (1 - share) + keys[low + 1] * share
 
 
-def eight_bit(images: Tensor) -> np.ndarray:
-    return (images * 127.5 + 127.5).round().byte().permute(0, 2, 3, 1).numpy()
-
-
 @cache
 def scan(count: int = 24) -> Scan:
     """A scan of one person with many motions."""
     images, marks = person(motions(count, seed=0))
     marks = marks.numpy()
     covered, quality = Coverage(measures(marks, head_pose(marks)), {}), np.ones(count, np.float32)
-    return Scan(eight_bit(images), marks, 10 * np.arange(count), quality, {}, covered, CONSENT, "all")
+    return Scan(to_uint8(images), marks, 10 * np.arange(count), quality, {}, covered, CONSENT, "all")
 
 
 def performance(motion: Tensor, missing: tuple[int, ...] = (), look: int = 5) -> Performance:
@@ -87,7 +84,7 @@ def performance(motion: Tensor, missing: tuple[int, ...] = (), look: int = 5) ->
     track = FaceTrack(pixels, head_pose(pixels), valid.astype(np.float32), valid, times, (128, 128), ~valid & False)
     same = Alignment(np.repeat(np.eye(2, 3)[None], len(motion), 0), 128)
     seen = Observation(track, same, marks.numpy(), valid.astype(np.float32), "actor.mp4", "0" * 64)
-    return Performance(seen, eight_bit(mouth), eight_bit(irises.flatten(0, 1)).reshape(-1, 2, *patches.IRIS_SIZE, 3))
+    return Performance(seen, to_uint8(mouth), to_uint8(irises))
 
 
 def avatar(engine: str = "personal") -> Avatar:

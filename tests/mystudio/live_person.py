@@ -5,7 +5,7 @@ from functools import cache
 import cv2
 import numpy as np
 import torch
-from actor_avatar import CONSENT, eight_bit, path, person, scan
+from actor_avatar import CONSENT, path, person, scan
 
 from mystudio.base.encoder import encode, load_encoder
 from mystudio.bases import find_base
@@ -15,6 +15,7 @@ from mystudio.engines.personal.regress import Regressor
 from mystudio.engines.personal.space import AnchorSpace
 from mystudio.motion.retarget import neutral_face
 from mystudio.types import Avatar
+from selfscan.io.pixels import to_uint8
 
 HEIGHT, WIDTH, FPS = 240, 360, 25
 
@@ -49,7 +50,7 @@ def avatar() -> Avatar:
 @cache
 def portraits(count: int, seed: int = 3, look: int = 5) -> np.ndarray:
     """Crops [count, 128, 128, 3] uint8 of one person who moves smoothly, from the neutral face on."""
-    return eight_bit(person(path(count, seed, every=8), look)[0])
+    return to_uint8(person(path(count, seed, every=8), look)[0])
 
 
 def room(seed: int = 0) -> np.ndarray:

@@ -14,6 +14,7 @@ from mystudio.errors import ConsentRequired
 from mystudio.storage.journal import DiskCheckpoints
 from mystudio.types import Avatar, Performance, Progress, Styles, Take, silent
 from selfscan.checkpoints import NO_CHECKPOINTS
+from selfscan.io.pixels import to_tensor, to_uint8
 
 NAME = "personal"
 
@@ -114,7 +115,7 @@ def decode(avatar: Avatar, take: Take, frames: slice = slice(None)) -> Styles:
 
 def images_of(scan, resolution: int) -> Tensor:
     """Scan images at a generator's resolution, [N, 3, H, W] in [-1, 1]."""
-    images = torch.as_tensor(scan.images).permute(0, 3, 1, 2).float() / 127.5 - 1
+    images = to_tensor(scan.images)
     if images.shape[-1] != resolution:
         images = torch.cat(
             [
@@ -130,7 +131,7 @@ def _preview_writer(journal: Path):
 
     def write(step: int, pair: Tensor) -> None:
         rows = [torch.cat(list(row), 2) for row in pair]
-        picture = ((torch.cat(rows, 1) + 1) * 127.5).clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()
+        picture = to_uint8(torch.cat(rows, 1))
         cv2.imwrite(str(journal / "preview.png"), picture[..., ::-1])
 
     return write

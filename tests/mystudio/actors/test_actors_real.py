@@ -10,6 +10,7 @@ from mystudio.actors.motion import frame_from_factors, gaze_angles
 from mystudio.actors.render import render
 from selfscan.face.facemesh import crop_landmarks, load_facemesh
 from selfscan.face.headpose import euler, head_pose
+from selfscan.io.pixels import to_tensor
 from selfscan.scan.coverage import measures
 
 SIZE, PEOPLE = 256, 24
@@ -24,7 +25,7 @@ def basis(shared):
 
 def seen(frames):
     """Landmarks [N, 478, 3] px and presence [N]."""
-    images = torch.from_numpy(np.stack([frame.image for frame in frames])).permute(0, 3, 1, 2).float() / 127.5 - 1
+    images = to_tensor(np.stack([frame.image for frame in frames]))
     with torch.inference_mode():
         marks, presence = crop_landmarks(load_facemesh(), images)
     return marks.numpy() * SIZE, presence.numpy()

@@ -12,6 +12,7 @@ from mystudio.base.sheets import fixed_latents, pictures, sheet_of_base, tile
 from mystudio.bases import find_base
 from mystudio.stylegan2.checkpoint import load_generator
 from mystudio.stylegan2.generator import Generator
+from selfscan.io.pixels import to_tensor
 
 CPU = torch.device("cpu")
 
@@ -89,7 +90,7 @@ def test_a_tiny_base_from_end_to_end(photos, tmp_path):
 
 def test_the_feature_space_is_named_and_sees_differences(photos):
     space = load_features(CPU)
-    x = torch.from_numpy(training_images(photos, 18)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    x = to_tensor(training_images(photos, 18))
     features = space.embed(torch.nn.functional.interpolate(x, (64, 64)))
     assert features.shape == (18, int(space.name.split("[")[1].rstrip("]"))) and features.std(0).max() > 0
 

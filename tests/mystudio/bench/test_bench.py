@@ -159,8 +159,9 @@ def test_the_ceiling_finds_pictures_that_the_avatar_can_draw(tiny_avatar):
 
 
 def test_against_the_truth_itself_nothing_is_wrong(shared, tmp_path):
-    from mystudio.evaluation.observers import EvaluationNets, to_tensor
+    from mystudio.evaluation.observers import EvaluationNets
     from selfscan.face.facemesh import crop_landmarks, load_facemesh
+    from selfscan.io.pixels import to_tensor
 
     face = cv2.cvtColor(cv2.imread(str(shared / "faces256" / "00004.jpg")), cv2.COLOR_BGR2RGB)[None]
     with torch.no_grad():

@@ -12,11 +12,11 @@ from keeping import Memory
 
 from mystudio.errors import StudioError
 from mystudio.evaluation.evaluate import choose_columns, evaluate
-from mystudio.evaluation.observers import to_tensor
 from mystudio.motion.performance import from_observation
 from mystudio.types import Styles, Take
 from selfscan.face.observe import iter_crops, observe
 from selfscan.io import video
+from selfscan.io.pixels import to_tensor
 from selfscan.scan.coverage import coverage
 from selfscan.types import Consent, Scan
 

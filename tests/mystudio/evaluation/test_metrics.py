@@ -10,6 +10,7 @@ from scipy.ndimage import gaussian_filter
 
 from mystudio.evaluation import metrics
 from selfscan.face.headpose import procrustes
+from selfscan.io.pixels import to_tensor
 
 
 @pytest.fixture
@@ -168,7 +169,7 @@ def test_identity_network_tells_people_apart(shared):
     others = (others * 0.75).astype(np.uint8)
 
     def vectors(batch):
-        x = torch.from_numpy(batch).permute(0, 3, 1, 2).float() / 127.5 - 1
+        x = to_tensor(batch)
         with torch.no_grad():
             marks = crop_landmarks(load_facemesh(), x)[0].numpy()
         return net.embed(batch, marks)

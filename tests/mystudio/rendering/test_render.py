@@ -11,10 +11,11 @@ from keeping import Memory
 from mystudio.errors import OutputFailed, StudioError
 from mystudio.rendering import render as module
 from mystudio.rendering.blend import Blend
-from mystudio.rendering.render import RenderSettings, driver_frames, enlarge, frames, render, synthesize, to_uint8
+from mystudio.rendering.render import RenderSettings, driver_frames, enlarge, frames, render, synthesize
 from mystudio.types import Outcome
 from selfscan.face.align import apply, crop, rescale
 from selfscan.io import video
+from selfscan.io.pixels import to_uint8
 
 
 def settings(**keys) -> RenderSettings:

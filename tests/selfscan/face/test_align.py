@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfscan.face import align
+from selfscan.io.pixels import to_tensor
 from selfscan.types import FaceTrack
 
 SIZE = 128
@@ -245,7 +246,7 @@ def test_aligned_faces_of_ffhq_are_left_where_they_are(shared):
 
     files = sorted((shared / "faces256").glob("*.jpg"))[::30]
     images = np.stack([cv2.imread(str(file))[..., ::-1] for file in files])
-    batch = torch.from_numpy(images).permute(0, 3, 1, 2).float().div(127.5).sub(1)
+    batch = to_tensor(images)
     with torch.no_grad():
         landmarks, presence = crop_landmarks(load_facemesh(), batch)
     transforms = align.ffhq_transform(landmarks[presence > 0.5].numpy() * 256, 256)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfscan.face import headpose
+from selfscan.io.pixels import to_tensor
 
 ANGLES = st.tuples(st.floats(-1.2, 1.2), st.floats(-1.2, 1.2), st.floats(-3.0, 3.0))
 
@@ -90,7 +91,7 @@ def posed_actors(shared, tmp_path_factory):
             truth.append(pose[:2])
             assert np.allclose(actors.rotation(*pose[:3]), np.diag([1, -1, -1]) @ headpose.rotation(pose[:3]) @ np.diag(
                 [1, -1, -1]), atol=1e-5)  # fmt: skip
-    batch = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float().div(127.5).sub(1)
+    batch = to_tensor(np.stack(images))
     with torch.no_grad():
         return crop_landmarks(load_facemesh(), batch)[0].numpy(), np.array(truth)
 

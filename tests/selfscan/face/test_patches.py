@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from selfscan.face import patches
+from selfscan.io.pixels import to_tensor
 
 SIZE = 160
 
@@ -171,8 +172,8 @@ def moments(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 def test_targets_in_ones_own_colours_stay():
     mouth, irises, marks = driver()
-    images = {"mouth": torch.as_tensor(mouth).permute(0, 3, 1, 2) / 127.5 - 1,
-              "iris": (torch.as_tensor(irises).permute(0, 1, 4, 2, 3) / 127.5 - 1).flatten(0, 1)}  # fmt: skip
+    images = {"mouth": to_tensor(mouth),
+              "iris": to_tensor(irises).flatten(0, 1)}  # fmt: skip
     masks = patches.masks(marks)
     own = {"mouth": weighted(images["mouth"], masks[0]), "iris": weighted(images["iris"], masks[1].flatten(0, 1))}
     m, _, e, _ = patches.targets(mouth, irises, marks, own)

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from selfscan.errors import ModelMissing
+from selfscan.io.pixels import to_tensor
 from selfscan.perceptual.lpips_layers import BACKBONE_VARIABLE, _backbone, weighted_unit
 from selfscan.perceptual.metric import Perceptual, load_perceptual, pairwise, perceptual_name
 from selfscan.scan.select import k_centre, k_centre_distances
@@ -38,7 +39,7 @@ def faces(shared) -> np.ndarray:
 
 
 def tensor(images: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return to_tensor(images)
 
 
 def noisy(shape, seed=0):

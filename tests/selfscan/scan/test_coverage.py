@@ -7,6 +7,7 @@ from scipy.stats import spearmanr
 
 from selfscan.face.facemesh import crop_landmarks, load_facemesh
 from selfscan.face.headpose import canonical_head, head_pose, rotation
+from selfscan.io.pixels import to_tensor
 from selfscan.scan.coverage import BINS, coverage, draw, eyes_closed, measures, shares
 from selfscan.types import Alignment, FaceTrack, Observation
 
@@ -37,7 +38,7 @@ def actors(shared, tmp_path_factory):
 
 def seen(images: list[np.ndarray]) -> dict[str, np.ndarray]:
     """Measures of renderings, as the landmark network sees them."""
-    x = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    x = to_tensor(np.stack(images))
     with torch.no_grad():
         landmarks = crop_landmarks(load_facemesh(), x)[0].numpy()
     return measures(landmarks, head_pose(landmarks))
@@ -153,7 +154,7 @@ def test_gaze_ranks_as_painted_irises(actors):
 
     image = show(actors, person(actors, 3))
     image = cv2.resize(image, (384, 384), interpolation=cv2.INTER_CUBIC)
-    x = torch.from_numpy(image)[None].permute(0, 3, 1, 2).float() / 127.5 - 1
+    x = to_tensor(image[None])
     with torch.no_grad():
         points = crop_landmarks(load_facemesh(), x)[0][0, :, :2].numpy() * 384
     rings = [[33, 161, 160, 159, 158, 157, 133, 154, 153, 145, 144, 163],

@@ -9,6 +9,7 @@ import torch
 from selfscan.errors import ConsentMissing, NoFaceFound, SecondFace, TooFewFrames
 from selfscan.face.observe import iter_crops, observe
 from selfscan.io import video
+from selfscan.io.pixels import to_tensor
 from selfscan.perceptual.metric import load_perceptual
 from selfscan.scan.consent import make_consent
 from selfscan.scan.quality import assess
@@ -67,7 +68,7 @@ def test_picks_are_those_of_brute_force_distances(seen, consent):
     made = scan_observation(seen, consent, replace(SETTINGS, quality_weight=0.0, max_blinks=1.0, held_out=((0, 1.6),)))
     usable = np.flatnonzero(assess(seen).usable & (seen.track.times >= 1.6 - 1e-6))
     crops = dict(iter_crops(seen, SETTINGS.embed_size))
-    x = torch.from_numpy(np.stack([crops[i] for i in usable])).permute(0, 3, 1, 2).float() / 127.5 - 1
+    x = to_tensor(np.stack([crops[i] for i in usable]))
     metric = load_perceptual("offline")
     with torch.no_grad():
         matrix = np.stack([metric.distance(one.expand_as(x), x).numpy() for one in x])

@@ -24,6 +24,7 @@ from mystudio.motion.retarget import relative_motion
 from mystudio.stylegan2.checkpoint import save_generator
 from mystudio.stylegan2.generator import Generator
 from selfscan.face.facemesh import crop_landmarks, load_facemesh
+from selfscan.io.pixels import dequantize, to_tensor
 from selfscan.perceptual.metric import load_perceptual
 
 
@@ -134,7 +135,7 @@ def test_the_packaged_encoder_finds_people_it_never_saw():
     if base.encoder_path is None:
         pytest.skip("the packaged base has no encoder here")
     scan, generator, encoder = actor_avatar.scan(), base.generator, load_encoder(base.encoder_path)
-    images = torch.as_tensor(scan.images).permute(0, 3, 1, 2) / 127.5 - 1
+    images = to_tensor(scan.images)
     marks = torch.as_tensor(scan.landmarks)
     with torch.no_grad():
         anchors = encode(encoder, images, marks, marks[0])
@@ -157,7 +158,7 @@ def test_samples_of_a_base_are_what_they_say():
     with torch.no_grad():
         made = generator(generator.broadcast(pairs.w[1])).clamp(-1, 1)
     small = F.interpolate(made, (64, 64), mode="bilinear", antialias=True)
-    assert (pairs.images[1] / 127.5 - 1 - small).abs().max() < 0.02
+    assert (dequantize(pairs.images[1]) - small).abs().max() < 0.02
     again = sample_pairs(generator, 32, EncoderSettings(people=3, poses=2), block=2)
     assert torch.equal(again.w, pairs.w) and torch.equal(again.motion, pairs.motion)
     # both poses were measured against one neutral face: their difference is that of the landmarks
