@@ -168,7 +168,7 @@ def run_live(
     clip = source if isinstance(source, Path) else None
     info = video.probe(clip) if clip else None
     drop = (clip is None or out is None) if drop is None else drop
-    who = provenance.identity(recipe.provenance) if out else None
+    who = provenance.signing_key(recipe.provenance) if out else None
     blas.reserve()
     avatar = load(avatar_path, Avatar)
     live = Live(avatar, recipe.retarget, recipe.live, recipe.reenact.match, choose(device))
@@ -188,7 +188,7 @@ def run_live(
             )
             if stamp := provenance.stamp(recipe.provenance, claim.avatar):
                 shown = ((time, stamp(picture)) for time, picture in shown)
-            render.record(
+            render.write_stream(
                 out,
                 shown,
                 info.fps if info else recording.CAMERA_RATE,
@@ -234,7 +234,7 @@ def run_render(
     with product(out, inputs, settings, force) as job:
         if not job.done:
             blas.reserve()
-            who = provenance.identity(recipe.provenance)
+            who = provenance.signing_key(recipe.provenance)
             avatar, take = _on(load(inputs["avatar"], Avatar), device), load(take_path, Take)
             claim = provenance.Claim(
                 recipe.render.view,
@@ -260,7 +260,7 @@ def run_render(
 
 def run_sheet(avatar_path: Path, out: Path, recipe: Recipe, take_path: Path | None = None) -> Path:
     """A picture of every edit that an avatar offers, on its neutral face or on a take."""
-    who = provenance.identity(recipe.provenance)
+    who = provenance.signing_key(recipe.provenance)
     avatar, take = load(avatar_path, Avatar), load(take_path, Take) if take_path else None
     picture = sheet_png(avatar, take, provenance.stamp(recipe.provenance, digest(avatar_path)))
     if who:

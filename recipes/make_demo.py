@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from mystudio.actors.actor import Actor
 from mystudio.actors.basis import EXPRESSION_ID, EXPRESSIONS
 from mystudio.actors.film import film
-from mystudio.actors.look import Actor
 from mystudio.actors.motion import Score, perform
 from selfscan.io import video
 

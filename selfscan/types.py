@@ -137,7 +137,7 @@ class Coverage:
 
 
 @dataclass(frozen=True)
-class Identity:
+class IdentityCheck:
     """Whether a clip shows one person: see ``selfscan.scan.identity``."""
 
     seconds: float  # s that could be judged
@@ -158,7 +158,7 @@ class Scan:
     consent: Consent
     perceptual: str  # name of the metric that chose the frames
     held_out: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))  # [M, 2] s: spans kept away from the scan
-    identity: Identity | None = None  # None: the scan is from before it was looked at
+    identity: IdentityCheck | None = None  # None: the scan is from before it was looked at
 
     def __post_init__(self):
         n = len(self.images)

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from mystudio.actors.actor import Actor
 from mystudio.actors.basis import Basis, basis_path, load_basis
 from mystudio.actors.factors import MOTION, N_FACTORS, join, look_of
 from mystudio.actors.film import save_npz
-from mystudio.actors.look import Actor
 from mystudio.actors.motion import frame_from_factors
 from mystudio.actors.render import render
 from mystudio.errors import BadArtifact, OutputFailed

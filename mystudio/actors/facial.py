@@ -9,7 +9,7 @@ import numpy as np
 from mystudio.actors import hair, paint
 
 if TYPE_CHECKING:
-    from mystudio.actors.look import Actor
+    from mystudio.actors.actor import Actor
 
 _LASHES = 46  # on each upper lid
 _BROW_HAIRS, _BEARD_HAIRS = 900, 5200

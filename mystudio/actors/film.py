@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from mystudio.actors.actor import Actor
 from mystudio.actors.basis import EXPRESSIONS, Basis
 from mystudio.actors.factors import MOTION, N_FACTORS
-from mystudio.actors.look import Actor
 from mystudio.actors.motion import Score, frame_from_factors
 from mystudio.actors.render import Frame, render
 from mystudio.errors import OutputFailed

@@ -10,7 +10,7 @@ import numpy as np
 from mystudio.actors.raster import rasterize
 
 if TYPE_CHECKING:
-    from mystudio.actors.look import Actor
+    from mystudio.actors.actor import Actor
 
 SHARE = 0.2  # of all people wear them
 _SIDES, _OUTLINE = 6, 36  # corners of a tube, points around a lens

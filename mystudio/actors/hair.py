@@ -14,7 +14,7 @@ from mystudio.actors.noise import volume
 from mystudio.actors.strands import Field, grow
 
 if TYPE_CHECKING:
-    from mystudio.actors.look import Actor
+    from mystudio.actors.actor import Actor
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from mystudio.actors.head import EYE, FRAME, INSIDE, SKIN
 from mystudio.actors.shade import STILL
 
 if TYPE_CHECKING:
-    from mystudio.actors.look import Actor
+    from mystudio.actors.actor import Actor
 
 
 @dataclass(frozen=True, eq=False, repr=False)

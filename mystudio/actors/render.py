@@ -8,9 +8,9 @@ import numpy as np
 
 from mystudio.actors import camera as cameras
 from mystudio.actors import glasses, hair, light, materials, place, shade
+from mystudio.actors.actor import Actor
 from mystudio.actors.basis import EXPRESSION_ID, EXPRESSIONS
 from mystudio.actors.camera import DISTANCE, Camera
-from mystudio.actors.look import Actor
 from mystudio.actors.motion import gaze_angles, rotation
 from mystudio.actors.noise import volume
 from mystudio.actors.raster import NOTHING, draw_strands, rasterize, vertex_normals

@@ -16,7 +16,7 @@ from torch import Tensor
 from mystudio.base.data import Mixture
 from mystudio.base.features import FeatureSpace, frechet, load_features, precision_recall
 from mystudio.base.sheets import fixed_latents, latents_of, pictures, tile, write_png
-from mystudio.evaluation import observers as look
+from mystudio.evaluation import observers
 from mystudio.storage.journal import write_bytes
 from mystudio.stylegan2.generator import Generator
 from mystudio.types import Progress, silent
@@ -199,8 +199,8 @@ def _measured(
         if space:
             rows[-1]["features"] = space.embed(x).cpu().numpy()
         progress(f"measure {name}", min(start + BATCH, len(images)), len(images))
-    seen = look.join(rows)
-    return look.measures(seen.pop("landmarks")) | seen
+    seen = observers.join(rows)
+    return observers.measures(seen.pop("landmarks")) | seen
 
 
 def _spread(seen: dict, name: str) -> dict[str, float]:

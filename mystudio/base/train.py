@@ -37,7 +37,7 @@ _SPARE = 3.0  # s kept for leaving
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingSession:
     """What one call of ``train`` does, beside the run's settings."""
 
     sources: Sequence[Source]
@@ -48,19 +48,21 @@ class Job:
     max_part_mb: float = 0.0  # MiB of a checkpoint's file; 0 = one file
 
 
-def train(run: Path, settings: BaseSettings, job: Job, device: torch.device, progress: Progress = silent) -> dict:
+def train(
+    run: Path, settings: BaseSettings, session: TrainingSession, device: torch.device, progress: Progress = silent
+) -> dict:
     """Start a run or go on with it, until its phases are done or the time is over.
 
     Args:
         run: folder of the run. settings: of the run; a run that exists keeps its model and seed.
-        job: data, start, limits. progress: called with (phase, images, images of the phase).
+        session: data, start, limits. progress: called with (phase, images, images of the phase).
     Returns: {"done": bool, "phase": str, "images": {...}, "rollbacks": int, "remarks": [...]}.
     Raises: BadData, BadArtifact, BadCheckpoint, OutputFailed, ArtifactBusy; TrainingDiverged after five roll-backs.
     """
-    began = time.monotonic() if job.began is None else job.began
+    began = time.monotonic() if session.began is None else session.began
     with joined(device) as (team, device), lock(run) if _leads() else contextlib.nullcontext():
         _prepare(device)
-        return _Run(run, settings, job, team, device, progress, began).go()
+        return _Run(run, settings, session, team, device, progress, began).go()
 
 
 def _leads() -> bool:
@@ -74,9 +76,18 @@ def _prepare(device: torch.device) -> None:
 
 
 class _Run:
-    def __init__(self, run, settings: BaseSettings, job: Job, team: Team, device, progress: Progress, began: float):
-        self.path, self.settings, self.job, self.team, self.progress = Path(run), settings, job, team, progress
-        self.mixture = Mixture(job.sources, job.weights, settings.train.mirror, settings.train.seed)
+    def __init__(
+        self,
+        run,
+        settings: BaseSettings,
+        session: TrainingSession,
+        team: Team,
+        device,
+        progress: Progress,
+        began: float,
+    ):
+        self.path, self.settings, self.session, self.team, self.progress = Path(run), settings, session, team, progress
+        self.mixture = Mixture(session.sources, session.weights, settings.train.mirror, settings.train.seed)
         _check(settings, self.mixture, team)
         perceptual = None
         if settings.supervised.perceptual and self.mixture.code_size:
@@ -87,7 +98,7 @@ class _Run:
         self.trainer = Trainer(
             settings, device, team, self.mixture.code_size, self.mixture.coded_share, perceptual, mesh
         )
-        self.device, self.ends = device, began + job.minutes * 60 if job.minutes else float("inf")
+        self.device, self.ends = device, began + session.minutes * 60 if session.minutes else float("inf")
         self.save_seconds, self.step_seconds = 0.0, 0.0
         self._open()
 
@@ -168,10 +179,10 @@ class _Run:
             return
         if not checkpoint.is_free(self.path):
             raise BadArtifact(f"{self.path} holds other files, expected a free name or a training run; choose another")
-        if self.job.start:
+        if self.session.start:
             from mystudio.stylegan2.checkpoint import load_generator
 
-            start_from(self.trainer.g, load_generator(self.job.start))
+            start_from(self.trainer.g, load_generator(self.session.start))
             self.trainer.ema.load_state_dict(self.trainer.g.state_dict())
         self.team.wait()  # nobody looks for a checkpoint after the first one wrote it
         self._save()
@@ -234,7 +245,7 @@ class _Run:
                     for s, share in zip(self.mixture.sources, self.mixture.shares)
                 ],
             }
-            checkpoint.save(self.path, tensors, facts, self.job.max_part_mb)
+            checkpoint.save(self.path, tensors, facts, self.session.max_part_mb)
         self.team.wait()
         self.save_seconds = max(self.save_seconds, time.monotonic() - started)
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mystudio.bench import ceiling, look_again
+from mystudio.bench import ceiling, comparison
 from mystudio.bench.ledger import Ledger
 from mystudio.bench.sheet import sheet_of
 from mystudio.bench.studio import PLAIN, STRAIGHT, Person, Studio, Variant, open_take, values_of
 from mystudio.compute.device import choose
-from mystudio.evaluation import observers as look
+from mystudio.evaluation import observers
 from selfscan.face.observe import observe
 from selfscan.io.pixels import to_tensor, to_uint8
 from selfscan.perceptual.metric import load_perceptual
@@ -98,7 +98,7 @@ def against_truth(
         keys, new = keys + above, new or fitted
     sheet = studio.out / "sheets" / f"{part}-{name}.png"
     if takes and (new or not sheet.is_file()):
-        sheet_of(sheet, takes, observe(acted.truth, size=look.SIZE), more, studio.device)
+        sheet_of(sheet, takes, observe(acted.truth, size=observers.SIZE), more, studio.device)
     return keys
 
 
@@ -135,25 +135,25 @@ def _compare_with_ceiling(studio: Studio, acted: Pair, path: Path, kept: Path, e
     avatar, take, performance, _ = open_take(path)
     device = choose(studio.device)
     fitted = replace(avatar, generator=avatar.generator.to(device), anchors=avatar.anchors.to(device))
-    seen, perceptual = observe(acted.truth, size=look.SIZE, progress=studio.progress), load_perceptual()
+    seen, perceptual = observe(acted.truth, size=observers.SIZE, progress=studio.progress), load_perceptual()
     usable = seen.track.valid & performance.observation.track.valid
     frames = np.flatnonzero((np.arange(len(take)) % every == 0) & usable)
-    aims = to_tensor(look_again.crops(seen, frames, avatar.generator.resolution), device)
+    aims = to_tensor(comparison.crops(seen, frames, avatar.generator.resolution), device)
     codes, _ = ceiling.fit(fitted, aims, take.codes[frames].to(device), perceptual, progress=studio.progress)
     images = {
-        "ours": look_again.pictures(avatar, take, frames, studio.device),
-        "ceiling": look_again.look_size(_drawn(fitted, codes)),
+        "ours": comparison.pictures(avatar, take, frames, studio.device),
+        "ceiling": comparison.at_evaluation_size(_drawn(fitted, codes)),
     }
     np.savez_compressed(kept, frames=frames, images=images["ceiling"], codes=codes.cpu().numpy())
-    truth, looker = look_again.crops(seen, frames), look.EvaluationNets(None, studio.blendshapes, device)
+    truth, nets = comparison.crops(seen, frames), observers.EvaluationNets(None, studio.blendshapes, device)
     try:
         return {
-            name: look_again.against_truth(pictures, truth, seen.landmarks[frames], looker, perceptual)
+            name: comparison.against_truth(pictures, truth, seen.landmarks[frames], nets, perceptual)
             | {"frames": len(frames), "metric": perceptual.name}
             for name, pictures in images.items()
         }
     finally:
-        looker.close()
+        nets.close()
 
 
 @torch.inference_mode()
@@ -172,7 +172,7 @@ class _Stage:
         out = self.folder / f"{self.case.size}px-{seconds:g}s" / f"{what}.mp4"
         if not out.is_file():
             from mystudio.actors.film import write_clip
-            from mystudio.actors.look import Actor
+            from mystudio.actors.measure import Actor
             from mystudio.actors.motion import perform
 
             write_clip(

@@ -42,9 +42,9 @@ class Clip:
 
 def film_actor(seed: int, folder: Path) -> list[Path]:
     """Two recordings of one synthetic person, made once."""
+    from mystudio.actors.actor import Actor
     from mystudio.actors.factors import EXTRA_NAMES, LOOK_NAMES
     from mystudio.actors.film import write_clip
-    from mystudio.actors.look import Actor
     from mystudio.actors.motion import perform
 
     look = np.random.default_rng(seed).normal(size=len(LOOK_NAMES + EXTRA_NAMES))
@@ -60,7 +60,7 @@ def film_actor(seed: int, folder: Path) -> list[Path]:
     return paths
 
 
-def look_at(path: Path, person: str, kept: Path, net) -> Clip:
+def observe_once(path: Path, person: str, kept: Path, net) -> Clip:
     """Observe a clip once; what was seen is kept in ``kept``."""
     file = kept / f"{path.stem}.npz"
     if not file.is_file():
@@ -150,12 +150,12 @@ def changed(path: Path, kept: Path) -> dict[str, float]:
     ]
     marks = seen.landmarks[[index for index, _ in wanted]]
 
-    def looks(change: Callable[[np.ndarray, int], np.ndarray]) -> Appearance:
+    def appearance_of(change: Callable[[np.ndarray, int], np.ndarray]) -> Appearance:
         values, weights = identity.of_images(np.stack([change(image, index) for index, image in wanted]), marks)
         return Appearance(np.zeros(1), (values * weights).sum(0)[None], weights.sum(0)[None])
 
-    plain = looks(lambda image, _: image)
-    return {name: identity.likeness(plain, looks(change)) for name, change in CHANGES.items()}
+    plain = appearance_of(lambda image, _: image)
+    return {name: identity.likeness(plain, appearance_of(change)) for name, change in CHANGES.items()}
 
 
 def lit_from_the_side(image: np.ndarray, _: int) -> np.ndarray:
@@ -206,7 +206,7 @@ def spread(groups: Mapping[str, Sequence[Clip]]) -> Iterator[str]:
         yield line(f"{name}: two seconds, rest of the clip", list(same_clip(clips)), False)
         yield line(
             f"{name}: the least like two seconds of each, as a scan judges them",
-            [identity.identity(clip.seen)[0].lowest for clip in clips],
+            [identity.find_strangers(clip.seen)[0].lowest for clip in clips],
             False,
         )
         yield line(f"{name}: thirds of a clip", list(thirds(clips)), False)
@@ -234,7 +234,7 @@ def spliced_clips(groups: Mapping[str, Sequence[Clip]]) -> Iterator[str]:
 
 
 def _refused(clips: Sequence[Appearance]) -> str:
-    count = sum(bool(identity.identity(seen)[1]) for seen in clips)
+    count = sum(bool(identity.find_strangers(seen)[1]) for seen in clips)
     return f"{count} of {len(clips)}"
 
 
@@ -270,11 +270,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from mystudio.evaluation.metrics import IdentityNet
 
     net, one = IdentityNet(given.identity_net) if given.identity_net else None, set(given.same.split(","))
-    clips = [look_at(p, given.same if p.stem in one else p.stem, given.out, net) for p in given.clips]
+    clips = [observe_once(p, given.same if p.stem in one else p.stem, given.out, net) for p in given.clips]
     groups = {"clips": clips}
     if given.actors:
         groups["actors"] = [
-            look_at(path, str(seed), given.out, net)
+            observe_once(path, str(seed), given.out, net)
             for seed in range(FIRST_ACTOR, FIRST_ACTOR + given.actors)
             for path in film_actor(seed, given.out)
         ]

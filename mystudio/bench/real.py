@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mystudio.bench import clips, look_again
+from mystudio.bench import clips, comparison
 from mystudio.bench.ledger import Ledger
 from mystudio.bench.sheet import sheet_of
 from mystudio.bench.studio import ABSOLUTE, PLAIN, STRAIGHT, Person, Studio, Variant, open_take, values_of
@@ -67,7 +67,7 @@ def driven_by_itself(
             values = values_of(studio.report(take, "same", steps))
             avatar, made, performance, _ = open_take(take)
             return values | {
-                "jitter": look_again.jitter_within_shots(avatar, made, performance.observation, studio.device)
+                "jitter": comparison.jitter_within_shots(avatar, made, performance.observation, studio.device)
             }
 
         keys.append(f"{part}/{person.name}-self/{variant.name}")

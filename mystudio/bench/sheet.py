@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mystudio.bench import look_again
+from mystudio.bench import comparison
 from mystudio.bench.studio import open_take
 from mystudio.evaluation.evaluate import choose_columns
 from mystudio.rendering.render import enlarge
@@ -66,12 +66,12 @@ def sheet_of(
     columns = choose_columns(driver, first[1], COLUMNS)
     for frames, _ in (more or {}).values():
         columns = sorted({int(frames[np.abs(frames - c).argmin()]) for c in columns})
-    rows = {first_row: look_again.crops(driver, columns)}
+    rows = {first_row: comparison.crops(driver, columns)}
     if truth is not None:
-        rows["truth"] = look_again.crops(truth, columns)
+        rows["truth"] = comparison.crops(truth, columns)
     for label, take in takes.items():
         avatar, made, _, _ = open_take(take)
-        rows[label] = look_again.pictures(avatar, made, columns, device)
+        rows[label] = comparison.pictures(avatar, made, columns, device)
     for label, (frames, images) in (more or {}).items():
         rows[label] = np.stack([images[np.flatnonzero(frames == c)[0]] for c in columns])
     return contact_sheet(path, rows, [float(driver.track.times[c]) for c in columns])

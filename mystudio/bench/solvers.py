@@ -95,12 +95,12 @@ def true_jacobian(problem: Problem, codes: Tensor, resolution: int | None = None
     columns = []
     for code in codes:
         around = torch.cat([code[None], code + DIFFERENCE * torch.eye(len(code))])
-        outputs = torch.cat([_look(problem, part, resolution) for part in around.split(problem.settings.batch)])
+        outputs = torch.cat([_outputs_of(problem, part, resolution) for part in around.split(problem.settings.batch)])
         columns.append((outputs[1:] - outputs[:1]).t() / DIFFERENCE)
     return torch.stack(columns)
 
 
-def _look(problem: Problem, codes: Tensor, resolution: int | None) -> Tensor:
+def _outputs_of(problem: Problem, codes: Tensor, resolution: int | None) -> Tensor:
     images = proxy(problem, codes, resolution) if resolution else problem.images(codes)
     landmarks, _ = crop_landmarks(problem.mesh, images)
     return output_vector(landmarks, *patches.mouth_and_irises(images, landmarks)).to(codes.device)

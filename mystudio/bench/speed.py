@@ -11,13 +11,13 @@ import numpy as np
 import torch
 
 from mystudio import bases, pipeline
-from mystudio.bench import look_again, rates, ratios, solvers
+from mystudio.bench import comparison, rates, ratios, solvers
 from mystudio.bench.actors import ActorsCase, Pair, pair
 from mystudio.bench.ledger import Ledger
 from mystudio.bench.studio import PLAIN, Studio, Variant
 from mystudio.compute.device import choose
 from mystudio.engines.personal.problem import Problem
-from mystudio.evaluation import observers as look
+from mystudio.evaluation import observers
 from mystudio.motion.retarget import retarget
 from mystudio.storage.artifacts import load
 from mystudio.stylegan2.growth import grown
@@ -266,9 +266,9 @@ class _Stage:
         codes = solved.codes[:count]
         with torch.no_grad():
             images = np.concatenate(
-                [look_again.look_size(to_uint8(self._problem.images(part))) for part in codes.split(8)]
+                [comparison.at_evaluation_size(to_uint8(self._problem.images(part))) for part in codes.split(8)]
             )
-        true = look_again.against_truth(images, self._truth[:count], self._marks[:count], self._looker, self._metric)
+        true = comparison.against_truth(images, self._truth[:count], self._marks[:count], self._nets, self._metric)
         return (
             cost | solvers.objective(self._problem, codes, rows) | true | {"frames": count, "metric": self._metric.name}
         )
@@ -282,12 +282,12 @@ class _Stage:
         recipe = studio.resolved(acted.person)
         performance = pipeline.load_performance(pipeline.run_perform(acted.driver, studio.out, studio.progress))
         motion = retarget(performance, avatar.neutral, avatar.statistics, recipe.retarget)
-        seen = observe(acted.truth, size=look.SIZE, progress=studio.progress)
+        seen = observe(acted.truth, size=observers.SIZE, progress=studio.progress)
         count = min(self.case.frames, len(motion))
         self._begin = (len(motion) - count) // 2
         at = np.arange(self._begin, self._begin + count)
-        self._truth, self._marks = look_again.crops(seen, at), seen.landmarks[at]
-        self._looker, self._metric = look.EvaluationNets(None, None, choose(studio.device)), load_perceptual()
+        self._truth, self._marks = comparison.crops(seen, at), seen.landmarks[at]
+        self._nets, self._metric = observers.EvaluationNets(None, None, choose(studio.device)), load_perceptual()
         self._problem = solvers.Counted(**vars(Problem.of(avatar, motion, recipe.retarget, recipe.reenact)))
 
 

@@ -64,8 +64,8 @@ def clip(out, seed, script, motion_seed, seconds, fps, size, ffhq):
 
     $ mystudio actors clip scan.mp4 --seed 7 --script selfscan --seconds 25
     """
+    from mystudio.actors.actor import Actor
     from mystudio.actors.film import write_clip
-    from mystudio.actors.look import Actor
     from mystudio.actors.motion import perform
 
     score = perform(script, seconds, fps, seed + 1 if motion_seed is None else motion_seed)

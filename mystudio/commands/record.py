@@ -84,7 +84,7 @@ class _Told:
         self._view, self._stop, self._line = view, stop, ""
 
     def __call__(self, frame, advice) -> str:
-        from selfscan.scan.record import draw
+        from selfscan.scan.guide import draw
 
         self.last, self.faces = advice, self.faces or not advice.wrong
         if self._view:

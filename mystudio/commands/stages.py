@@ -245,7 +245,7 @@ def evaluate(take, out, truth, identity_net, blendshapes, device, force):
 
 def consented(scan) -> list[str]:
     """What a scan's checks of identity and consent found, as sentences."""
-    from selfscan.scan.record import MOVED
+    from selfscan.scan.guide import MOVED
 
     lines, consent = [], scan.consent
     if scan.identity and scan.identity.lowest is None:

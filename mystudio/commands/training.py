@@ -77,13 +77,13 @@ def train(out, data, weights, recipe, options, resolution, start, phase, kimg, m
     """
     began = time.monotonic()
     can_resume("the run is as its last checkpoint says; the same command goes on from there")
-    from mystudio.base.train import Job
+    from mystudio.base.train import TrainingSession
     from mystudio.base.train import train as run_training
     from mystudio.bases import find_base
     from mystudio.compute.device import choose
 
     settings = _settings(out, recipe, options, resolution, phase, kimg, batch)
-    job = Job(
+    session = TrainingSession(
         _sources(data, settings.model.resolution),
         weights,
         find_base(start).path if start else None,
@@ -92,7 +92,7 @@ def train(out, data, weights, recipe, options, resolution, start, phase, kimg, m
         max_part_mb,
     )
     leads = os.environ.get("RANK", "0") == "0"
-    made = run_training(out, settings, job, choose(device), *([progress()] if leads else []))
+    made = run_training(out, settings, session, choose(device), *([progress()] if leads else []))
     if leads:
         state = "done" if made["done"] else "stopped in time; the same command goes on"
         seen = ", ".join(f"{count / 1000:g} thousand images {name}" for name, count in made["images"].items())

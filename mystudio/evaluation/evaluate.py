@@ -20,9 +20,7 @@ import torch
 import selfscan.checkpoints
 from mystudio import engines
 from mystudio.errors import StudioError
-from mystudio.evaluation import metrics, report
-from mystudio.evaluation import observers as look
-from mystudio.evaluation import scorecard as tally
+from mystudio.evaluation import metrics, observers, report, scorecard
 from mystudio.rendering.render import enlarge, synthesize
 from mystudio.storage.manifest import versions
 from mystudio.types import Avatar, Outcome, Performance, Progress, Take, silent
@@ -74,18 +72,18 @@ def evaluate(
         StudioError: the truth has another number of frames than the take.
     """
     true = _truth(truth, performance, len(take), progress, Prefixed(checkpoints, "truth."))
-    case = tally.Case(avatar, take, performance.observation, true, scan)
-    looker = look.EvaluationNets(identity_net, blendshapes, next(avatar.generator.parameters()).device)
+    case = scorecard.Case(avatar, take, performance.observation, true, scan)
+    nets = observers.EvaluationNets(identity_net, blendshapes, next(avatar.generator.parameters()).device)
     try:
         person = (
-            dict(once(checkpoints, "person", lambda: looker.look_at_scan(scan.images, scan.landmarks, progress)))
+            dict(once(checkpoints, "person", lambda: nets.measure_scan(scan.images, scan.landmarks, progress)))
             if scan
             else {}
         )
-        seen, strip = _watch(case, looker, person, choose_columns(case.driver, take), batch, progress, checkpoints)
+        seen, strip = _watch(case, nets, person, choose_columns(case.driver, take), batch, progress, checkpoints)
     finally:
-        looker.close()
-    numbers = tally.tally(case, seen, person)
+        nets.close()
+    numbers = scorecard.scores(case, seen, person)
     numbers |= {"recipe": recipe, "versions": versions()}
     if unedited is not None:
         strip["edited"] = strip.pop("avatar")
@@ -101,7 +99,7 @@ def choose_columns(observation: Observation, take: Take, count: int = 8) -> list
     """Frames that show a take well: its extremes of mouth, eyes and yaw, the rest far from those; in order of time."""
     usable = np.flatnonzero(observation.track.valid & (take.outcome != Outcome.NO_FACE))
     usable = usable if len(usable) else np.arange(len(take))
-    measures = look.measures(observation.landmarks)
+    measures = observers.measures(observation.landmarks)
     picks = (("mouth_open", np.argmax), ("eyes_open", np.argmin), ("yaw", np.argmin), ("yaw", np.argmax))
     chosen = [int(usable[pick(measures[name][usable])]) for name, pick in picks]
     while len(set(chosen)) < min(count, len(usable)):
@@ -115,7 +113,7 @@ def _truth(
 ) -> Observation | None:
     if truth is None or str(truth) == SAME:
         return performance.observation if truth else None
-    seen = observe(truth, size=look.SIZE, progress=progress, checkpoints=checkpoints)
+    seen = observe(truth, size=observers.SIZE, progress=progress, checkpoints=checkpoints)
     if len(seen) != count:
         raise StudioError(
             f"expected a truth video of {count} frames, as the take, got {len(seen)}; "
@@ -125,8 +123,8 @@ def _truth(
 
 
 def _watch(
-    case: tally.Case,
-    looker: look.EvaluationNets,
+    case: scorecard.Case,
+    nets: observers.EvaluationNets,
     person: dict,
     columns: list[int],
     batch: int,
@@ -136,7 +134,7 @@ def _watch(
     """One pass over avatar, driver and truth side by side, in constant memory but for a few numbers a frame."""
     same = case.truth is case.driver
     clips = {"driver": case.driver} | ({"truth": case.truth} if case.truth is not None and not same else {})
-    compare = _Comparison(case.scan, case.truth is not None, looker, person, checkpoints)
+    compare = _Comparison(case.scan, case.truth is not None, nets, person, checkpoints)
     batch = math.gcd(batch, selfscan.checkpoints.CHUNK)  # whoever goes on at a chunk's end draws the same batches
 
     def work(chunk: np.ndarray, pictures: Iterator[dict[str, np.ndarray]]) -> Arrays:
@@ -144,8 +142,8 @@ def _watch(
         while some := list(islice(pictures, batch)):
             shown = {name: np.stack([one[name] for one in some]) for name in some[0]}
             span = slice(start, start + len(some))
-            row = {"avatar": looker.look(shown["avatar"])}
-            row |= {name: looker.look_again(shown[name], seen.landmarks[span]) for name, seen in clips.items()}
+            row = {"avatar": nets.measure(shown["avatar"])}
+            row |= {name: nets.measure_at(shown[name], seen.landmarks[span]) for name, seen in clips.items()}
             truth = shown["driver" if same else "truth"] if case.truth else None
             row["pairs"] = compare(shown["avatar"], truth)
             rows.append({f"{name}.{key}": value for name, part in row.items() for key, value in part.items()})
@@ -153,7 +151,7 @@ def _watch(
             start = span.stop
             progress("evaluate", start, len(case.take))
         kept = {f"strip.{name}": np.stack([one[name] for one in strip]) for name in strip[0]} if strip else {}
-        return look.join(rows) | kept
+        return observers.join(rows) | kept
 
     parts = [
         found
@@ -177,7 +175,7 @@ def _watch(
             seen[group][key] = np.concatenate(rows)
     for name in ("avatar", *clips):
         seen[name]["landmarks"] = clips[name].landmarks if name in clips else seen[name]["landmarks"]
-        seen[name]["measures"] = look.measures(seen[name]["landmarks"])
+        seen[name]["measures"] = observers.measures(seen[name]["landmarks"])
     if same:
         seen["truth"] = seen["driver"]
     seen["perceptual"] = compare.name
@@ -185,27 +183,27 @@ def _watch(
 
 
 def _side_by_side(
-    case: tally.Case, clips: dict[str, Observation], batch: int, start: int
+    case: scorecard.Case, clips: dict[str, Observation], batch: int, start: int
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
     """Frame index and, of avatar and clips, the picture [SIZE, SIZE, 3]."""
-    crops = {name: iter_crops(seen, look.SIZE, start) for name, seen in clips.items()}
+    crops = {name: iter_crops(seen, observers.SIZE, start) for name, seen in clips.items()}
     drawn = (image for images in synthesize(case.avatar, case.take, batch, start) for image in to_uint8(images))
     for index, image in enumerate(drawn, start):
-        yield index, {"avatar": enlarge(image, look.SIZE)} | {name: next(clip)[1] for name, clip in crops.items()}
+        yield index, {"avatar": enlarge(image, observers.SIZE)} | {name: next(clip)[1] for name, clip in crops.items()}
 
 
 class _Comparison:
     """Image-to-image metrics of a batch."""
 
     def __init__(
-        self, scan: Scan | None, has_truth: bool, looker: look.EvaluationNets, person: dict, checkpoints: Checkpoints
+        self, scan: Scan | None, has_truth: bool, nets: observers.EvaluationNets, person: dict, checkpoints: Checkpoints
     ):
-        stand_in = scan is not None and looker.identity is None
+        stand_in = scan is not None and nets.identity is None
         self._metric = load_perceptual() if has_truth or stand_in else None
         self.name = self._metric.name if self._metric else ""
         self._scan = None
         if stand_in:
-            images = [enlarge(image, look.SIZE) for image in scan.images[person["chosen"]]]
+            images = [enlarge(image, observers.SIZE) for image in scan.images[person["chosen"]]]
             own = once(
                 checkpoints,
                 f"own.{self.name}",
@@ -238,16 +236,16 @@ def _draw_frames(avatar: Avatar, take: Take, frames: list[int]) -> list[np.ndarr
     return [to_uint8(image.float())[0] for image in images]
 
 
-def _page(case: tally.Case, seen: dict, strip: dict, edit_sheet: bytes | None) -> report.Page:
+def _page(case: scorecard.Case, seen: dict, strip: dict, edit_sheet: bytes | None) -> report.Page:
     columns = strip.pop("index")
     order = [name for name in ("driver", "avatar", "edited", "truth") if strip.get(name)]
     return report.Page(
         strip={name: strip[name] for name in order},
         strip_times=[float(case.take.times[i]) for i in columns],
-        curves=tally.curves(case, seen),
+        curves=scorecard.curves(case, seen),
         times=case.take.times,
         outcome=case.take.outcome,
-        held_out=tally.held_out_spans(case),
+        held_out=scorecard.held_out_spans(case),
         coverage=_coverage_png(case.scan) if case.scan else None,
         missing=case.scan.coverage.missing if case.scan else (),
         edit_sheet=edit_sheet,

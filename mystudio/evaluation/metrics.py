@@ -262,7 +262,7 @@ def blendshape_error(weights: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return np.abs(weights - truth).mean(-1)
 
 
-def identity(vectors: np.ndarray, person: np.ndarray) -> np.ndarray:
+def csim(vectors: np.ndarray, person: np.ndarray) -> np.ndarray:
     """Likeness to a person: mean cosine between each face and all scan images (CSIM).
 
     Args: vectors: [T, E] unit vectors of the faces; person: [N, E] of the scan images. Returns: [T] in -1..1.
@@ -277,9 +277,9 @@ def own_spread(person: np.ndarray) -> float:
     return float((gram.sum() - np.trace(gram)) / (n * (n - 1))) if n > 1 else float("nan")
 
 
-def identity_share(vectors: np.ndarray, person: np.ndarray) -> float:
+def csim_share(vectors: np.ndarray, person: np.ndarray) -> float:
     """Identity relative to the person's own spread: mean cosine to the scan / mean cosine within the scan."""
-    return float(identity(vectors, person).mean()) / own_spread(person) if len(vectors) else float("nan")
+    return float(csim(vectors, person).mean()) / own_spread(person) if len(vectors) else float("nan")
 
 
 def nearest(embeddings: Tensor, others: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ class EvaluationNets:
         self.blendshapes = metrics.Blendshapes(blendshapes) if blendshapes else None
 
     @torch.inference_mode()
-    def look(self, images: np.ndarray) -> dict[str, np.ndarray]:
+    def measure(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Measure crops.
 
         Args: images: [N, H, W, 3] uint8 RGB.
@@ -43,9 +43,9 @@ class EvaluationNets:
         """
         landmarks, presence = crop_landmarks(self._mesh, to_tensor(images, self._device))
         seen = {"landmarks": landmarks.cpu().numpy(), "presence": presence.cpu().numpy()}
-        return seen | self.look_again(images, seen["landmarks"])
+        return seen | self.measure_at(images, seen["landmarks"])
 
-    def look_again(self, images: np.ndarray, landmarks: np.ndarray) -> dict[str, np.ndarray]:
+    def comparison(self, images: np.ndarray, landmarks: np.ndarray) -> dict[str, np.ndarray]:
         """Measure crops whose landmarks [N, 478, 3] are known."""
         seen = {"sharpness": metrics.sharpness(images, landmarks)}
         if self.identity:
@@ -54,7 +54,7 @@ class EvaluationNets:
             seen["blendshapes"] = self.blendshapes.weights(images)
         return seen
 
-    def look_at_scan(self, images: np.ndarray, landmarks: np.ndarray, progress: Progress) -> dict[str, np.ndarray]:
+    def measure_scan(self, images: np.ndarray, landmarks: np.ndarray, progress: Progress) -> dict[str, np.ndarray]:
         """Measure up to SCAN_IMAGES of a scan, evenly chosen: identity and sharpness."""
         chosen = np.unique(np.linspace(0, len(images) - 1, min(len(images), SCAN_IMAGES)).round().astype(int))
         rows = []

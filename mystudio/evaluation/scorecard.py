@@ -32,10 +32,10 @@ class Spec:
 
 
 SPECS = {
-    "identity": Spec("Identity", "cosine", HIGHER, metrics.identity, 3, True),
-    "identity_share": Spec("Identity, share of own spread", "", NEAR_ONE, metrics.identity_share),
+    "identity": Spec("Identity", "cosine", HIGHER, metrics.csim, 3, True),
+    "identity_share": Spec("Identity, share of own spread", "", NEAR_ONE, metrics.csim_share),
     "own_spread": Spec("Own spread of the scan", "cosine", "for comparison", metrics.own_spread, 3),
-    "identity_driver": Spec("Driver's likeness to the person", "cosine", "for comparison", metrics.identity, 3),
+    "identity_driver": Spec("Driver's likeness to the person", "cosine", "for comparison", metrics.csim, 3),
     "nearest": Spec("Distance to the nearest scan image", "", LOWER, metrics.nearest, 3, True),
     "keypoints": Spec("Keypoint distance", "%", LOWER, metrics.keypoint_distance, 2, True),
     "keypoints_by_part": Spec("Keypoint distance by part", "%", LOWER, metrics.part_distance, 2, True),
@@ -53,7 +53,7 @@ SPECS = {
 }
 
 
-def tally(case: Case, seen: dict, person: dict) -> dict:
+def scores(case: Case, seen: dict, person: dict) -> dict:
     """Turn measurements into what ``metrics.json`` holds.
 
     Args:
@@ -118,8 +118,8 @@ def _series(case: Case, seen: dict, reference: dict, person: dict, usable: np.nd
     if "blendshapes" in seen["avatar"]:
         series["blendshapes"] = metrics.blendshape_error(seen["avatar"]["blendshapes"], reference["blendshapes"])
     if "identity" in person:
-        series["identity"] = metrics.identity(seen["avatar"]["identity"], person["identity"])
-        series["identity_driver"] = metrics.identity(seen["driver"]["identity"], person["identity"])
+        series["identity"] = metrics.csim(seen["avatar"]["identity"], person["identity"])
+        series["identity_driver"] = metrics.csim(seen["driver"]["identity"], person["identity"])
     own = person if person else reference
     series["sharpness"] = seen["avatar"]["sharpness"] / max(float(np.median(own["sharpness"])), 1e-9)
     return series
@@ -141,7 +141,7 @@ def _ratios(seen: dict, reference: dict, person: dict) -> dict[str, Callable[[np
     if "identity" in person:
         vectors = seen["avatar"]["identity"]
         ratios["own_spread"] = lambda mask: metrics.own_spread(person["identity"])
-        ratios["identity_share"] = lambda mask: metrics.identity_share(vectors[mask], person["identity"])
+        ratios["identity_share"] = lambda mask: metrics.csim_share(vectors[mask], person["identity"])
     return ratios
 
 

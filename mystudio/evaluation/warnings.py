@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mystudio.evaluation import observers as look
+from mystudio.evaluation import observers
 from mystudio.types import Avatar, Outcome, Take
 from selfscan.types import Observation, Scan
 
@@ -71,7 +71,7 @@ def _beyond(case: Case, seen: dict, usable: np.ndarray) -> list[str]:
     """Where the driver does what the scan does not hold; the avatar cannot know it."""
     if case.scan is None:
         return []
-    scan, driver = look.measures(case.scan.landmarks), seen["driver"]["measures"]
+    scan, driver = observers.measures(case.scan.landmarks), seen["driver"]["measures"]
     cross = case.truth is None and usable.any()
     said = []
     for name, words in BEYOND_WORDS.items():

@@ -18,8 +18,7 @@ from mystudio.storage.journal import write_bytes
 from mystudio.storage.products import product
 from selfscan.errors import UnreadableVideo
 from selfscan.io import camera, video
-from selfscan.scan import record
-from selfscan.scan.record import Advice, Guide
+from selfscan.scan.guide import MAX_BYTES, Advice, Guide, code_words, from_json, guided, now, to_json
 from selfscan.types import CodeWords
 
 CAMERA_RATE = 30.0  # frames a second, about: times are exact whatever it is
@@ -52,15 +51,15 @@ def run_record(
         return show(frame, advice)
 
     with (
-        closing(Guide(record.code_words(date.today()), seconds)) as guide,
+        closing(Guide(code_words(date.today()), seconds)) as guide,
         product(out, {"video": clip} if clip else {}, {"record": {"seconds": seconds}}, force=True),
     ):
         rescue(out)
-        stream = record.guided(video.read(clip) if clip else camera.read(source), guide, told, seconds)
-        render.record(out, stream, info.fps if info else CAMERA_RATE, clip, CRF)
-        words = CodeWords(guide.said(math.nextafter(times[-1], math.inf)), record.now(), video.sha256(out))
+        stream = guided(video.read(clip) if clip else camera.read(source), guide, told, seconds)
+        render.write_stream(out, stream, info.fps if info else CAMERA_RATE, clip, CRF)
+        words = CodeWords(guide.said(math.nextafter(times[-1], math.inf)), now(), video.sha256(out))
         try:
-            write_bytes(words_of(out), record.to_json(words))
+            write_bytes(words_of(out), to_json(words))
         except OSError as error:
             raise OutputFailed(
                 f"{words_of(out)} could not be written ({error.strerror or error}); the recording is "
@@ -103,4 +102,4 @@ def read_words(clip: Path) -> CodeWords | None:
     if not path.is_file():
         return None
     with open(path, "rb") as file:
-        return record.from_json(file.read(record.MAX_BYTES + 1), video.sha256(clip), str(path))
+        return from_json(file.read(MAX_BYTES + 1), video.sha256(clip), str(path))

@@ -21,7 +21,7 @@ import torch
 from mystudio.live.follow import Followed, Live, Shown
 from mystudio.types import Outcome
 
-STAGES = ("read", "track", "measure", "code", "synthesize", "compose", "output")  # in the order of the work
+STEPS = ("read", "track", "measure", "code", "synthesize", "compose", "output")  # in the order of the work
 RECENT = 10_000  # frames whose times are kept for the medians: memory does not grow with the session
 PATIENCE = 5.0  # s that a thread gets to end
 
@@ -38,7 +38,7 @@ class Pace:
         self.dropped = 0
         self._first = self._last = 0.0
         self._delays: deque[float] = deque(maxlen=RECENT)
-        self._spent: dict[str, deque[float]] = {}  # STAGES
+        self._spent: dict[str, deque[float]] = {}  # STEPS
 
     @property
     def frames(self) -> int:
@@ -67,7 +67,7 @@ class Pace:
             "outcomes": {outcome.word: count for outcome, count in self.outcomes.items()},
             "frames_per_second": round((self.frames - 1) / seconds, 2) if seconds > 0 else None,
             "latency_ms": _spread(self._delays),
-            "stages_ms": {stage: _spread(self._spent[stage]) for stage in STAGES if stage in self._spent},
+            "stages_ms": {stage: _spread(self._spent[stage]) for stage in STEPS if stage in self._spent},
         }
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from mystudio import __version__
 from mystudio.errors import OutputFailed, SigningFailed
 from mystudio.provenance import signing
-from mystudio.provenance.signing import Identity
+from mystudio.provenance.signing import SigningKey
 
 if TYPE_CHECKING:
     from mystudio.types import Edit
@@ -116,7 +116,7 @@ def definition(claim: Claim, title: str) -> dict[str, Any]:
     }
 
 
-def identity(settings: ProvenanceSettings) -> Identity | None:
+def signing_key(settings: ProvenanceSettings) -> SigningKey | None:
     """Who signs, tried on a small picture, so that what is wrong is said before the work; None if nothing is marked.
 
     Raises: SigningFailed: the key, the certificates or the library are not fit.
@@ -129,9 +129,9 @@ def identity(settings: ProvenanceSettings) -> Identity | None:
             "sign_cert; give both, or neither for a key made by mystudio"
         )
     who = (
-        signing.read_identity(Path(settings.sign_key), Path(settings.sign_cert))
+        signing.read_signing_key(Path(settings.sign_key), Path(settings.sign_cert))
         if settings.sign_key
-        else signing.own_identity()
+        else signing.own_signing_key()
     )
     try:
         seal_png(_dot(), Claim("edit sheet", "0" * 64, True), who)
@@ -151,7 +151,7 @@ def stamp(settings: ProvenanceSettings, avatar: str) -> Callable[[np.ndarray], n
     return partial(embed, payload=payload_of(avatar))
 
 
-def finisher(target: Path, claim: Claim, who: Identity) -> Callable[[Path], None]:
+def finisher(target: Path, claim: Claim, who: SigningKey) -> Callable[[Path], None]:
     """Return what signs a finished temporary clip before it gets its name.
 
     If that fails the clip is not lost: it is kept, unsigned, under a name that says so.
@@ -177,13 +177,13 @@ def finisher(target: Path, claim: Claim, who: Identity) -> Callable[[Path], None
     return finish
 
 
-def seal_png(picture: bytes, claim: Claim, who: Identity, title: str = "picture.png") -> bytes:
+def seal_png(picture: bytes, claim: Claim, who: SigningKey, title: str = "picture.png") -> bytes:
     """Return a PNG with its manifest. Raises SigningFailed."""
     _sign(BytesIO(picture), out := BytesIO(), "image/png", definition(claim, title), who, len(picture))
     return out.getvalue()
 
 
-def _sign(source: BinaryIO, out: BinaryIO, kind: str, manifest: dict, who: Identity, size: int) -> None:
+def _sign(source: BinaryIO, out: BinaryIO, kind: str, manifest: dict, who: SigningKey, size: int) -> None:
     try:
         from c2pa import Builder, C2paError, C2paSignerInfo, Context, Settings, Signer
     except (ImportError, OSError, RuntimeError) as error:

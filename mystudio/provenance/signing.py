@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Identity:
+class SigningKey:
     """A private key and its certificates, the signing one first."""
 
     key: bytes  # PEM, PKCS 8
@@ -38,7 +38,7 @@ def key_file() -> Path | None:
     return folder.parent / "keys" / "signing.pem"
 
 
-def own_identity() -> Identity:
+def own_signing_key() -> SigningKey:
     """This user's identity, made at first use; where no folder can keep it, one that is used once and forgotten.
 
     Raises: SigningFailed: the kept key is damaged or has expired.
@@ -57,7 +57,7 @@ def own_identity() -> Identity:
         "MYSTUDIO_HOME to a folder to be known by one key",
         reason,
     )
-    return _identity(make())
+    return _signing_key(make())
 
 
 def own_issuer() -> bytes:
@@ -71,7 +71,7 @@ def own_issuer() -> bytes:
     return b""
 
 
-def read_identity(key: Path, chain: Path) -> Identity:
+def read_signing_key(key: Path, chain: Path) -> SigningKey:
     """The user's own key and certificate chain.
 
     Args:
@@ -154,10 +154,10 @@ def _keep(file: Path, content: bytes) -> None:
         new.unlink(missing_ok=True)
 
 
-def _parse(key: Path, chain: Path) -> Identity:
+def _parse(key: Path, chain: Path) -> SigningKey:
     try:
         private = key.read_bytes()
-        return _identity(private if key == chain else private + b"\n" + chain.read_bytes())
+        return _signing_key(private if key == chain else private + b"\n" + chain.read_bytes())
     except OSError as error:
         raise SigningFailed(f"{error.filename} cannot be read ({error.strerror}); correct its permissions") from None
     except ValueError as error:
@@ -167,7 +167,7 @@ def _parse(key: Path, chain: Path) -> Identity:
         ) from None
 
 
-def _identity(content: bytes) -> Identity:
+def _signing_key(content: bytes) -> SigningKey:
     """Raises ValueError: what is wrong, in words."""
     from cryptography import x509
     from cryptography.exceptions import UnsupportedAlgorithm
@@ -196,7 +196,7 @@ def _identity(content: bytes) -> Identity:
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    return Identity(private, b"".join(blocks), _algorithm(key), str(names[0].value) if names else "")
+    return SigningKey(private, b"".join(blocks), _algorithm(key), str(names[0].value) if names else "")
 
 
 def certificates(content: bytes) -> list[bytes]:

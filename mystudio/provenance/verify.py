@@ -14,7 +14,7 @@ from mystudio.errors import SigningFailed
 from mystudio.provenance import credentials, signing
 from mystudio.provenance.claim import STATEMENT
 from mystudio.storage.manifest import digest
-from mystudio.storage.products import record
+from mystudio.storage.products import read_sidecar
 from selfscan.errors import SelfscanError
 from selfscan.io import picture, video
 
@@ -145,7 +145,7 @@ def _edit(edit: dict[str, Any]) -> str:
 
 def _recorded(path: Path) -> str:
     """What the record beside a file of our own adds to the lack of a mark."""
-    known = record(path)
+    known = read_sidecar(path)
     settings = known.get("settings")
     choice = settings.get("provenance") if isinstance(settings, dict) else None
     if not isinstance(choice, dict) or "mark" not in choice:

@@ -166,7 +166,7 @@ def render(
     return Path(out_path)
 
 
-def record(
+def write_stream(
     out_path: Path,
     timed: Iterator[tuple[float, np.ndarray]],
     rate: float,
@@ -174,13 +174,13 @@ def record(
     crf: int,
     finish: Callable[[Path], None] | None = None,
 ) -> None:
-    """Write a live stream of times and pictures as an mp4, all or nothing (``selfscan.io.video.record``).
+    """Write a live stream of times and pictures as an mp4, all or nothing (``selfscan.io.video.write_stream``).
 
     Raises:
         OutputFailed: disk full, no permission; an existing target is untouched.
     """
     try:
-        video.record(out_path, timed, rate, sound, crf, finish)
+        video.write_stream(out_path, timed, rate, sound, crf, finish)
     except OSError as error:
         raise OutputFailed(f"{error.filename}: {error.strerror}") from error
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mystudio.errors import BadArtifact, reason
 from mystudio.storage.manifest import Folder, open_folder
-from mystudio.storage.workspace import Job
+from mystudio.storage.workspace import StageRun
 from mystudio.types import Avatar, Performance, Take
 from selfscan.io.picture import PNG, png_fits
 from selfscan.types import Scan
@@ -27,7 +27,7 @@ MAX_IMAGES_BYTES = 2 << 30  # of all images of a scan in memory; 250 of 1024 px 
 Artifact = TypeVar("Artifact", Scan, Performance, Avatar, Take)
 
 
-def save(artifact: Artifact, job: Job, extras: Mapping[str, bytes] | None = None) -> None:
+def save(artifact: Artifact, job: StageRun, extras: Mapping[str, bytes] | None = None) -> None:
     """Write an artifact in one step.
 
     Args:

@@ -47,14 +47,14 @@ def product(path: Path, inputs: Mapping[str, Path], settings: Any, force: bool =
             "settings": plain(settings),
             "mystudio": __version__,
         }
-        known = record(path)
+        known = read_sidecar(path)
         done = not force and path.is_file() and known == made | {"sha256": known.get("sha256")}
         done = done and known["sha256"] == digest(path)
         job = Product(path, done, digest_of(made))
         yield job
         try:
             if not done:
-                write_bytes(_record_of(path), (json.dumps(made | {"sha256": digest(path)}, indent=1) + "\n").encode())
+                write_bytes(sidecar_of(path), (json.dumps(made | {"sha256": digest(path)}, indent=1) + "\n").encode())
         except OSError as error:
             raise OutputFailed(
                 f"{path} is written, the record beside it could not be ({error.strerror or error}); "
@@ -65,9 +65,9 @@ def product(path: Path, inputs: Mapping[str, Path], settings: Any, force: bool =
                 discard(journal_of(path))
 
 
-def record(path: Path) -> dict[str, Any]:
+def read_sidecar(path: Path) -> dict[str, Any]:
     """Return what is recorded about a finished file (inputs, settings, sha256); empty if nothing is."""
-    file = _record_of(resolved(path))
+    file = sidecar_of(resolved(path))
     try:
         if not file.is_file() or file.stat().st_size > MAX_MANIFEST_BYTES:
             return {}
@@ -77,5 +77,5 @@ def record(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _record_of(path: Path) -> Path:
+def sidecar_of(path: Path) -> Path:
     return beside(path, "made")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mystudio.errors import ArtifactBusy, BadArtifact, OutputFailed
 from mystudio.storage.manifest import MANIFEST, Folder, beside, open_folder, resolved
-from mystudio.storage.products import record
+from mystudio.storage.products import read_sidecar
 from mystudio.storage.workspace import journal_of, lock, recover
 
 GONE = ".deleted"  # a folder of this suffix is being removed; what a kill left of it goes with the next deletion
@@ -229,6 +229,6 @@ def _left_clips(places: list[Path], digest: str) -> Iterator[str]:
     for place in places:
         for file in sorted(place.glob(".*.made")):
             clip = file.with_name(file.name[1:].removesuffix(".made"))
-            inputs = record(clip).get("inputs")
+            inputs = read_sidecar(clip).get("inputs")
             if clip.is_file() and isinstance(inputs, dict) and inputs.get("avatar") == digest:
                 yield f"{clip} (a rendered clip)"

@@ -72,7 +72,7 @@ def up_to_date(path: Path, kind: str, inputs: Mapping[str, Source], settings: Ma
 
 
 @dataclasses.dataclass
-class Job:
+class StageRun:
     """One run of a stage on one artifact, holding its lock."""
 
     path: Path
@@ -134,7 +134,7 @@ class Job:
 @contextmanager
 def stage(
     path: Path, kind: str, inputs: Mapping[str, Path], settings: Any, seed: int = 0, force: bool = False
-) -> Iterator[Job]:
+) -> Iterator[StageRun]:
     """Lock an artifact for one run of a stage and say whether there is anything to do.
 
     Args:
@@ -155,7 +155,7 @@ def stage(
         sources = {name: Source(os.path.relpath(resolved(p), path.parent), digest(p)) for name, p in inputs.items()}
         values = plain(settings)
         done = not force and up_to_date(path, kind, sources, values, seed)
-        job = Job(path, kind, sources, values, seed, done)
+        job = StageRun(path, kind, sources, values, seed, done)
         if done:
             job.forget_journal()
         yield job
@@ -256,7 +256,7 @@ def _refuse_foreign(path: Path, kind: str) -> None:
         )
 
 
-def _finish(folder: Path, job: Job) -> None:
+def _finish(folder: Path, job: StageRun) -> None:
     files = {}
     for file in sorted(p for p in folder.rglob("*") if p.is_file()):
         files[file.relative_to(folder).as_posix()] = Entry(file.stat().st_size, digest(file))

@@ -149,7 +149,7 @@ class Follower:
         """
         self._follow(frame)
         if not self._live or self._index % DETECT_EVERY == 0:
-            self._look(frame)
+            self._detect(frame)
         self._index += 1
         return dict(self._live)
 
@@ -167,7 +167,7 @@ class Follower:
             if sighting[1] >= MIN_PRESENCE and same_size and not self._taken(sighting[0]):
                 self._live[number] = sighting
 
-    def _look(self, frame: np.ndarray) -> None:
+    def _detect(self, frame: np.ndarray) -> None:
         found = self._detector(frame)
         widest = max([face_width(points) for points, _ in self._live.values()] + [d.width for d in found], default=0)
         for detection in found:

@@ -36,7 +36,7 @@ class Rations:
 
 
 def start(
-    job: str,
+    task: str,
     request: dict,
     rations: Rations = Rations(),
     inherit: Sequence[int] = (),  # noqa: B008 - frozen
@@ -52,7 +52,7 @@ def start(
     """
     root = str(Path(__file__).resolve().parents[2])
     folders = [root, *(folder for folder in sys.path if os.path.isabs(folder) and folder != root)]
-    arguments = [job, json.dumps(request), json.dumps(asdict(rations)), *folders]
+    arguments = [task, json.dumps(request), json.dumps(asdict(rations)), *folders]
     return subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", CHILD, *arguments],
         bufsize=0,
@@ -70,7 +70,7 @@ def pipes(child: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
     return child.stdin, child.stdout
 
 
-def ask(job: str, request: dict, rations: Rations, seconds: float, most: int, question: bytes = b"") -> bytes | None:
+def ask(task: str, request: dict, rations: Rations, seconds: float, most: int, question: bytes = b"") -> bytes | None:
     """What a child writes to its stdout.
 
     Args:
@@ -79,7 +79,7 @@ def ask(job: str, request: dict, rations: Rations, seconds: float, most: int, qu
         question: what it finds on its stdin.
     Returns: the answer; None where it crashed, ran out of its rations, or said too much.
     """
-    child, answer, deadline = start(job, request, rations), bytearray(), time.monotonic() + seconds
+    child, answer, deadline = start(task, request, rations), bytearray(), time.monotonic() + seconds
     stdin, stdout = pipes(child)
     try:
         rest = memoryview(question)
@@ -132,9 +132,9 @@ def serve() -> None:
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: who started us decides
-    job, request, rations = sys.argv[1:4]
+    task, request, rations = sys.argv[1:4]
     _limit(Rations(**json.loads(rations)))
-    module, _, function = job.partition(":")
+    module, _, function = task.partition(":")
     getattr(importlib.import_module(module), function)(json.loads(request))
 
 

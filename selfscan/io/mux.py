@@ -1,7 +1,7 @@
 """Writing a video in two passes, all or nothing: encode pictures, then join them with the sound.
 
-Pictures may come as they are (``record``) or as segments that were encoded before, each on its own, so that they can be
-kept (``encode_segment``, ``assemble``).
+Pictures may come as they are (``write_stream``), or as segments that were encoded one by one and can be kept
+(``encode_segment``, ``assemble``).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Segment:
     shape: np.ndarray  # [2] int64 height and width of the pictures, px
 
 
-def record(
+def write_stream(
     path: str | Path,
     timed: Iterable[tuple[float, np.ndarray]],
     rate: float,
@@ -77,16 +77,16 @@ def assemble(
     crf: float = 18,
     finish: Callable[[Path], None] | None = None,
 ) -> int:
-    """Like ``record``, for pictures that are encoded already.
+    """Like ``write_stream``, for pictures that are encoded already.
 
     Args:
         path: target .mp4.
         segments: made by ``encode_segment`` with the same rate and crf, in order; consumed one by one.
-        rate, audio_from, crf, finish: see ``record``.
+        rate, audio_from, crf, finish: see ``write_stream``.
     Returns:
         Number of frames written.
     Raises:
-        OSError, ValueError: see ``record``.
+        OSError, ValueError: see ``write_stream``.
     """
     return len(_whole(Path(path), lambda part: _chain(part, segments, rate, crf), audio_from, finish))
 

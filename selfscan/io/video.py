@@ -38,11 +38,11 @@ __all__ = [
     "probe",
     "rate_of",
     "read",
-    "record",
+    "write_stream",
     "sha256",
     "write",
 ]
-record = mux.record  # like write, for a stream whose length nobody knows yet
+write_stream = mux.write_stream  # like write, for a stream whose length nobody knows yet
 assemble, encode_segment, Segment = mux.assemble, mux.encode_segment, mux.Segment  # like write, in parts that are kept
 log = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ def write(
         ValueError: no frames, other sizes, or times that do not fit the frames.
     """
     stamps = np.asarray(times, np.float64)
-    return record(path, _stamped(frames, stamps), rate_of(stamps), audio_from, crf, finish)
+    return write_stream(path, _stamped(frames, stamps), rate_of(stamps), audio_from, crf, finish)
 
 
 def rate_of(times: Sequence[float] | np.ndarray) -> float:

@@ -9,8 +9,8 @@ from selfscan.checkpoints import NO_CHECKPOINTS, Checkpoints
 from selfscan.errors import ConsentMissing, SecondPerson
 from selfscan.face.observe import observe
 from selfscan.io import video as videos
+from selfscan.scan.guide import mouth_moved, now
 from selfscan.scan.identity import SAME, Appearance, appearance, check_one_person, likeness
-from selfscan.scan.record import mouth_moved, now
 from selfscan.types import CodeWords, Consent, ConsentClip, Observation, Progress, silent
 
 STATEMENT = "I am the person shown in this video, or I have this person's consent to make an avatar from it."

@@ -21,7 +21,7 @@ from selfscan.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints, in_chunks
 from selfscan.errors import SecondPerson
 from selfscan.face.headpose import canonical_head, euler, head_pose, rotation
 from selfscan.face.observe import iter_crops
-from selfscan.types import Identity, Observation, Progress, check_shape, silent
+from selfscan.types import IdentityCheck, Observation, Progress, check_shape, silent
 
 MEAN = Path(__file__).parents[1] / "data" / "mean_appearance.npz"  # made by recipes/make_mean_appearance.py
 SIDE = 192  # px, side of the crop that is looked at
@@ -152,7 +152,7 @@ def likeness(a: Appearance, b: Appearance) -> float:
     )
 
 
-def identity(seen: Appearance) -> tuple[Identity, list[Stranger]]:
+def find_strangers(seen: Appearance) -> tuple[IdentityCheck, list[Stranger]]:
     """Whether a clip shows one person.
 
     The person is whom most windows of two seconds show: the window that is most like all others, then the mean of the
@@ -162,22 +162,22 @@ def identity(seen: Appearance) -> tuple[Identity, list[Stranger]]:
     """
     windows = _windows(seen)
     if not len(windows):
-        return Identity(0.0, None, SAME), []
+        return IdentityCheck(0.0, None, SAME), []
     total = np.stack([seen.total[part].sum(0) for part in windows])
     weight = np.stack([seen.weight[part].sum(0) for part in windows])
     values, weights = _means(total, weight)
     like = _like_most(values, weights, total, weight)
     strange = [(seen.start[windows[k]], like[k]) for k in np.flatnonzero(like < SAME)]
-    return Identity(seen.seconds, float(like.min()), SAME), _spans(strange)
+    return IdentityCheck(seen.seconds, float(like.min()), SAME), _spans(strange)
 
 
-def check_one_person(path: str | Path, seen: Appearance) -> Identity:
+def check_one_person(path: str | Path, seen: Appearance) -> IdentityCheck:
     """Refuse a clip that shows two people one after the other.
 
     Raises:
         SecondPerson: for two seconds or longer the face is not that of the rest.
     """
-    found, strangers = identity(seen)
+    found, strangers = find_strangers(seen)
     if strangers:
         parts = ", ".join(f"{s.start:.1f} to {s.end:.1f} s" for s in strangers[:3])
         raise SecondPerson(

@@ -514,7 +514,7 @@ def keys() -> list[bytes]:
 
 
 def key_pair(path: Path) -> None:
-    signing.read_identity(path, path)
+    signing.read_signing_key(path, path)
 
 
 def issuers(path: Path) -> None:

@@ -185,7 +185,7 @@ def test_a_key_of_an_unknown_kind(tmp_path):
     block = b"-----BEGIN PRIVATE KEY-----\n" + encodebytes(odd) + b"-----END PRIVATE KEY-----\n"
     (tmp_path / "k.pem").write_bytes(block + key[key.index(b"-----BEGIN CERT") :])
     with pytest.raises(SigningFailed, match="known"):
-        signing.read_identity(tmp_path / "k.pem", tmp_path / "k.pem")
+        signing.read_signing_key(tmp_path / "k.pem", tmp_path / "k.pem")
 
 
 def test_foreign_names_reach_no_terminal_as_they_are():

@@ -11,7 +11,7 @@ import torch
 from mystudio.base.augment import AugmentSettings
 from mystudio.base.data import open_source
 from mystudio.base.settings import AdversarialSettings, BaseSettings, ModelSettings, SupervisedSettings, TrainSettings
-from mystudio.base.train import Job, train
+from mystudio.base.train import TrainingSession, train
 
 CODE = 4
 
@@ -50,14 +50,14 @@ def make_data(place: Path, size: int = 16) -> list[Path]:
     return [place / "faces", place / "actors.npz"]
 
 
-def job(data: list[Path], **rest) -> Job:
+def session(data: list[Path], **rest) -> TrainingSession:
     """Train on everything."""
-    return Job([open_source(path, 16) for path in data], **rest)
+    return TrainingSession([open_source(path, 16) for path in data], **rest)
 
 
 def run(path: Path, data: list[Path], settings: BaseSettings, **rest) -> dict:
     """Train on the CPU."""
-    return train(path, settings, job(data, **rest), torch.device("cpu"))
+    return train(path, settings, session(data, **rest), torch.device("cpu"))
 
 
 if __name__ == "__main__":  # run.py RUN FACES SHARD MODE

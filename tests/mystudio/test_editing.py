@@ -6,7 +6,7 @@ import actor_avatar
 import numpy as np
 import pytest
 import torch
-from keeping import Memory
+from memory_checkpoints import MemoryCheckpoints
 
 from mystudio import editing
 from mystudio.editing import DILATION, POLICIES, apply, learn_directions, load_directions, strength_at
@@ -230,12 +230,12 @@ def test_an_edit_goes_on_after_its_last_chunk(avatar, take, edge, monkeypatch):
     monkeypatch.setattr("selfscan.checkpoints.CHUNK", 5)
     wild, keys = replace(take, codes=9 * take.codes), ((float(take.times[6]), 0.0), (float(take.times[-1]), 1.0))
     edits = [Edit("smile", 1.0, edge=edge), Edit("yaw", keys=keys, edge=edge)]
-    whole, kept = apply(avatar, wild, edits), Memory()
+    whole, kept = apply(avatar, wild, edits), MemoryCheckpoints()
     kept.most = 4
     with pytest.raises(KeyboardInterrupt):
         apply(avatar, wild, edits, checkpoints=kept)
     assert sorted(kept) == [f"edit{n}.moved{start:07d}" for n, start in ((0, 0), (0, 5), (0, 10), (1, 0))]
-    kept.most, done = Memory.most, []
+    kept.most, done = MemoryCheckpoints.most, []
     monkeypatch.setattr(
         editing,
         "_move",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from keeping import Memory
+from memory_checkpoints import MemoryCheckpoints
 
 from selfscan import checkpoints as module
 from selfscan.checkpoints import NO_CHECKPOINTS, Prefixed, in_chunks
@@ -52,7 +52,7 @@ def assert_equal(a, b, name=""):
 
 
 def test_only_missing_chunks_are_worked_through_and_the_stream_is_not_read_beyond():
-    kept, read, told = Memory(), [], []
+    kept, read, told = MemoryCheckpoints(), [], []
 
     def stream(start):
         for index in range(start, 100):
@@ -78,7 +78,7 @@ def test_only_missing_chunks_are_worked_through_and_the_stream_is_not_read_beyon
 
 
 def test_a_prefix_keeps_two_clips_apart():
-    kept = Memory()
+    kept = MemoryCheckpoints()
     Prefixed(kept, "a.").put("x", {"v": np.array(1)})
     assert Prefixed(kept, "b.").get("x") is None and Prefixed(kept, "a.").get("x")["v"] == 1
     assert NO_CHECKPOINTS.put("x", {}) is None and NO_CHECKPOINTS.get("x") is None
@@ -86,11 +86,11 @@ def test_a_prefix_keeps_two_clips_apart():
 
 @pytest.mark.parametrize("most", [1, 2])
 def test_tracking_goes_on_in_the_middle_of_a_clip(person, most):
-    whole, kept, told = track(person), Memory(), []
+    whole, kept, told = track(person), MemoryCheckpoints(), []
     kept.most = most
     with pytest.raises(KeyboardInterrupt):
         track(person, kept=kept)
-    kept.most = Memory.most
+    kept.most = MemoryCheckpoints.most
     assert_equal(track(person, lambda stage, done, total: told.append(done), kept=kept), whole)
     assert told[most - 1 :] == list(range(16 * most, len(whole) + 1))  # what was kept is told a chunk at a time
     told.clear()
@@ -101,7 +101,7 @@ def test_tracking_goes_on_in_the_middle_of_a_clip(person, most):
 def test_a_scan_that_was_stopped_after_every_chunk_ends_in_the_same_scan(person):
     consent = make_consent("Ada", person)
     settings = ScanSettings(frames=20, size=64, embed_size=64, perceptual="offline")
-    whole, kept, runs = scan(person, consent, settings, consent_clip=(person, None)), Memory(), 0
+    whole, kept, runs = scan(person, consent, settings, consent_clip=(person, None)), MemoryCheckpoints(), 0
     while True:
         kept.most, runs = len(kept) + 5, runs + 1
         try:
@@ -126,7 +126,7 @@ def test_a_scan_that_was_stopped_after_every_chunk_ends_in_the_same_scan(person)
 
 @pytest.mark.parametrize("name", ["identity", "quality", "measure"])
 def test_a_damaged_chunk_is_measured_again_and_no_other(person, name):
-    kept = Memory()
+    kept = MemoryCheckpoints()
     seen = observe(person, checkpoints=kept)
     passes = {
         "identity": lambda tell: appearance(seen, tell, kept),

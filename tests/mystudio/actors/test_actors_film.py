@@ -12,11 +12,11 @@ import pytest
 from click.testing import CliRunner
 from tiny_head import tiny_basis
 
+from mystudio.actors.actor import Actor
 from mystudio.actors.basis import EXPRESSIONS, basis_path, write_npz
 from mystudio.actors.dataset import DatasetSettings, code_of, draw, write_dataset
 from mystudio.actors.factors import EXTRA, LOOK, MOTION
 from mystudio.actors.film import film, sheet, write_clip
-from mystudio.actors.look import Actor
 from mystudio.actors.motion import frame_from_factors, perform
 from mystudio.cli import cli
 from mystudio.errors import BadArtifact, OutputFailed

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from mystudio.actors.actor import Actor
 from mystudio.actors.basis import EXPRESSION_ID, EXPRESSIONS, load_basis
-from mystudio.actors.look import Actor
 from mystudio.actors.motion import frame_from_factors, gaze_angles
 from mystudio.actors.render import render
 from selfscan.face.facemesh import crop_landmarks, load_facemesh

@@ -9,10 +9,10 @@ from tiny_head import tiny_basis
 
 from mystudio.actors import camera as cameras
 from mystudio.actors import light
+from mystudio.actors.actor import Actor
 from mystudio.actors.basis import EXPRESSION_ID, EXPRESSIONS
 from mystudio.actors.factors import EXTRA_NAMES, LOOK_NAMES, N_LOOK
 from mystudio.actors.head import EYE, SKIN, make_head
-from mystudio.actors.look import Actor
 from mystudio.actors.raster import NOTHING, draw_strands, rasterize, vertex_normals
 from mystudio.actors.render import render
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from mystudio.bench import ablation, clips, look_again
+from mystudio.bench import ablation, clips, comparison
 from mystudio.bench.ceiling import FitSettings, fit
 from mystudio.bench.child import Clock, peak_mb
 from mystudio.bench.ledger import Ledger
@@ -119,7 +119,7 @@ def test_held_out_seconds_keep_their_frames_and_time_stamps(clip, tmp_path):
     assert max(abs(f.astype(int) - whole[k][1]).max() for (_, f), k in zip(seen, wanted)) <= 6
     times = np.array([t for t, _ in seen])
     assert clips.cuts(times).tolist() == [False] * 4 + [True] + [False] * 4
-    assert np.flatnonzero(look_again.beside_cuts(times)).tolist() == [4, 5]
+    assert np.flatnonzero(comparison.beside_cuts(times)).tolist() == [4, 5]
 
 
 def test_a_clip_played_for_long_never_jumps(clip, tmp_path):
@@ -166,11 +166,11 @@ def test_against_the_truth_itself_nothing_is_wrong(shared, tmp_path):
     face = cv2.cvtColor(cv2.imread(str(shared / "faces256" / "00004.jpg")), cv2.COLOR_BGR2RGB)[None]
     with torch.no_grad():
         marks = crop_landmarks(load_facemesh(), to_tensor(face))[0].numpy()
-    perceptual, looker = load_perceptual("offline"), EvaluationNets(None, None)
-    same = look_again.against_truth(face, face, marks, looker, perceptual)
+    perceptual, nets = load_perceptual("offline"), EvaluationNets(None, None)
+    same = comparison.against_truth(face, face, marks, nets, perceptual)
     assert same["psnr"] == 100 and same["ssim"] == pytest.approx(1) and same["perceptual"] == 0
     assert max(same[name] for name in ("keypoints", "pose", "expression", "gaze")) < 1e-3
-    soft = look_again.against_truth(cv2.GaussianBlur(face[0], (0, 0), 3)[None], face, marks, looker, perceptual)
+    soft = comparison.against_truth(cv2.GaussianBlur(face[0], (0, 0), 3)[None], face, marks, nets, perceptual)
     assert soft["psnr"] < 40 and soft["perceptual"] > 0.01
 
 

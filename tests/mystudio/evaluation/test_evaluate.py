@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from keeping import Memory
+from memory_checkpoints import MemoryCheckpoints
 
 from mystudio.errors import StudioError
 from mystudio.evaluation.evaluate import choose_columns, evaluate
@@ -183,7 +183,7 @@ def test_an_evaluation_goes_on_after_its_last_chunk_and_ends_in_the_same_numbers
         page = re.sub(r"\bp[0-9a-f]{10}\b", "p", (tmp_path / out / "report.html").read_text())  # names of drawn clips
         return (tmp_path / out / "metrics.json").read_bytes(), page
 
-    whole, kept, told = run("whole", Memory()), Memory(), []
+    whole, kept, told = run("whole", MemoryCheckpoints()), MemoryCheckpoints(), []
     kept.most = 9  # the truth (4 tracked, 3 measured), the person and its own spread: three chunks are left
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):

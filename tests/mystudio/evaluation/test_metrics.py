@@ -141,7 +141,7 @@ def test_own_spread_is_the_mean_of_all_pairs(rng):
     pairs = [v[i] @ v[j] for i in range(6) for j in range(6) if i != j]
     assert metrics.own_spread(v) == pytest.approx(np.mean(pairs))
     assert math.isnan(metrics.own_spread(v[:1]))
-    np.testing.assert_allclose(metrics.identity(v[:2], v), (v[:2] @ v.T).mean(1))
+    np.testing.assert_allclose(metrics.csim(v[:2], v), (v[:2] @ v.T).mean(1))
 
 
 def test_nearest_is_the_smallest_squared_distance(rng):
@@ -179,7 +179,7 @@ def test_identity_network_tells_people_apart(shared):
     gram = a @ b.T
     assert np.diag(gram).min() > 0.7
     assert np.abs(metrics.own_spread(a)) < 0.15
-    assert metrics.identity_share(b[:1], np.concatenate([a[:1], b[:1]])) > 1  # itself is among them
+    assert metrics.csim_share(b[:1], np.concatenate([a[:1], b[:1]])) > 1  # itself is among them
 
 
 def test_blendshapes_are_measured_where_there_is_a_face(shared):

@@ -213,7 +213,7 @@ def test_turning_it_off_is_recorded_and_said(studio):
 
 def test_the_key_is_made_once_for_its_owner_alone(tmp_path, monkeypatch):
     monkeypatch.setenv("MYSTUDIO_HOME", str(tmp_path / "a" / "home é"))
-    code = "from mystudio.provenance import signing; print(signing.own_identity().name)"
+    code = "from mystudio.provenance import signing; print(signing.own_signing_key().name)"
     makers = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(3)]
     names = {maker.communicate(timeout=60)[0] for maker in makers}
     assert len(names) == 1 and "mystudio key" in names.pop()
@@ -224,7 +224,7 @@ def test_the_key_is_made_once_for_its_owner_alone(tmp_path, monkeypatch):
     assert text.count("PRIVATE KEY-----") == 2 and text.count("BEGIN CERTIFICATE") == 2  # the issuer's key is not kept
     file.write_text(text[:200])
     with pytest.raises(provenance.SigningFailed, match="move it away"):
-        provenance.identity(provenance.ProvenanceSettings())
+        provenance.signing_key(provenance.ProvenanceSettings())
 
 
 def test_without_a_home_renders_are_signed_with_a_key_that_is_forgotten(studio, monkeypatch, tmp_path, caplog):
@@ -241,11 +241,11 @@ def test_a_home_that_does_not_exist_is_not_made(tmp_path, monkeypatch, caplog):
     monkeypatch.delenv("MYSTUDIO_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "gone"))
     assert signing.key_file() is None and signing.own_issuer() == b""
-    assert provenance.identity(provenance.ProvenanceSettings()).algorithm == "es256"
+    assert provenance.signing_key(provenance.ProvenanceSettings()).algorithm == "es256"
     assert "this user has no home" in caplog.text and os.listdir(tmp_path) == []
     (tmp_path / "gone").mkdir()
-    made = signing.own_identity()
-    assert signing.own_identity() == made and signing.own_issuer() in made.chain
+    made = signing.own_signing_key()
+    assert signing.own_signing_key() == made and signing.own_issuer() in made.chain
     assert signing.key_file() == tmp_path / "gone/.local/share/mystudio/keys/signing.pem"
 
 
@@ -394,7 +394,7 @@ def test_what_is_no_clip_is_refused_in_one_sentence(studio, tmp_path):
 def test_foreign_texts_cannot_steer_a_terminal(tmp_path, monkeypatch):
     from c2pa import Builder, C2paSignerInfo, Signer
 
-    who = signing.own_identity()
+    who = signing.own_signing_key()
     text = {
         "claim_generator_info": [{"name": "\x1b[2J\x07evil\r\nerror: fake", "version": "1"}],
         "title": "\x1b[31m",
@@ -431,7 +431,7 @@ def test_long_clips_are_hashed_in_blocks_and_signed_in_constant_memory(clip, stu
         out.truncate(len(bare) + extra)
     code = (
         "import resource, sys\nfrom pathlib import Path\nfrom mystudio.provenance import claim as provenance, signing\n"
-        "path, who = Path(sys.argv[1]), signing.own_identity()\n"
+        "path, who = Path(sys.argv[1]), signing.own_signing_key()\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024\n"
         "provenance.seal_png(provenance._dot(), claim := provenance.Claim('aligned', 'a' * 64, True), who)\n"
         "before = peak()\nprovenance.finisher(path, claim, who)(path)\nprint(peak() - before)"

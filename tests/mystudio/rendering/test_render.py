@@ -6,7 +6,7 @@ import logging
 import numpy as np
 import pytest
 import torch
-from keeping import Memory
+from memory_checkpoints import MemoryCheckpoints
 
 from mystudio.errors import OutputFailed, StudioError
 from mystudio.rendering import render as module
@@ -237,12 +237,12 @@ def test_a_render_goes_on_after_its_last_segment_and_ends_in_the_same_clip(
 ):
     asked = settings(view=view, size=64, batch=2, keep_seconds=0.16)
     whole = render(tiny_avatar, take, performance, tmp_path / "whole.mp4", asked)
-    keep, drawn = Memory(), []
+    keep, drawn = MemoryCheckpoints(), []
     keep.most = most
     with pytest.raises(KeyboardInterrupt):
         render(tiny_avatar, take, performance, tmp_path / "out.mp4", asked, checkpoints=keep)
     assert sorted(keep) == ["segment0000000", "segment0000004"][:most]
-    keep.most = Memory.most
+    keep.most = MemoryCheckpoints.most
     out = render(
         tiny_avatar,
         take,

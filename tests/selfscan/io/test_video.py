@@ -380,7 +380,7 @@ def test_frames_and_times_that_do_not_fit_leave_nothing_behind(tmp_path, frames,
 
 def test_a_stream_of_unknown_length_is_recorded_with_its_times(tmp_path):
     path, times = tmp_path / "w.mp4", [0.2, 0.24, 0.31, 0.32]
-    assert video.record(path, ((time, scene(i)) for i, time in enumerate(times)), 25.0) == 4
+    assert video.write_stream(path, ((time, scene(i)) for i, time in enumerate(times)), 25.0) == 4
     assert np.allclose([time for time, _ in video.read(path)], times, atol=1e-3)
 
 
@@ -390,7 +390,7 @@ def test_a_stream_that_makes_no_video_leaves_nothing_behind(tmp_path, timed):
     path = tmp_path / "w.mp4"
     path.write_bytes(b"before")
     with pytest.raises(ValueError):
-        video.record(path, iter(timed), 25.0)
+        video.write_stream(path, iter(timed), 25.0)
     assert path.read_bytes() == b"before" and list(tmp_path.iterdir()) == [path]
 
 

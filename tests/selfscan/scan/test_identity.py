@@ -58,7 +58,7 @@ def test_one_person_passes_and_is_the_same_in_another_clip(clips, faces):
 
 
 def test_a_second_person_for_two_and_a_half_seconds_refuses_the_scan_and_names_them(clips, faces):
-    _, strangers = identity.identity(faces["both"])
+    _, strangers = identity.find_strangers(faces["both"])
     assert len(strangers) == 1 and abs(strangers[0].start - 3) <= 1 and abs(strangers[0].end - 5.5) <= 1
     with pytest.raises(SecondPerson, match=r"the face from \d\.\d to \d\.\d s is not that of the rest"):
         scan(clips["both"], make_consent("Ada", clips["both"], fictional=True), ScanSettings(perceptual="offline"))
@@ -70,7 +70,7 @@ def test_whoever_is_shown_longer_is_the_person(faces):
     for parts, strange in (([other, ada], slice(0, 3)), ([ada, other], slice(-3, None))):
         total, weight = (np.concatenate([getattr(p, k) for p in parts]) for k in ("total", "weight"))
         seen = Appearance(np.arange(len(total)) / 2, total, weight)
-        _, strangers = identity.identity(seen)
+        _, strangers = identity.find_strangers(seen)
         assert len(strangers) == 1 and strangers[0].start <= seen.start[strange].mean() <= strangers[0].end
 
 
@@ -118,6 +118,6 @@ def test_correlations_are_those_of_the_definition():
 
 def test_what_shows_no_face_is_not_judged():
     nothing = Appearance(np.zeros(2), np.zeros((2, 5), np.float32), np.zeros((2, 5), np.float32))
-    found, strangers = identity.identity(nothing)
+    found, strangers = identity.find_strangers(nothing)
     assert found.lowest is None and found.seconds == 0 and strangers == []
     assert np.isnan(likeness(nothing, nothing))

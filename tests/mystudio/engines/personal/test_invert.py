@@ -6,7 +6,7 @@ import actor_avatar
 import pytest
 import torch
 import torch.nn.functional as F
-from keeping import Memory
+from memory_checkpoints import MemoryCheckpoints
 
 from mystudio.base.encoder import Encoder, encode, load_encoder
 from mystudio.base.train_encoder import (
@@ -81,7 +81,7 @@ def test_images_are_inverted_one_by_one(task):
 
 def test_batches_that_were_kept_are_not_inverted_again(task):
     base, images, marks, perceptual = task
-    settings, kept = InvertSettings(blind_steps=3, batch=2), Memory()
+    settings, kept = InvertSettings(blind_steps=3, batch=2), MemoryCheckpoints()
     whole = invert(base, None, perceptual, images, marks, marks[0], settings, checkpoints=kept)
     assert list(kept) == ["invert00000", "invert00002", "invert00004"]
     del kept["invert00002"]

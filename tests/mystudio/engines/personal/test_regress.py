@@ -4,7 +4,7 @@ import actor_avatar
 import numpy as np
 import pytest
 import torch
-from keeping import Memory
+from memory_checkpoints import MemoryCheckpoints
 
 from mystudio.engines.personal import regress
 from mystudio.engines.personal.measure import measure, output_vector
@@ -119,7 +119,7 @@ def test_samples_are_what_the_solver_will_measure():
 
 def test_samples_that_were_kept_are_not_drawn_again(monkeypatch):
     monkeypatch.setattr("selfscan.checkpoints.CHUNK", 4)
-    avatar, kept, drawn = actor_avatar.avatar(), Memory(), []
+    avatar, kept, drawn = actor_avatar.avatar(), MemoryCheckpoints(), []
     space, mesh = anchor_space(avatar), load_facemesh()
 
     def look():

@@ -1,12 +1,12 @@
-"""A keep in memory that stops its user, for tests of what goes on after a kill."""
+"""Checkpoints in memory that stop a stage after some of them, for tests of resuming."""
 
 import sys
 
 import numpy as np
 
 
-class Memory(dict):
-    """Keeps copies of arrays by name, and stops its user once it holds ``most`` of them, as a kill would."""
+class MemoryCheckpoints(dict):
+    """Copies of arrays by name; raises KeyboardInterrupt, as a kill would stop a stage, once it holds ``most``."""
 
     most = sys.maxsize
 

@@ -9,8 +9,21 @@ from face_clips import compose, photographs
 
 from selfscan.errors import ConsentMissing
 from selfscan.face.headpose import canonical_head
-from selfscan.scan import record
-from selfscan.scan.record import AGREE, FIRST_SECONDS, ITEM_SECONDS, WORDS, Guide, code_words, guided
+from selfscan.scan.guide import (
+    AGREE,
+    FIRST_SECONDS,
+    ITEM_SECONDS,
+    MOVED,
+    WORDS,
+    Advice,
+    Guide,
+    code_words,
+    draw,
+    from_json,
+    guided,
+    mouth_moved,
+    to_json,
+)
 from selfscan.types import CodeWords, Said
 
 ITEMS = ("one", "two")
@@ -85,33 +98,33 @@ def words(**changes):
 
 
 def test_a_record_of_words_survives_the_file_and_refuses_another_recording():
-    assert record.from_json(record.to_json(words()), "ab" * 32, "x") == words()
+    assert from_json(to_json(words()), "ab" * 32, "x") == words()
     with pytest.raises(ConsentMissing, match="another recording"):
-        record.from_json(record.to_json(words()), "cd" * 32, "x")
-    for bad in (b"", b"[]", b'{"said": 3}', record.to_json(words())[:40], b"{" * 10_000):
+        from_json(to_json(words()), "cd" * 32, "x")
+    for bad in (b"", b"[]", b'{"said": 3}', to_json(words())[:40], b"{" * 10_000):
         with pytest.raises(ConsentMissing, match="me.words.json: expected the words"):
-            record.from_json(bad, "ab" * 32, "me.words.json")
+            from_json(bad, "ab" * 32, "me.words.json")
 
 
 def test_a_mouth_that_moves_is_told_from_one_at_rest():
     times = np.arange(40) / 20
     marks = np.repeat(canonical_head()[None], 40, 0).astype(np.float32)
     marks[times < 1, 14, 1] += 0.2 * np.abs(np.sin(12 * times[times < 1]))
-    one, two = record.mouth_moved(words(), marks, times, np.ones(40, bool)).said
-    assert one.mouth > 3 * record.MOVED and two.mouth == pytest.approx(0) and one.text == "amber"
-    assert record.mouth_moved(words(), marks, times, times > 1).said[0].mouth is None
+    one, two = mouth_moved(words(), marks, times, np.ones(40, bool)).said
+    assert one.mouth > 3 * MOVED and two.mouth == pytest.approx(0) and one.text == "amber"
+    assert mouth_moved(words(), marks, times, times > 1).said[0].mouth is None
 
 
 def test_advice_is_written_on_a_mirror_and_not_on_the_recording():
     frame = np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8)
     kept = frame.copy()
-    silent = record.draw(frame, record.Advice(0.0, "", (), (), True))
+    silent = draw(frame, Advice(0.0, "", (), (), True))
     np.testing.assert_array_equal(silent, frame[:, ::-1])
     for advice in (
-        record.Advice(0.0, "amber", (), ("smile broadly",), False),
-        record.Advice(0.0, "", ("too dark: turn on a light",), (), False),
+        Advice(0.0, "amber", (), ("smile broadly",), False),
+        Advice(0.0, "", ("too dark: turn on a light",), (), False),
     ):
-        changed = (record.draw(frame, advice) != silent).any(-1)
+        changed = (draw(frame, advice) != silent).any(-1)
         rows = np.flatnonzero(changed.any(1))
         assert 200 < changed.sum() < changed.size / 4 and (rows.min() > 120) == bool(advice.say)  # words below
     np.testing.assert_array_equal(frame, kept)

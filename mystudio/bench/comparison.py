@@ -10,8 +10,7 @@ import torch
 
 from mystudio.bench.clips import cuts
 from mystudio.compute.device import choose
-from mystudio.evaluation import metrics
-from mystudio.evaluation import observers as look
+from mystudio.evaluation import metrics, observers
 from mystudio.motion.retarget import KEYPOINTS
 from mystudio.rendering.render import enlarge, synthesize
 from mystudio.types import Avatar, Take
@@ -25,15 +24,15 @@ def pictures(avatar: Avatar, take: Take, frames: Sequence[int] | None = None, de
     rows = np.arange(len(take)) if frames is None else np.asarray(frames)
     some = replace(take, codes=take.codes[rows], outcome=take.outcome[rows], times=take.times[rows], losses={})
     avatar = replace(avatar, generator=avatar.generator.to(choose(device)))
-    return np.concatenate([look_size(to_uint8(images)) for images in synthesize(avatar, some)])
+    return np.concatenate([at_evaluation_size(to_uint8(images)) for images in synthesize(avatar, some)])
 
 
-def look_size(images: np.ndarray) -> np.ndarray:
+def at_evaluation_size(images: np.ndarray) -> np.ndarray:
     """Images [N, H, H, 3] uint8 at the size of the evaluation."""
-    return np.stack([enlarge(image, look.SIZE) for image in images])
+    return np.stack([enlarge(image, observers.SIZE) for image in images])
 
 
-def crops(seen: Observation, frames: Sequence[int], size: int = look.SIZE) -> np.ndarray:
+def crops(seen: Observation, frames: Sequence[int], size: int = observers.SIZE) -> np.ndarray:
     """Some aligned crops of a clip, in the order of ``frames`` (ascending), [F, size, size, 3] uint8."""
     wanted = {int(i) for i in frames}
     return np.stack([image for index, image in iter_crops(seen, size) if index in wanted])
@@ -44,8 +43,8 @@ def jitter_within_shots(avatar: Avatar, take: Take, driver: Observation, device:
 
     A jump is the same in driver and avatar: counted in, it would hide every shake.
     """
-    looker = look.EvaluationNets(None, None, choose(device))
-    seen = [looker.look(part)["landmarks"] for part in _batches(pictures(avatar, take, device=device))]
+    nets = observers.EvaluationNets(None, None, choose(device))
+    seen = [nets.measure(part)["landmarks"] for part in _batches(pictures(avatar, take, device=device))]
     return metrics.jitter(np.concatenate(seen), driver.landmarks, driver.track.valid & ~beside_cuts(take.times))
 
 
@@ -57,19 +56,19 @@ def beside_cuts(times: np.ndarray) -> np.ndarray:
 
 @torch.inference_mode()
 def against_truth(
-    images: np.ndarray, truth: np.ndarray, landmarks: np.ndarray, looker: look.EvaluationNets, perceptual
+    images: np.ndarray, truth: np.ndarray, landmarks: np.ndarray, nets: observers.EvaluationNets, perceptual
 ) -> dict[str, float]:
     """Mean of the metrics over some frames.
 
     Args:
         images, truth: [F, 256, 256, 3] uint8. landmarks: [F, 478, 3] of the truth, in crops.
-        looker: networks. perceptual: ``selfscan.perceptual.metric.Perceptual``.
+        nets: networks. perceptual: ``selfscan.perceptual.metric.Perceptual``.
     Returns: the evaluation's names -> value.
     """
     x, y = to_tensor(images), to_tensor(truth)
     distance = [metrics.perceptual(perceptual.distance, a, b) for a, b in zip(x.split(8), y.split(8))]
-    seen = look.join([looker.look(part) for part in _batches(images)])
-    ours, theirs = look.measures(seen["landmarks"]), look.measures(landmarks)
+    seen = observers.join([nets.measure(part) for part in _batches(images)])
+    ours, theirs = observers.measures(seen["landmarks"]), observers.measures(landmarks)
     angles = [np.stack([m[name] for name in metrics.POSE_MEASURES], -1) for m in (ours, theirs)]
     values = {
         "psnr": metrics.psnr(x, y), "ssim": metrics.ssim(x, y), "perceptual": torch.cat(distance),
@@ -78,8 +77,8 @@ def against_truth(
         "expression": metrics.measure_error(ours, theirs, metrics.EXPRESSION_MEASURES),
         "gaze": metrics.measure_error(ours, theirs, metrics.GAZE_MEASURES),
     }  # fmt: skip
-    if looker.blendshapes:
-        own = looker.look_again(truth, landmarks)["blendshapes"]
+    if nets.blendshapes:
+        own = nets.measure_at(truth, landmarks)["blendshapes"]
         values["blendshapes"] = metrics.blendshape_error(seen["blendshapes"], own)
     return {name: float(np.nanmean(np.asarray(value))) for name, value in values.items()}
 
