@@ -64,8 +64,18 @@ def test_links_resolve(page):
 def test_files_that_are_named_exist(page):
     for name in words_of(page):
         path = name.split("#")[0].rstrip("/")
-        if name.startswith(FOLDERS) and re.fullmatch(r"[\w./-]+", path) and page not in HISTORY:
+        if page in HISTORY or not re.fullmatch(r"[\w./-]+", path):
+            continue
+        if name.startswith(FOLDERS):
             assert (ROOT / path).exists(), f"{named(page)}: there is no {path}"
+        elif path.endswith(".py"):  # without its folder, as where a table names several of one folder
+            assert any(file.as_posix().endswith(f"/{path}") for file in code()), f"{named(page)}: there is no {path}"
+
+
+@lru_cache
+def code() -> list[Path]:
+    """All modules and programs."""
+    return [file for folder in FOLDERS for file in (ROOT / folder).rglob("*.py")]
 
 
 @every_page
