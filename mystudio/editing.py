@@ -22,7 +22,7 @@ from mystudio.types import Avatar, Edit, Take
 from selfscan.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints, Prefixed, in_chunks
 from selfscan.io.pixels import to_uint8
 
-#: names of edits: what ``selfscan.scan.coverage.measures`` calls the attribute
+#: names of edits: what ``selfscan.face.measures`` calls the attribute
 ATTRIBUTES = ("smile", "mouth_open", "eyes_open", "brows", "gaze_x", "gaze_y", "yaw", "pitch", "roll")
 LEAST_EXPLAINED = 0.05  # a direction is offered when it explains at least this share of its attribute's variance
 POLICIES = ("stop", "continue", "project")
@@ -39,8 +39,8 @@ def learn_directions(samples: Samples, space: AnchorSpace, ridge: float = 0.01) 
         samples: codes and landmarks of synthesized frames.
     Returns: name -> [D].
     """
-    from selfscan.face.track import head_pose
-    from selfscan.scan.coverage import measures
+    from selfscan.face.headpose import head_pose
+    from selfscan.face.measures import measures
 
     marks = samples.landmarks.numpy()
     found = measures(marks, head_pose(marks))

@@ -36,7 +36,7 @@ from mystudio.storage.workspace import stage
 from mystudio.types import Avatar, Edit, Performance, Progress, Take, silent
 from selfscan.io import camera, video
 from selfscan.perceptual.metric import perceptual_name
-from selfscan.scan import coverage
+from selfscan.scan import coverage_figure
 from selfscan.scan.consent import make_consent
 from selfscan.scan.scan import scan
 from selfscan.types import Scan
@@ -74,7 +74,7 @@ def run_scan(
             clip = (consent_clip, recording.read_words(consent_clip)) if consent_clip else None
             with job.checkpoints() as checkpoints:
                 made = scan(video, who, recipe.scan, progress, consent_clip=clip, checkpoints=checkpoints)
-            coverage.draw(made.coverage, picture := BytesIO(), made.frame_index)
+            coverage_figure.draw(made.coverage, picture := BytesIO(), made.frame_index)
             save(made, job, {"coverage.png": picture.getvalue()})
     return out
 

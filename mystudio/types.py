@@ -50,7 +50,7 @@ class Performance:
 class Motion:
     """What the avatar must show, frame by frame, in the avatar's own proportions."""
 
-    keypoints: Tensor  # [T, K, 3] in crops, each part of zero mean (see retarget.KEYPOINT_PARTS)
+    keypoints: Tensor  # [T, K, 3] in crops, each part of zero mean (see landmarks.KEYPOINT_PARTS)
     weights: Tensor  # [K] importance of each keypoint
     change: Tensor  # [T, K, 3] the driver's change from the neutral face, in units of part sizes
     mouth: Tensor | Recoloured  # [T, 3, h, w] in [-1, 1], or what gives them by frame

@@ -18,14 +18,14 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from selfscan.face.facemesh import crop_landmarks, load_facemesh
-from selfscan.face.headpose import OUTER_EYE_CORNERS, RIGID, procrustes
+from selfscan.face.headpose import procrustes
+from selfscan.face.landmarks import LIP_GAP, MOUTH_CORNERS, OUTER_EYE_CORNERS, RIGID
 from selfscan.io.pixels import to_tensor
 
 BATCH = 16
 ROUNDS = 20  # the mean moves less than 1e-6 head units after 10
 CLOSED_MOUTH = 0.04  # gap of the inner lips in mouth widths: about half of the faces
 SURE = 0.9  # least presence
-INNER_LIPS, MOUTH_CORNERS = (13, 14), (61, 291)
 
 
 def measure(folder: Path) -> np.ndarray:
@@ -43,7 +43,7 @@ def measure(folder: Path) -> np.ndarray:
 
 def closed_mouth(faces: np.ndarray) -> np.ndarray:
     """Which faces [N, 478, 3] keep their lips together: [N] bool."""
-    gap, width = (np.linalg.norm(faces[:, a] - faces[:, b], axis=-1) for a, b in (INNER_LIPS, MOUTH_CORNERS))
+    gap, width = (np.linalg.norm(faces[:, a] - faces[:, b], axis=-1) for a, b in (LIP_GAP, MOUTH_CORNERS))
     return gap < CLOSED_MOUTH * width
 
 

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mystudio.errors import BadCheckpoint, reason
-from mystudio.motion.retarget import KEYPOINTS, relative_motion
+from mystudio.motion.retarget import relative_motion
+from selfscan.face.landmarks import KEYPOINTS
 
 MOTION_GAIN = 20.0  # brings relative motion to about unit size
 

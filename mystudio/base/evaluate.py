@@ -25,7 +25,7 @@ from selfscan.io.pixels import to_tensor
 from selfscan.perceptual.metric import load_perceptual
 
 PRESENT = 0.9  # of the landmark network, for a face that counts as found
-MEASURES = ("yaw", "pitch", "mouth_open", "eyes_open", "gaze_x", "gaze_y")  # selfscan.scan.coverage.measures
+MEASURES = ("yaw", "pitch", "mouth_open", "eyes_open", "gaze_x", "gaze_y")  # selfscan.face.measures
 OBEDIENT = 512  # images with codes that are made again from their codes
 NEAREST = 16  # samples whose nearest training image is shown
 BATCH = 16

@@ -11,9 +11,10 @@ import torch
 from mystudio.bench.clips import cuts
 from mystudio.compute.device import choose
 from mystudio.evaluation import metrics, observers
-from mystudio.motion.retarget import KEYPOINTS
 from mystudio.rendering.render import enlarge, synthesize
 from mystudio.types import Avatar, Take
+from selfscan.face.landmarks import KEYPOINTS
+from selfscan.face.measures import EXPRESSION_MEASURES, GAZE_MEASURES, POSE_MEASURES
 from selfscan.face.observe import iter_crops
 from selfscan.io.pixels import to_tensor, to_uint8
 from selfscan.types import Observation
@@ -69,13 +70,13 @@ def against_truth(
     distance = [metrics.perceptual(perceptual.distance, a, b) for a, b in zip(x.split(8), y.split(8))]
     seen = observers.join([nets.measure(part) for part in _batches(images)])
     ours, theirs = observers.measures(seen["landmarks"]), observers.measures(landmarks)
-    angles = [np.stack([m[name] for name in metrics.POSE_MEASURES], -1) for m in (ours, theirs)]
+    angles = [np.stack([m[name] for name in POSE_MEASURES], -1) for m in (ours, theirs)]
     values = {
         "psnr": metrics.psnr(x, y), "ssim": metrics.ssim(x, y), "perceptual": torch.cat(distance),
         "keypoints": metrics.keypoint_distance(seen["landmarks"], landmarks, KEYPOINTS),
         "pose": metrics.pose_error(*angles),
-        "expression": metrics.measure_error(ours, theirs, metrics.EXPRESSION_MEASURES),
-        "gaze": metrics.measure_error(ours, theirs, metrics.GAZE_MEASURES),
+        "expression": metrics.measure_error(ours, theirs, EXPRESSION_MEASURES),
+        "gaze": metrics.measure_error(ours, theirs, GAZE_MEASURES),
     }  # fmt: skip
     if nets.blendshapes:
         own = nets.measure_at(truth, landmarks)["blendshapes"]

@@ -17,20 +17,13 @@ from torch import Tensor
 
 from selfscan.face.align import crop
 from selfscan.face.headpose import procrustes
-
-EYE_CORNERS = (33, 133, 362, 263)  # right outer, right inner, left inner, left outer
-MOUTH_CORNERS = (61, 291)
-LIPS = (61, 291, 0, 17, 13, 14, 37, 267, 84, 314)
-EXPRESSION_MEASURES = ("mouth_open", "mouth_width", "smile", "eyes_open", "brows")
-GAZE_MEASURES = ("gaze_x", "gaze_y")
-POSE_MEASURES = ("yaw", "pitch", "roll")
+from selfscan.face.landmarks import EYE_CORNERS, LIPS, MOUTH_CORNERS, NOSE_TIP, OUTER_EYE_CORNERS
 
 #: where ArcFace expects right eye, left eye, nose tip and mouth corners in its 112 px square (x, y)
 ARCFACE_POINTS = np.array(
     [(38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041)]
 )
 ARCFACE_SIZE = 112
-NOSE_TIP = 4
 
 
 def psnr(x: Tensor, y: Tensor) -> Tensor:
@@ -78,7 +71,7 @@ def eye_distance(landmarks: np.ndarray) -> np.ndarray:
 
     Args: landmarks: [..., 478, 3]. Returns: [...] in the landmarks' unit.
     """
-    return np.linalg.norm(landmarks[..., EYE_CORNERS[0], :] - landmarks[..., EYE_CORNERS[3], :], axis=-1)
+    return np.linalg.norm(landmarks[..., OUTER_EYE_CORNERS[0], :] - landmarks[..., OUTER_EYE_CORNERS[1], :], axis=-1)
 
 
 def keypoint_distance(landmarks: np.ndarray, truth: np.ndarray, points: Sequence[int] | None = None) -> np.ndarray:
@@ -128,7 +121,7 @@ def pose_error(angles: np.ndarray, truth: np.ndarray) -> np.ndarray:
 def measure_error(
     measures: Mapping[str, np.ndarray], truth: Mapping[str, np.ndarray], names: Sequence[str]
 ) -> np.ndarray:
-    """Mean absolute difference of measures of the face (``selfscan.scan.coverage.measures``).
+    """Mean absolute difference of measures of the face (``selfscan.face.measures``).
 
     Expression: opening, width and smile of the mouth, opening of the eyes, height of the brows, in inter-ocular
     distances. Gaze: place of the irises, sideways and upwards, in widths of the eye.
@@ -217,7 +210,7 @@ class IdentityNet:
 
 def _arcface_crop(image: np.ndarray, points: np.ndarray) -> np.ndarray:
     xy = points[:, :2] * (image.shape[1], image.shape[0])
-    right, left = xy[list(EYE_CORNERS[:2])].mean(0), xy[list(EYE_CORNERS[2:])].mean(0)
+    right, left = (xy[list(corners)].mean(0) for corners in EYE_CORNERS)
     found = np.stack([right, left, xy[NOSE_TIP], *xy[list(MOUTH_CORNERS)]])
     scale, rotation, shift = procrustes(found, ARCFACE_POINTS)
     return crop(image, np.column_stack([scale * rotation, shift]), ARCFACE_SIZE)

@@ -11,8 +11,8 @@ from mystudio.evaluation import metrics
 from mystudio.types import Progress
 from selfscan.face.facemesh import crop_landmarks, load_facemesh
 from selfscan.face.headpose import head_pose
+from selfscan.face.measures import measures as face_measures
 from selfscan.io.pixels import to_tensor
-from selfscan.scan import coverage
 
 SIZE = 256  # px: everything is compared at this size, so that avatars of any resolution compare
 SCAN_IMAGES = 100  # of a scan are enough to know a person's own spread
@@ -75,7 +75,7 @@ class EvaluationNets:
 
 def measures(landmarks: np.ndarray) -> dict[str, np.ndarray]:
     """Pose, expression and gaze of landmarks [T, 478, 3] in crops; name -> [T]."""
-    return coverage.measures(landmarks, head_pose(landmarks))
+    return face_measures(landmarks, head_pose(landmarks))
 
 
 def join(rows: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

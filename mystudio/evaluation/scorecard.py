@@ -13,8 +13,9 @@ import numpy as np
 from mystudio.evaluation import metrics
 from mystudio.evaluation.report import Curve
 from mystudio.evaluation.warnings import Case, warnings
-from mystudio.motion.retarget import KEYPOINT_PARTS, KEYPOINTS
 from mystudio.types import TAKE_OUTCOMES, Outcome
+from selfscan.face.landmarks import KEYPOINT_PARTS, KEYPOINTS
+from selfscan.face.measures import EXPRESSION_MEASURES, GAZE_MEASURES, POSE_MEASURES
 
 LOWER, HIGHER, NEAR_ONE = "lower is better", "higher is better", "1 is best"
 
@@ -105,16 +106,16 @@ def _series(case: Case, seen: dict, reference: dict, person: dict, usable: np.nd
     cross = case.truth is None and usable.any()
     if cross:  # two people differ at rest: compare the changes from each one's median
         offsets = {name: np.median(a[name][usable]) - np.median(b[name][usable]) for name in a}
-        a = {name: values - offsets[name] * (name not in metrics.POSE_MEASURES) for name, values in a.items()}
-    angles = [np.stack([m[name] for name in metrics.POSE_MEASURES], -1) for m in (a, b)]
+        a = {name: values - offsets[name] * (name not in POSE_MEASURES) for name, values in a.items()}
+    angles = [np.stack([m[name] for name in POSE_MEASURES], -1) for m in (a, b)]
     series = dict(seen["pairs"])
     if cross:
         series["keypoints_by_part"] = metrics.part_distance(ours, theirs, KEYPOINT_PARTS, usable)
     else:
         series["keypoints"] = metrics.keypoint_distance(ours, theirs, KEYPOINTS)
     series["pose"] = metrics.pose_error(*angles)
-    series["expression"] = metrics.measure_error(a, b, metrics.EXPRESSION_MEASURES)
-    series["gaze"] = metrics.measure_error(a, b, metrics.GAZE_MEASURES)
+    series["expression"] = metrics.measure_error(a, b, EXPRESSION_MEASURES)
+    series["gaze"] = metrics.measure_error(a, b, GAZE_MEASURES)
     if "blendshapes" in seen["avatar"]:
         series["blendshapes"] = metrics.blendshape_error(seen["avatar"]["blendshapes"], reference["blendshapes"])
     if "identity" in person:
@@ -136,7 +137,7 @@ def _ratios(seen: dict, reference: dict, person: dict) -> dict[str, Callable[[np
     ratios = {
         "jitter": lambda mask: metrics.jitter(ours, theirs, mask),
         "head_motion": swing(("yaw", "pitch")),
-        "expression_motion": swing(metrics.EXPRESSION_MEASURES),
+        "expression_motion": swing(EXPRESSION_MEASURES),
     }
     if "identity" in person:
         vectors = seen["avatar"]["identity"]

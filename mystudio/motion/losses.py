@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mystudio.motion.retarget import KEYPOINTS, normalise, part_scale
+from mystudio.motion.retarget import normalise, part_scale
+from selfscan.face.landmarks import IRISES, KEYPOINTS
 
 FACE = (0.2, 0.26, 0.6, 0.6)  # left, top, width, height of an FFHQ-aligned crop's part from brows to chin, in crops
 EYES = (0.25, 0.34375, 0.5, 0.25)  # both eyes and brows
@@ -37,7 +38,7 @@ def landmarks(points: Tensor, target: Tensor) -> Tensor:
     """
     size = part_scale(normalise(target, 0.0, DEPTH))
     weight = points.new_ones(len(KEYPOINTS))
-    weight[[KEYPOINTS.index(468), KEYPOINTS.index(473)]] = IRIS
+    weight[[KEYPOINTS.index(iris[0]) for iris in IRISES]] = IRIS
     apart = (normalise(points, 0.5, DEPTH) - normalise(target, 0.5, DEPTH)).abs().sum(-1)
     return (apart / size.clamp_min(1e-3) * weight).sum(-1) / weight.sum()
 

@@ -1,7 +1,7 @@
 """Driver -> Motion: what the avatar must show, in the avatar's own proportions.
 
 PGR (arXiv 2307.06307): 66 of MediaPipe's 478 points, in 3D, every facial part shifted to zero mean. The paper does
-not publish its list; ours is the table below.
+not publish its list; ours is ``selfscan.face.landmarks.KEYPOINT_PARTS``.
 """
 
 from __future__ import annotations
@@ -20,23 +20,12 @@ from mystudio.motion.smoothing import smooth_over_time
 from mystudio.types import Motion, Performance
 from selfscan.face import patches
 from selfscan.face.headpose import head_pose
-from selfscan.scan import coverage
+from selfscan.face.landmarks import KEYPOINT_PARTS, KEYPOINTS, LIP_GAP, OUTER_EYE_CORNERS, STABLE
+from selfscan.face.measures import EXPRESSION_MEASURES
+from selfscan.face.measures import measures as face_measures
 
-#: 66 keypoints by part (MediaPipe indices). An iris centre belongs to its eye: alone, with zero mean, it would
-#: carry no gaze. Lips are two parts so that an open mouth is more than one moving contour.
-KEYPOINT_PARTS: dict[str, tuple[int, ...]] = {
-    "oval": (10, 338, 389, 454, 361, 397, 152, 172, 132, 234, 162),
-    "right_brow": (46, 53, 52, 65, 55),
-    "left_brow": (276, 283, 282, 295, 285),
-    "right_eye": (33, 160, 159, 158, 133, 153, 145, 144, 468),
-    "left_eye": (263, 387, 386, 385, 362, 380, 374, 373, 473),
-    "nose": (168, 6, 4, 2, 98, 327, 5),
-    "outer_lips": (61, 40, 37, 0, 267, 270, 291, 321, 314, 17, 84, 91),
-    "inner_lips": (78, 81, 13, 311, 308, 402, 14, 178),
-}
-KEYPOINTS = tuple(i for part in KEYPOINT_PARTS.values() for i in part)
-#: expression as few numbers (``selfscan.scan.coverage.measures``)
-MEASURES = ("mouth_open", "mouth_width", "smile", "eyes_open", "brows")
+#: expression as few numbers (``selfscan.face.measures``)
+MEASURES = EXPRESSION_MEASURES
 PART_OF = torch.tensor([k for k, part in enumerate(KEYPOINT_PARTS.values()) for _ in part])
 
 
@@ -71,11 +60,11 @@ def normalise(landmarks: Tensor, part_offsets: float = 0.0, depth: float = 1.0) 
 
     Args:
         landmarks: [..., 478, 3] in crops. part_offsets: 0 = the paper. depth: scale of z.
-    Returns: [..., 66, 3]; places of parts are relative to the mean of the stable points 168, 6 and 2.
+    Returns: [..., 66, 3]; places of parts are relative to the mean of the stable points down the nose.
     """
     points = keypoints_of(landmarks)
     means = part_means(points)
-    anchor = landmarks[..., [168, 6, 2], :].mean(-2, keepdim=True)
+    anchor = landmarks[..., list(STABLE), :].mean(-2, keepdim=True)
     shifted = points - means + part_offsets * (means - anchor)
     return shifted * torch.tensor([1.0, 1.0, depth], device=points.device, dtype=points.dtype)
 
@@ -112,9 +101,11 @@ def neutral_scores(landmarks: np.ndarray, usable: np.ndarray) -> np.ndarray:
     points = _unit_parts(torch.as_tensor(landmarks, dtype=torch.float32))
     middle = points[torch.as_tensor(usable)].median(0).values
     away = (points - _unit_parts(_reference())).norm(dim=-1).mean(1) + 0.5 * (points - middle).norm(dim=-1).mean(1)
-    eye = np.linalg.norm(landmarks[:, 33, :2] - landmarks[:, 263, :2], axis=1)
-    gap = np.linalg.norm(landmarks[:, 13, :2] - landmarks[:, 14, :2], axis=1) / eye
-    turn = np.abs(landmarks[:, 33, 2] - landmarks[:, 263, 2]) / eye
+    right, left = (landmarks[:, index] for index in OUTER_EYE_CORNERS)
+    upper, lower = (landmarks[:, index, :2] for index in LIP_GAP)
+    eye = np.linalg.norm(right[:, :2] - left[:, :2], axis=1)
+    gap = np.linalg.norm(upper - lower, axis=1) / eye
+    turn = np.abs(right[:, 2] - left[:, 2]) / eye
     return np.where(usable, away.numpy() + gap + 0.3 * turn, np.inf)
 
 
@@ -152,7 +143,7 @@ def frontal(face: Tensor) -> Tensor:
 def measures(landmarks: Tensor) -> Tensor:
     """Expression of faces [T, 478, 3] in few numbers, [T, M] (``MEASURES``)."""
     points = landmarks.numpy()
-    named = coverage.measures(points, head_pose(points))
+    named = face_measures(points, head_pose(points))
     return torch.as_tensor(np.stack([named[name] for name in MEASURES], 1), dtype=landmarks.dtype)
 
 

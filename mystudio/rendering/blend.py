@@ -9,11 +9,8 @@ from torch import Tensor
 from mystudio.motion.smoothing import smooth_over_time
 from selfscan.face.align import crop, paste
 from selfscan.face.facemesh import crop_landmarks, load_facemesh
+from selfscan.face.landmarks import OVAL
 
-OVAL = (
-    10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
-    152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
-)  # fmt: skip
 FIELD = 32  # px a side of the colour field: light and skin tone vary slowly over a face
 REACH = 0.12  # Gaussian that carries rim colours inwards, as a share of the field
 OUTLIER = 60  # 0..255: rim pixels that differ by more are hair, background or glasses, not light

@@ -8,14 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from selfscan.face.landmarks import FFHQ_POINTS
 from selfscan.types import Alignment, FaceTrack, check_shape
 
-#: MediaPipe indices that stand for the points of the FFHQ recipe (68-point order), right = the person's right
-FFHQ_POINTS = {
-    "right_eye": (33, 160, 158, 133, 153, 144),  # 36..41
-    "left_eye": (362, 385, 387, 263, 373, 380),  # 42..47
-    "mouth": (61, 291),  # 48 and 54, the corners
-}
 EYE_FACTOR, MOUTH_FACTOR = 2.0, 1.8  # half the side of the crop in eye distances / eye-mouth distances: FFHQ's own
 MESH_FACTOR = 0.991  # the mesh sees eyes and mouth this little further apart than FFHQ's 68 points (458 FFHQ faces)
 CENTRE_BELOW_EYES = 0.1  # of the eye-mouth vector: FFHQ's own

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from selfscan.errors import ModelMissing
 from selfscan.face.facemesh_blocks import Block, chain, conv_weights, find_blocks, merge
+from selfscan.face.landmarks import MESH_POINTS
 from selfscan.face.tflite_graph import Graph, Operator, read_graph
 
 INPUT_SIZE = 192  # px, side of the network's input
@@ -22,7 +23,6 @@ INSTALL = "install mediapipe>=0.10.14,<0.10.22"
 # region (1.5 x the landmark box) on typical FFHQ faces; it reaches below the crop, where the last row is repeated
 CROP_ROI = (1 / 32, 4 / 32, 30 / 32)
 
-_MESH = 468
 _IRIS = 5
 _EYE_CONTOUR = 16  # the first points that an eye refines are its contour
 _REGIONS = 3  # lips, left eye, right eye
@@ -93,11 +93,11 @@ class FaceMesh(nn.Module):
         rotations = [o.get("target_rotation_radians", 0.0) for o in options]
         self.register_buffer("target", torch.tensor(rotations, dtype=torch.float32), persistent=False)
         self.register_buffer("region_of_head", torch.tensor(_REGION_OF_HEAD), persistent=False)
-        source = torch.arange(_MESH + 2 * _IRIS)
+        source = torch.arange(MESH_POINTS + 2 * _IRIS)
         for head, region in enumerate(_REGION_OF_HEAD):
-            at = _MESH + head * most
+            at = MESH_POINTS + head * most
             if _HEADS[head].endswith("iris"):
-                start = _MESH + _IRIS * (region - 1)
+                start = MESH_POINTS + _IRIS * (region - 1)
                 source[start : start + _IRIS] = torch.arange(at, at + _IRIS)
             else:
                 source[subsets[region]] = torch.arange(at, at + len(subsets[region]))
@@ -119,7 +119,7 @@ class FaceMesh(nn.Module):
             raise ValueError(f"images: expected [N, 3, {INPUT_SIZE}, {INPUT_SIZE}], got {tuple(x.shape)}; resize first")
         x = attended = _run(self.stem, x)
         x = _run(self.trunk, x)
-        mesh = F.conv2d(x, self.mesh_weight, self.mesh_bias).reshape(-1, _MESH, 3)
+        mesh = F.conv2d(x, self.mesh_weight, self.mesh_bias).reshape(-1, MESH_POINTS, 3)
         presence = torch.sigmoid(F.conv2d(x, self.flag_weight, self.flag_bias).flatten())
         return self._refine(mesh, attended), presence
 

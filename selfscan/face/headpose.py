@@ -16,16 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+from selfscan.face.landmarks import RIGID
+
 CANONICAL = Path(__file__).parents[1] / "data" / "canonical.npz"  # made by recipes/make_canonical.py
-#: points that lips, lids and brows move little; with their mirror images
-RIGID_POINTS = {
-    "forehead": (10, 151, 9, 8, 109, 338, 67, 297, 103, 332),
-    "nose": (168, 6, 197, 195, 5, 4, 1, 2, 98, 327),
-    "eye_corners": (33, 133, 362, 263),
-    "cheeks": (117, 346, 50, 280, 123, 352, 127, 356),
-}
-OUTER_EYE_CORNERS = (33, 263)
-RIGID = tuple(index for part in RIGID_POINTS.values() for index in part)
 _UPRIGHT = np.array([1.0, -1.0, -1.0])  # y up and z towards the camera, where the angles are defined
 
 

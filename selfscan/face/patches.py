@@ -14,15 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from selfscan.face.landmarks import EYE_CORNERS, INNER_LIPS, IRISES, LIDS, MOUTH_CORNERS
 from selfscan.io.pixels import to_tensor
 
 MOUTH_SIZE = (24, 32)  # px (height, width) of a mouth patch
 IRIS_SIZE = (16, 32)  # px (height, width) of an eye patch
-MOUTH_CORNERS, EYE_CORNERS = (61, 291), ((33, 133), (362, 263))
-INNER_LIPS = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95)
-RIGHT_LIDS = (33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7)
-LEFT_LIDS = (362, 398, 384, 385, 386, 387, 388, 466, 263, 249, 390, 373, 374, 380, 381, 382)
-IRISES = ((468, 469, 470, 471, 472), (473, 474, 475, 476, 477))
 CHUNK = 256  # frames whose targets are worked on at once
 MARGIN = 1.2  # patch width in distances between the corners
 
@@ -94,7 +90,7 @@ def iris_masks(landmarks: Tensor) -> Tensor:
     """The second of ``masks``."""
     made = np.zeros((len(landmarks), 2, 1, *IRIS_SIZE), np.float32)
     for both, points in zip(made[:, :, 0], _in_patches(landmarks)):
-        for mask, eye, lids, iris in zip(both, points[1:], (RIGHT_LIDS, LEFT_LIDS), IRISES):
+        for mask, eye, lids, iris in zip(both, points[1:], LIDS, IRISES):
             mask[:] = _filled(eye[list(lids)], IRIS_SIZE) * _disc(eye[list(iris)], IRIS_SIZE)
     return torch.as_tensor(made).to(landmarks)
 

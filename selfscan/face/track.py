@@ -15,11 +15,10 @@ from selfscan.errors import NoFaceFound, SecondFace
 from selfscan.face import align
 from selfscan.face.detect import SAME_FACE, Detection, Detector
 from selfscan.face.facemesh import INPUT_SIZE, FaceMesh, load_facemesh
-from selfscan.face.headpose import OUTER_EYE_CORNERS, euler, head_pose
+from selfscan.face.headpose import head_pose
+from selfscan.face.landmarks import MESH, OUTER_EYE_CORNERS
 from selfscan.io import video
 from selfscan.types import NUM_LANDMARKS, FaceTrack, Progress, silent
-
-__all__ = ["Follower", "euler", "head_pose", "track"]
 
 DETECT_EVERY = 10  # frames between looks for other faces
 MIN_PRESENCE = 0.5  # mediapipe's own threshold for a face in the region
@@ -29,7 +28,6 @@ SECOND_SHARE = 0.5  # of this face's width; a wider other face is a second face
 SECOND_SECONDS = 1.0  # a second face seen this long at a stretch is no accident
 MAX_FACES = 4  # followed at once
 MIN_FRAMES = 3  # shorter sightings are not joined to the chosen face
-MESH = slice(0, 468)  # all points but the irises
 
 Sighting = tuple[np.ndarray, float]  # landmarks [478, 3] px, presence
 

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import BinaryIO
-
 import numpy as np
 
-from selfscan.face.headpose import euler
+from selfscan.face.measures import measures
 from selfscan.types import Coverage, Observation, check_shape
 
 PRESENT = 0.5  # of the landmark network's presence
 NEEDED = 0.01  # share of the frames: a fifth of a second of a 20 s scan, one slow blink
 CLOSED_EYES = 0.5  # of the clip's usual eyes_open; blinks fall to 0.2-0.4 of it
 USUAL_EYES = 75  # percentile of eyes_open that stands for open eyes: blinks and downward looks do not reach it
-
-RIGHT_LIDS = ((159, 145), (158, 153), (160, 144))  # upper and lower lid, the person's right eye
-LEFT_LIDS = ((386, 374), (385, 380), (387, 373))
-BROWS = (105, 66, 107, 65, 55, 334, 296, 336, 295, 285)
 
 #: name of a bin -> (measure, reference, low, high, what to do when it is missing); angles in degrees.
 #: reference: "" = absolute, "usual" = relative to the clip's median. Left and right are the person's own.
@@ -45,66 +38,6 @@ BINS: dict[str, tuple[str, str, float, float, str]] = {
     "gaze up": ("gaze_y", "usual", 0.025, 1, "look up with the eyes only"),
     "gaze down": ("gaze_y", "usual", -1, -0.04, "look down with the eyes only"),
 }
-
-
-def measures(landmarks: np.ndarray, pose: np.ndarray) -> dict[str, np.ndarray]:
-    """Measure pose, expression and gaze from landmarks, the same for filmed and generated images.
-
-    Lengths are 3D, so that turning the head changes them little; d is the inter-ocular distance between the mid-points
-    of the two eyes' corners. The face's own axes are x from the outer corner of the right eye (33) to that of the left
-    (263), and down from the nose bridge (168) to the base of the nose (2), made orthogonal to x.
-
-    ==========  ============================================================================================
-    yaw         rad, > 0: turned to the person's left (to the right of the picture)
-    pitch       rad, > 0: chin lowered
-    roll        rad, > 0: crown towards the left of the picture
-    mouth_open  gap of the inner lips (13, 14) / d: closed 0, speech 0.05-0.3, wide > 0.3
-    mouth_width distance of the mouth's corners (61, 291) / d: pursed < 0.65, broad smile > 0.9
-    smile       mouth_width - (how far the corners are below the base of the nose (2), along down) / d
-    eyes_open   gap of the lids, mean of three pairs / distance of the eye's corners, mean of both eyes: 0.25-0.4
-    brows       height of the brows above the nose bridge (168) / d
-    gaze_x      iris centre from the middle of the eye's corners along x / distance of the corners, mean of both
-                eyes; > 0: to the person's left. Meaningless while the eyes are closed, as is gaze_y
-    gaze_y      the same upwards; > 0: looks up
-    ==========  ============================================================================================
-
-    Args:
-        landmarks: [T, 478, 3], any unit, z in the scale of x.
-        pose: [T, 4, 4] head pose, as from ``head_pose``.
-
-    Returns:
-        Name -> [T] float64.
-    """
-    points = np.asarray(landmarks, np.float64)
-    check_shape("landmarks", points, (None, 478, 3))
-    check_shape("pose", pose, (len(points), 4, 4))
-
-    def at(*indices: int) -> np.ndarray:
-        return points[:, list(indices)].mean(1)
-
-    right_eye, left_eye = at(33, 133), at(263, 362)
-    d = _length(left_eye - right_eye)
-    x = at(263) - at(33)
-    x /= _length(x)[:, None]
-    down = at(2) - at(168)
-    down -= _dot(down, x)[:, None] * x
-    down /= _length(down)[:, None]
-    right_width, left_width = _length(at(33) - at(133)), _length(at(263) - at(362))
-    width = _length(at(61) - at(291)) / d
-    right_gaze, left_gaze = at(468) - right_eye, at(473) - left_eye
-    angles = euler(pose)
-    return {
-        "yaw": angles[:, 0],
-        "pitch": angles[:, 1],
-        "roll": angles[:, 2],
-        "mouth_open": _length(at(13) - at(14)) / d,
-        "mouth_width": width,
-        "smile": width - _dot(at(61, 291) - at(2), down) / d,
-        "eyes_open": (_gap(points, RIGHT_LIDS) / right_width + _gap(points, LEFT_LIDS) / left_width) / 2,
-        "brows": _dot(at(168) - at(*BROWS), down) / d,
-        "gaze_x": (_dot(right_gaze, x) / right_width + _dot(left_gaze, x) / left_width) / 2,
-        "gaze_y": -(_dot(right_gaze, down) / right_width + _dot(left_gaze, down) / left_width) / 2,
-    }
 
 
 def eyes_closed(eyes_open: np.ndarray, use: np.ndarray | None = None) -> np.ndarray:
@@ -166,19 +99,6 @@ def shares(measured: dict[str, np.ndarray], use: np.ndarray) -> dict[str, float]
     return out
 
 
-def draw(coverage: Coverage, path: str | Path | BinaryIO, picks: np.ndarray | None = None) -> None:
-    """Draw what a clip covers: pose, mouth, gaze, eyes over time, and the shares with what is missing.
-
-    Args:
-        coverage: of a clip.
-        path: PNG (or SVG, PDF) to write, or a binary file for a PNG.
-        picks: indices of chosen frames, drawn as rings.
-    """
-    from selfscan.scan.coverage_figure import figure
-
-    figure(coverage, picks).savefig(path)
-
-
 def _in_bin_units(measured: dict[str, np.ndarray], measure: str, reference: str, use: np.ndarray) -> np.ndarray:
     values = measured[measure]
     if measure in ("yaw", "pitch", "roll"):
@@ -191,15 +111,3 @@ def _in_bin_units(measured: dict[str, np.ndarray], measure: str, reference: str,
 def _relative_eyes(eyes_open: np.ndarray, use: np.ndarray | None) -> np.ndarray:
     counted = eyes_open if use is None else eyes_open[use]
     return eyes_open / max(np.percentile(counted, USUAL_EYES), 1e-6) if len(counted) else np.ones_like(eyes_open)
-
-
-def _gap(points: np.ndarray, pairs: tuple[tuple[int, int], ...]) -> np.ndarray:
-    return np.mean([_length(points[:, a] - points[:, b]) for a, b in pairs], 0)
-
-
-def _length(v: np.ndarray) -> np.ndarray:
-    return np.linalg.norm(v, axis=-1)
-
-
-def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return (a * b).sum(-1)

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import BinaryIO
+
 import numpy as np
 
+from selfscan.scan.coverage import BINS
 from selfscan.types import Coverage
 
 INK, SEEN, CHOSEN, LACKING = "#333333", "#4878a8", "#d1662f", "#b03030"
+
+
+def draw(coverage: Coverage, path: str | Path | BinaryIO, picks: np.ndarray | None = None) -> None:
+    """Draw what a clip covers: pose, mouth, gaze, eyes over time, and the shares with what is missing.
+
+    Args:
+        coverage: of a clip.
+        path: PNG (or SVG, PDF) to write, or a binary file for a PNG.
+        picks: [N] indices of chosen frames, drawn as rings.
+    """
+    figure(coverage, picks).savefig(path)
 
 
 def figure(coverage: Coverage, picks: np.ndarray | None = None):
@@ -68,8 +83,6 @@ def _over_time(ax, m: dict[str, np.ndarray], picks: np.ndarray) -> None:
 
 
 def _bars(ax, coverage: Coverage) -> None:
-    from selfscan.scan.coverage import BINS
-
     names = list(coverage.share)
     share = np.array([coverage.share[name] for name in names])
     lacking = [bool(BINS[name][-1]) and BINS[name][-1] in coverage.missing for name in names]

@@ -20,8 +20,9 @@ from selfscan.face.align import crop
 from selfscan.face.facemesh import load_facemesh
 from selfscan.face.headpose import head_pose
 from selfscan.face.locate import Locator
+from selfscan.face.measures import measures
 from selfscan.face.observe import measure
-from selfscan.scan.coverage import measures, missing, shares
+from selfscan.scan.coverage import missing, shares
 from selfscan.scan.quality import BLURRED, BRIGHT, BURNT, DARK, FACE, SIZE, detail_of, skin_colours
 from selfscan.types import CodeWords, Said
 

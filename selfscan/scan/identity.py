@@ -20,6 +20,7 @@ import numpy as np
 from selfscan.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints, in_chunks
 from selfscan.errors import SecondPerson
 from selfscan.face.headpose import canonical_head, euler, head_pose, rotation
+from selfscan.face.landmarks import EXTREMES, MESH, OVAL
 from selfscan.face.observe import iter_crops
 from selfscan.types import IdentityCheck, Observation, Progress, check_shape, silent
 
@@ -36,8 +37,6 @@ CELL_SECONDS, WINDOW = 0.5, 4  # s that are summed up, and how many of them are 
 SAME = 0.55  # least likeness of two seconds to the rest, and of two recordings: see docs/identity.md
 ROUNDS = 3  # of finding the person that most windows show
 MOST_WINDOWS = 600  # compared all with all; longer clips are thinned for that
-_OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
-         152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -199,13 +198,13 @@ def grid() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     import cv2
     from scipy.spatial import Delaunay
 
-    flat = canonical_head()[:468, :2]
+    flat = canonical_head()[MESH, :2]
     low, high = flat.min(0), flat.max(0)
     steps = (np.arange(CELLS) + 0.5) / CELLS
     points = low + np.stack(np.meshgrid(steps, steps), -1).reshape(-1, 2) * (high - low)
     mesh = Delaunay(flat)
     triangle = mesh.find_simplex(points)
-    outline = flat[list(_OVAL)].astype(np.float32)
+    outline = flat[list(OVAL)].astype(np.float32)
     inside = np.array([cv2.pointPolygonTest(outline, (float(x), float(y)), False) > 0 for x, y in points])
     inside &= triangle >= 0
     origin = mesh.transform[triangle[inside]]
@@ -236,7 +235,7 @@ def _facing(landmarks: np.ndarray) -> np.ndarray:
     """[N, G]: how much a grid point faces the camera, taking the head for a ball about a point inside it."""
     corners, shares, _ = grid()
     head = canonical_head()
-    outward = np.einsum("gk,gkd->gd", shares, head[corners]) - (head[[234, 454, 10, 152]].mean(0) + [0, 0, 0.3])
+    outward = np.einsum("gk,gkd->gd", shares, head[corners]) - (head[list(EXTREMES)].mean(0) + [0, 0, 0.3])
     outward /= np.linalg.norm(outward, axis=1, keepdims=True)
     turn = rotation(euler(head_pose(landmarks)))
     cosine = -np.einsum("gd,nd->ng", outward, turn[:, 2])

@@ -9,8 +9,10 @@ import numpy as np
 
 from selfscan.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints, in_chunks
 from selfscan.face.headpose import canonical_head, head_pose
+from selfscan.face.landmarks import EXTREMES, OUTER_EYE_CORNERS, SKIN
+from selfscan.face.measures import measures
 from selfscan.face.observe import iter_crops
-from selfscan.scan.coverage import eyes_closed, measures
+from selfscan.scan.coverage import eyes_closed
 from selfscan.types import Observation, Progress, check_shape, silent
 
 SIZE = 256  # px, side of the crop in which pixels are judged, whatever the size of the scan
@@ -26,13 +28,6 @@ COVERED = 0.1  # share of the visible skin points with a foreign colour; clean c
 FOREIGN = 11.0  # distance in (L*/2, a*, b*) from the point's own median colour
 FAST = 4.0  # eye distances a second; the smoothed crop and the shutter no longer follow
 FACING = 0.45  # cosine between a skin point's direction and the camera's; below, the point is hidden or grazing
-SKIN = np.setdiff1d(  # neither lips, lids, brows nor irises: their colour changes by itself
-    np.arange(468),
-    [0, 7, 13, 14, 17, 33, 37, 39, 40, 46, 52, 53, 55, 61, 63, 65, 66, 70, 78, 80, 81, 82, 84, 87, 88, 91, 95, 105, 107,
-     133, 144, 145, 146, 153, 154, 155, 157, 158, 159, 160, 161, 163, 173, 178, 181, 185, 191, 246, 249, 263, 267, 269,
-     270, 276, 282, 283, 285, 291, 293, 295, 296, 300, 308, 310, 311, 312, 314, 317, 318, 321, 324, 334, 336, 362, 373,
-     374, 375, 380, 381, 382, 384, 385, 386, 387, 388, 390, 398, 402, 405, 409, 415, 466],
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -173,7 +168,7 @@ def skin_colours(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     import cv2
 
     smooth = cv2.GaussianBlur(image, (0, 0), 3)
-    x, y = np.clip(landmarks[SKIN, :2] * SIZE, 0, SIZE - 1).astype(int).T
+    x, y = np.clip(landmarks[list(SKIN), :2] * SIZE, 0, SIZE - 1).astype(int).T
     points = smooth[y, x][None].astype(np.float32) / 255
     return cv2.cvtColor(points, cv2.COLOR_RGB2LAB)[0]
 
@@ -192,8 +187,8 @@ def _covered(colours: np.ndarray, landmarks: np.ndarray, seen: np.ndarray) -> np
 def _facing(landmarks: np.ndarray) -> np.ndarray:
     """[T, S] bool: the skin point is turned to the camera, taking the head for a ball about a point inside it."""
     head = canonical_head()
-    inside = head[[234, 454, 10, 152]].mean(0) + [0, 0, 0.3]
-    outward = head[SKIN] - inside
+    inside = head[list(EXTREMES)].mean(0) + [0, 0, 0.3]
+    outward = head[list(SKIN)] - inside
     outward /= np.linalg.norm(outward, axis=1, keepdims=True)
     turn = head_pose(landmarks)[:, :3, :3].astype(np.float64)
     turn /= np.cbrt(np.linalg.det(turn))[:, None, None]
@@ -203,7 +198,7 @@ def _facing(landmarks: np.ndarray) -> np.ndarray:
 def _speed(observation: Observation) -> np.ndarray:
     """Mean speed of the landmarks in the frame, eye distances a second: the faster of the steps before and after."""
     points = observation.track.landmarks.astype(np.float64)
-    eyes = np.linalg.norm(points[:, 33] - points[:, 263], axis=-1)
+    eyes = np.linalg.norm(points[:, OUTER_EYE_CORNERS[0]] - points[:, OUTER_EYE_CORNERS[1]], axis=-1)
     if len(points) < 2:
         return np.zeros(len(points))
     step = np.linalg.norm(np.diff(points[..., :2], axis=0), axis=-1).mean(1)

@@ -21,8 +21,8 @@ from mystudio.types import Avatar, Performance
 from selfscan.face import patches
 from selfscan.face.facemesh import crop_landmarks, load_facemesh
 from selfscan.face.headpose import head_pose
+from selfscan.face.measures import measures
 from selfscan.io.pixels import dequantize, quantize, to_uint8
-from selfscan.scan.coverage import measures
 from selfscan.types import Alignment, Consent, Coverage, FaceTrack, Observation, Scan
 
 LOOK, MOTION = slice(0, 32), slice(32, 58)

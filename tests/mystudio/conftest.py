@@ -10,6 +10,7 @@ from mystudio.engines.personal.space import AnchorSpace
 from mystudio.stylegan2.generator import Generator
 from mystudio.types import Avatar, Performance, Take
 from selfscan.face.align import align, apply
+from selfscan.face.landmarks import OVAL
 from selfscan.io import video
 from selfscan.types import Consent, FaceTrack, Observation
 
@@ -19,8 +20,6 @@ MARKS = {
     263: (0.68, 0.42), 362: (0.56, 0.42), 385: (0.60, 0.40), 387: (0.64, 0.40), 373: (0.60, 0.44), 380: (0.64, 0.44),
     61: (0.40, 0.70), 291: (0.60, 0.70), 4: (0.5, 0.57), 1: (0.5, 0.58), 468: (0.38, 0.42), 473: (0.62, 0.42),
 }  # fmt: skip
-OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
-        152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109)  # fmt: skip
 
 
 def face_landmarks() -> np.ndarray:

@@ -16,7 +16,7 @@ from mystudio.errors import BadEdit
 from mystudio.types import Avatar, Edit, Take
 from selfscan.face.facemesh import load_facemesh
 from selfscan.face.headpose import canonical_head, head_pose, rotation
-from selfscan.scan.coverage import measures
+from selfscan.face.measures import measures
 
 
 @pytest.fixture(scope="module")

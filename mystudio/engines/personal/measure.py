@@ -14,10 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mystudio.motion import losses
-from mystudio.motion.retarget import KEYPOINTS, RetargetSettings, normalise, part_means
+from mystudio.motion.retarget import RetargetSettings, normalise, part_means
 from mystudio.types import Motion
 from selfscan.face import patches
 from selfscan.face.facemesh import crop_landmarks
+from selfscan.face.landmarks import KEYPOINTS
 
 POOL = 4  # px: side of the squares over which patches are averaged for Gauss-Newton's residuals
 KEYPOINT_NUMBERS = 3 * len(KEYPOINTS)  # the output vector begins with so many numbers: x, y, z of each keypoint

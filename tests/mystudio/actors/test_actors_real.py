@@ -10,8 +10,8 @@ from mystudio.actors.motion import frame_from_factors, gaze_angles
 from mystudio.actors.render import render
 from selfscan.face.facemesh import crop_landmarks, load_facemesh
 from selfscan.face.headpose import euler, head_pose
+from selfscan.face.measures import measures
 from selfscan.io.pixels import to_tensor
-from selfscan.scan.coverage import measures
 
 SIZE, PEOPLE = 256, 24
 #: Multi-PIE landmark -> the same place in the 478 points

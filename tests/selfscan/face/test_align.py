@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfscan.face import align
+from selfscan.face.landmarks import FFHQ_POINTS
 from selfscan.io.pixels import to_tensor
 from selfscan.types import FaceTrack
 
@@ -18,7 +19,7 @@ def face(seed=0, scale=60.0, angle=0.0, centre=(200.0, 150.0)):
     rng = np.random.default_rng(seed)
     points = rng.normal(size=(478, 3))
     for name, (x, y) in {"right_eye": (-1, -1), "left_eye": (1, -1), "mouth": (0, 1.3)}.items():
-        index = list(align.FFHQ_POINTS[name])
+        index = list(FFHQ_POINTS[name])
         ring = np.linspace(0, 2 * np.pi, len(index), endpoint=False)
         points[index, 0], points[index, 1] = x + 0.2 * np.cos(ring), y + 0.1 * np.sin(ring)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -41,8 +42,8 @@ def picture(height=300, width=400, seed=0, blur=2.0):
 
 def ffhq_by_the_recipe(points, size):
     """The FFHQ recipe in its own words: a quad from eyes and mouth, corner by corner."""
-    right, left = (points[list(align.FFHQ_POINTS[k]), :2].mean(0) for k in ("right_eye", "left_eye"))
-    mouth = points[list(align.FFHQ_POINTS["mouth"]), :2].mean(0)
+    right, left = (points[list(FFHQ_POINTS[k]), :2].mean(0) for k in ("right_eye", "left_eye"))
+    mouth = points[list(FFHQ_POINTS["mouth"]), :2].mean(0)
     eye, eye_to_eye = (right + left) / 2, left - right
     eye_to_mouth = mouth - eye
     x = eye_to_eye - np.flipud(eye_to_mouth) * [-1, 1]

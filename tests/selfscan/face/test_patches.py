@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from selfscan.face import patches
+from selfscan.face.landmarks import INNER_LIPS, IRISES, LIDS
 from selfscan.io.pixels import to_tensor
 
 SIZE = 160
@@ -13,11 +14,11 @@ SIZE = 160
 def landmarks(gap: float = 0.06, lids: float = 0.03) -> np.ndarray:
     """A schematic face [478, 3] in crops: mouth opened by ``gap``, eyes by ``lids``, irises of radius 0.02."""
     marks = np.random.default_rng(0).uniform(0.3, 0.7, (478, 3))
-    _contour(marks, patches.INNER_LIPS, (0.5, 0.7), 0.1, gap / 2)
-    _contour(marks, patches.RIGHT_LIDS, (0.37, 0.42), 0.06, lids / 2)
-    _contour(marks, patches.LEFT_LIDS, (0.63, 0.42), 0.06, lids / 2)
+    _contour(marks, INNER_LIPS, (0.5, 0.7), 0.1, gap / 2)
+    _contour(marks, LIDS[0], (0.37, 0.42), 0.06, lids / 2)
+    _contour(marks, LIDS[1], (0.63, 0.42), 0.06, lids / 2)
     marks[[61, 291], :2] = (0.39, 0.7), (0.61, 0.7)
-    for iris, x in zip(patches.IRISES, (0.38, 0.64)):
+    for iris, x in zip(IRISES, (0.38, 0.64)):
         marks[list(iris), :2] = (x, 0.42)
         marks[list(iris[1:]), :2] += 0.02 * np.array([(1, 0), (0, -1), (-1, 0), (0, 1)])
     return marks.astype(np.float32)
@@ -119,7 +120,7 @@ def test_iris_mask_is_the_part_of_the_disc_between_the_lids():
 def test_gaze_moves_the_iris_mask():
     left = landmarks(lids=0.08)
     right = left.copy()
-    right[list(patches.IRISES[0]), 0] += 0.02
+    right[list(IRISES[0]), 0] += 0.02
     masks = patches.masks(batch(left, right))[1][:, 0, 0]
     columns = torch.arange(32.0)
     centre = (masks.sum(1) * columns).sum(1) / masks.sum((1, 2))

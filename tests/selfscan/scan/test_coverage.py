@@ -7,8 +7,10 @@ from scipy.stats import spearmanr
 
 from selfscan.face.facemesh import crop_landmarks, load_facemesh
 from selfscan.face.headpose import canonical_head, head_pose, rotation
+from selfscan.face.measures import measures
 from selfscan.io.pixels import to_tensor
-from selfscan.scan.coverage import BINS, coverage, draw, eyes_closed, measures, shares
+from selfscan.scan.coverage import BINS, coverage, eyes_closed, shares
+from selfscan.scan.coverage_figure import draw
 from selfscan.types import Alignment, FaceTrack, Observation
 
 RATIOS = ("mouth_open", "mouth_width", "smile", "eyes_open", "brows", "gaze_x", "gaze_y")

@@ -10,7 +10,7 @@ from mystudio.engines.personal.space import AnchorSpace
 from mystudio.engines.personal.start import ExpressionMap
 from mystudio.motion.retarget import _reference
 from selfscan.face.headpose import euler, head_pose
-from selfscan.scan.coverage import LEFT_LIDS, RIGHT_LIDS
+from selfscan.face.landmarks import LID_PAIRS
 
 
 def towards(codes, wanted, known, shown, pose):
@@ -55,7 +55,7 @@ def test_the_scan_tells_which_codes_turn_the_head_and_open_the_eyes():
     space = AnchorSpace.of(torch.randn(80, 12, generator=draw), 12)
     turns, lids = 0.1 * space.codes[:, [4, 0, 7]].double().numpy(), space.codes[:, 2].double().numpy()
     faces = np.repeat(_reference().double().numpy()[None], 80, 0)
-    upper, lower = np.array(RIGHT_LIDS + LEFT_LIDS).T
+    upper, lower = np.array(LID_PAIRS[0] + LID_PAIRS[1]).T
     faces[:, upper] -= 0.2 * lids[:, None, None] * (faces[:, lower] - faces[:, upper])
     marks = np.stack(
         [
