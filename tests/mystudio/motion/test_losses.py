@@ -5,7 +5,7 @@ import torch
 from torch.autograd import gradcheck
 
 from mystudio.motion import losses
-from mystudio.motion.retarget import KEYPOINTS
+from selfscan.face.landmarks import KEYPOINTS
 
 
 def draw(*shape, seed=0):
