@@ -30,8 +30,13 @@ _SUFFIXES = (".jpg", ".jpeg", ".png")
 class Source(Protocol):
     """Where training images come from."""
 
-    name: str
-    code_size: int  # numbers of a code; 0 = the images have none
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def code_size(self) -> int:
+        """Numbers of a code; 0 = the images have none."""
+        ...
 
     def __len__(self) -> int: ...
 

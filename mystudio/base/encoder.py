@@ -29,6 +29,9 @@ class Encoder(nn.Module):
         w_dim: D of the base. mean, spread: [D] statistics of the base's W.
     """
 
+    mean: Tensor
+    spread: Tensor
+
     def __init__(self, w_dim: int, width: int = 256):
         super().__init__()
         channels = [3, 32, 64, 128, 192, width]

@@ -10,7 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from selfscan.perceptual.metric import OFFLINE, load_perceptual
+from selfscan.perceptual.lpips_layers import LpipsLayers
+from selfscan.perceptual.metric import load_perceptual
+from selfscan.perceptual.offline import OfflineLayers
 
 
 @dataclass(frozen=True)
@@ -25,12 +27,12 @@ def load_features(device: torch.device) -> FeatureSpace:
     """SqueezeNet's last maps (ImageNet) averaged over pixels, or the landmark network's where SqueezeNet is missing."""
     perceptual = load_perceptual().to(device)
     layers = perceptual.layers
-    if perceptual.name == "lpips-squeeze":
+    if perceptual.name == "lpips-squeeze" and isinstance(layers, LpipsLayers):
         return FeatureSpace(
             "squeezenet1.1, last maps, mean over pixels [512]",
             lambda x: layers.features((x - layers.shift) / layers.scale).mean((2, 3)),
         )
-    if perceptual.name == OFFLINE:
+    if isinstance(layers, OfflineLayers):
         return FeatureSpace(
             "landmark network, three maps, means over quarters [448]",
             lambda x: _quarters(layers.mesh.features((_resized(x, 192) + 1) / 2)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mystudio.stylegan2.generator import Generator
+from mystudio.stylegan2.layers import SynthesisLayer
 
 
 def synthesis_macs(generator: Generator) -> int:
@@ -13,7 +14,10 @@ def synthesis_macs(generator: Generator) -> int:
     total = 0
     for block in generator.synthesis.blocks():
         for layer in block.layers():
-            size = layer.resolution // (2 if layer.up else 1) if hasattr(layer, "up") else block.conv1.resolution
+            if isinstance(layer, SynthesisLayer):
+                size = layer.resolution // (2 if layer.up else 1)
+            else:
+                size = block.conv1.resolution
             total += layer.weight.numel() * size**2 + layer.affine.weight.numel()
     return total
 

@@ -162,7 +162,7 @@ class Trainer:
         return all(bool(p.isfinite().all()) for net in self._nets().values() for p in net.parameters())
 
     def _nets(self) -> dict[str, nn.Module]:
-        nets = {"g": self.g, "d": self.d, "ema": self.ema}
+        nets: dict[str, nn.Module] = {"g": self.g, "d": self.d, "ema": self.ema}
         return nets | {"reader": self.reader} if self.reader else nets
 
     def _supervised(self, batch: Batch) -> dict[str, Tensor]:
@@ -171,7 +171,7 @@ class Trainer:
         known[coded] = True
         z, loss, losses = self.chance.with_codes(codes), images.new_zeros(()), {}
         if self.reader:
-            read, loss, losses = self._read(images, codes, known)
+            read, loss, losses = self._read(self.reader, images, codes, known)
             z = torch.where(known[:, None], z, read)
         w = self.g.mapping(z)
         self._track(w)
@@ -184,10 +184,12 @@ class Trainer:
         self._apply("g", loss, self.g, *([("reader", self.reader)] if self.reader else []))
         return losses
 
-    def _read(self, images: Tensor, codes: Tensor, known: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    def _read(
+        self, reader: Reader, images: Tensor, codes: Tensor, known: Tensor
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """z [n, Z] as it is read off images, the reader's own loss, and its parts."""
         s, size = self.settings.supervised, codes.shape[1]
-        mean, variance = self.reader(images)
+        mean, variance = reader(images)
         noise = self.chance.with_codes(torch.zeros_like(codes[:, :0]))
         z = mean + (variance / 2).exp() * noise
         z = torch.cat([z[:, :-1], -z[:, -1:].abs()], 1) if self.chance.split else z
@@ -279,10 +281,11 @@ class Trainer:
         loss.backward()
         gradients = [p.grad for net in nets for p in net.parameters() if p.grad is not None]
         self.team.average_(gradients)
-        good = torch.stack(torch._foreach_norm(gradients)).isfinite().all()  # no wait for the device here
+        norms = torch._foreach_norm(gradients)  # pyright: ignore[reportPrivateImportUsage]
+        good = torch.stack(norms).isfinite().all()  # no wait for the device here
         for gradient in gradients:
             gradient.nan_to_num_(0.0, 0.0, 0.0)
-        torch._foreach_mul_(gradients, good.to(gradients[0].dtype))
+        torch._foreach_mul_(gradients, good.to(gradients[0].dtype))  # pyright: ignore[reportPrivateImportUsage]
         for adam in adams:
             adam.step()
         self.tensors["skipped"] += (~good).float()
@@ -294,7 +297,7 @@ class Trainer:
         seen = getattr(self.counters, phase)
         half = min(train.ema_kimg * 1000, seen * train.ema_rampup)
         keep = 0.5 ** (getattr(self.settings, phase).batch / max(half, 1e-8))
-        torch._foreach_lerp_(list(self.ema.parameters()), list(self.g.parameters()), 1 - keep)
+        torch._foreach_lerp_(list(self.ema.parameters()), list(self.g.parameters()), 1 - keep)  # pyright: ignore[reportPrivateImportUsage]
         self.ema.mapping.w_avg.copy_(self.g.mapping.w_avg)
 
     @torch.no_grad()
@@ -323,7 +326,7 @@ class Trainer:
         self, net: nn.Module, rate: float, every: int, betas: tuple[float, float], mapping: float = 1.0
     ) -> torch.optim.Adam:
         share = every / (every + 1) if every else 1.0  # two updates where a regulariser has its turn (StyleGAN2, B)
-        slow = list(net.mapping.parameters()) if mapping != 1 else []
+        slow = list(net.mapping.parameters()) if mapping != 1 and isinstance(net, Generator) else []
         fast = [p for p in net.parameters() if all(p is not q for q in slow)]
         groups = [{"params": fast, "peak": rate * share}]
         groups += [{"params": slow, "peak": rate * share * mapping}] if slow else []

@@ -40,7 +40,7 @@ def journal(path: Path, key: str) -> Path:
     return folder
 
 
-def write_bytes(path: Path, *parts: bytes) -> None:
+def write_bytes(path: Path, *parts: bytes | memoryview) -> None:
     """Write a file so that it is old or new after a crash, never half.
 
     Raises: OSError: it could not be written; nothing of it is left.

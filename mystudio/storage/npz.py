@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 
@@ -87,7 +87,7 @@ class Zip(zipfile.ZipFile):
             self._wary.close()
 
 
-def header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+def header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Shape, whether in Fortran's order, and type of the .npy at ``stream``, which is left where the numbers begin.
 
     Raises: ValueError: not a header of plain numbers.

@@ -160,7 +160,7 @@ def _checksum(tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> str:
     total = hashlib.sha256(json.dumps({k: v for k, v in facts.items() if k != _CHECKSUM}, sort_keys=True).encode())
     for name in sorted(tensors):
         total.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
-        total.update(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy())
+        total.update(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()
 
 

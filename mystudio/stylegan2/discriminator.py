@@ -17,6 +17,8 @@ _RESIDUAL = math.sqrt(0.5)  # keeps the variance of a sum of two branches
 class Convolution(nn.Module):
     """Convolution with equalised learning rate; optionally low-passed and halved, with a leaky ReLU or without."""
 
+    resample_filter: Tensor
+
     def __init__(
         self,
         in_channels: int,

@@ -103,7 +103,7 @@ def _check_filters(filters: dict[str, object], gain: float) -> None:
     wanted = fir_kernel()
     for name, ref in filters.items():
         small = isinstance(ref, TensorRef) and ref.size == (4, 4) and ref.storage.numel <= _MAX_FILTER
-        if not small or not torch.allclose(ref.load() / gain, wanted, atol=1e-3):
+        if not (isinstance(ref, TensorRef) and small) or not torch.allclose(ref.load() / gain, wanted, atol=1e-3):
             raise BadCheckpoint(
                 f"expected the filter 1, 3, 3, 1 as {quoted(name)} in the checkpoint, got another one, "
                 "which this generator does not compute"

@@ -18,6 +18,8 @@ from mystudio.types import Styles
 class Mapping(nn.Module):
     """Z -> W: second-moment normalisation and ``layers`` fully connected layers at learning rate 0.01."""
 
+    w_avg: Tensor  # [w_dim] the mean of W, towards which truncation pulls
+
     def __init__(self, z_dim: int, w_dim: int, layers: int = 8):
         super().__init__()
         for i in range(layers):
@@ -37,6 +39,8 @@ class Mapping(nn.Module):
 class Block(nn.Module):
     """One resolution: conv0 (doubles the size; absent at 4 px), conv1, toRGB added to the upsampled skip image."""
 
+    resample_filter: Tensor
+
     def __init__(self, in_channels: int, out_channels: int, w_dim: int, resolution: int):
         super().__init__()
         self.first = in_channels == 0
@@ -48,7 +52,7 @@ class Block(nn.Module):
         self.torgb = ToRGB(out_channels, w_dim)
         self.register_buffer("resample_filter", fir_kernel())
 
-    def layers(self) -> list[nn.Module]:
+    def layers(self) -> list[SynthesisLayer | ToRGB]:
         """The modulated layers in the order of their styles."""
         return [self.conv1, self.torgb] if self.first else [self.conv0, self.conv1, self.torgb]
 
@@ -62,13 +66,13 @@ class Block(nn.Module):
         dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor]:
         if self.first:
-            x = self.const.to(dtype).expand(len(styles[0]), -1, -1, -1)
-            x = x.contiguous(memory_format=torch.channels_last)
+            const = self.const.to(dtype).expand(len(styles[0]), -1, -1, -1)
+            features: Tensor = const.contiguous(memory_format=torch.channels_last)
         else:
-            x = self.conv0(x, styles[0], noise_mode, generator)
-        x = self.conv1(x, styles[-2], noise_mode, generator, 1.0 if self.first else GAIN)
-        rgb = self.torgb(x, styles[-1]).to(styles[-1].dtype)
-        return x, rgb if image is None else rgb + upsample_image(image, self.resample_filter)
+            features = self.conv0(x, styles[0], noise_mode, generator)
+        features = self.conv1(features, styles[-2], noise_mode, generator, 1.0 if self.first else GAIN)
+        rgb: Tensor = self.torgb(features, styles[-1]).to(styles[-1].dtype)
+        return features, rgb if image is None else rgb + upsample_image(image, self.resample_filter)
 
 
 class Synthesis(nn.Module):
@@ -157,6 +161,7 @@ class Generator(nn.Module):
             k += count
             if image.shape[-1] == resolution:
                 break
+        assert image is not None, "the smallest generator has one block"
         return image
 
     def forward(

@@ -100,6 +100,9 @@ class SynthesisLayer(nn.Module):
     over the pixels less. ``gain`` is that of the layer's own input.
     """
 
+    noise_const: Tensor  # [resolution, resolution]
+    resample_filter: Tensor
+
     def __init__(self, in_channels: int, out_channels: int, w_dim: int, resolution: int, up: bool = False):
         super().__init__()
         self.resolution, self.up = resolution, up

@@ -10,7 +10,7 @@ import io
 import mmap
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from mystudio.errors import BadCheckpoint
 from mystudio.storage import npz
-from mystudio.stylegan2.unpickle import Budget, Buildable, Fields, Marker, Record, quoted, read_pickle
+from mystudio.stylegan2.unpickle import Budget, Buildable, ByteStream, Fields, Marker, Record, quoted, read_pickle
 
 MAX_FILE = 4 << 30  # bytes; the largest public StyleGAN2 checkpoint with optimiser states stays under 1 GB
 _MAX_ZIP_PICKLE = 64 << 20
@@ -154,7 +154,7 @@ def _entry(archive: zipfile.ZipFile, name: str) -> bytes:
         ) from error
 
 
-def _read_legacy(stream: Any, data: memoryview, allowed: dict, budget: Budget) -> Any:
+def _read_legacy(stream: ByteStream, data: memoryview, allowed: dict, budget: Budget) -> Any:
     """The rest of a legacy file, behind its magic number: protocol, system, object, keys, then the raw storages."""
     sources: dict[str, tuple[int, memoryview]] = {}
 
@@ -202,10 +202,10 @@ def _storage_id(identity: Any, length: int) -> tuple[str, str, int]:
     """Check the persistent id ("storage", type, key, location, numel[, view]) that torch writes for a storage."""
     if not isinstance(identity, tuple) or len(identity) != length or identity[0] != "storage":
         raise BadCheckpoint("expected only tensors as outside objects of the checkpoint, got something else")
-    code = _STORAGE.get(identity[1].name.removeprefix("torch ")) if isinstance(identity[1], Marker) else None
+    code = _STORAGE.get(identity[1].name.removeprefix("torch ")) if isinstance(identity[1], Marker) else ""
     key, numel = identity[2], identity[4]
-    fits = code and type(key) is str and len(key) < 64 and type(numel) is int and 0 <= numel <= MAX_FILE
-    if not fits or identity[5:] not in ((), (None,)):
+    fits = type(key) is str and len(key) < 64 and type(numel) is int and 0 <= numel <= MAX_FILE
+    if not code or not fits or identity[5:] not in ((), (None,)):
         raise BadCheckpoint("expected a tensor's storage in the checkpoint, got one of an unknown type or form")
     return code, key, numel
 
@@ -231,7 +231,7 @@ class _DType(Buildable):
             raise BadCheckpoint("expected little-endian numpy numbers in the checkpoint, got another kind")
 
 
-def _scalar(dtype: _DType, raw: bytes | str) -> float | int | bool:
+def _scalar(dtype: _DType, raw: bytes) -> float | int | bool:
     if not isinstance(dtype, _DType) or dtype.code not in _SCALAR:
         raise BadCheckpoint("expected plain numpy numbers in the checkpoint, got another kind")
     return struct.unpack(_SCALAR[dtype.code], raw)[0]
@@ -276,11 +276,11 @@ def _persistent_object(meta: dict) -> Record:
 def _allowed(budget: Budget) -> dict[str, Callable | None]:
     """The allow-list: "module name" -> stand-in, None where the name may be mentioned but not called."""
 
-    def ordered(items: list = ()) -> Fields:
+    def ordered(items: Sequence = ()) -> Fields:
         budget.spend(len(items))
         return Fields((key, value) for key, value in items if isinstance(key, str))
 
-    def members(items: list = ()) -> set:
+    def members(items: Sequence = ()) -> set:
         budget.spend(len(items))
         return {item for item in items if isinstance(item, str | int)}
 

@@ -11,7 +11,7 @@ import pickletools
 import struct
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, BinaryIO
+from typing import Any, Protocol
 
 from mystudio.errors import BadCheckpoint, UnsafeCheckpoint
 
@@ -84,8 +84,18 @@ def quoted(text: object) -> str:
     return ascii(text[:80] if isinstance(text, str) else text if isinstance(text, int | float) else type(text).__name__)
 
 
+class ByteStream(Protocol):
+    """What a pickle is read from: an open file, bytes in memory, or a mapped file."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+    def readline(self) -> bytes: ...
+
+    def tell(self) -> int: ...
+
+
 def read_pickle(
-    stream: BinaryIO,
+    stream: ByteStream,
     allowed: Mapping[str, Callable | None],
     budget: Budget,
     persistent: Callable[[Any], Any] | None = None,
@@ -132,7 +142,7 @@ class _Machine:
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
 
-    def run(self, stream: BinaryIO) -> Any:
+    def run(self, stream: ByteStream) -> Any:
         for opcode, argument, _ in pickletools.genops(stream):  # raises where the end comes before STOP
             self.budget.spend()
             if opcode.name != "STOP":
@@ -290,7 +300,7 @@ _LITERALS = frozenset(
     """INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING
     BINBYTES SHORT_BINBYTES BINBYTES8 UNICODE SHORT_BINUNICODE BINUNICODE BINUNICODE8""".split()
 )
-_HANDLERS: dict[str, Callable[[_Machine, Any], None]] = {
+_HANDLERS: dict[str, Callable[[_Machine, Any], object]] = {
     "NONE": lambda m, _: m.stack.append(None),
     "NEWTRUE": lambda m, _: m.stack.append(True),
     "NEWFALSE": lambda m, _: m.stack.append(False),
@@ -312,7 +322,7 @@ _HANDLERS: dict[str, Callable[[_Machine, Any], None]] = {
     "ADDITEMS": _Machine.add_items,
     "MARK": _Machine.mark,
     "POP": _Machine.pop_one,
-    "POP_MARK": lambda m, _: m.pop_to_mark() and None,
+    "POP_MARK": lambda m, _: m.pop_to_mark(),
     "DUP": lambda m, _: m.stack.append(m.top()),
     "PUT": _Machine.put,
     "BINPUT": _Machine.put,

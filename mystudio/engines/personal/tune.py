@@ -164,7 +164,7 @@ class _Nets:
         weight = min(1.0, AVERAGED / (share * step))
         if weight == 1 or step % AVERAGED == 0:
             mean, last = (list(net.synthesis.parameters()) for net in (self.mean, self.tuned))
-            torch._foreach_lerp_(mean, last, weight)
+            torch._foreach_lerp_(mean, last, weight)  # pyright: ignore[reportPrivateImportUsage]
 
     def snapshot(self) -> tuple[dict[str, dict], dict]:
         """Copies of the states of the generators and of the optimiser."""
