@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
+from typing import Literal
 
 from mystudio.errors import StudioError
 from selfscan.errors import SelfscanError
@@ -100,7 +101,7 @@ def _landmarks() -> Iterator[Finding]:
     except (SelfscanError, PackageNotFoundError) as error:
         yield Finding("landmark network", False, True, str(error), advice)
         return
-    there = Path(distribution("mediapipe").locate_file(f"mediapipe/{DETECTOR}")).is_file()
+    there = Path(str(distribution("mediapipe").locate_file(f"mediapipe/{DETECTOR}"))).is_file()
     yield Finding(
         "face detector", there, True, Path(DETECTOR).name if there else "not in the wheel", "" if there else advice
     )
@@ -172,7 +173,8 @@ def _codecs() -> Iterator[Finding]:
     import av
 
     missing = []
-    for name, mode in (("h264", "r"), ("hevc", "r"), ("libx264", "w")):
+    wanted: tuple[tuple[str, Literal["r", "w"]], ...] = (("h264", "r"), ("hevc", "r"), ("libx264", "w"))
+    for name, mode in wanted:
         try:
             av.Codec(name, mode)
         except Exception:  # PyAV's own errors differ between versions

@@ -25,7 +25,7 @@ from mystudio.errors import BadRecipe, reason
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    import tomli as tomllib
+    import tomli as tomllib  # pyright: ignore[reportMissingImports] - installed with Python 3.10 alone
 
 if TYPE_CHECKING:
     from mystudio.base.settings import BaseSettings

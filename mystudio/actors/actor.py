@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -32,7 +32,7 @@ class Actor:
     """
 
     look: np.ndarray
-    basis: Basis | None = None
+    basis: Basis = field(default_factory=load_basis)
 
     def __post_init__(self):
         look = np.asarray(self.look, np.float32).ravel()
@@ -41,17 +41,16 @@ class Actor:
         if look.shape != (N_LOOK + N_EXTRA,) or not np.isfinite(look).all():
             raise ValueError(f"look: expected {N_LOOK + N_EXTRA} finite factors, got {look.size}")
         object.__setattr__(self, "look", look)
-        object.__setattr__(self, "basis", self.basis or load_basis())
 
     @classmethod
     def from_seed(cls, seed: int, basis: Basis | None = None) -> Actor:
         """A random person."""
-        return cls(np.random.default_rng(seed).normal(size=N_LOOK + N_EXTRA), basis)
+        return cls(np.random.default_rng(seed).normal(size=N_LOOK + N_EXTRA), basis or load_basis())
 
     @classmethod
     def from_code(cls, code: np.ndarray, basis: Basis | None = None) -> Actor:
         """The person of a code [64]."""
-        return cls(look_of(np.asarray(code)), basis)
+        return cls(look_of(np.asarray(code)), basis or load_basis())
 
     def share(self, name: str) -> float:
         """A factor as a share of all people, squashed to 0..1."""

@@ -38,7 +38,7 @@ def fit(actor: Actor) -> Glasses | None:
     thick = 0.05 + 0.13 * ((kind * 5) % 1)
     colour = _COLOURS[min(int(kind * len(_COLOURS)), len(_COLOURS) - 1)]
     lm = actor.shape[actor.basis.landmarks]
-    across = np.linalg.norm(lm[45] - lm[36]) / 8.9
+    across = float(np.linalg.norm(lm[45] - lm[36])) / 8.9
     wide, high, square = 2.75 * across, (1.75 + 0.6 * ((kind * 3) % 1)) * across, 2.2 + 1.8 * ((kind * 7) % 1)
     front = max(lm[27, 2] + 0.35, lm[[37, 38, 43, 44], 2].max() + 1.25)
     tubes, outlines = [], []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -32,10 +33,10 @@ class Shadow(NamedTuple):
     centre: Triple  # cm
 
 
-def numbers(array: np.ndarray) -> tuple:
+def numbers(array: np.ndarray | Sequence[float]) -> tuple:
     """An array as (nested) tuples of float32."""
-    array = np.asarray(array, np.float32)
-    return tuple(map(numbers, array)) if array.ndim > 1 else tuple(array)
+    values = np.asarray(array, np.float32)
+    return tuple(map(numbers, values)) if values.ndim > 1 else tuple(values)
 
 
 def set_up(side: float, strength: float, warmth: float, contrast: float, backdrop: np.ndarray) -> Lights:

@@ -17,15 +17,15 @@ class Body(NamedTuple):
 
     eyes: tuple[Triple, Triple]  # rest centres of the eyeballs, left and right
     iris: Triple  # linear RGB
-    pupil: float  # cosine of its angle
+    pupil: np.float32  # cosine of its angle
     lids: tuple[Triple, Triple]  # upper lids' middle, camera axes
     up: Triple  # the head's up
     forward: Triple  # the head's forward
     lip: Triple  # between the lips, camera axes
-    freckles: float  # 0..1
+    freckles: np.float32  # 0..1
     frame: Triple  # colour of the glasses' frame
-    detail: float  # samples a cm: what is finer is left out
-    camera: float  # cm from the head's origin to the camera
+    detail: np.float32  # samples a cm: what is finer is left out
+    camera: np.float32  # cm from the head's origin to the camera
 
 
 @splice()

@@ -10,6 +10,8 @@ from mystudio.actors.basis import EXPRESSION_ID, EXPRESSIONS
 from mystudio.actors.factors import MOTION_NAMES, N_MOTION
 from mystudio.errors import StudioError
 
+Clock = tuple[np.random.Generator, float, float]  # of what is random, seconds, frames a second
+
 SCRIPTS = ("selfscan", "talk")
 #: gaze angle of a weight of 1 of each eyeLook shape, radians
 GAZE_SIDE, GAZE_UP, GAZE_DOWN = np.radians((35.0, 26.0, 30.0))
@@ -94,7 +96,7 @@ def perform(script: str, seconds: float, fps: float = 25, seed: int = 0) -> Scor
     r = np.random.default_rng(seed)
     t = np.arange(frames) / fps
     e, pose = np.zeros((frames, len(EXPRESSIONS)), np.float32), np.zeros((frames, 6), np.float32)
-    clock = (r, seconds, fps)
+    clock: Clock = (r, seconds, fps)
     speech = _self_scan(e, pose, t, clock) if script == "selfscan" else _small_talk(e, pose, clock)
     for name, scale in _SPEECH:
         _add(e, name, speech * np.clip(_wander(*clock, 0.17, scale), 0, 0.9))
@@ -163,7 +165,7 @@ def _self_scan(e: np.ndarray, pose: np.ndarray, t: np.ndarray, clock) -> float:
     return 0.7
 
 
-def _small_talk(e: np.ndarray, pose: np.ndarray, clock) -> float:
+def _small_talk(e: np.ndarray, pose: np.ndarray, clock: Clock) -> float:
     for k, degrees in enumerate((10, 5, 4)):
         pose[:, k] = np.radians(_wander(*clock, 1.1, degrees))
     for name, scale in _MOODS:

@@ -53,7 +53,7 @@ def zones_of(head: Head) -> Zones:
     face[basis.part("face")] = 1
     skin[basis.part("face")] = skin[basis.part("head")] = skin[len(basis.neutral) :] = 1
     right_eye, left_eye = lm[36:42].mean(0), lm[42:48].mean(0)
-    cheeks = sum(_spot(v, [side * 5.0, -1.6, 7.2], 2.8) for side in (-1, 1))
+    cheeks = _spot(v, [-5.0, -1.6, 7.2], 2.8) + _spot(v, [5.0, -1.6, 7.2], 2.8)
     sockets = _spot(v, left_eye, 2.0) + _spot(v, right_eye, 2.0)
     nose = _spot(v, lm[30], 1.5)
     oily = np.maximum.reduce(

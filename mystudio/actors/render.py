@@ -69,7 +69,7 @@ class _Posed:
         for eye, side in enumerate("lr"):
             span = basis.part(f"sclera_{side}")
             centre = head.eyes[eye] + moved[span].mean(0) - basis.neutral[span].mean(0)
-            moved[span] = (moved[span] - centre) @ rotation(*gaze[eye], 0).T + centre
+            moved[span] = (moved[span] - centre) @ rotation(gaze[eye, 0], gaze[eye, 1], 0).T + centre
         self.change = moved - actor.shape
         self.world = self.pose(moved, head.follow)
         self.landmarks = self.world[basis.landmarks]

@@ -17,12 +17,12 @@ class Field(NamedTuple):
     centre: Triple  # of the skull's ellipsoid, cm
     radii: Triple
     comb: Triple  # away from the parting, up, forward
-    parting: float  # cm to the person's left
-    lift: float
-    fall: float
-    wave: float  # cm
-    tight: float  # waves a cm
-    bulk: float  # cm
+    parting: np.float32  # cm to the person's left
+    lift: np.float32
+    fall: np.float32
+    wave: np.float32  # cm
+    tight: np.float32  # waves a cm
+    bulk: np.float32  # cm
     knot: bool
     tie: Triple  # where tied hair meets
     oval: Triple  # half-width of the face, cm; height of the forehead; z in front of which hair keeps off it

@@ -21,7 +21,7 @@ from mystudio.base.objectives import discriminator_loss, generator_loss
 from mystudio.base.settings import AdversarialSettings, BaseSettings, ModelSettings
 from mystudio.base.trainer import Trainer
 from mystudio.stylegan2.discriminator import Discriminator
-from mystudio.stylegan2.generator import Generator
+from mystudio.stylegan2.generator import Block, Generator
 from selfscan.io.pixels import to_tensor
 
 
@@ -85,17 +85,19 @@ def reference_step(
 def reference_synthesis(g: Generator, ws: Tensor) -> Tensor:
     """Image [N, 3, H, W] of W+ [N, L, D] by grouped convolutions, without noise."""
     styles = iter(g.styles(ws).vectors)
-    x = image = None
-    for block in g.synthesis.blocks():
-        if block.first:
-            x = block.const.contiguous()[None].repeat(len(ws), 1, 1, 1)
-        else:
-            x = _layer(x, block.conv0, next(styles))
+    first, *larger = g.synthesis.blocks()
+    x = _layer(first.const.contiguous()[None].repeat(len(ws), 1, 1, 1), first.conv1, next(styles))
+    image = _to_rgb(x, first, next(styles))
+    for block in larger:
+        x = _layer(x, block.conv0, next(styles))
         x = _layer(x, block.conv1, next(styles))
-        rgb = _modulated(x, block.torgb.weight, next(styles) * block.torgb.weight_gain, demodulate=False)
-        rgb = rgb + block.torgb.bias[:, None, None]
-        image = rgb if image is None else rgb + _filtered(_spread(image), block.resample_filter * 4, 2, 1)
+        image = _to_rgb(x, block, next(styles)) + _filtered(_spread(image), block.resample_filter * 4, 2, 1)
     return image
+
+
+def _to_rgb(x: Tensor, block: Block, style: Tensor) -> Tensor:
+    rgb = _modulated(x, block.torgb.weight, style * block.torgb.weight_gain, demodulate=False)
+    return rgb + block.torgb.bias[:, None, None]
 
 
 def reference_discriminator(d: Discriminator, x: Tensor) -> Tensor:

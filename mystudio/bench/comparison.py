@@ -20,7 +20,9 @@ from selfscan.io.pixels import to_tensor, to_uint8
 from selfscan.types import Observation
 
 
-def pictures(avatar: Avatar, take: Take, frames: Sequence[int] | None = None, device: str = "cpu") -> np.ndarray:
+def pictures(
+    avatar: Avatar, take: Take, frames: Sequence[int] | np.ndarray | None = None, device: str = "cpu"
+) -> np.ndarray:
     """Some frames of a take at the size of the evaluation, [F, 256, 256, 3] uint8."""
     rows = np.arange(len(take)) if frames is None else np.asarray(frames)
     some = replace(take, codes=take.codes[rows], outcome=take.outcome[rows], times=take.times[rows], losses={})
@@ -33,7 +35,7 @@ def at_evaluation_size(images: np.ndarray) -> np.ndarray:
     return np.stack([enlarge(image, observers.SIZE) for image in images])
 
 
-def crops(seen: Observation, frames: Sequence[int], size: int = observers.SIZE) -> np.ndarray:
+def crops(seen: Observation, frames: Sequence[int] | np.ndarray, size: int = observers.SIZE) -> np.ndarray:
     """Some aligned crops of a clip, in the order of ``frames`` (ascending), [F, size, size, 3] uint8."""
     wanted = {int(i) for i in frames}
     return np.stack([image for index, image in iter_crops(seen, size) if index in wanted])

@@ -289,7 +289,7 @@ def markdown(rows: Sequence[Mapping]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print all tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("clips", nargs="+", type=Path)
     parser.add_argument("--clean", type=Path, help="folder of unmarked images: false positives")
     parser.add_argument("--most", type=int, default=1000, help="clean images")

@@ -189,7 +189,7 @@ CHANGES = {
 }
 
 
-def line(name: str, values: Sequence[float], different: bool) -> str:
+def line(name: str, values: Sequence[float] | np.ndarray, different: bool) -> str:
     """A row of the table: spread, and the share on the wrong side of the threshold."""
     x = np.array([v for v in values if not np.isnan(v)])
     if not len(x):
@@ -206,7 +206,7 @@ def spread(groups: Mapping[str, Sequence[Clip]]) -> Iterator[str]:
         yield line(f"{name}: two seconds, rest of the clip", list(same_clip(clips)), False)
         yield line(
             f"{name}: the least like two seconds of each, as a scan judges them",
-            [identity.find_strangers(clip.seen)[0].lowest for clip in clips],
+            [low for clip in clips if (low := identity.find_strangers(clip.seen)[0].lowest) is not None],
             False,
         )
         yield line(f"{name}: thirds of a clip", list(thirds(clips)), False)
@@ -238,6 +238,11 @@ def _refused(clips: Sequence[Appearance]) -> str:
     return f"{count} of {len(clips)}"
 
 
+def cosine_of(a: np.ndarray, b: np.ndarray) -> float:
+    """Cosine of the angle between two embeddings [E]."""
+    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+
 def by_the_net(groups: Mapping[str, Sequence[Clip]]) -> Iterator[str]:
     """The same pairs of clips by an independent face network."""
     yield "\n| independent network | same person, least | different people, most | correlation with ours |"
@@ -245,8 +250,9 @@ def by_the_net(groups: Mapping[str, Sequence[Clip]]) -> Iterator[str]:
     for name, clips in groups.items():
         cosine = {
             same: [
-                float(a.vector @ b.vector / np.linalg.norm(a.vector) / np.linalg.norm(b.vector))
+                cosine_of(a.vector, b.vector)
                 for a, b in pairs(clips, same)
+                if a.vector is not None and b.vector is not None
             ]
             for same in (True, False)
         }
@@ -257,7 +263,7 @@ def by_the_net(groups: Mapping[str, Sequence[Clip]]) -> Iterator[str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print all tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("clips", nargs="+", type=Path)
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder of actors' clips and what was seen")
     parser.add_argument("--same", default="", help="stems of clips of one person, with commas")

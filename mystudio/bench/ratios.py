@@ -51,6 +51,7 @@ def forward_backward(generator: Generator, batch: int, precision: str = "auto", 
         free = ws.clone().requires_grad_(True)
         image = draw(free)
         (image.float() - aim).square().mean().backward()
+        assert free.grad is not None
         return image.detach(), free.grad
 
     def ours(free: Tensor, precision: str = precision) -> Tensor:
@@ -188,6 +189,7 @@ def compared(ours: Curve, theirs: Curve) -> dict[str, float]:
     ours, theirs = _steady(ours), _steady(theirs)
     met = theirs[-1][2]
     first, fast = _first_below(theirs, met), _first_below(ours, met)
+    assert first is not None, "its last check is as near as itself"
     values = {
         "met": met,
         "end": ours[-1][2],

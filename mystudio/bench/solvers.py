@@ -40,18 +40,21 @@ class Counted(Problem):
         return sum(self.drawn)
 
 
+Solve = Callable[[Problem, range], Solved]
+
+
 @dataclass(frozen=True)
 class Rival:
     """A way to solve a window."""
 
     name: str
     title: str
-    run: Callable[[Problem, range], Solved]
+    run: Solve
     weight: int = 1  # passes that one drawn image counts for
     few: bool = False  # so slow that only a few frames are solved
 
 
-def _engine(**options) -> Callable[[Problem, range], Solved]:
+def _engine(**options) -> Solve:
     """One of the engine's own solvers with other settings."""
 
     def run(problem: Problem, frames: range) -> Solved:
@@ -72,7 +75,7 @@ def start(problem: Problem, frames: range) -> Solved:
     return _engine(steps=0)(problem, frames)
 
 
-def levenberg_marquardt(steps: int, resolution: int | None) -> Callable[[Problem, range], Solved]:
+def levenberg_marquardt(steps: int, resolution: int | None) -> Solve:
     """True Jacobians by finite differences, before every step.
 
     Args:
@@ -109,14 +112,15 @@ def _outputs_of(problem: Problem, codes: Tensor, resolution: int | None) -> Tens
 def proxy(problem: Problem, codes: Tensor, resolution: int) -> Tensor:
     """The picture as it is after the block of ``resolution`` px, enlarged to the generator's size."""
     generator = problem.generator
-    problem.drawn.append(len(codes))
+    if isinstance(problem, Counted):
+        problem.drawn.append(len(codes))
     ws = generator.broadcast(problem.space.decode(codes).to(next(generator.parameters()).device))
     return torch.nn.functional.interpolate(
         generator(ws, resolution=resolution), (generator.resolution,) * 2, mode="bilinear", align_corners=False
     )
 
 
-def lbfgs(evaluations: int) -> Callable[[Problem, range], Solved]:
+def lbfgs(evaluations: int) -> Solve:
     """L-BFGS (scipy) over all codes of the window at once."""
 
     def run(problem: Problem, frames: range) -> Solved:
@@ -128,6 +132,7 @@ def lbfgs(evaluations: int) -> Callable[[Problem, range], Solved]:
             chart.shared.data.copy_(torch.as_tensor(x).view_as(chart.shared))
             _, terms = adam.backward(problem, chart, rows, None)
             value = weighted_sum(terms, problem.settings.weights).sum()
+            assert chart.shared.grad is not None
             return float(value), chart.shared.grad.double().numpy().ravel()
 
         found = minimize(

@@ -259,23 +259,21 @@ class _Stage:
 
     def measure(self, rival: solvers.Rival, count: int, steps: list[str]) -> dict[str, float]:
         """Solve with a rival; cost, objective and truth metrics of the first ``count`` frames."""
-        self._prepare(steps)
+        problem = self._prepare(steps)
         frames = range(self._begin, self._begin + (count if rival.few else self.case.frames))
-        solved, cost = solvers.timed(rival, self._problem, frames)
+        solved, cost = solvers.timed(rival, problem, frames)
         rows = torch.arange(frames.start, frames.start + count)
         codes = solved.codes[:count]
         with torch.no_grad():
             images = np.concatenate(
-                [comparison.at_evaluation_size(to_uint8(self._problem.images(part))) for part in codes.split(8)]
+                [comparison.at_evaluation_size(to_uint8(problem.images(part))) for part in codes.split(8)]
             )
         true = comparison.against_truth(images, self._truth[:count], self._marks[:count], self._nets, self._metric)
-        return (
-            cost | solvers.objective(self._problem, codes, rows) | true | {"frames": count, "metric": self._metric.name}
-        )
+        return cost | solvers.objective(problem, codes, rows) | true | {"frames": count, "metric": self._metric.name}
 
-    def _prepare(self, steps: list[str]) -> None:
+    def _prepare(self, steps: list[str]) -> solvers.Counted:
         if self._problem is not None:
-            return
+            return self._problem
         studio, acted = self.studio, self.acted
         avatar = load(studio.avatar(acted.person, PLAIN, steps), Avatar)
         avatar.generator.to(choose(studio.device))
@@ -289,6 +287,7 @@ class _Stage:
         self._truth, self._marks = comparison.crops(seen, at), seen.landmarks[at]
         self._nets, self._metric = observers.EvaluationNets(None, None, choose(studio.device)), load_perceptual()
         self._problem = solvers.Counted(**vars(Problem.of(avatar, motion, recipe.retarget, recipe.reenact)))
+        return self._problem
 
 
 def summary(ledger: Ledger) -> dict[str, float]:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -20,6 +21,10 @@ from mystudio.commands.options import (
     recipe_options,
 )
 from mystudio.commands.terminal import answer, can_resume, progress
+
+if TYPE_CHECKING:
+    from mystudio.live.follow import Shown
+    from mystudio.live.window import Window, Wish
 
 
 @click.command(cls=Command, short_help="Avatar + camera -> the avatar follows, at once.")
@@ -117,8 +122,8 @@ def _ms(spread: dict) -> str:
     return f"{spread['median']} ms, 95 % within {spread['p95']} ms"
 
 
-def _watch(shown, view, stop: threading.Event) -> str:
-    wish = view(shown.picture) if view else ""
+def _watch(shown: Shown, view: Window | None, stop: threading.Event) -> Wish:
+    wish: Wish = view(shown.picture) if view else ""
     return "stop" if stop.is_set() else wish
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from mystudio.commands.live import stop_on_ctrl_c
 from mystudio.commands.options import Command, common, output
 from mystudio.commands.terminal import answer, can_resume
+
+if TYPE_CHECKING:
+    from selfscan.scan.record import Advice
 
 TITLE = "mystudio record: q ends"
 
@@ -63,15 +67,15 @@ def record(out, source, seconds, window):
         finally:
             if view:
                 view.close()
-    todo = told.last.todo
+    time, todo = (told.last.time, told.last.todo) if told.last else (0.0, ())
     answer(
-        f"{out}: {told.last.time:.1f} s. The words and when they were shown: {words_of(out)}."
+        f"{out}: {time:.1f} s. The words and when they were shown: {words_of(out)}."
         + (f"\nStill missing: {'; '.join(todo)}." if todo else "")
         + ("" if told.faces else "\nNo frame showed a usable face: record again in good light."),
         video=out,
         words=words_of(out),
         shown=[item.text for item in words.said],
-        seconds=told.last.time,
+        seconds=time,
         missing=todo,
     )
 
@@ -80,7 +84,8 @@ class _Told:
     """Shows frame and advice in a window, or each new advice as a line."""
 
     def __init__(self, view, stop):
-        self.last, self.faces = None, False
+        self.last: Advice | None = None
+        self.faces = False
         self._view, self._stop, self._line = view, stop, ""
 
     def __call__(self, frame, advice) -> str:

@@ -22,10 +22,14 @@ class Failure(click.ClickException):
 
     exit_code = 1
 
+    def __init__(self, message: str, context: click.Context | None = None):
+        super().__init__(message)
+        self.context = context
+
     def show(self, file=None) -> None:
         """Write the sentence to stderr, and the JSON object to stdout if it was asked for."""
         click.echo(f"error: {self.message}", err=True)
-        context = click.get_current_context(silent=True) or getattr(self, "context", None)
+        context = click.get_current_context(silent=True) or self.context
         if context is not None and context.find_root().meta.get(JSON):
             click.echo(json.dumps({"ok": False, "error": self.message}))
 
@@ -44,15 +48,14 @@ class StudioGroup(click.Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except KeyboardInterrupt:
-            failure = Failure(f"stopped; {ctx.meta.get(RESUME) or 'nothing was changed, run the same command again'}")
+            failure = f"stopped; {ctx.meta.get(RESUME) or 'nothing was changed, run the same command again'}"
         except BrokenPipeError:
             raise
         except Exception as error:  # the last line of defence: a user never sees a traceback unasked
             if ctx.meta.get(DEBUG):
                 traceback.print_exc()
-            failure = Failure(sentence(error))
-        failure.context = ctx
-        raise failure
+            failure = sentence(error)
+        raise Failure(failure, ctx)
 
 
 def sentence(error: BaseException) -> str:
@@ -95,7 +98,7 @@ class _Bars:
     def __call__(self, stage: str, done: int, total: int) -> None:
         from tqdm import tqdm
 
-        if stage != self.stage:
+        if self.bar is None or stage != self.stage:
             self._close()
             self.stage, self.bar = stage, tqdm(desc=stage, total=total or None, initial=done, leave=False)
         self.bar.total = total or None

@@ -18,9 +18,9 @@ def reserve() -> None:
     except OSError as error:
         raise MemoryError(f"expected {ROOM >> 20} MB of address space for linear algebra, got none") from error
     import numpy as np
-    from scipy.linalg.blas import dgemm
+    from scipy.linalg.blas import dgemm  # pyright: ignore[reportAttributeAccessIssue] - made by f2py, in no stub
 
     square = np.ones((SIDE, SIDE))
-    square @ square
+    np.matmul(square, square)
     np.linalg.svd(square[:3, :3])
     dgemm(1.0, square, square)

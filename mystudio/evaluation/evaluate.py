@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -164,7 +165,7 @@ def _watch(
             lambda done: progress("evaluate", done, len(case.take)),
         )
     ]
-    seen: dict[str, dict] = {name: {} for name in ("avatar", "pairs", *clips)}
+    seen: dict[str, Any] = {name: {} for name in ("avatar", "pairs", *clips)}
     strip: dict[str, list] = {name: [] for name in ("driver", "avatar", *clips)}
     for name in dict.fromkeys(name for part in parts for name in part):
         group, key = name.split(".", 1)
@@ -198,16 +199,16 @@ class _Comparison:
     def __init__(
         self, scan: Scan | None, has_truth: bool, nets: observers.EvaluationNets, person: dict, checkpoints: Checkpoints
     ):
-        stand_in = scan is not None and nets.identity is None
-        self._metric = load_perceptual() if has_truth or stand_in else None
-        self.name = self._metric.name if self._metric else ""
+        stand_in = scan if nets.identity is None else None
+        metric = self._metric = load_perceptual() if has_truth or stand_in is not None else None
+        self.name = metric.name if metric else ""
         self._scan = None
-        if stand_in:
-            images = [enlarge(image, observers.SIZE) for image in scan.images[person["chosen"]]]
+        if metric is not None and stand_in is not None:
+            images = [enlarge(image, observers.SIZE) for image in stand_in.images[person["chosen"]]]
             own = once(
                 checkpoints,
                 f"own.{self.name}",
-                lambda: {"rows": self._metric.embed_images(np.stack(images), dims=SKETCH)},
+                lambda: {"rows": metric.embed_images(np.stack(images), dims=SKETCH)},
             )
             self._scan = torch.from_numpy(own["rows"])
             person["nearest"] = _nearest_of_own(self._scan)
@@ -215,9 +216,9 @@ class _Comparison:
     @torch.inference_mode()
     def __call__(self, images: np.ndarray, truth: np.ndarray | None) -> dict[str, np.ndarray]:
         x, values = to_tensor(images), {}
-        if self._scan is not None:
+        if self._metric is not None and self._scan is not None:
             values["nearest"] = metrics.nearest(self._metric.embed(x, SKETCH), self._scan)
-        if truth is not None:
+        if self._metric is not None and truth is not None:
             y = to_tensor(truth)
             values |= {"psnr": metrics.psnr(x, y), "ssim": metrics.ssim(x, y)}
             values["perceptual"] = metrics.perceptual(self._metric.distance, x, y)

@@ -79,8 +79,8 @@ def keypoint_distance(landmarks: np.ndarray, truth: np.ndarray, points: Sequence
 
     Args: landmarks, truth: [T, 478, 3]; points: which landmarks count, None = all. Returns: [T] %.
     """
-    points = list(points) if points is not None else slice(None)
-    gap = np.linalg.norm(landmarks[:, points, :2] - truth[:, points, :2], axis=-1)
+    counted = list(points) if points is not None else slice(None)
+    gap = np.linalg.norm(landmarks[:, counted, :2] - truth[:, counted, :2], axis=-1)
     return 100 * gap.mean(1) / eye_distance(truth)
 
 

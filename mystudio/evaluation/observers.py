@@ -27,7 +27,9 @@ class EvaluationNets:
         device: where the landmark network runs.
     """
 
-    def __init__(self, identity_net: Path | None, blendshapes: Path | None, device: torch.device | str = "cpu"):
+    def __init__(
+        self, identity_net: str | Path | None, blendshapes: str | Path | None, device: torch.device | str = "cpu"
+    ):
         self._mesh = load_facemesh(device=device)
         self._device = device
         self.identity = metrics.IdentityNet(identity_net) if identity_net else None

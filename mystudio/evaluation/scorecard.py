@@ -92,8 +92,9 @@ def scores(case: Case, seen: dict, person: dict) -> dict:
 
 def held_out_spans(case: Case) -> np.ndarray:
     """Seconds [M, 2] of the driving clip that were kept away from the scan; none when it is another clip."""
-    same_clip = case.scan is not None and case.scan.consent.video_sha256 == case.driver.video_sha256
-    return case.scan.held_out if same_clip else np.zeros((0, 2))
+    if case.scan is None or case.scan.consent.video_sha256 != case.driver.video_sha256:
+        return np.zeros((0, 2))
+    return case.scan.held_out
 
 
 def _inside(times: np.ndarray, spans: np.ndarray) -> np.ndarray:

@@ -55,7 +55,8 @@ def run_record(
         product(out, {"video": clip} if clip else {}, {"record": {"seconds": seconds}}, force=True),
     ):
         rescue(out)
-        stream = guided(video.read(clip) if clip else camera.read(source), guide, told, seconds)
+        frames = video.read(source) if isinstance(source, Path) else camera.read(source)
+        stream = guided(frames, guide, told, seconds)
         render.write_stream(out, stream, info.fps if info else CAMERA_RATE, clip, CRF)
         words = CodeWords(guide.said(math.nextafter(times[-1], math.inf)), now(), video.sha256(out))
         try:

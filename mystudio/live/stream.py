@@ -25,9 +25,7 @@ STEPS = ("read", "track", "measure", "code", "synthesize", "compose", "output") 
 RECENT = 10_000  # frames whose times are kept for the medians: memory does not grow with the session
 PATIENCE = 5.0  # s that a thread gets to end
 
-Frames = Generator[
-    tuple[float, np.ndarray], None, None
-]  # of ``selfscan.io.video.read`` and ``selfscan.io.camera.read``
+Frames = Generator[tuple[float, np.ndarray], None, None]  # as ``video.read`` and ``camera.read`` make them
 
 
 class Pace:
@@ -71,7 +69,7 @@ class Pace:
         }
 
 
-def play(frames: Frames, live: Live, pace: Pace, *, drop: bool, paced: bool) -> Iterator[Shown]:
+def play(frames: Frames, live: Live, pace: Pace, *, drop: bool, paced: bool) -> Generator[Shown, None, None]:
     """Show frames as they come.
 
     Args:
@@ -122,7 +120,8 @@ class _Slot:
     """Holds one thing on its way from one thread to the next."""
 
     def __init__(self, drop: bool):
-        self._drop, self._thing, self._closed = drop, None, False
+        self._drop, self._closed = drop, False
+        self._thing: Any = None
         self._changed = threading.Condition()
         self.dropped = 0
 
@@ -158,7 +157,7 @@ class _Slot:
             yield thing
 
 
-def _run(work: Iterator[Any], slot: _Slot, stop: threading.Event) -> None:
+def _run(work: Generator[Any, None, None], slot: _Slot, stop: threading.Event) -> None:
     error = None
     try:
         with closing(work):
@@ -172,7 +171,7 @@ def _run(work: Iterator[Any], slot: _Slot, stop: threading.Event) -> None:
 
 def _reading(
     frames: Frames, stop: threading.Event, paced: bool, pace: Pace
-) -> Iterator[tuple[float, float, np.ndarray]]:
+) -> Generator[tuple[float, float, np.ndarray], None, None]:
     begun = before = perf_counter()
     with closing(frames):  # by the thread that reads: a camera is let go at once
         for time, frame in frames:
@@ -184,7 +183,7 @@ def _reading(
             before = perf_counter()
 
 
-def _following(read: _Slot, live: Live) -> Iterator[tuple[float, Followed]]:
+def _following(read: _Slot, live: Live) -> Generator[tuple[float, Followed], None, None]:
     for arrived, time, frame in read:
         yield arrived, live.follow(frame, time)
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from typing import Literal
 
 import numpy as np
 
 from mystudio.errors import NoDisplay
 
 TITLE = "mystudio live: q ends, n = my face is at rest now"
-KEYS = {ord("q"): "stop", 27: "stop", ord("n"): "neutral"}
+Wish = Literal["", "stop", "neutral"]  # of who watches: go on, end, or look for the driver's neutral face anew
+KEYS: dict[int, Wish] = {ord("q"): "stop", 27: "stop", ord("n"): "neutral"}
 CHECK_SECONDS = 30.0
 
 
@@ -45,7 +47,7 @@ class Window:
             )
         self._title, self._open = title, False
 
-    def __call__(self, picture: np.ndarray) -> str:
+    def __call__(self, picture: np.ndarray) -> Wish:
         """Show a picture [H, W, 3] uint8 RGB; returns "stop", "neutral" or ""."""
         import cv2
 

@@ -130,7 +130,7 @@ def signing_key(settings: ProvenanceSettings) -> SigningKey | None:
         )
     who = (
         signing.read_signing_key(Path(settings.sign_key), Path(settings.sign_cert))
-        if settings.sign_key
+        if settings.sign_key and settings.sign_cert
         else signing.own_signing_key()
     )
     try:

@@ -94,7 +94,7 @@ def _answer(request: dict[str, str]) -> dict[str, Any]:
         return {"state": "absent"} if "ManifestNotFound" in text else {"state": "tampered", "problems": [text[:300]]}
 
 
-def _told(store: dict[str, Any], state: str) -> dict[str, Any]:
+def _told(store: dict[str, Any], state: str | None) -> dict[str, Any]:
     active = store.get("manifests", {}).get(store.get("active_manifest"), {})  # none where it cannot be parsed
     results = store.get("validation_results", {}).get("activeManifest", {})
     problems = [

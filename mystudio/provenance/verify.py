@@ -125,7 +125,8 @@ def _signer(found: credentials.Credentials) -> str:
 
 def _in_words(said: dict[str, Any]) -> str:
     person = {"fictional": "a person who does not exist", "consenting": "a person who has consented"}
-    edits = said.get("edits") if isinstance(said.get("edits"), list) else []
+    edits = said.get("edits")
+    edits = edits if isinstance(edits, list) else []
     named = ", ".join(_edit(edit) for edit in edits if isinstance(edit, dict)) or "none"
     driver = said.get("driver")
     return (

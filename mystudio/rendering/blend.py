@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -73,7 +75,7 @@ class Blend:
         points = oval * self._size - 0.5  # OpenCV puts (0, 0) on a pixel's centre
         inside = np.zeros((self._size, self._size), np.uint8)
         hull = cv2.convexHull((points * 16).round().astype(np.int32))
-        cv2.fillConvexPoly(inside, hull, 1, lineType=cv2.LINE_8, shift=4)
+        cv2.fillConvexPoly(inside, hull, (1,), lineType=cv2.LINE_8, shift=4)
         width = self._feather * np.ptp(points[:, 0])
         depth = np.clip(cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) / max(width, 1e-6), 0, 1)
         return (depth * depth * (3 - 2 * depth)).astype(np.float32)
@@ -89,7 +91,9 @@ class Blend:
         weight = rim * np.clip(1 - np.abs(gap - usual).max(-1) / OUTLIER, 0, 1) + 1e-4 * rim
         stack = np.concatenate([gap * weight[..., None], weight[..., None]], axis=-1).astype(np.float32)
         field = cv2.resize(stack, (FIELD, FIELD), interpolation=cv2.INTER_AREA)
-        field = sum(cv2.GaussianBlur(field, (0, 0), REACH * FIELD * k) / 10**k for k in (1, 2, 4))  # far ones fill in
-        self._field = field if self._field is None else MEMORY * self._field + (1 - MEMORY) * field
-        low = self._field[..., :3] / np.maximum(self._field[..., 3:], 1e-12)
-        return cv2.resize(low.astype(np.float32), gap.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+        blurred = (cv2.GaussianBlur(field, (0, 0), REACH * FIELD * k) / 10**k for k in (1, 2, 4))  # far ones fill in
+        field = reduce(np.add, blurred)
+        field = field if self._field is None else MEMORY * self._field + (1 - MEMORY) * field
+        self._field = field
+        low = field[..., :3] / np.maximum(field[..., 3:], 1e-12)
+        return cv2.resize(low.astype(np.float32), (gap.shape[1], gap.shape[0]), interpolation=cv2.INTER_CUBIC)

@@ -191,7 +191,7 @@ def _segments(
     performance: Performance,
     settings: RenderSettings,
     progress: Progress,
-    stamp,
+    stamp: Callable[[np.ndarray], np.ndarray] | None,
     checkpoints: Checkpoints,
 ) -> Iterator[video.Segment]:
     """The encoded pictures of all frames; segments that were kept are taken, up to the first that is missing."""

@@ -175,6 +175,7 @@ def open_folder(path: Path, kind: str | None = None) -> Folder:
 def _find_manifest(path: Path, kind: str | None) -> tuple[Path, Manifest]:
     """Look again a few times: a writer may swap folders between our look and our read."""
     missing = BadArtifact(f"{path} does not exist; give the folder that `mystudio {kind or 'scan'}` made")
+    reason = missing
     for _ in range(20):
         found = path if path.exists() else beside(path, "old")  # a writer is, or died, between its two renames
         try:

@@ -43,7 +43,7 @@ from selfscan.errors import SelfscanError
 def plain(settings: Any) -> dict[str, Any]:
     """Return settings (a dataclass or a mapping of them) as JSON values."""
 
-    def value_of(value):
+    def value_of(value: Any) -> Any:
         if dataclasses.is_dataclass(value):
             return {f.name: value_of(getattr(value, f.name)) for f in dataclasses.fields(value)}
         if isinstance(value, Mapping):

@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from mystudio.errors import BadCheckpoint
 from mystudio.storage import npz
-from mystudio.stylegan2.unpickle import Budget, Buildable, ByteStream, Fields, Marker, Record, quoted, read_pickle
+from mystudio.stylegan2.unpickle import Budget, Buildable, Fields, Marker, Record, quoted, read_pickle
 
 MAX_FILE = 4 << 30  # bytes; the largest public StyleGAN2 checkpoint with optimiser states stays under 1 GB
 _MAX_ZIP_PICKLE = 64 << 20
@@ -112,8 +112,9 @@ def open_torch(path: Path) -> Any:
     budget = Budget()
     if data[:4] == b"PK\x03\x04":
         return _read_zip(path, budget)
-    first = read_pickle(data, _allowed(budget), budget)
-    return _read_legacy(data, memoryview(data), _allowed(budget), budget) if first == _LEGACY_MAGIC else first
+    stream = cast(IO[bytes], data)  # what a pickle's reader calls: read, readline and tell
+    first = read_pickle(stream, _allowed(budget), budget)
+    return _read_legacy(stream, memoryview(data), _allowed(budget), budget) if first == _LEGACY_MAGIC else first
 
 
 def _read_zip(path: Path, budget: Budget) -> Any:
@@ -154,7 +155,7 @@ def _entry(archive: zipfile.ZipFile, name: str) -> bytes:
         ) from error
 
 
-def _read_legacy(stream: ByteStream, data: memoryview, allowed: dict, budget: Budget) -> Any:
+def _read_legacy(stream: IO[bytes], data: memoryview, allowed: dict, budget: Budget) -> Any:
     """The rest of a legacy file, behind its magic number: protocol, system, object, keys, then the raw storages."""
     sources: dict[str, tuple[int, memoryview]] = {}
 

@@ -11,7 +11,7 @@ import pickletools
 import struct
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import IO, Any
 
 from mystudio.errors import BadCheckpoint, UnsafeCheckpoint
 
@@ -84,18 +84,8 @@ def quoted(text: object) -> str:
     return ascii(text[:80] if isinstance(text, str) else text if isinstance(text, int | float) else type(text).__name__)
 
 
-class ByteStream(Protocol):
-    """What a pickle is read from: an open file, bytes in memory, or a mapped file."""
-
-    def read(self, size: int, /) -> bytes: ...
-
-    def readline(self) -> bytes: ...
-
-    def tell(self) -> int: ...
-
-
 def read_pickle(
-    stream: ByteStream,
+    stream: IO[bytes],
     allowed: Mapping[str, Callable | None],
     budget: Budget,
     persistent: Callable[[Any], Any] | None = None,
@@ -142,7 +132,7 @@ class _Machine:
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
 
-    def run(self, stream: ByteStream) -> Any:
+    def run(self, stream: IO[bytes]) -> Any:
         for opcode, argument, _ in pickletools.genops(stream):  # raises where the end comes before STOP
             self.budget.spend()
             if opcode.name != "STOP":

@@ -7,6 +7,7 @@ import sys
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -54,7 +55,8 @@ class Detector:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # protobuf deprecations inside mediapipe
             for model, net in self._nets.items():
-                seen = [_detection(face, *frame.shape[1::-1]) for face in net.process(frame).detections or []]
+                answer: Any = net.process(frame)  # a named tuple that mediapipe makes as it goes
+                seen = [_detection(face, *frame.shape[1::-1]) for face in answer.detections or []]
                 seen = [face for face in seen if face.score >= SURE[model]]
                 found += [face for face in seen if not any(face.is_near(other.centre) for other in found)]
         return sorted(found, key=lambda face: -face.width)

@@ -43,7 +43,8 @@ __all__ = [
     "write",
 ]
 write_stream = mux.write_stream  # like write, for a stream whose length nobody knows yet
-assemble, encode_segment, Segment = mux.assemble, mux.encode_segment, mux.Segment  # like write, in parts that are kept
+assemble, encode_segment = mux.assemble, mux.encode_segment  # like write, in parts that are kept
+Segment = mux.Segment
 log = logging.getLogger(__name__)
 
 MEMORY = 4 << 30  # bytes of address space of a decoder; 4K in 10 bits on 16 threads takes less than half

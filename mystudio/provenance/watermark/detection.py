@@ -41,7 +41,9 @@ class Evidence:
     """The whitened sum of frames, added one by one; memory does not grow with their number."""
 
     def __init__(self):
-        self.count, self.shape, self.total = 0, None, None
+        self.count = 0
+        self.shape: tuple[int, ...] | None = None  # of the frames
+        self.total: np.ndarray | None = None  # [h, w] float32
 
     def add(self, image: np.ndarray) -> None:
         """Add a frame [H, W, 3] uint8 RGB.
@@ -61,7 +63,7 @@ class Evidence:
         Raises: StudioError: nothing was added.
         """
         settings = settings or WatermarkSettings()
-        if not self.count:
+        if self.shape is None or self.total is None:
             raise StudioError("expected at least one frame, got none; give an image or a clip with frames")
         if min(self.shape[:2]) < SMALLEST or not self.total.any():
             return Detection(None, False, 0.0, 1.0)
@@ -192,7 +194,7 @@ class _Search:
         spectrum = np.zeros((TILE, TILE // 2 + 1), np.complex64)
         spectrum[ky, kx] = values * np.exp(-1j * phase)
         spectrum[-ky[kx == 0], 0] = spectrum[ky[kx == 0], 0].conj()
-        z = fft.irfft2(spectrum, (TILE, TILE)) * (TILE * TILE / 2 / _spread(values))
+        z = np.asarray(fft.irfft2(spectrum, (TILE, TILE))) * (TILE * TILE / 2 / _spread(values))
         self.tried += z.size
         top = np.unravel_index(z.argmax(), z.shape)
         return _Place(cell, np.array(top, float), float(z[top])), _Place(cell, np.zeros(2), float(z[0, 0]))
@@ -235,8 +237,9 @@ class _Search:
         sync = _evidence(turned[self.sync].real.sum(), turned[self.sync])
         readings = [_Reading(place, None, soft, sync, -sync)]
         decoded = decode(soft)
-        for payload, choices in [(decoded, 2.0**BITS)] * (decoded is not None) + [(p, len(known)) for p in known]:
-            both = sync + _evidence(soft @ encode(payload), turned[~self.sync])
+        unread: list[tuple[int, float]] = [] if decoded is None else [(decoded, 2.0**BITS)]
+        for payload, choices in [*unread, *((p, len(known)) for p in known)]:
+            both = sync + _evidence(float(soft @ encode(payload)), turned[~self.sync])
             # the sum of two exponents, each at most exponentially distributed, is at most a gamma variable
             readings.append(_Reading(place, payload, soft, both, np.log(choices) + np.log1p(both) - both))
         return min(readings, key=lambda one: one.log_chance)
