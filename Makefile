@@ -1,6 +1,6 @@
 # make demo    the whole job once, on a person who does not exist: open demo-out/report/report.html
 # make test    the tests
-# make lint    ruff
+# make lint    style and types: ruff and pyright
 # make docs    docs/cli.md from the commands' own help
 # make clean   removes what these made (.venv, demo-out, caches)
 # Nothing but Python 3.10-3.12 and a package registry is needed; a second call installs nothing.
@@ -24,8 +24,11 @@ test: $(VENV)/installed-test
 	@mkdir -p $(TMPDIR)
 	$(BIN)/python -m pytest $(ARGS)
 
+# pyright and its node come from the package registry; without the variable it would ask there for a newer release
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
 
 docs: $(VENV)/installed
 	$(BIN)/python docs/write_cli.py
