@@ -171,8 +171,8 @@ class _Stage:
     def clip(self, what: str, seed: int, script: str, seconds: float, motion: int) -> Path:
         out = self.folder / f"{self.case.size}px-{seconds:g}s" / f"{what}.mp4"
         if not out.is_file():
+            from mystudio.actors.actor import Actor
             from mystudio.actors.film import write_clip
-            from mystudio.actors.measure import Actor
             from mystudio.actors.motion import perform
 
             write_clip(

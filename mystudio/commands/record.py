@@ -12,7 +12,7 @@ from mystudio.commands.options import Command, common, output
 from mystudio.commands.terminal import answer, can_resume
 
 if TYPE_CHECKING:
-    from selfscan.scan.record import Advice
+    from selfscan.scan.guide import Advice
 
 TITLE = "mystudio record: q ends"
 

@@ -47,7 +47,7 @@ class EvaluationNets:
         seen = {"landmarks": landmarks.cpu().numpy(), "presence": presence.cpu().numpy()}
         return seen | self.measure_at(images, seen["landmarks"])
 
-    def comparison(self, images: np.ndarray, landmarks: np.ndarray) -> dict[str, np.ndarray]:
+    def measure_at(self, images: np.ndarray, landmarks: np.ndarray) -> dict[str, np.ndarray]:
         """Measure crops whose landmarks [N, 478, 3] are known."""
         seen = {"sharpness": metrics.sharpness(images, landmarks)}
         if self.identity:
