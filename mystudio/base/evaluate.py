@@ -1,5 +1,8 @@
-"""How good a base is: faces that are found, what they do, whether they obey their codes, how near they are to the
-training images, and no copies."""
+"""How good a base is.
+
+It counts the faces that are found, what they do and whether they obey their codes. It compares them with the training
+images, and looks for copies of those.
+"""
 
 from __future__ import annotations
 

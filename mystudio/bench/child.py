@@ -68,8 +68,10 @@ def peak_mb() -> float:
 
 
 def held_mb() -> float:
-    """Memory that this process alone holds now, MB: without what is mapped from files, which can be had back at any
-    time. 0 where the system does not tell (Linux does)."""
+    """Memory of this process alone, MB; 0 where the system does not tell (Linux does).
+
+    Pages that are mapped from files are left out: the system can take them back at any time.
+    """
     return _status("RssAnon")
 
 

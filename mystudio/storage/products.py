@@ -78,4 +78,5 @@ def read_sidecar(path: Path) -> dict[str, Any]:
 
 
 def sidecar_of(path: Path) -> Path:
+    """Return where the record of how a file was made lies: beside it."""
     return beside(path, "made")

@@ -39,7 +39,7 @@ def start(
     task: str,
     request: dict,
     rations: Rations = Rations(),
-    inherit: Sequence[int] = (),  # noqa: B008 - frozen
+    inherit: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
     """Start a child.
 

@@ -52,7 +52,7 @@ MAX_LINE = 1 << 14  # bytes of a message of the child
 ROW_SLACK = 256  # bytes by which rows in the shared memory may be longer than their pixels
 
 
-def probe(path: str | Path, limits: Limits = Limits()) -> VideoInfo:  # noqa: B008 - frozen
+def probe(path: str | Path, limits: Limits = Limits()) -> VideoInfo:
     """Look at a video without decoding more than its first frame.
 
     Args:
@@ -68,7 +68,7 @@ def probe(path: str | Path, limits: Limits = Limits()) -> VideoInfo:  # noqa: B0
         return decoder.info
 
 
-def read(path: str | Path, limits: Limits = Limits()) -> Generator[tuple[float, np.ndarray], None, None]:  # noqa: B008 - frozen
+def read(path: str | Path, limits: Limits = Limits()) -> Generator[tuple[float, np.ndarray], None, None]:
     """Stream the frames of a video, upright, in RGB; a damaged tail ends the stream.
 
     Args:

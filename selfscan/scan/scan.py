@@ -44,7 +44,7 @@ class ScanSettings:
 def scan(
     video: str | Path,
     consent: Consent | None,
-    settings: ScanSettings = ScanSettings(),  # noqa: B008
+    settings: ScanSettings = ScanSettings(),
     progress: Progress = silent,
     perceptual: Perceptual | None = None,
     consent_clip: tuple[Path, CodeWords | None] | None = None,
@@ -87,7 +87,7 @@ def scan(
 def scan_observation(
     observation: Observation,
     consent: Consent,
-    settings: ScanSettings = ScanSettings(),  # noqa: B008
+    settings: ScanSettings = ScanSettings(),
     progress: Progress = silent,
     perceptual: Perceptual | None = None,
     consent_clip: tuple[Path, CodeWords | None] | None = None,
