@@ -24,7 +24,7 @@ class Base:
 
     @cached_property
     def generator(self):
-        """The stylegan2.Generator, shared by all who ask: copy it before tuning. Raises BadCheckpoint."""
+        """The stylegan2.Generator, one shared copy: copy it before tuning. Raises BadCheckpoint."""
         from mystudio.stylegan2.checkpoint import load_generator
 
         return load_generator(self.path)

@@ -1,4 +1,4 @@
-"""Everything once, on people who do not exist: the main job from the embedded scan and driving clip."""
+"""The demo: all stages once, on synthetic people, from the scan and driving clip of the package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything the studio refuses, each with what to do about it."""
+"""The errors of mystudio. A message says what was expected, what came and what to do."""
 
 import errno
 
@@ -8,7 +8,7 @@ class StudioError(Exception):
 
 
 def reason(error: object, most: int = 200) -> str:
-    """What a library says of a foreign file, as one short line that a terminal can show."""
+    """A library's message about a foreign file, as one short printable line."""
     text = "".join(c if c.isprintable() else "?" for c in " ".join(str(error).split()))
     return text[:most] or type(error).__name__
 
@@ -74,10 +74,10 @@ class NoDisplay(StudioError):
 
 
 def memory_ran_out(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, of a GPU or of the machine; every library says so in its own way.
+    """Whether an error means out of memory, of a GPU or of the machine; each library has its own message.
 
-    oneDNN only says that it could not make or run a primitive; who goes on with less on that, and fails again with the
-    least, has lost little.
+    oneDNN reports only that it could not make or run a primitive. Such ambiguous errors count as out of memory, because
+    a retry with less is cheap.
     """
     text = str(error).lower()
     return (

@@ -1,1 +1,1 @@
-"""selfscan: the eyes of the studio. Real video to measurements; knows no generator."""
+"""selfscan measures faces in real video. It contains no generator."""

@@ -1,7 +1,7 @@
-"""What an unfinished stage may keep, so that the same command goes on: arrays by name, a chunk of a clip at a time.
+"""Checkpoints of a stage, so that a stopped command continues: arrays by name, one chunk of a clip at a time.
 
-Where they lie is the caller's business. A chunk is worked through in the same batches whether the chunks before it were
-worked through or kept, so that nothing in the result tells the difference.
+The caller decides where they are stored. A chunk is computed in the same batches whether the chunks before it were
+computed or loaded, so a resumed run gives the same result.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-CHUNK = 32  # frames that are kept together: a second or two of work, which is what a kill can cost
+CHUNK = 32  # frames of a checkpoint: a second or two of work, which a kill may cost
 Arrays = dict[str, np.ndarray]
 Item = TypeVar("Item")
 
@@ -53,7 +53,7 @@ class Prefixed:
 
 
 def once(checkpoints: Checkpoints, name: str, make: Callable[[], Arrays]) -> Arrays:
-    """What was kept under a name, or else what ``make`` makes, which is kept."""
+    """The arrays under a name; if there are none, those that ``make`` returns, which are kept."""
     found = checkpoints.get(name)
     if found is None:
         checkpoints.put(name, found := make())
@@ -68,7 +68,7 @@ def in_chunks(
     work: Callable[[np.ndarray, Iterator[Item]], Arrays],
     tick: Callable[[int], None] = lambda done: None,
 ) -> Iterator[tuple[np.ndarray, Arrays]]:
-    """Work through a clip chunk by chunk; chunks that were kept are not worked through again.
+    """Compute something for a clip chunk by chunk; chunks that were kept are not computed again.
 
     Args:
         checkpoints: where finished chunks are kept, as ``NAME0000000`` with the number of their first index.
@@ -94,6 +94,6 @@ def in_chunks(
 
 
 def _wanted(stream: Iterator[tuple[int, Item]], chunk: np.ndarray) -> Iterator[Item]:
-    """The items of a chunk; what lies before and between is passed over."""
+    """The items of a chunk; other items of the stream are skipped."""
     for wanted in chunk.tolist():
         yield next(item for index, item in stream if index == wanted)

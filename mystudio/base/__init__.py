@@ -1,1 +1,1 @@
-"""Making bases: training of a base's inversion encoder on the base's own samples."""
+"""Base generators: training, the inversion encoder, evaluation, and training runs on disk."""

@@ -31,7 +31,7 @@ MAX_INDEX = 8 << 20  # bytes
 MAX_PARTS = 10_000
 Read = TypeVar("Read")
 log = logging.getLogger(__name__)
-MAX_BYTES = 16 << 30  # of all parts; a generator of 1024 px with all that Adam remembers takes 0.7 GB
+MAX_BYTES = 16 << 30  # of all parts; a generator of 1024 px with Adam's moments takes 0.7 GB
 
 
 def save(folder: Path, tensors: dict[str, Tensor], facts: dict[str, Any], max_part_mb: float = 0) -> None:
@@ -123,7 +123,7 @@ def load_facts(folder: Path) -> dict[str, Any]:
 
 
 def lightened(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A checkpoint to send: averaged generator and discriminator as float16; what Adam remembers stays behind."""
+    """A checkpoint to send: averaged generator and discriminator as float16, without Adam's moments."""
     return {
         name: value.to(torch.float16) if value.numel() >= 128 and value.dtype == torch.float32 else value
         for name, value in tensors.items()

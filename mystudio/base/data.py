@@ -1,4 +1,4 @@
-"""Training images: folders, shards of images with codes, and anything that renders by number.
+"""Training images: folders, shards of images with codes, and images rendered by number.
 
 Every sample of every step follows from (seed, step), so that a resumed run sees what it would have seen.
 """
@@ -289,7 +289,7 @@ def reduced(image: np.ndarray, resolution: int) -> np.ndarray:
 
 
 def _actors(seed: int, resolution: int) -> Rendered:
-    """People without end: each image is of a new one."""
+    """An endless source of actors: every image shows a new person."""
     from mystudio.actors.basis import load_basis
     from mystudio.actors.dataset import DatasetSettings, draw
     from mystudio.actors.factors import N_FACTORS

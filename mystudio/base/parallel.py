@@ -16,7 +16,7 @@ from mystudio.errors import StudioError
 
 @dataclass(frozen=True)
 class Team:
-    """This process among its equals; a team of one does nothing."""
+    """This process among the processes of a run; alone, its methods do nothing."""
 
     rank: int = 0
     size: int = 1

@@ -1,4 +1,4 @@
-"""All that a training run of a base is told; recipes/base-*.toml hold values of these."""
+"""Settings of the training of a base; recipes/base-*.toml hold values of these."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ def save_encoder(encoder: Encoder, path: Path, info: dict) -> None:
 
 
 def _augment(x: Tensor, draw: torch.Generator) -> Tensor:
-    """Light, contrast, noise and shifts that real cameras add and the base never shows."""
+    """Vary light, contrast, noise and place, as real cameras do and the base does not."""
     n = len(x)
 
     def rand(*shape):

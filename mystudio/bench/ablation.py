@@ -1,4 +1,4 @@
-"""What each part of the method is worth: one change at a time, on a real clip and on a pair of actors."""
+"""Ablation: one change of the method at a time, on a real clip and on a pair of actors."""
 
 from __future__ import annotations
 

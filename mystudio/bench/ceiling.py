@@ -1,4 +1,4 @@
-"""The ceiling: an avatar fitted to the true frames by pixels. What it cannot show, no solver can make it show.
+"""The ceiling: an avatar fitted to the true frames by pixels. No solver can come nearer to them with this avatar.
 
 Codes are free on every layer, in the anchor space that the solver uses, and no prior holds them back.
 """

@@ -44,7 +44,7 @@ def crops(seen: Observation, frames: Sequence[int] | np.ndarray, size: int = obs
 def jitter_within_shots(avatar: Avatar, take: Take, driver: Observation, device: str = "cpu") -> float:
     """``metrics.jitter``, leaving out the frames around the jumps of a clip that was cut together.
 
-    A jump is the same in driver and avatar: counted in, it would hide every shake.
+    A jump is the same in driver and avatar; including it would hide the avatar's jitter.
     """
     nets = observers.EvaluationNets(None, None, choose(device))
     seen = [nets.measure(part)["landmarks"] for part in _batches(pictures(avatar, take, device=device))]

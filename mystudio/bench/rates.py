@@ -1,4 +1,4 @@
-"""What a machine does by the clock on the wall: reenactment, personalizing, and the generator's share of its peak."""
+"""Speed of a machine by the clock: reenactment, personalizing, and the generator's share of the machine's peak."""
 
 from __future__ import annotations
 

@@ -158,7 +158,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def commands(rows: Sequence[Mapping]) -> str:
-    """Commands, each once: what made the whole table, then the steps by row."""
+    """Commands, each once: first those of the whole table, then the steps of each row."""
     made = sorted({row["command"] for row in rows})
     lines = ["<details><summary>Commands</summary>", "", *(f"`{command}`, which runs, row by row:" for command in made)]
     lines.append("")

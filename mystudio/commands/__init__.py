@@ -1,1 +1,1 @@
-"""What the terminal offers: one module per family of commands; no logic of the studio."""
+"""The command line: one module for each group of commands, without logic of the stages."""

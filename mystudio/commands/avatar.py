@@ -23,8 +23,8 @@ def avatar():
 def pack(avatar, out):
     """Write an avatar as one file, to move or share: an uncompressed zip.
 
-    Who has the file can let the person say anything: it holds the weights, the codes and the consent record, not the
-    scan.
+    Whoever has the file can show the person saying anything. It holds the weights, the codes and the consent record,
+    not the scan.
 
     $ mystudio avatar pack me.avatar -o me.avatar.zip
     """

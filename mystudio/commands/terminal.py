@@ -1,4 +1,4 @@
-"""How the studio talks: progress, answers, and failures as one clear sentence."""
+"""Terminal output: progress, answers, and failures as one clear sentence."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PLAIN_SECONDS = 10.0  # between two lines of one stage when nobody watches a ter
 
 
 class Failure(click.ClickException):
-    """A failure told in one sentence; exit code 1."""
+    """A failure, reported in one sentence; exit code 1."""
 
     exit_code = 1
 

@@ -1,4 +1,4 @@
-"""What the evaluating networks see in a stream of crops: landmarks, identity, expression, sharpness."""
+"""The networks that measure crops for an evaluation: landmarks, identity, expression, sharpness."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class EvaluationNets:
         return join(rows) | {"chosen": chosen}
 
     def close(self) -> None:
-        """Free what holds memory outside Python."""
+        """Free memory outside Python."""
         if self.blendshapes:
             self.blendshapes.close()
 

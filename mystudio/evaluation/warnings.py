@@ -1,4 +1,4 @@
-"""What the reader of a report must know, in words."""
+"""Warnings of a report, in words: where the avatar's result is poor, and why."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from selfscan.types import Observation, Scan
 
 SEEN_FACE = 0.5  # presence below which the landmark network sees no face
 BEYOND = 0.1  # of a measure's range in the scan: how far outside a driver may go before the report says so
-RARE = 0.02  # share of the frames below which that is not worth a remark
+RARE = 0.02  # share of the frames below which there is no warning
 #: measure -> what a driver does that the scan never did
 BEYOND_WORDS = {
     "yaw": "turns the head",
@@ -36,7 +36,7 @@ class Case:
 
 
 def warnings(case: Case, seen: dict, rows: dict[str, dict], usable: np.ndarray) -> list[str]:
-    """What a reader must know, in words."""
+    """Sentences about poor results and their reasons, for the reader of a report."""
     take, track = case.take, case.driver.track
     counts = [
         (int((take.outcome == Outcome.NO_FACE).sum()), "had no face and were held"),
@@ -68,7 +68,7 @@ def warnings(case: Case, seen: dict, rows: dict[str, dict], usable: np.ndarray) 
 
 
 def _beyond(case: Case, seen: dict, usable: np.ndarray) -> list[str]:
-    """Where the driver does what the scan does not hold; the avatar cannot know it."""
+    """Measures in which the driver goes beyond the scan, so that the avatar cannot follow."""
     if case.scan is None:
         return []
     scan, driver = observers.measures(case.scan.landmarks), seen["driver"]["measures"]

@@ -1,4 +1,4 @@
-"""What stands in for looking ahead when the driver is live: a filter without delay, and the neutral face so far."""
+"""Causal counterparts for a live driver: a filter without delay, and the neutral face of the frames so far."""
 
 from __future__ import annotations
 

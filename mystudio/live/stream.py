@@ -1,4 +1,4 @@
-"""Frames from a camera or a file, through an avatar, to the eye: three threads, and nothing that queues.
+"""Frames from a camera or a file, through an avatar, to the window: three threads without a queue.
 
 One thread reads, one follows the driver, the caller's draws and shows: frame t + 1 is followed while t is drawn. A
 frame that comes before the last one was taken replaces it, so that the delay stays that of a frame or two however slow
@@ -29,7 +29,7 @@ Frames = Generator[tuple[float, np.ndarray], None, None]  # as ``video.read`` an
 
 
 class Pace:
-    """How fast it went: frames a second, delay, and where the time was spent."""
+    """Speed of a session: frames a second, delay, and the time of each step."""
 
     def __init__(self):
         self.outcomes: Counter[Outcome] = Counter()

@@ -1,1 +1,1 @@
-"""What the driver's face does, and how it is carried over to the avatar's proportions."""
+"""Motion of the driver's face, and its retargeting to the avatar's proportions."""

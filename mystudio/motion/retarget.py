@@ -150,8 +150,9 @@ def measures(landmarks: Tensor) -> Tensor:
 def wanted_measures(driver: Tensor, neutral: Tensor, driver_neutral: Tensor, motion: str = "relative") -> Tensor:
     """The driver's expression in the avatar's measure, [T, M].
 
-    What can shut keeps its zero: a mouth's gap (in eye distances) is the driver's own, an eye's is the avatar's neutral
-    opening times the driver's share of his. All else is the avatar's neutral plus the driver's change.
+    Mouth and eye openings must reach exactly zero when closed. A mouth's gap (in eye distances) is the driver's own. An
+    eye's is the avatar's neutral opening times the driver's opening over the driver's neutral one. Other measures are
+    the avatar's neutral plus the driver's change.
 
     Args: driver: [T, M]; neutral, driver_neutral: [M] of the two neutral faces.
     """

@@ -1,1 +1,1 @@
-"""What a result says of its origin: signed claims, watermark and their check."""
+"""Marks of origin on results: signed manifests, the watermark, and their verification."""

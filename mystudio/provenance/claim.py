@@ -1,4 +1,4 @@
-"""Every output says what it is: a signed C2PA manifest inside the file (c2pa.org, specification 2.x).
+"""The signed C2PA manifest inside every output, which says what it is (c2pa.org, specification 2.x).
 
 It says that the pictures are synthetic, of which avatar (digest), after which driving clip (digest), with which edits.
 It names nobody: neither the person nor a path. Nothing is fetched or sent; there is no time stamp of a third party.
@@ -143,7 +143,7 @@ def signing_key(settings: ProvenanceSettings) -> SigningKey | None:
 
 
 def stamp(settings: ProvenanceSettings, avatar: str) -> Callable[[np.ndarray], np.ndarray] | None:
-    """What hides an avatar's digest in a picture [H, W, 3] uint8 (``watermark``); None if nothing is marked."""
+    """A function that hides an avatar's digest in a picture [H, W, 3] uint8 (``watermark``); None without marks."""
     if not (settings.mark and settings.watermark):
         return None
     from mystudio.provenance.watermark import embed, payload_of

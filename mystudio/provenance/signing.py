@@ -1,7 +1,7 @@
 """Keys and certificates that outputs are signed with: one made at first use, kept by the user alone, or the user's own.
 
 C2PA asks for a signing certificate issued by another one. At first use both are made; the issuer's private key is
-thrown away at once, so nobody, not even its owner, can issue a second certificate under that name.
+deleted at once, so nobody, not even its owner, can issue a second certificate under that name.
 """
 
 from __future__ import annotations

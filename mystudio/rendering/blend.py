@@ -37,12 +37,12 @@ class Blend:
         self._own: np.ndarray | None = None  # [36, 2] the avatar's oval, smoothed over the past
 
     def state(self) -> dict[str, np.ndarray]:
-        """What it remembers of the frames before: that, put back, goes on as if it had never stopped."""
+        """The state after the frames so far; ``restore`` continues from it with the same pictures."""
         memory = {"field": self._field, "own": self._own}
         return {name: value for name, value in memory.items() if value is not None}
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Put back what ``state`` said."""
+        """Continue from what ``state`` returned."""
         self._field, self._own = state.get("field"), state.get("own")
 
     @torch.inference_mode()

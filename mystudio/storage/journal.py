@@ -1,4 +1,4 @@
-"""What an unfinished stage keeps so that the same command goes on: ``NAME.partial`` with checkpoints, each verified."""
+"""Checkpoints of an unfinished stage on disk, in ``NAME.partial``; each is verified when it is read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KEY = "journal.key"  # file of a journal that says what it is for
 def journal(path: Path, key: str) -> Path:
     """Return ``path``.partial, bound to ``key``: kept when it was made for the same key, otherwise emptied.
 
-    It appears with its key in it and loses its name before its content, so that a kill leaves no nameless one.
+    It is created with its key, and renamed before it is emptied, so that a kill leaves no journal without a key.
 
     Raises: BadArtifact: something else has its name.
     """
@@ -76,7 +76,7 @@ def unseal(path: Path) -> bytes | None:
 
 
 class DiskCheckpoints:
-    """Arrays by name in a journal, each sealed (``selfscan.checkpoints.Keep``)."""
+    """Arrays by name in a journal, each sealed (``selfscan.checkpoints.Checkpoints``)."""
 
     def __init__(self, folder: Path):
         self.folder = folder

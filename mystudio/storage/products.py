@@ -1,4 +1,4 @@
-"""Files for people, such as finished clips: made once, recorded beside, locked while they are made."""
+"""Files for people, such as finished clips: made once, recorded in a sidecar, locked while they are made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Take an avatar away: its weights and codes, its scan, on request what was made from it, and a word on the rest."""
+"""Delete an avatar with its scan, and on request what was made from it; report what stays."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a deletion removes, in its order, and what it knows of and leaves."""
+    """What a deletion removes, in order, and what it knows of and keeps."""
 
     items: tuple[Item, ...]
     left: tuple[str, ...]

@@ -88,7 +88,7 @@ class StageRun:
 
     @contextmanager
     def checkpoints(self) -> Iterator[DiskCheckpoints]:
-        """Give a place for measurements of a clip; of one that is refused nothing stays."""
+        """Checkpoints of a pass over a clip; if the clip is rejected, they are deleted."""
         try:
             yield DiskCheckpoints(self.journal())
         except SelfscanError:

@@ -35,7 +35,7 @@ def grown(generator: Generator, resolution: int, channel_base: int, seed: int = 
 def start_from(generator: Generator, smaller: Generator) -> int:
     """Copy what a generator of lower or equal resolution and width has; the new one then shows its image, enlarged.
 
-    New channels are read by nobody at first and new blocks add nothing to the image, so that nothing is lost
+    New channels have no readers at first and new blocks add nothing to the image, so that nothing is lost
     (after Net2Net, arXiv 1511.05641). The mapping network may take a larger z: the new numbers start without effect.
 
     Args:

@@ -1,4 +1,4 @@
-"""Where the face is, frame by frame, from what was seen so far: the live counterpart of ``track`` and ``align``."""
+"""Locate the face frame by frame from past frames alone: the live counterpart of ``track`` and ``align``."""
 
 from __future__ import annotations
 

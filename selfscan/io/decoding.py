@@ -1,4 +1,4 @@
-"""What happens to a stranger's clip inside the child process of ``video``: open, check, decode, hand over.
+"""The child process of ``video``: open a clip from a stranger, check it, decode it, and hand over its pictures.
 
 FFmpeg's demuxers and decoders run in this process alone, with limits on its memory, time and files (``isolation``).
 Pictures go to the parent through memory that both share; everything else is a line of JSON. Only PyAV is imported.
@@ -34,7 +34,7 @@ PICTURE_BRANDS = ("heic", "heix", "mif1", "avif")  # pictures in an mp4-like box
 HD_HEIGHT = 720  # px; untagged video of at least this height is BT.709, below it BT.601, as players assume
 ITU709, ITU601, UNSPECIFIED = 1, 5, 2  # FFmpeg's AVColorSpace / SWS_CS numbers
 SLOTS = 3  # pictures in the shared memory: one being read, one waiting, one being written
-PULSE = 2000  # packets walked between two signs of life
+PULSE = 2000  # packets read between two messages to the parent
 LEAST_STEP = 1e-5  # s between two frames; damaged files repeat a time or go back, and no container tells less apart
 UNDECODABLE = "no frame could be decoded; the file is damaged, record or export it again"
 
@@ -46,7 +46,7 @@ class Limits:
     pixels: int = 4096 * 4096  # a frame: 8K is refused, 4K in any orientation is not
     seconds: float = 3600.0  # a self-scan is half a minute, a performance some minutes
     frames: int = 250_000  # an hour at 60 frames a second, with room
-    patience: float = 60.0  # s of our running time without a frame
+    patience: float = 60.0  # s of running time without a frame
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""Work on files from strangers in a process of its own, with limits: what it breaks is that process.
+"""Read files from strangers in a child process with limits, so that a crash ends the child alone.
 
-The child is a fresh interpreter that imports from where we do, never from the folder it was started in, and only what
-its job needs. Limits that an operating system does not know are left out.
+The child is a fresh interpreter. It imports from the same places as this process, never from the folder it was started
+in, and only what its job needs. Limits that an operating system does not have are left out.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import IO
 CHILD = "import sys; sys.path[:] = sys.argv[4:]; from selfscan.io.isolation import serve; serve()"
 #: glibc's: few arenas (each takes 128 MB of address space), and pictures' memory is kept for the next, not given back
 MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
-SLICE = 1.0  # s of one look at a silent child: whoever is stopped and goes on later loses no more of its patience
+SLICE = 1.0  # s between two looks at a silent child; a process that was paused meanwhile counts no more than this
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The networks behind LPIPS (v0.1), built here and filled from files on this machine.
 
-torchvision is not needed and nothing can be downloaded: there is no code here that opens a connection.
+torchvision is not needed. Nothing is downloaded: no code here opens a connection.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One picture of what a clip covers."""
+"""A figure of the coverage of a clip."""
 
 from __future__ import annotations
 

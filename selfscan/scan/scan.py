@@ -1,4 +1,4 @@
-"""STAGE scan: a video of one person becomes chosen, aligned images, with what they cover and who agreed."""
+"""STAGE scan: a video of one person becomes chosen, aligned images, with their coverage and the consent."""
 
 from __future__ import annotations
 
