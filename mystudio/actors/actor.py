@@ -14,6 +14,7 @@ from mystudio.actors.factors import EXTRA_NAMES, LOOK_NAMES, N_EXTRA, N_LOOK, lo
 from mystudio.actors.head import Head, make_head
 from mystudio.actors.mesh import Mesh
 from mystudio.actors.raster import vertex_normals
+from mystudio.actors.strands import Strands
 
 _NAMES = LOOK_NAMES + EXTRA_NAMES
 _IDENTITY = 14  # modes used
@@ -118,7 +119,7 @@ class Actor:
         return Mesh.of(self)
 
     @cached_property
-    def strands(self) -> list[hair.Strands]:
+    def strands(self) -> list[Strands]:
         """Hair, brows, lashes and beard."""
         return hair.grow_all(self)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mystudio import bases
-from mystudio.errors import BadArtifact, OutputFailed, reason
+from mystudio.errors import BadArtifact, reason
 from mystudio.storage import npz
 
 COMMAND = "mystudio actors import-basis FOLDER_OR_NPZ"
@@ -167,7 +167,7 @@ def _cached(path: Path, changed: int) -> Basis:
 
 
 def read_npz(path: Path) -> Basis:
-    """Read a head from ``ict_basis.npz`` or from what ``import_basis`` wrote; nothing is unpickled.
+    """Read a head from ``ict_basis.npz`` or from what ``ict.import_basis`` wrote; nothing is unpickled.
 
     Raises: BadArtifact: it is damaged, or not a head.
     """
@@ -195,33 +195,6 @@ def read_npz(path: Path) -> Basis:
         arrays["landmarks68"].astype(np.int64),
         ends,
     )
-
-
-def import_basis(source: str | Path) -> Path:
-    """Check a head and keep it for this user, replacing an older one.
-
-    Args:
-        source: a checkout of ICT-FaceKit (or its FaceXModel folder), or an ``ict_basis.npz``.
-    Returns: where it is kept.
-    Raises:
-        BadArtifact: it is not a whole head.
-        OutputFailed: the user's folder cannot be written.
-    """
-    from mystudio.actors import ict
-
-    source = Path(source)
-    if not source.exists():
-        raise BadArtifact(f"expected an ICT-FaceKit checkout or an npz, {source} is not there; check the path")
-    basis = ict.read_checkout(source) if source.is_dir() else read_npz(source)
-    path = basis_path()
-    try:
-        write_npz(basis, path)
-    except OSError as error:
-        raise OutputFailed(
-            f"{path} could not be written ({error.strerror or error}); free some space or set "
-            "MYSTUDIO_HOME to another folder"
-        ) from error
-    return path
 
 
 def write_npz(basis: Basis, path: Path) -> None:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mystudio.actors import hair, paint
+from mystudio.actors import paint
+from mystudio.actors.strands import Strands, pick_roots
 
 if TYPE_CHECKING:
     from mystudio.actors.actor import Actor
@@ -15,13 +16,13 @@ _LASHES = 46  # on each upper lid
 _BROW_HAIRS, _BEARD_HAIRS = 900, 5200
 
 
-def brows(actor: Actor) -> hair.Strands | None:
+def brows(actor: Actor) -> Strands | None:
     """Brow hairs: up at the inner end, outwards along the rest."""
     z = paint.zones_of(actor.head)
     width = actor.colours.brow_width
     density = z.face * np.clip((0.9 * width - z.brow) / 0.15 + 0.2, 0, 1)
     count = int(_BROW_HAIRS * (0.6 + 0.8 * actor.share("brow_width")))
-    chosen, weight, roots = hair.pick_roots(actor.head, density, actor.shape, count, seed=21)
+    chosen, weight, roots = pick_roots(actor.head, density, actor.shape, count, seed=21)
     if not len(chosen):
         return None
     lm = actor.shape[actor.basis.landmarks]
@@ -46,14 +47,14 @@ def brows(actor: Actor) -> hair.Strands | None:
     )
 
 
-def beard(actor: Actor) -> hair.Strands | None:
+def beard(actor: Actor) -> Strands | None:
     """Beard hairs, from half of the beard factor on; below that it is painted stubble."""
     amount = (actor.beard - 0.42) / 0.58
     if amount <= 0:
         return None
     z = paint.zones_of(actor.head)
     density = z.beard * (1 - z.lips) * (z.beard > 0.3)
-    chosen, weight, roots = hair.pick_roots(actor.head, density, actor.shape, _BEARD_HAIRS, seed=31)
+    chosen, weight, roots = pick_roots(actor.head, density, actor.shape, _BEARD_HAIRS, seed=31)
     if not len(chosen):
         return None
     lm = actor.shape[actor.basis.landmarks]
@@ -80,7 +81,7 @@ def beard(actor: Actor) -> hair.Strands | None:
     )
 
 
-def lashes(actor: Actor) -> hair.Strands | None:
+def lashes(actor: Actor) -> Strands | None:
     """Upper lashes; their tips are carried by the basis's own lashes, which turn down when the eye closes."""
     made = [
         _lash_line(actor, side, actor.basis.landmarks[line])  # from the outer corner
@@ -94,7 +95,7 @@ def lashes(actor: Actor) -> hair.Strands | None:
     points[..., 1] += 0.5 * (t[..., 0] ** 2 - t[..., 0]) * 0.5  # lashes curve upwards
     colour = np.tile(np.minimum(actor.colours.hair * 0.3, 0.02), (len(roots), 1)).astype(np.float32)
     width = np.array([0.05, 0.045, 0.035, 0.015], np.float32)
-    return hair.Strands(
+    return Strands(
         points,
         width,
         colour,
@@ -109,7 +110,7 @@ def lashes(actor: Actor) -> hair.Strands | None:
 
 def _short(
     actor: Actor, chosen, weight, roots, direction, length, flat, points, width, colour, seed, gloss, alpha
-) -> hair.Strands:
+) -> Strands:
     r = np.random.default_rng(seed)
     faces = actor.head.faces[actor.head.material == 0][chosen]
     normals = np.einsum("nk,nkd->nd", weight, actor.normals[faces])
@@ -123,7 +124,7 @@ def _short(
     path = path + 0.02 * normals[:, None]
     tint = np.exp(r.normal(0, 0.25, (len(roots), 1)))
     root = faces[np.arange(len(faces)), weight.argmax(1)]
-    return hair.Strands(
+    return Strands(
         path.astype(np.float32),
         (width * (1 - 0.6 * t[0, :, 0])).astype(np.float32),
         (colour * tint).astype(np.float32).clip(0.003, 1),

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mystudio.actors import paint
-from mystudio.actors.head import Head, follow_of
+from mystudio.actors import facial, paint
+from mystudio.actors.head import follow_of
 from mystudio.actors.light import numbers
 from mystudio.actors.noise import volume
-from mystudio.actors.strands import Field, grow
+from mystudio.actors.strands import Field, Strands, grow, pick_roots
 
 if TYPE_CHECKING:
     from mystudio.actors.actor import Actor
@@ -51,21 +51,6 @@ STYLES = (
 )
 
 
-@dataclass(frozen=True, eq=False)
-class Strands:
-    """Polylines of equal numbers of points, in rest position."""
-
-    points: np.ndarray  # [S, P, 3] float32 cm
-    width: np.ndarray  # [P] cm, root to tip
-    colour: np.ndarray  # [S, 3] linear RGB
-    inside: np.ndarray  # [S] 1 at the outside of the volume .. 0 at the skin: less light
-    root: np.ndarray  # [S] vertex that carries the root
-    tip: np.ndarray  # [S] vertex that carries the tip
-    follow: np.ndarray  # [S, P] share of the head's pose
-    gloss: float = 1.0
-    alpha: float = 1.0  # opacity
-
-
 def choose(share: float) -> Style:
     """The style of a share of all people, 0..1."""
     total = 0.0
@@ -78,30 +63,8 @@ def choose(share: float) -> Style:
 
 def grow_all(actor: Actor) -> list[Strands]:
     """All hair of a person: head, beard, brows, lashes (in the order of drawing)."""
-    from mystudio.actors import facial
-
     made = [_scalp_hair(actor), facial.beard(actor), facial.brows(actor), facial.lashes(actor)]
     return [strands for strands in made if strands is not None]
-
-
-def pick_roots(
-    head: Head, density: np.ndarray, shape: np.ndarray, count: int, seed: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw places on the skin, evenly by area times density.
-
-    Args: density: [V'] 0..1. shape: [V', 3] cm.
-    Returns: faces [S], weights of their corners [S, 3], places [S, 3].
-    """
-    r = np.random.default_rng(seed)
-    faces = head.faces[head.material == 0]
-    corner = shape[faces]
-    area = np.linalg.norm(np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]), axis=1)
-    share = np.cumsum(area * density[faces].mean(1))
-    if share[-1] <= 0:
-        return np.zeros(0, np.int64), np.zeros((0, 3)), np.zeros((0, 3), np.float32)
-    chosen = np.searchsorted(share, r.random(count) * share[-1])
-    weight = r.dirichlet((1, 1, 1), count).astype(np.float32)
-    return chosen, weight, np.einsum("nk,nkd->nd", weight, shape[faces[chosen]])
 
 
 def _scalp_hair(actor: Actor) -> Strands | None:

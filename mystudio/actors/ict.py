@@ -1,4 +1,4 @@
-"""Read a checkout of ICT-FaceKit (https://github.com/ICT-VGL/ICT-FaceKit, MIT): FaceXModel/*.obj."""
+"""Import of the 3D head, and how a checkout of ICT-FaceKit is read (github.com/ICT-VGL/ICT-FaceKit, MIT)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mystudio.actors.basis import EXPRESSIONS, ICT_PART_ENDS, IDENTITY_MODES, Basis
-from mystudio.errors import BadArtifact
+from mystudio.actors.basis import EXPRESSIONS, ICT_PART_ENDS, IDENTITY_MODES, Basis, basis_path, read_npz, write_npz
+from mystudio.errors import BadArtifact, OutputFailed
 
 NEUTRAL = "generic_neutral_mesh.obj"
 #: vertices of the 68 Multi-PIE landmarks in ICT-FaceKit's mesh
@@ -82,6 +82,31 @@ LANDMARKS = (
     5517,
     5966,
 )
+
+
+def import_basis(source: str | Path) -> Path:
+    """Check a head and keep it for this user, replacing an older one.
+
+    Args:
+        source: a checkout of ICT-FaceKit (or its FaceXModel folder), or an ``ict_basis.npz``.
+    Returns: where it is kept.
+    Raises:
+        BadArtifact: it is not a whole head.
+        OutputFailed: the user's folder cannot be written.
+    """
+    source = Path(source)
+    if not source.exists():
+        raise BadArtifact(f"expected an ICT-FaceKit checkout or an npz, {source} is not there; check the path")
+    basis = read_checkout(source) if source.is_dir() else read_npz(source)
+    path = basis_path()
+    try:
+        write_npz(basis, path)
+    except OSError as error:
+        raise OutputFailed(
+            f"{path} could not be written ({error.strerror or error}); free some space or set "
+            "MYSTUDIO_HOME to another folder"
+        ) from error
+    return path
 
 
 def read_checkout(

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from mystudio.actors import camera as cameras
-from mystudio.actors import glasses, hair, light, materials, place, shade
+from mystudio.actors import glasses, light, materials, place, shade
 from mystudio.actors.actor import Actor
 from mystudio.actors.basis import EXPRESSION_ID, EXPRESSIONS
 from mystudio.actors.camera import DISTANCE, Camera
 from mystudio.actors.motion import gaze_angles, rotation
 from mystudio.actors.noise import volume
 from mystudio.actors.raster import NOTHING, draw_strands, rasterize, vertex_normals
+from mystudio.actors.strands import Strands
 
 SUPERSAMPLE = 2  # samples a pixel in each direction
 _CASTS = 2000  # strands: fewer cast no shadow
@@ -88,7 +89,7 @@ class _Posed:
         place.pose(places.reshape(-1, 3), follow.reshape(-1), self.turn, self.shift, out)
         return out.reshape(places.shape)
 
-    def strands(self, strands: hair.Strands) -> np.ndarray:
+    def strands(self, strands: Strands) -> np.ndarray:
         """Places [S, P, 3] of strands, carried by the skin under their roots and tips."""
         out = np.empty_like(strands.points)
         place.carry(strands.points, self.change, strands.root, strands.tip, out)
@@ -175,7 +176,7 @@ def _body(actor: Actor, posed: _Posed, camera: Camera) -> materials.Body:
 
 
 def _draw_hair(
-    strands: hair.Strands,
+    strands: Strands,
     places: np.ndarray,
     into: np.ndarray,
     lights: light.Lights,

@@ -1,11 +1,13 @@
-"""Growth of single strands through a field of directions (compiled)."""
+"""Strands of hair: where they are rooted, and their growth through a field of directions (compiled)."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
+from mystudio.actors.head import Head
 from mystudio.actors.jit import inline, njit
 from mystudio.actors.light import Triple
 from mystudio.actors.noise import sample
@@ -26,6 +28,21 @@ class Field(NamedTuple):
     knot: bool
     tie: Triple  # where tied hair meets
     oval: Triple  # half-width of the face, cm; height of the forehead; z in front of which hair keeps off it
+
+
+@dataclass(frozen=True, eq=False)
+class Strands:
+    """Polylines of equal numbers of points, in rest position."""
+
+    points: np.ndarray  # [S, P, 3] float32 cm
+    width: np.ndarray  # [P] cm, root to tip
+    colour: np.ndarray  # [S, 3] linear RGB
+    inside: np.ndarray  # [S] 1 at the outside of the volume .. 0 at the skin: less light
+    root: np.ndarray  # [S] vertex that carries the root
+    tip: np.ndarray  # [S] vertex that carries the tip
+    follow: np.ndarray  # [S, P] share of the head's pose
+    gloss: float = 1.0
+    alpha: float = 1.0  # opacity
 
 
 @inline()
@@ -118,3 +135,23 @@ def grow(roots, normals, rest, lengths, layers, points, field, noise):
             rise = min((reach + step) / (np.float32(2.2) * field.bulk + 1), np.float32(1.0))
             x, y, z = _keep_off(field, x, y, z, gap * rise, step)
     return out
+
+
+def pick_roots(
+    head: Head, density: np.ndarray, shape: np.ndarray, count: int, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw places on the skin, evenly by area times density.
+
+    Args: density: [V'] 0..1. shape: [V', 3] cm.
+    Returns: faces [S], weights of their corners [S, 3], places [S, 3].
+    """
+    r = np.random.default_rng(seed)
+    faces = head.faces[head.material == 0]
+    corner = shape[faces]
+    area = np.linalg.norm(np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]), axis=1)
+    share = np.cumsum(area * density[faces].mean(1))
+    if share[-1] <= 0:
+        return np.zeros(0, np.int64), np.zeros((0, 3)), np.zeros((0, 3), np.float32)
+    chosen = np.searchsorted(share, r.random(count) * share[-1])
+    weight = r.dirichlet((1, 1, 1), count).astype(np.float32)
+    return chosen, weight, np.einsum("nk,nkd->nd", weight, shape[faces[chosen]])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 
 from mystudio import bases, pipeline
@@ -14,7 +13,7 @@ from mystudio.storage.artifacts import load
 from mystudio.storage.manifest import digest, open_folder
 from mystudio.storage.workspace import plain
 from mystudio.types import Avatar, Performance, Progress, Take, silent
-from selfscan.perceptual.metric import load_perceptual
+from selfscan.perceptual.metric import perceptual_name
 from selfscan.types import Scan
 
 #: stage -> tables of the recipe that decide its result
@@ -80,7 +79,7 @@ class Studio:
             "base": bases.find_base(self.base).digest,
             "videos": [digest(path) for path in (person.video, *videos)],
             "networks": [path.name for path in (self.identity_net, self.blendshapes) if path],
-            "perceptual": perceptual_name(),
+            "perceptual": perceptual_name(),  # figures of different ones must not be mixed
         }
 
     def scan(self, person: Person, variant: Variant = PLAIN, steps: list[str] | None = None) -> Path:
@@ -182,12 +181,6 @@ class Studio:
         split = next((i for i, word in enumerate(words) if str(word).startswith("--")), len(words))
         *inputs, out = words[:split]
         steps.append(shlex.join(map(str, ("mystudio", verb, *inputs, "-o", out, *words[split:]))))
-
-
-@lru_cache(maxsize=1)
-def perceptual_name() -> str:
-    """The perceptual metric that there is: figures of different ones must not be mixed."""
-    return load_perceptual().name
 
 
 def open_take(path: Path) -> tuple[Avatar, Take, Performance, Scan]:

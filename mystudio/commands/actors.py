@@ -38,7 +38,8 @@ def import_basis(folder_or_npz):
 
     $ mystudio actors import-basis ICT-FaceKit
     """
-    from mystudio.actors.basis import import_basis, read_npz
+    from mystudio.actors.basis import read_npz
+    from mystudio.actors.ict import import_basis
 
     path = import_basis(folder_or_npz)
     count = len(read_npz(path).neutral)

@@ -18,6 +18,7 @@ from mystudio.storage.journal import write_bytes
 from mystudio.storage.products import product
 from selfscan.errors import UnreadableVideo
 from selfscan.io import camera, video
+from selfscan.io.digest import file_digest
 from selfscan.scan.guide import MAX_BYTES, Advice, Guide, code_words, from_json, guided, now, to_json
 from selfscan.types import CodeWords
 
@@ -58,7 +59,7 @@ def run_record(
         frames = video.read(source) if isinstance(source, Path) else camera.read(source)
         stream = guided(frames, guide, told, seconds)
         render.write_stream(out, stream, info.fps if info else CAMERA_RATE, clip, CRF)
-        words = CodeWords(guide.said(math.nextafter(times[-1], math.inf)), now(), video.sha256(out))
+        words = CodeWords(guide.said(math.nextafter(times[-1], math.inf)), now(), file_digest(out))
         try:
             write_bytes(words_of(out), to_json(words))
         except OSError as error:
@@ -103,4 +104,4 @@ def read_words(clip: Path) -> CodeWords | None:
     if not path.is_file():
         return None
     with open(path, "rb") as file:
-        return from_json(file.read(MAX_BYTES + 1), video.sha256(clip), str(path))
+        return from_json(file.read(MAX_BYTES + 1), file_digest(clip), str(path))

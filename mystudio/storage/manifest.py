@@ -14,6 +14,7 @@ from typing import Any
 
 from mystudio import __version__
 from mystudio.errors import BadArtifact
+from selfscan.io.digest import file_digest
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -139,11 +140,7 @@ def digest(path: Path) -> str:
     """Return the sha256 of a file, or the content digest of an artifact."""
     if Path(path).is_dir() or not Path(path).exists() and is_there(path):
         return open_folder(path).manifest.digest
-    total = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            total.update(block)
-    return total.hexdigest()
+    return file_digest(path)
 
 
 def is_there(path: Path) -> bool:

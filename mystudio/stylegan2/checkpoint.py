@@ -19,6 +19,7 @@ from mystudio.errors import BadCheckpoint, OutputFailed, reason
 from mystudio.stylegan2.foreign import ForeignGenerator, read_foreign
 from mystudio.stylegan2.generator import Generator
 from mystudio.stylegan2.layers import fir_kernel
+from selfscan.io.digest import file_digest
 
 KIND = "stylegan2-generator"
 _CHECKSUM = "content_sha256"
@@ -138,14 +139,10 @@ def digest(path: str | Path) -> str:
     Raises:
         BadCheckpoint: the file cannot be read.
     """
-    total = hashlib.sha256()
     try:
-        with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                total.update(block)
+        return file_digest(path)
     except OSError as error:
         raise BadCheckpoint(f"expected a readable file at {path}: {error.strerror}") from error
-    return total.hexdigest()
 
 
 def _stored(name: str, value: Tensor, half: bool) -> Tensor:

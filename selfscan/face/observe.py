@@ -15,6 +15,7 @@ from selfscan.face.align import align, crop, rescale
 from selfscan.face.facemesh import FaceMesh, crop_landmarks, load_facemesh
 from selfscan.face.track import fill_gaps, track
 from selfscan.io import video
+from selfscan.io.digest import file_digest
 from selfscan.io.pixels import to_tensor
 from selfscan.types import NUM_LANDMARKS, Observation, Progress, silent
 
@@ -46,7 +47,7 @@ def observe(
     Raises:
         UnreadableVideo, VideoTooLarge, NoFaceFound, SecondFace: see ``track``.
     """
-    digest = video.sha256(path) if Path(path).is_file() else ""  # what is no file is refused by track
+    digest = file_digest(path) if Path(path).is_file() else ""  # what is no file is refused by track
     face = track(path, progress, second_face_stops, checkpoints)
     alignment = align(face, size, sigma)
     landmarks = np.zeros((len(face), NUM_LANDMARKS, 3), np.float32)

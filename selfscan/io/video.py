@@ -6,7 +6,6 @@ or hangs FFmpeg costs that child. Writing is all or nothing: the target appears 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import math
@@ -39,7 +38,6 @@ __all__ = [
     "rate_of",
     "read",
     "write_stream",
-    "sha256",
     "write",
 ]
 write_stream = mux.write_stream  # like write, for a stream whose length nobody knows yet
@@ -82,15 +80,6 @@ def read(path: str | Path, limits: Limits = Limits()) -> Generator[tuple[float, 
     """
     with _memory() as memory, _Decoder(path, limits, memory) as decoder:
         yield from decoder.frames()
-
-
-def sha256(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def write(

@@ -12,6 +12,7 @@ from mystudio.types import Avatar, Performance, Take
 from selfscan.face.align import align, apply
 from selfscan.face.landmarks import OVAL
 from selfscan.io import video
+from selfscan.io.digest import file_digest
 from selfscan.types import Consent, FaceTrack, Observation
 
 #: a face's outline, eyes, brows, nose and lips in a unit square, by MediaPipe index
@@ -79,7 +80,7 @@ def performance(driving_clip) -> Performance:
     )  # fmt: skip
     alignment = align(track, 256)
     crops = (apply(alignment.crop_from_frame, marks) / 256).astype(np.float32)
-    seen = Observation(track, alignment, crops, valid.astype(np.float32), str(driving_clip), video.sha256(driving_clip))
+    seen = Observation(track, alignment, crops, valid.astype(np.float32), str(driving_clip), file_digest(driving_clip))
     return Performance(seen, np.zeros((count, 24, 32, 3), np.uint8), np.zeros((count, 2, 16, 32, 3), np.uint8))
 
 

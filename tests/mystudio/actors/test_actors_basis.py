@@ -6,7 +6,8 @@ from click.testing import CliRunner
 from tiny_head import tiny_basis
 
 from mystudio.actors import ict
-from mystudio.actors.basis import EXPRESSIONS, PARTS, Basis, basis_path, import_basis, load_basis, read_npz, write_npz
+from mystudio.actors.basis import EXPRESSIONS, PARTS, Basis, basis_path, load_basis, read_npz, write_npz
+from mystudio.actors.ict import import_basis
 from mystudio.cli import cli
 from mystudio.errors import BadArtifact
 

@@ -21,6 +21,7 @@ from mystudio.provenance import verify
 from mystudio.recipe import resolve
 from mystudio.storage import artifacts, workspace
 from selfscan.io import video
+from selfscan.io.digest import file_digest
 
 ROOT = Path(__file__).parents[3]
 NO_CAMERA = 97
@@ -67,7 +68,7 @@ def test_a_recorded_file_keeps_its_frames_and_times(me, clips, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == [".live.mp4.made", "live.mp4"]
     mark, hidden = verify.examine(out)
     assert mark.state == hidden.state == "found" and hidden.details["avatar"] == mark.details["avatar"][:12]
-    assert mark.details["driver"] == video.sha256(clips / "driver.mp4") and mark.details["view"] == "live"
+    assert mark.details["driver"] == file_digest(clips / "driver.mp4") and mark.details["view"] == "live"
 
 
 def test_a_clip_without_a_face_is_recorded_whole_and_said_so(me, clips, tmp_path):

@@ -14,6 +14,7 @@ from mystudio.storage import artifacts, workspace
 from mystudio.storage.manifest import open_folder
 from selfscan.errors import ConsentMissing
 from selfscan.io import mux, video
+from selfscan.io.digest import file_digest
 from selfscan.types import Scan
 
 FPS, NAME = 10, "--i-am-the-person-or-have-consent"
@@ -44,7 +45,7 @@ def test_a_recording_keeps_every_frame_and_its_words(recorded):
     assert [t for t, _ in kept] == pytest.approx([t for t, _ in source], abs=1e-3)
     assert np.abs(kept[30][1].astype(int) - source[30][1]).mean() < 3  # nothing was written onto the picture
     words = recording.read_words(clip)
-    assert words.video_sha256 == video.sha256(clip) and [item.text for item in words.said] == said["shown"]
+    assert words.video_sha256 == file_digest(clip) and [item.text for item in words.said] == said["shown"]
     assert [item.start for item in words.said] == [2.0] and words.said[0].end == pytest.approx(59 / 25)
     assert f"say: {said['shown'][0]}" in told.stderr and "too far away" in told.stderr
     assert {path.name for path in folder.iterdir()} == {"camera.mp4", "me.mp4", "me.words.json", ".me.mp4.made"}
@@ -100,8 +101,8 @@ def test_a_clip_of_consent_goes_into_the_scan_with_its_digest(people, tmp_path):
     made = artifacts.load(tmp_path / "me.scan", Scan)
     assert made.identity.lowest > made.identity.threshold and made.identity.seconds >= 3
     clip, words = made.consent.clip, made.consent.words
-    assert clip.video_sha256 == video.sha256(people / "agrees.mp4") and clip.likeness > clip.threshold
-    assert words.video_sha256 == made.consent.video_sha256 == video.sha256(people / "said.mp4")
+    assert clip.video_sha256 == file_digest(people / "agrees.mp4") and clip.likeness > clip.threshold
+    assert words.video_sha256 == made.consent.video_sha256 == file_digest(people / "said.mp4")
     assert words.said[0].mouth is not None and f"Words shown while it was recorded: {words.said[0].text}" in told
     assert "shows the person of the scan" in told
     inputs = open_folder(tmp_path / "me.scan").manifest.inputs

@@ -29,6 +29,7 @@ from mystudio.provenance.verify import examine
 from mystudio.storage import artifacts, manifest, workspace
 from mystudio.types import Edit
 from selfscan.io import mux, video
+from selfscan.io.digest import file_digest
 
 C2PA_BOX = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
 
@@ -114,7 +115,7 @@ def test_a_render_says_what_it_is(studio, clip):
     said = found["details"]
     assert found["state"] == "found" and said["known"] and said["synthetic"] and said["person"] == "fictional"
     assert said["avatar"] == manifest.digest(studio / "me.avatar")
-    assert said["driver"] == video.sha256(studio / "driver.mp4")
+    assert said["driver"] == file_digest(studio / "driver.mp4")
     assert said["take"] == manifest.digest(studio / "smile.take")
     assert said["edits"] == [
         {"name": "smile", "strength": 1.5, "keys": [], "edge": "project"},
@@ -202,7 +203,7 @@ def test_turning_it_off_is_recorded_and_said(studio):
     assert "without a mark, as you chose" in run("render", studio / "hello.take", "-o", out, "--no-provenance").stdout
     recorded = json.loads((studio / ".off.mp4.made").read_text())
     assert recorded["settings"]["provenance"]["mark"] is False
-    assert recorded["sha256"] == video.sha256(out)
+    assert recorded["sha256"] == file_digest(out)
     assert "turned off on purpose" in verified(out, code=1)
     stamp = out.stat().st_mtime_ns
     run("render", studio / "hello.take", "-o", out, "--option", "provenance.mark=false")

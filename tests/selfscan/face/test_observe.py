@@ -10,6 +10,7 @@ from selfscan.errors import NoFaceFound, UnreadableVideo
 from selfscan.face import align
 from selfscan.face.observe import BATCH, iter_crops, observe
 from selfscan.io import video
+from selfscan.io.digest import file_digest
 
 GONE = {7, 8, 9, 20, 21}
 COUNT = 22  # more than a batch, and no multiple of it
@@ -32,7 +33,7 @@ def test_every_frame_keeps_its_slot(observed):
     assert len(seen) == COUNT and BATCH < COUNT and set(np.flatnonzero(~seen.track.valid)) == GONE
     assert np.isfinite(seen.landmarks).all() and np.allclose(seen.track.times, np.arange(COUNT) / FPS)
     assert (seen.presence[~seen.track.valid] == 0).all() and (seen.presence[seen.track.valid] > 0.9).all()
-    assert seen.video == str(path) and seen.video_sha256 == video.sha256(path)
+    assert seen.video == str(path) and seen.video_sha256 == file_digest(path)
     assert calls[-1] == ("measure", COUNT, COUNT) and ("track", COUNT, COUNT) in calls
     gap = seen.landmarks[6] + np.linspace(0, 1, 5)[:, None, None] * (seen.landmarks[10] - seen.landmarks[6])
     assert np.allclose(seen.landmarks[6:11], gap, atol=1e-5)

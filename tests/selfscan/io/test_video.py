@@ -12,6 +12,7 @@ import pytest
 
 from selfscan.errors import SelfscanError, UnreadableVideo, VideoTooLarge
 from selfscan.io import video
+from selfscan.io.digest import file_digest
 
 FPS = 25
 
@@ -280,7 +281,7 @@ def test_limits_are_checked_before_decoding(tmp_path):
 
 def test_sha256_of_a_known_text(tmp_path):
     (tmp_path / "abc").write_bytes(b"abc")
-    assert video.sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert file_digest(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
 # --- writing ------------------------------------------------------------------------------------------------------

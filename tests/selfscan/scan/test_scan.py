@@ -9,6 +9,7 @@ import torch
 from selfscan.errors import ConsentMissing, NoFaceFound, SecondFace, TooFewFrames
 from selfscan.face.observe import iter_crops, observe
 from selfscan.io import video
+from selfscan.io.digest import file_digest
 from selfscan.io.pixels import to_tensor
 from selfscan.perceptual.metric import load_perceptual
 from selfscan.scan.consent import make_consent
@@ -140,7 +141,7 @@ def test_consent_is_a_record_for_this_clip(person, consent, tmp_path):
     assert "consent" in make_consent("Ada Example", person).statement
     when = datetime.fromisoformat(consent.when)
     assert when.utcoffset() == timedelta(0)
-    assert consent.video_sha256 == video.sha256(person)
+    assert consent.video_sha256 == file_digest(person)
     with pytest.raises(ConsentMissing):
         make_consent("  ", person)
     with pytest.raises(ConsentMissing, match="make_consent"):
