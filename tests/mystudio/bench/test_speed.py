@@ -37,7 +37,7 @@ def test_a_true_jacobian_foretells_what_a_step_does(problem):
         slope, near = (solvers.true_jacobian(problem, code, size)[0] for size in (None, 64))
         steps = 0.02 * torch.randn(6, code.shape[1], generator=draw)
         with torch.no_grad():
-            outputs = solvers._look(problem, torch.cat([code, code + steps]), None)
+            outputs = solvers._outputs_of(problem, torch.cat([code, code + steps]), None)
         happened = (outputs[1:] - outputs[:1])[:, :198]
         return [
             float((happened - steps @ jacobian[:198].t()).norm() / happened.norm())
