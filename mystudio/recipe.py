@@ -51,7 +51,8 @@ STAGES = {
     "provenance": "mystudio.provenance.claim:ProvenanceSettings",
     "live": "mystudio.live.follow:LiveSettings",
 }
-FOLDER = Path(__file__).parent / "recipes"
+_PACKAGED = Path(__file__).parent / "recipes"  # where a wheel puts them; the source tree has them at its top
+FOLDER = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[1] / "recipes"
 DEFAULT = "default"
 BASE = "base-"  # recipes of this prefix train a base generator; the others run the stages
 MAX_BYTES = 1 << 20
