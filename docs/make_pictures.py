@@ -1,0 +1,62 @@
+"""Make the pictures of these pages from a finished run of the demo: python docs/make_pictures.py DEMO_FOLDER.
+
+The folder holds hello.mp4 and smiling.mp4 (side by side), edits.png, me.avatar and me.scan, as ``mystudio demo`` makes
+them. Pictures are twice as large as pages show them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from mystudio import engines
+from mystudio.storage.artifacts import load
+from mystudio.types import Avatar
+from selfscan.io import video
+
+DOCS = Path(__file__).parent
+MOMENTS = (0.16, 1.04, 1.36, 2.24, 2.8, 3.76)  # s, chosen by eye: speech, blink, grin, mouth wide open, turned, speech
+EDITS = ("smile", "mouth_open", "gaze_x", "yaw", "pitch")
+LABEL, HEAD = 96, 24  # px of an edit sheet's left column and top row (mystudio.editing.sheet)
+
+
+def moments(clip: Path) -> list[np.ndarray]:
+    """Frames [H, W, 3] uint8 of a clip, the nearest one to each moment."""
+    frames = list(video.read(clip))
+    times = np.array([time for time, _ in frames])
+    return [frames[int(np.abs(times - moment).argmin())][1] for moment in MOMENTS]
+
+
+def demo_picture(folder: Path) -> np.ndarray:
+    """Rows of the driver, the avatar, and the avatar with a smile; one column a moment."""
+    plain, smiling = moments(folder / "hello.mp4"), moments(folder / "smiling.mp4")
+    side = plain[0].shape[0]
+    rows = [[f[:, :side] for f in plain], [f[:, side:] for f in plain], [f[:, side:] for f in smiling]]
+    return np.concatenate([np.concatenate(row, 1) for row in rows], 0)
+
+
+def edits_picture(folder: Path) -> np.ndarray:
+    """Some rows of the edit sheet with its top row."""
+    sheet = cv2.imread(str(folder / "edits.png"))[..., ::-1]
+    names = list(engines.directions(load(folder / "me.avatar", Avatar)))
+    side = (sheet.shape[0] - HEAD) // len(names)
+    starts = [HEAD + names.index(name) * side for name in EDITS if name in names]
+    return np.concatenate([sheet[:HEAD], *(sheet[start : start + side] for start in starts)], 0)
+
+
+def write(path: Path, picture: np.ndarray, quality: int = 90) -> None:
+    """Write a picture [H, W, 3] uint8 RGB as JPEG or PNG, by the name's suffix."""
+    path.parent.mkdir(exist_ok=True)
+    cv2.imwrite(str(path), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, metavar="DEMO_FOLDER")
+    source = parser.parse_args().folder
+    write(DOCS / "demo.jpg", demo_picture(source))
+    write(DOCS / "pictures" / "edits.jpg", edits_picture(source))
+    write(DOCS / "pictures" / "coverage.png", cv2.imread(str(source / "me.scan" / "coverage.png"))[..., ::-1])
