@@ -38,7 +38,7 @@ from selfscan.io import camera, video
 from selfscan.perceptual.metric import perceptual_name
 from selfscan.scan import coverage_figure
 from selfscan.scan.consent import make_consent
-from selfscan.scan.scan import scan
+from selfscan.scan.scan import scan_video
 from selfscan.types import Scan
 
 Wish = Literal["", "stop", "neutral"]  # of who watches a live avatar
@@ -73,7 +73,7 @@ def run_scan(
             who = make_consent(consent, video, fictional, recording.read_words(video))
             clip = (consent_clip, recording.read_words(consent_clip)) if consent_clip else None
             with job.checkpoints() as checkpoints:
-                made = scan(video, who, recipe.scan, progress, consent_clip=clip, checkpoints=checkpoints)
+                made = scan_video(video, who, recipe.scan, progress, consent_clip=clip, checkpoints=checkpoints)
             coverage_figure.draw(made.coverage, picture := BytesIO(), made.frame_index)
             save(made, job, {"coverage.png": picture.getvalue()})
     return out

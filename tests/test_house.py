@@ -64,7 +64,15 @@ ENGINE = (
     "mystudio.bases", "mystudio.motion", "mystudio.base", "mystudio.editing", "mystudio.rendering",
 )  # fmt: skip
 #: above the stages: each may import all rooms and the rows before it, engines by the registry alone
-TOP = ("mystudio.pipeline", "mystudio.demo", "mystudio.doctor", "mystudio.bench", "mystudio.commands", "mystudio.cli")
+TOP = (
+    "mystudio.pipeline",
+    "mystudio.api",
+    "mystudio.demo",
+    "mystudio.doctor",
+    "mystudio.bench",
+    "mystudio.commands",
+    "mystudio.cli",
+)
 #: the only readers of an engine's inside: an engine's own bench, which measures its parts
 KNOWS_ENGINES = ("mystudio.bench",)
 #: what is still wrong, to be empty: importer's room -> imported room

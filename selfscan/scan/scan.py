@@ -41,7 +41,7 @@ class ScanSettings:
     perceptual: str = "auto"  # metric that tells images apart: see selfscan.perceptual.metric.load_perceptual
 
 
-def scan(
+def scan_video(
     video: str | Path,
     consent: Consent | None,
     settings: ScanSettings = ScanSettings(),
@@ -93,7 +93,7 @@ def scan_observation(
     consent_clip: tuple[Path, CodeWords | None] | None = None,
     checkpoints: Checkpoints = NO_CHECKPOINTS,
 ) -> Scan:
-    """Choose the images of a scan from a clip that was observed already; see ``scan``."""
+    """Choose the images of a scan from a clip that was observed already; see ``scan_video``."""
     spans = held_out_spans(observation.track.times, settings)
     face = appearance(observation, progress, checkpoints)
     one_person = check_one_person(observation.video, face)

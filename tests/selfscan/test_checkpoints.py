@@ -16,7 +16,7 @@ from selfscan.io import video
 from selfscan.scan.consent import make_consent
 from selfscan.scan.identity import appearance
 from selfscan.scan.quality import assess
-from selfscan.scan.scan import ScanSettings, scan
+from selfscan.scan.scan import ScanSettings, scan_video
 
 DEMO = Path(__file__).parents[2] / "mystudio" / "data" / "demo" / "scan.mp4"
 
@@ -101,11 +101,11 @@ def test_tracking_goes_on_in_the_middle_of_a_clip(person, most):
 def test_a_scan_that_was_stopped_after_every_chunk_ends_in_the_same_scan(person):
     consent = make_consent("Ada", person)
     settings = ScanSettings(frames=20, size=64, embed_size=64, perceptual="offline")
-    whole, kept, runs = scan(person, consent, settings, consent_clip=(person, None)), MemoryCheckpoints(), 0
+    whole, kept, runs = scan_video(person, consent, settings, consent_clip=(person, None)), MemoryCheckpoints(), 0
     while True:
         kept.most, runs = len(kept) + 5, runs + 1
         try:
-            made = scan(person, consent, settings, consent_clip=(person, None), checkpoints=kept)
+            made = scan_video(person, consent, settings, consent_clip=(person, None), checkpoints=kept)
             break
         except KeyboardInterrupt:
             continue

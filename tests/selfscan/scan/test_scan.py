@@ -14,7 +14,7 @@ from selfscan.io.pixels import to_tensor
 from selfscan.perceptual.metric import load_perceptual
 from selfscan.scan.consent import make_consent
 from selfscan.scan.quality import assess
-from selfscan.scan.scan import ScanSettings, held_out_spans, inside, scan, scan_observation
+from selfscan.scan.scan import ScanSettings, held_out_spans, inside, scan_observation, scan_video
 from selfscan.scan.select import k_centre_distances
 
 SIDE, FRAMES, FPS = 256, 75, 25
@@ -54,7 +54,7 @@ def seen(person):
 
 @pytest.fixture(scope="module")
 def made(person, consent):
-    return scan(person, consent, SETTINGS)
+    return scan_video(person, consent, SETTINGS)
 
 
 def test_a_scan_holds_good_diverse_images(made, seen):
@@ -127,13 +127,13 @@ def test_a_second_person_refuses_the_scan(tmp_path, shared, person):
     other = frames_of(shared / "clips/driver-mouth.mp4", 40)
     path = clip(tmp_path / "two.mp4", [np.concatenate(pair, 1) for pair in zip(frames, other)])
     with pytest.raises(SecondFace):
-        scan(path, make_consent("Ada Example", path), SETTINGS)
+        scan_video(path, make_consent("Ada Example", path), SETTINGS)
 
 
 def test_no_face_refuses_the_scan(tmp_path):
     path = clip(tmp_path / "empty.mp4", [np.full((SIDE, SIDE, 3), 90, np.uint8)] * 15)
     with pytest.raises(NoFaceFound):
-        scan(path, make_consent("Ada Example", path), SETTINGS)
+        scan_video(path, make_consent("Ada Example", path), SETTINGS)
 
 
 def test_consent_is_a_record_for_this_clip(person, consent, tmp_path):
@@ -145,12 +145,12 @@ def test_consent_is_a_record_for_this_clip(person, consent, tmp_path):
     with pytest.raises(ConsentMissing):
         make_consent("  ", person)
     with pytest.raises(ConsentMissing, match="make_consent"):
-        scan(person, None, SETTINGS)
+        scan_video(person, None, SETTINGS)
 
 
 def test_consent_for_another_clip_refuses_the_scan(person, consent):
     with pytest.raises(ConsentMissing, match="another clip"):
-        scan(person, replace(consent, video_sha256="0" * 64), SETTINGS)
+        scan_video(person, replace(consent, video_sha256="0" * 64), SETTINGS)
 
 
 def test_many_candidates_are_sketched(seen, consent, monkeypatch):
@@ -178,5 +178,5 @@ def test_many_candidates_are_sketched(seen, consent, monkeypatch):
 @pytest.mark.parametrize("name", ["scan-turning", "scan-glasses", "scan-longhair"])
 def test_real_clips(shared, name):
     path = shared / f"clips/{name}.mp4"
-    made = scan(path, make_consent("Test", path), ScanSettings(hold_out_every=5, perceptual="offline"))
+    made = scan_video(path, make_consent("Test", path), ScanSettings(hold_out_every=5, perceptual="offline"))
     assert len(made) == 100 and sum(made.rejects.values()) < 15
