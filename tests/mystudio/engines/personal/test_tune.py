@@ -100,24 +100,42 @@ def test_a_view_is_its_part_of_the_crop_enlarged(view, part):
     assert (y[0].mean(), y[-1].mean()) == pytest.approx((top, top + height), abs=0.012)
 
 
+#: The first small steps, over all images at once. Longer training of this tiny generator is chaotic: rounding that
+#: differs between processors decides where it ends. Its first steps agree to two digits everywhere.
+FIRST = replace(FAST, steps=16, batch=18, rate=1e-3, decay=0.0, average=0.0, check_every=16)
+PIXELS = replace(FIRST, perceptual=0.0, face=0.0, eyes=0.0, mouth=0.0, landmarks=0.0)
+
+
+def distances(task, settings: TuneSettings, measure) -> tuple[float, float]:
+    """Mean of ``measure(made, true)`` over the images, before and after tuning."""
+    base, anchors, images, perceptual = task
+    tuned, _ = tune(base, anchors, images, perceptual, settings)
+    before, after = (float(measure(net(net.broadcast(anchors)), images).mean()) for net in (base, tuned))
+    return before, after
+
+
 @pytest.mark.parametrize("name, view", [("face", face), ("eyes", eyes), ("mouth", mouth)])
 def test_weight_on_a_view_brings_it_nearer(task, name, view):
-    base, anchors, images, perceptual = task
-    far = {}
-    for weight in (0.0, 3.0):
-        tuned, _ = tune(base, anchors, images, perceptual, replace(FAST, steps=60, check_every=60, **{name: weight}))
-        far[weight] = perceptual.distance(view(tuned(tuned.broadcast(anchors))), view(images)).mean()
-    assert far[3.0] < 0.95 * far[0.0]
+    def measure(made, true):
+        return task[3].distance(view(made), view(true))
+
+    start, without = distances(task, PIXELS, measure)
+    _, weighed = distances(task, replace(PIXELS, **{name: 3.0}), measure)
+    assert weighed < 0.95 * without
+    assert 0 < start - without < 0.8 * (start - weighed)
 
 
 def test_weight_on_landmarks_brings_them_nearer(task):
-    base, anchors, images, perceptual = task
-    mesh, far = load_facemesh(), {}
-    for weight in (0.0, 3.0):
-        tuned, _ = tune(base, anchors, images, perceptual, replace(FAST, steps=60, check_every=60, landmarks=weight))
-        seen, true = (crop_landmarks(mesh, x)[0] for x in (tuned(tuned.broadcast(anchors)), images))
-        far[weight] = losses.landmarks(seen, true).mean()
-    assert far[3.0] < 0.95 * far[0.0]
+    mesh = load_facemesh()
+
+    def measure(made, true):
+        return losses.landmarks(*(crop_landmarks(mesh, images)[0] for images in (made, true)))
+
+    for others in (PIXELS, FIRST):  # beside the mean squared error alone, and beside all views
+        start, without = distances(task, replace(others, landmarks=0.0), measure)
+        _, weighed = distances(task, replace(others, landmarks=3.0), measure)
+        assert weighed < 0.8 * without
+        assert weighed < 0.8 * start
 
 
 def test_a_checkpoint_on_a_full_disk_is_a_failure_of_the_system(task, tmp_path):
