@@ -22,6 +22,14 @@ MAX_MANIFEST_BYTES = 8 << 20
 MAX_FILES = 20_000
 MAX_FILE_BYTES = 16 << 30
 SAFE_NAME = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9_-]*/)?[A-Za-z0-9][A-Za-z0-9._-]*")  # at most one sub-folder
+#: kind of artifact -> the command that makes it
+MADE_BY = {
+    "scan": "`mystudio scan`",
+    "avatar": "`mystudio personalize`",
+    "performance": "`mystudio reenact`",
+    "take": "`mystudio reenact`",
+    "report": "`mystudio evaluate`",
+}
 RECORDED_VERSIONS = ("torch", "numpy", "mediapipe", "lpips", "av")
 
 
@@ -171,7 +179,7 @@ def open_folder(path: Path, kind: str | None = None) -> Folder:
 
 def _find_manifest(path: Path, kind: str | None) -> tuple[Path, Manifest]:
     """Look again a few times: a writer may swap folders between our look and our read."""
-    missing = BadArtifact(f"{path} does not exist; give the folder that `mystudio {kind or 'scan'}` made")
+    missing = BadArtifact(f"{path} does not exist; give the folder that {MADE_BY.get(kind or '', 'mystudio')} made")
     reason = missing
     for _ in range(20):
         found = path if path.exists() else beside(path, "old")  # a writer is, or died, between its two renames
