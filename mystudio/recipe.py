@@ -126,17 +126,22 @@ def settings_class(stage: str) -> type:
 
 
 def field_docs(cls: type) -> dict[str, str]:
-    """Return field -> what its comment in the source says (same line, or the lines above)."""
+    """Return field -> what its comment in the source says: on the same line, or on lines of their own above.
+
+    Lines below that begin with ``#`` and two or more spaces continue the comment.
+    """
     lines = textwrap.dedent(inspect.getsource(cls)).splitlines()
     docs = {}
     for node in ast.parse("\n".join(lines)).body[0].body:
         if not isinstance(node, ast.AnnAssign):
             continue
-        above = node.lineno - 1
-        while lines[above - 1].lstrip().startswith("#"):
+        above, below = node.lineno - 1, node.end_lineno
+        while re.match(r"\s*#(?!  )", lines[above - 1]):
             above -= 1
+        while below < len(lines) and re.match(r"\s*#  ", lines[below]):
+            below += 1
         tail = lines[node.end_lineno - 1].encode()[node.end_col_offset :].decode()
-        comments = [*lines[above : node.lineno - 1], tail]
+        comments = [*lines[above : node.lineno - 1], tail, *lines[node.end_lineno : below]]
         docs[node.target.id] = " ".join(c.strip().lstrip("#: ").strip() for c in comments if "#" in c)
     return docs
 

@@ -1,14 +1,19 @@
 """Recipes: strict, resolved, explained; a mistake names the nearest valid key."""
 
 import dataclasses
+import inspect
+import io
 import re
 import sys
+import textwrap
+import tokenize
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_type_hints
 
 import pytest
 
 from mystudio import recipe
+from mystudio.base.settings import BaseSettings
 from mystudio.errors import BadRecipe
 
 
@@ -31,6 +36,8 @@ class Outer:
     name: Literal["lpips", "offline"] = "lpips"
     on: bool = True
     path: str | None = None  # a "file"
+    #   which is read
+    #   once
     inner: Inner = field(default_factory=Inner)
 
     def __post_init__(self):
@@ -142,7 +149,36 @@ def test_comments_become_explanations():
     assert docs["steps"] == "optimisation steps (paper: 1000)"
     assert docs["width"] == "how wide the net is"
     assert docs["name"] == ""
-    assert docs["path"] == 'a "file"'
+    assert docs["path"] == 'a "file" which is read once'
+    assert docs["inner"] == ""
+
+
+def classes_of_settings() -> list[type]:
+    """Every settings class of a recipe of the stages or of a base, and the classes of their fields."""
+    found: dict[type, None] = {}
+    open_ = [*map(recipe.settings_class, recipe.STAGES), *get_type_hints(BaseSettings).values()]
+    while open_:
+        if (cls := open_.pop(0)) not in found:
+            found[cls] = None
+            open_ += filter(dataclasses.is_dataclass, get_type_hints(cls).values())
+    return list(found)
+
+
+@pytest.mark.parametrize("cls", classes_of_settings())
+def test_a_comment_that_continues_below_belongs_to_its_own_key(cls):
+    said: dict[str, list[str]] = {}
+    field = ""
+    source = textwrap.dedent(inspect.getsource(cls))
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.NAME and token.start[1] == 4 and token.string in cls.__dataclass_fields__:
+            field = token.string
+        if token.type == tokenize.COMMENT and field:
+            alone = token.line.lstrip().startswith("#")
+            assert not alone or token.string.startswith("#   "), f"{token.line}: a second line starts with '#   '"
+            said.setdefault(field, []).append(token.string.lstrip("#: ").strip())
+    docs = recipe.field_docs(cls)
+    for name in cls.__dataclass_fields__:
+        assert docs[name] == " ".join(said.get(name, [])), name
 
 
 def test_what_is_shown_resolves_to_the_same(one_stage, tmp_path):
