@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+import textwrap
 from functools import lru_cache
 from pathlib import Path
 
 import click
 import pytest
 
+import mystudio
 from mystudio import recipe
 from mystudio.base.settings import BaseSettings
 from mystudio.cli import cli
@@ -194,6 +196,20 @@ def test_settings_that_are_named_exist(page):
         module = next((file for file in ROOT.glob(f"mystudio/**/{table}.py")), None)
         fine = key in settings()[table] or key == "py" or (module and key in defined_in(module))
         assert fine, f"{named(page)}: there is no setting {name}; [{table}] has {sorted(settings()[table])}"
+
+
+@every_page
+def test_python_in_the_pages_is_right(page):
+    """Blocks parse, what they import exists, and what they take from ``mystudio`` is public."""
+    for language, body in FENCE.findall(page.read_text(encoding="utf-8")):
+        if language != "python":
+            continue
+        for node in ast.walk(ast.parse(textwrap.dedent(body))):
+            if isinstance(node, ast.ImportFrom) and node.module.startswith(("mystudio", "selfscan")):
+                wanted = [f"{node.module}.{alias.name}" for alias in node.names]
+                assert all(map(is_defined, wanted)), f"{named(page)}: {ast.unparse(node)}"
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "mystudio":
+                assert node.attr in mystudio.__all__, f"{named(page)}: mystudio.{node.attr} is not public"
 
 
 @every_page
