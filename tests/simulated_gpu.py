@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from functools import cache
 from unittest import mock
 
 import torch
@@ -34,7 +35,13 @@ NO_SHAPE = (  # FakeTensorMode cannot say what comes out without values; it has 
     UnsupportedFakeTensorException,
     UnsupportedOperatorException,
 )
-BETWEEN = ("aten::_to_copy", "aten::copy_", "aten::_pin_memory", "aten::is_pinned", "aten::_has_compatible_shallow_copy_type")
+BETWEEN = (
+    "aten::_to_copy",
+    "aten::copy_",
+    "aten::_pin_memory",
+    "aten::is_pinned",
+    "aten::_has_compatible_shallow_copy_type",
+)
 INDEXING = ("aten::index", "aten::index_put_", "aten::index_put")
 
 
@@ -88,6 +95,16 @@ class OnGpu(torch.Tensor):
         return f"OnGpu({self.value!r})"
 
     @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        """Numbers of Python become a tensor of the CPU first; C++ would lose them on "meta"."""
+        with torch._C.DisableTorchFunctionSubclass():
+            if func is torch.Tensor.new_tensor:
+                return torch.tensor(*args[1:], **({"dtype": args[0].dtype, "device": CUDA} | (kwargs or {})))
+            if func in (torch.Tensor.__getitem__, torch.Tensor.__setitem__):
+                args = (args[0], _listless(args[1]), *args[2:])
+            return func(*args, **(kwargs or {}))
+
+    @classmethod
     def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
         return _run(func, args, kwargs or {})  # outside of the mode: a tensor that outlived it
 
@@ -136,6 +153,12 @@ def _flat(tree) -> Iterator:
         yield tree
 
 
+def _listless(index):
+    if isinstance(index, tuple):
+        return tuple(_listless(part) for part in index)
+    return torch.as_tensor(index) if isinstance(index, (list, range)) else index
+
+
 def _value(x):
     return x.value if isinstance(x, OnGpu) else x
 
@@ -170,8 +193,14 @@ def _check_indices(indexed, indices, values=None, *_) -> None:
 
 
 def _check_devices(func, args, kwargs) -> None:
-    """Let FakeTensorMode run the operation on tensors without values: it knows which devices may meet."""
-    mode = FakeTensorMode(allow_non_fake_inputs=False)
+    """Let FakeTensorMode run the operation on tensors without values: it knows which devices may meet.
+
+    Which may meet does not depend on shapes, but for single numbers; so each case is asked once.
+    """
+    case = (func, kwargs.get("device"), *_case((args, kwargs)))
+    if case in _checked:
+        return
+    mode = _checker()
     known: dict[int, FakeTensor] = {}
 
     def fake(x):
@@ -189,7 +218,25 @@ def _check_devices(func, args, kwargs) -> None:
         kwargs["device"] = CUDA
     args, kwargs = tree_map(fake, args), tree_map(fake, kwargs)
     with unset_fake_temporarily(), mode, contextlib.suppress(*NO_SHAPE):
-        func(*args, **kwargs)
+        try:
+            func(*args, **kwargs)
+        except torch.AcceleratorError:  # a few operations ask the driver even here
+            if len({x.fake_device for x in known.values() if x.ndim}) > 1:
+                raise RuntimeError(f"Expected all tensors to be on the same device in {func}") from None
+    _checked.add(case)
+
+
+_checked: set[tuple] = set()
+
+
+def _case(tree) -> Iterator:
+    for x in _flat(tree):
+        yield (isinstance(x, OnGpu), x.ndim == 0) if isinstance(x, torch.Tensor) else None
+
+
+@cache
+def _checker() -> FakeTensorMode:
+    return FakeTensorMode(allow_non_fake_inputs=False)
 
 
 class _GpuGenerator(torch.Generator):
@@ -230,7 +277,9 @@ def simulated_gpu() -> Iterator[torch.device]:
         "reset_peak_memory_stats": None,
         "manual_seed_all": None,
     }
+    _checker()
     with contextlib.ExitStack() as stack:
+        stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))  # torch then asks for no driver
         for name, answer in answers.items():
             stack.enter_context(mock.patch.object(torch.cuda, name, lambda *_, _answer=answer, **__: _answer))
         stack.enter_context(mock.patch.object(torch, "Generator", _Generator))
@@ -239,7 +288,6 @@ def simulated_gpu() -> Iterator[torch.device]:
         torch.__future__.set_overwrite_module_params_on_conversion(True)
         stack.callback(torch.__future__.set_overwrite_module_params_on_conversion, overwrites)
         stack.callback(load_facemesh.cache_clear)
-        stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))  # torch then asks for no driver
         stack.enter_context(_Simulation())
         stack.callback(_there.clear)
         yield CUDA

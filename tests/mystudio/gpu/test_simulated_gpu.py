@@ -22,6 +22,16 @@ def test_values_come_along_and_go_back(gpu):
     assert torch.equal(there.cpu(), a * 2 + 1)
     assert float(there.sum()) == 36.0 and there.tolist()[1] == [7.0, 9.0, 11.0]
     assert len(torch.nonzero(there > 6)) == 3
+    made = (
+        there[[1, 0]][:, [2]].flatten(),
+        there.new_tensor([11.0, 5.0]),
+        torch.tensor([11.0, 5.0], device=gpu),
+        torch.as_tensor(np.array([11.0, 5.0], np.float32), device=gpu),
+        torch.as_tensor([11.0, 5.0]).to(there),
+        torch.where(there[:, 2] < 6, 11.0, 5.0),
+    )
+    for values in made:
+        assert values.device == gpu and values.tolist() == [11.0, 5.0]
 
 
 @pytest.mark.parametrize(
