@@ -118,7 +118,7 @@ def sheet(avatar: Avatar, take: Take | None = None, strengths: tuple[float, ...]
     """A picture of each direction: one row a direction, one column a strength, [H, W, 3] uint8."""
     import cv2
 
-    space = anchor_space(avatar)
+    space, device = anchor_space(avatar), next(avatar.generator.parameters()).device
     if take is not None:
         start = take.codes[len(take) // 2].mean(0)
     else:
@@ -127,8 +127,8 @@ def sheet(avatar: Avatar, take: Take | None = None, strengths: tuple[float, ...]
     rows = []
     for name, d in avatar.directions.items():
         codes = start + torch.tensor(strengths)[:, None] * space.direction(d)
-        images = avatar.generator(avatar.generator.broadcast(space.decode(codes))).clamp(-1, 1)
-        row = to_uint8(images)
+        w = space.decode(codes).to(device)
+        row = to_uint8(avatar.generator(avatar.generator.broadcast(w)).clamp(-1, 1))
         strip = np.concatenate(list(row), 1)
         label = np.full((strip.shape[0], 96, 3), 255, np.uint8)
         cv2.putText(label, name, (4, strip.shape[0] // 2), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)

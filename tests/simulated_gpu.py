@@ -111,6 +111,10 @@ class OnGpu(torch.Tensor):
 
 class _Simulation(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if torch.is_inference_mode_enabled():  # which does not take operations apart that consist of others
+            with self:
+                if (made := func.decompose(*args, **(kwargs or {}))) is not NotImplemented:
+                    return made
         return _run(func, args, kwargs or {})
 
 
@@ -140,7 +144,10 @@ def _run(func, args, kwargs):
         return _same_objects(func, value, args, kwargs)
     if name == "aten::_local_scalar_dense" or not out_there:
         return value
-    return tree_map(lambda x: OnGpu(x) if isinstance(x, torch.Tensor) else x, value)
+    views = any(returned.alias_info is not None for returned in func._schema.returns)
+    inference = torch.is_inference_mode_enabled() and not (views and not args[0].is_inference())
+    with torch.inference_mode(inference):  # a view of a tensor is of its kind
+        return tree_map(lambda x: OnGpu(x) if isinstance(x, torch.Tensor) else x, value)
 
 
 def _flat(tree) -> Iterator:

@@ -200,9 +200,9 @@ class _Comparison:
         self, scan: Scan | None, has_truth: bool, nets: observers.EvaluationNets, person: dict, checkpoints: Checkpoints
     ):
         stand_in = scan if nets.identity is None else None
-        metric = self._metric = load_perceptual() if has_truth or stand_in is not None else None
+        metric = self._metric = load_perceptual().to(nets.device) if has_truth or stand_in is not None else None
         self.name = metric.name if metric else ""
-        self._scan = None
+        self._device, self._scan = nets.device, None
         if metric is not None and stand_in is not None:
             images = [enlarge(image, observers.SIZE) for image in stand_in.images[person["chosen"]]]
             own = once(
@@ -210,16 +210,16 @@ class _Comparison:
                 f"own.{self.name}",
                 lambda: {"rows": metric.embed_images(np.stack(images), dims=SKETCH)},
             )
-            self._scan = torch.from_numpy(own["rows"])
+            self._scan = torch.from_numpy(own["rows"]).to(nets.device)
             person["nearest"] = _nearest_of_own(self._scan)
 
     @torch.inference_mode()
     def __call__(self, images: np.ndarray, truth: np.ndarray | None) -> dict[str, np.ndarray]:
-        x, values = to_tensor(images), {}
+        x, values = to_tensor(images, self._device), {}
         if self._metric is not None and self._scan is not None:
             values["nearest"] = metrics.nearest(self._metric.embed(x, SKETCH), self._scan)
         if self._metric is not None and truth is not None:
-            y = to_tensor(truth)
+            y = to_tensor(truth, self._device)
             values |= {"psnr": metrics.psnr(x, y), "ssim": metrics.ssim(x, y)}
             values["perceptual"] = metrics.perceptual(self._metric.distance, x, y)
         return {name: value.cpu().numpy() for name, value in values.items()}

@@ -31,7 +31,7 @@ class EvaluationNets:
         self, identity_net: str | Path | None, blendshapes: str | Path | None, device: torch.device | str = "cpu"
     ):
         self._mesh = load_facemesh(device=device)
-        self._device = device
+        self.device = device
         self.identity = metrics.IdentityNet(identity_net) if identity_net else None
         self.blendshapes = metrics.Blendshapes(blendshapes) if blendshapes else None
 
@@ -43,7 +43,7 @@ class EvaluationNets:
         Returns: landmarks [N, 478, 3], presence [N], sharpness [N], and where there are networks for it
             identity [N, E] and blendshapes [N, 52].
         """
-        landmarks, presence = crop_landmarks(self._mesh, to_tensor(images, self._device))
+        landmarks, presence = crop_landmarks(self._mesh, to_tensor(images, self.device))
         seen = {"landmarks": landmarks.cpu().numpy(), "presence": presence.cpu().numpy()}
         return seen | self.measure_at(images, seen["landmarks"])
 

@@ -119,7 +119,7 @@ class Perceptual(nn.Module):
     def embed_images(
         self, images: np.ndarray, batch: int = 8, dims: int | None = None, tick: Callable[[int], None] | None = None
     ) -> np.ndarray:
-        """Embed many 8-bit images in batches.
+        """Embed many 8-bit images in batches, on the device where the metric is.
 
         Args:
             images: [N, H, W, 3] uint8 RGB.
@@ -130,9 +130,9 @@ class Perceptual(nn.Module):
         Returns:
             [N, E] float32.
         """
-        rows = None
+        rows, device = None, next(self.buffers()).device
         for start in range(0, len(images), batch):
-            part = self.embed(to_tensor(images[start : start + batch]), dims).numpy()
+            part = self.embed(to_tensor(images[start : start + batch], device), dims).cpu().numpy()
             rows = np.empty((len(images), part.shape[1]), np.float32) if rows is None else rows
             rows[start : start + len(part)] = part
             if tick:

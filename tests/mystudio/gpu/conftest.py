@@ -1,0 +1,31 @@
+"""The simulated GPU, and what the CPU makes of the same work."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from simulated_gpu import simulated_gpu
+
+from mystudio.types import Avatar
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Sums over several threads differ in the last bits, and results are compared."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def gpu():
+    with simulated_gpu() as device:
+        yield device
+
+
+@pytest.fixture
+def avatar_there(tiny_avatar, gpu) -> Avatar:
+    """The tiny avatar with its generator on the GPU, as the pipeline gives it to render and evaluate."""
+    return replace(tiny_avatar, generator=copy.deepcopy(tiny_avatar.generator).to(gpu))
