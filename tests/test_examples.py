@@ -1,0 +1,98 @@
+"""The examples of docs/examples run: on short cuts of the demo's clips, with settings that are as small as they go."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import importlib.util
+import json
+from itertools import islice
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+import mystudio
+from mystudio.demo import FOLDER as DEMO
+from selfscan.io import video
+
+EXAMPLES = Path(__file__).parents[1] / "docs/examples"
+NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
+RECIPE = """
+[scan]
+frames = 14
+size = 128
+embed_size = 64
+perceptual = "offline"
+[personalize]
+steps = 4
+batch = 2
+patience = 0
+[regress]
+samples = 48
+rank = 12
+steps = 20
+[reenact]
+steps = 1
+"""
+SECONDS = 0.4  # of the driving clip
+
+
+def example(name: str) -> ModuleType:
+    """An example as a module: what it does when run as a program is its ``main``."""
+    spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def cut(name: str, every: int, count: int, out: Path) -> Path:
+    frames = list(islice(video.read(DEMO / name), 0, every * count, every))
+    video.write(out, [frame for _, frame in frames], [time for time, _ in frames])
+    return out
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory) -> Path:
+    """A folder with clips and a recipe, and what the first example makes of them."""
+    place = tmp_path_factory.mktemp("studio")
+    (place / "tiny.toml").write_text(RECIPE, encoding="utf-8")
+    cut("scan.mp4", 12, 24, place / "me.mp4")
+    (place / "clips").mkdir()
+    driver = cut("driver.mp4", 1, int(SECONDS * 25), place / "clips/driver.mp4")
+    clip = example("01_five_verbs").main(place / "me.mp4", driver, place, place / "tiny.toml")
+    assert clip == place / "hello.mp4"
+    return place
+
+
+def test_examples_are_numbered_and_say_how_they_run():
+    assert [name[:2] for name in NAMES] == [f"{number:02}" for number in range(1, len(NAMES) + 1)]
+    for name in NAMES:
+        source = (EXAMPLES / f"{name}.py").read_text(encoding="utf-8")
+        assert f"python docs/examples/{name}.py" in ast.get_docstring(ast.parse(source)), name
+
+
+def test_five_verbs(studio):
+    clip = video.probe(studio / "hello.mp4")
+    assert (clip.width, clip.height) == (2 * clip.height, clip.height)
+    before, after = (mystudio.load(studio / name, mystudio.Take) for name in ("hello.take", "smiling.take"))
+    assert len(before) == len(after) == int(SECONDS * 25)
+    assert [edit.name for edit in after.edits] == ["smile", "gaze_x"]
+    assert json.loads((studio / "report/metrics.json").read_text(encoding="utf-8"))["metrics"]
+
+
+def test_folder_of_clips(studio, tmp_path):
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips/a driver.mp4").write_bytes((studio / "clips/driver.mp4").read_bytes())
+    grey = [np.full((64, 64, 3), 128, np.uint8)] * 5
+    video.write(tmp_path / "clips/nobody.mp4", grey, [0.04 * n for n in range(5)])
+    (tmp_path / "clips/text.mp4").write_text("no video")
+    found = example("02_folder_of_clips").main(
+        str(studio / "me.avatar"), str(tmp_path / "clips"), str(tmp_path / "made"), studio / "tiny.toml"
+    )
+    rows = list(csv.DictReader(found.open(encoding="utf-8")))
+    assert [row["clip"] for row in rows] == ["a driver.mp4", "nobody.mp4", "text.mp4"]
+    assert [int(row["frames"]) for row in rows] == [10, 0, 0]
+    assert [bool(row["problem"]) for row in rows] == [False, True, True]
+    assert video.probe(tmp_path / "made/a driver.mp4").height > 0
