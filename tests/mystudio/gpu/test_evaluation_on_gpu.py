@@ -14,8 +14,8 @@ def scan(performance) -> Scan:
     seen = performance.observation
     rng = np.random.default_rng(0)
     consent = Consent("Ada Nobody", "does not exist", "2024-01-01T00:00:00Z", seen.video_sha256, fictional=True)
-    return Scan(rng.integers(0, 256, (5, 64, 64, 3), np.uint8), seen.landmarks[:5], np.arange(5), np.ones(5, np.float32),
-                {}, coverage(seen), consent, "test metric")  # fmt: skip
+    images, sharp = rng.integers(0, 256, (5, 64, 64, 3), np.uint8), np.ones(5, np.float32)
+    return Scan(images, seen.landmarks[:5], np.arange(5), sharp, {}, coverage(seen), consent, "test metric")
 
 
 @pytest.mark.parametrize("truth", [None, "same"])
