@@ -88,12 +88,7 @@ LONG = {
     "mystudio/pipeline.py",
     "mystudio/engines/personal/tune.py",
     "mystudio/engines/personal/tune.py:tune",
-    "mystudio/base/data.py",
-    "mystudio/base/trainer.py",
-    "mystudio/stylegan2/unpickle.py",
-    "selfscan/io/decoding.py",
     "tests/fuzz/readers.py",
-    "tests/mystudio/stylegan2/test_unpickle.py:running",
 }
 #: names that say nothing of what is inside
 FORBIDDEN = {"common", "core", "handler", "helper", "helpers", "manager", "misc", "tools", "util", "utils"}

@@ -18,10 +18,11 @@ from pathlib import Path
 import torch
 
 from mystudio.base import checkpoint
-from mystudio.base.data import Ahead, Mixture, Source
+from mystudio.base.data import Ahead, Mixture
 from mystudio.base.parallel import Team, joined
 from mystudio.base.settings import BaseSettings
 from mystudio.base.sheets import COLUMNS, latents_of, sheet_of_training, write_png
+from mystudio.base.sources import Source
 from mystudio.base.trainer import PHASES, Trainer, mean_of
 from mystudio.errors import BadArtifact, BadData, OutputFailed, TrainingDiverged
 from mystudio.storage.journal import write_bytes

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mystudio.base import chance, objectives
+from mystudio.base.adam import descend, fill_slots, make_adam, slots_of
 from mystudio.base.augment import adjust, augment
 from mystudio.base.chance import Chance
 from mystudio.base.data import Batch
@@ -90,16 +91,14 @@ class Trainer:
         """Begin a phase: fresh optimisers; the generator starts from its own average."""
         settings = self.settings
         if phase == "supervised":
-            self.adams = {
-                "g": self._adam(self.g, settings.supervised.rate, 0, (0.9, 0.99), settings.supervised.mapping)
-            }
+            self.adams = {"g": make_adam(self.g, settings.supervised.rate, 0, (0.9, 0.99), settings.supervised.mapping)}
             if self.reader:
-                self.adams["reader"] = self._adam(self.reader, settings.supervised.read_rate, 0, (0.9, 0.99))
+                self.adams["reader"] = make_adam(self.reader, settings.supervised.read_rate, 0, (0.9, 0.99))
         else:
             s = settings.adversarial
             self.adams = {
-                "g": self._adam(self.g, s.rate, s.path_every, (0.0, 0.99)),
-                "d": self._adam(self.d, s.critic_rate, s.r1_every, (0.0, 0.99)),
+                "g": make_adam(self.g, s.rate, s.path_every, (0.0, 0.99)),
+                "d": make_adam(self.d, s.critic_rate, s.r1_every, (0.0, 0.99)),
             }
         if self.counters.phase != phase and self.counters.phase:
             self.g.load_state_dict(self.ema.state_dict())
@@ -127,8 +126,7 @@ class Trainer:
         nets = self._nets()
         tensors = {f"{name}.{key}": value for name, net in nets.items() for key, value in net.state_dict().items()}
         for name, adam in self.adams.items():
-            for i, slot in adam.state_dict()["state"].items():
-                tensors |= {f"adam.{name}.{i}.{key}": value for key, value in slot.items()}
+            tensors |= {f"adam.{name}.{key}": value for key, value in slots_of(adam).items()}
         return tensors | {f"state.{k}": v for k, v in self.tensors.items()}, vars(self.counters).copy()
 
     def restore(self, tensors: dict[str, Tensor], counters: dict) -> None:
@@ -146,16 +144,8 @@ class Trainer:
         if self.counters.phase:
             self.enter(self.counters.phase)
         for name, adam in self.adams.items():
-            slots: dict[int, dict] = {}
-            for key, value in tensors.items():
-                if key.startswith(f"adam.{name}."):
-                    _, _, i, part = key.split(".")
-                    four = value.ndim == 4
-                    slots.setdefault(int(i), {})[part] = value.contiguous(
-                        memory_format=torch.channels_last if four else torch.contiguous_format
-                    )
-            if slots:
-                adam.load_state_dict({**adam.state_dict(), "state": slots})
+            head = f"adam.{name}."
+            fill_slots(adam, {k[len(head) :]: v for k, v in tensors.items() if k.startswith(head)})
 
     def finite(self) -> bool:
         """Whether every weight is a finite number."""
@@ -274,21 +264,9 @@ class Trainer:
         )
 
     def _apply(self, name: str, loss: Tensor, net: nn.Module, *others: tuple[str, nn.Module]) -> None:
-        """Gradient, mean over processes, Adam; a gradient that is not finite becomes nothing and counts as skipped."""
+        """One step down the loss; one whose gradient is not finite counts as skipped."""
         adams, nets = zip((self.adams[name], net), *((self.adams[other], net) for other, net in others))
-        for adam in adams:
-            adam.zero_grad()
-        loss.backward()
-        gradients = [p.grad for net in nets for p in net.parameters() if p.grad is not None]
-        self.team.average_(gradients)
-        norms = torch._foreach_norm(gradients)  # pyright: ignore[reportPrivateImportUsage]
-        good = torch.stack(norms).isfinite().all()  # no wait for the device here
-        for gradient in gradients:
-            gradient.nan_to_num_(0.0, 0.0, 0.0)
-        torch._foreach_mul_(gradients, good.to(gradients[0].dtype))  # pyright: ignore[reportPrivateImportUsage]
-        for adam in adams:
-            adam.step()
-        self.tensors["skipped"] += (~good).float()
+        self.tensors["skipped"] += (~descend(loss, adams, nets, self.team)).float()
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -321,16 +299,6 @@ class Trainer:
             parts = [part.pin_memory() for part in parts]
         images, codes, coded = (part.to(self.device, non_blocking=True) for part in parts)
         return to_tensor(images), codes, coded
-
-    def _adam(
-        self, net: nn.Module, rate: float, every: int, betas: tuple[float, float], mapping: float = 1.0
-    ) -> torch.optim.Adam:
-        share = every / (every + 1) if every else 1.0  # two updates where a regulariser has its turn (StyleGAN2, B)
-        slow = list(net.mapping.parameters()) if mapping != 1 and isinstance(net, Generator) else []
-        fast = [p for p in net.parameters() if all(p is not q for q in slow)]
-        groups = [{"params": fast, "peak": rate * share}]
-        groups += [{"params": slow, "peak": rate * share * mapping}] if slow else []
-        return torch.optim.Adam(groups, lr=rate * share, betas=tuple(b**share for b in betas), eps=1e-8)
 
 
 def mean_of(rows: Iterable[dict[str, Tensor]]) -> dict[str, float]:

@@ -121,7 +121,7 @@ def _settings(out: Path, recipe, options, resolution, phase, kimg, batch):
 
 
 def _sources(data, resolution: int) -> list:
-    from mystudio.base.data import open_source
+    from mystudio.base.sources import open_source
 
     if not data:
         raise click.UsageError("give at least one --data: a folder of images or an .npz file")

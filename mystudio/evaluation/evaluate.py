@@ -10,30 +10,25 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping
-from itertools import islice
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-import selfscan.checkpoints
 from mystudio import engines
 from mystudio.errors import StudioError
-from mystudio.evaluation import metrics, observers, report, scorecard
-from mystudio.rendering.render import enlarge, synthesize
+from mystudio.evaluation import observers, report, scorecard
+from mystudio.evaluation.side_by_side import measure_side_by_side
 from mystudio.storage.manifest import versions
 from mystudio.types import Avatar, Outcome, Performance, Progress, Take, silent
-from selfscan.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints, Prefixed, in_chunks, once
-from selfscan.face.observe import iter_crops, observe
-from selfscan.io.pixels import to_tensor, to_uint8
-from selfscan.perceptual.metric import load_perceptual
+from selfscan.checkpoints import NO_CHECKPOINTS, Checkpoints, Prefixed, once
+from selfscan.face.observe import observe
+from selfscan.io.pixels import to_uint8
 from selfscan.scan import coverage_figure
 from selfscan.types import Observation, Scan
 
 SAME = "same"  # as truth: the driving clip shows the avatar's own person
-SKETCH = 4096  # numbers an embedding is squeezed into for the nearest scan image: 2 % standard error
 
 
 def evaluate(
@@ -81,7 +76,8 @@ def evaluate(
             if scan
             else {}
         )
-        seen, strip = _watch(case, nets, person, choose_columns(case.driver, take), batch, progress, checkpoints)
+        columns = choose_columns(case.driver, take)
+        seen, strip = measure_side_by_side(case, nets, person, columns, batch, progress, checkpoints)
     finally:
         nets.close()
     numbers = scorecard.scores(case, seen, person)
@@ -121,113 +117,6 @@ def _truth(
             "give the true result of the same driving clip"
         )
     return seen
-
-
-def _watch(
-    case: scorecard.Case,
-    nets: observers.EvaluationNets,
-    person: dict,
-    columns: list[int],
-    batch: int,
-    progress: Progress,
-    checkpoints: Checkpoints,
-):
-    """One pass over avatar, driver and truth side by side, in constant memory but for a few numbers a frame."""
-    same = case.truth is case.driver
-    clips = {"driver": case.driver} | ({"truth": case.truth} if case.truth is not None and not same else {})
-    compare = _Comparison(case.scan, case.truth is not None, nets, person, checkpoints)
-    batch = math.gcd(batch, selfscan.checkpoints.CHUNK)  # whoever goes on at a chunk's end draws the same batches
-
-    def work(chunk: np.ndarray, pictures: Iterator[dict[str, np.ndarray]]) -> Arrays:
-        rows, strip, start = [], [], int(chunk[0])
-        while some := list(islice(pictures, batch)):
-            shown = {name: np.stack([one[name] for one in some]) for name in some[0]}
-            span = slice(start, start + len(some))
-            row = {"avatar": nets.measure(shown["avatar"])}
-            row |= {name: nets.measure_at(shown[name], seen.landmarks[span]) for name, seen in clips.items()}
-            truth = shown["driver" if same else "truth"] if case.truth else None
-            row["pairs"] = compare(shown["avatar"], truth)
-            rows.append({f"{name}.{key}": value for name, part in row.items() for key, value in part.items()})
-            strip += [one for index, one in enumerate(some, start) if index in columns]
-            start = span.stop
-            progress("evaluate", start, len(case.take))
-        kept = {f"strip.{name}": np.stack([one[name] for one in strip]) for name in strip[0]} if strip else {}
-        return observers.join(rows) | kept
-
-    parts = [
-        found
-        for _, found in in_chunks(
-            checkpoints,
-            f"watch.{compare.name}.",
-            range(len(case.take)),
-            lambda start: _side_by_side(case, clips, batch, start),
-            work,
-            lambda done: progress("evaluate", done, len(case.take)),
-        )
-    ]
-    seen: dict[str, Any] = {name: {} for name in ("avatar", "pairs", *clips)}
-    strip: dict[str, list] = {name: [] for name in ("driver", "avatar", *clips)}
-    for name in dict.fromkeys(name for part in parts for name in part):
-        group, key = name.split(".", 1)
-        rows = [part[name] for part in parts if name in part]
-        if group == "strip":
-            strip[key] = [picture for row in rows for picture in row]
-        else:
-            seen[group][key] = np.concatenate(rows)
-    for name in ("avatar", *clips):
-        seen[name]["landmarks"] = clips[name].landmarks if name in clips else seen[name]["landmarks"]
-        seen[name]["measures"] = observers.measures(seen[name]["landmarks"])
-    if same:
-        seen["truth"] = seen["driver"]
-    seen["perceptual"] = compare.name
-    return seen, strip | {"index": columns}
-
-
-def _side_by_side(
-    case: scorecard.Case, clips: dict[str, Observation], batch: int, start: int
-) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-    """Frame index and, of avatar and clips, the picture [SIZE, SIZE, 3]."""
-    crops = {name: iter_crops(seen, observers.SIZE, start) for name, seen in clips.items()}
-    drawn = (image for images in synthesize(case.avatar, case.take, batch, start) for image in to_uint8(images))
-    for index, image in enumerate(drawn, start):
-        yield index, {"avatar": enlarge(image, observers.SIZE)} | {name: next(clip)[1] for name, clip in crops.items()}
-
-
-class _Comparison:
-    """Image-to-image metrics of a batch."""
-
-    def __init__(
-        self, scan: Scan | None, has_truth: bool, nets: observers.EvaluationNets, person: dict, checkpoints: Checkpoints
-    ):
-        stand_in = scan if nets.identity is None else None
-        metric = self._metric = load_perceptual().to(nets.device) if has_truth or stand_in is not None else None
-        self.name = metric.name if metric else ""
-        self._device, self._scan = nets.device, None
-        if metric is not None and stand_in is not None:
-            images = [enlarge(image, observers.SIZE) for image in stand_in.images[person["chosen"]]]
-            own = once(
-                checkpoints,
-                f"own.{self.name}",
-                lambda: {"rows": metric.embed_images(np.stack(images), dims=SKETCH)},
-            )
-            self._scan = torch.from_numpy(own["rows"]).to(nets.device)
-            person["nearest"] = _nearest_of_own(self._scan)
-
-    @torch.inference_mode()
-    def __call__(self, images: np.ndarray, truth: np.ndarray | None) -> dict[str, np.ndarray]:
-        x, values = to_tensor(images, self._device), {}
-        if self._metric is not None and self._scan is not None:
-            values["nearest"] = metrics.nearest(self._metric.embed(x, SKETCH), self._scan)
-        if self._metric is not None and truth is not None:
-            y = to_tensor(truth, self._device)
-            values |= {"psnr": metrics.psnr(x, y), "ssim": metrics.ssim(x, y)}
-            values["perceptual"] = metrics.perceptual(self._metric.distance, x, y)
-        return {name: value.cpu().numpy() for name, value in values.items()}
-
-
-def _nearest_of_own(embeddings: torch.Tensor) -> float:
-    gaps = torch.cdist(embeddings, embeddings).square().fill_diagonal_(math.inf)
-    return float(gaps.amin(1).mean()) if len(embeddings) > 1 else math.nan
 
 
 @torch.inference_mode()

@@ -16,8 +16,8 @@ import torch
 
 from mystudio.errors import BadCheckpoint
 from mystudio.stylegan2.layers import fir_kernel
+from mystudio.stylegan2.stand_ins import Record, quoted
 from mystudio.stylegan2.torchfile import TensorRef, open_torch
-from mystudio.stylegan2.unpickle import Record, quoted
 
 _MAX_TENSORS = 4096
 _MAX_FILTER = 4096  # numbers in a storage that may hold a filter

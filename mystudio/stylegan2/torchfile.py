@@ -21,7 +21,8 @@ from torch import Tensor
 
 from mystudio.errors import BadCheckpoint
 from mystudio.storage import npz
-from mystudio.stylegan2.unpickle import Budget, Buildable, Fields, Marker, Record, quoted, read_pickle
+from mystudio.stylegan2.stand_ins import Buildable, Fields, Marker, Record, quoted
+from mystudio.stylegan2.unpickle import Budget, read_pickle
 
 MAX_FILE = 4 << 30  # bytes; the largest public StyleGAN2 checkpoint with optimiser states stays under 1 GB
 _MAX_ZIP_PICKLE = 64 << 20

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import IO, Any
 
 from mystudio.errors import BadCheckpoint, UnsafeCheckpoint
+from mystudio.stylegan2.stand_ins import Buildable, Fields, Marker, quoted
 
 #: steps that all pickles of one file may take together; an official checkpoint with three networks takes about 1e5
 MAX_STEPS = 4_000_000
@@ -34,54 +35,6 @@ class Budget:
                 f"expected at most {MAX_STEPS} steps in a checkpoint's pickle, got more; "
                 "this is no StyleGAN2 checkpoint"
             )
-
-
-class Marker:
-    """A global that the pickle names and the allow-list knows; inert."""
-
-    __slots__ = ("name",)
-
-    def __init__(self, name: str):
-        self.name = name
-
-
-class Buildable:
-    """A stand-in that takes a state (the BUILD opcode)."""
-
-    __slots__ = ()
-
-    def build(self, state: Any) -> None:
-        raise NotImplementedError
-
-
-class Fields(dict, Buildable):
-    """Stand-in for OrderedDict and EasyDict; attributes set on them are dropped."""
-
-    __slots__ = ()
-
-    def build(self, state: Any) -> None:
-        if not isinstance(state, dict):
-            raise BadCheckpoint("expected the attributes of a dictionary in the checkpoint, got something else")
-
-
-class Record(Buildable):
-    """Stand-in for an object: the name of its class and its state, nothing of its behaviour."""
-
-    __slots__ = ("class_name", "state")
-
-    def __init__(self, class_name: str, state: dict | None = None):
-        self.class_name = class_name
-        self.state = state
-
-    def build(self, state: Any) -> None:
-        if not isinstance(state, dict) or self.state is not None:
-            raise BadCheckpoint(f"expected one dictionary as the state of {quoted(self.class_name)} in the checkpoint")
-        self.state = state
-
-
-def quoted(text: object) -> str:
-    """A value from a foreign file, short and without control characters; anything but text or a number by its type."""
-    return ascii(text[:80] if isinstance(text, str) else text if isinstance(text, int | float) else type(text).__name__)
 
 
 def read_pickle(

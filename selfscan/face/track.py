@@ -33,7 +33,10 @@ Sighting = tuple[np.ndarray, float]  # landmarks [478, 3] px, presence
 
 
 def track(
-    path: str | Path, progress: Progress = silent, second_face_stops: bool = False, kept: Checkpoints = NO_CHECKPOINTS
+    path: str | Path,
+    progress: Progress = silent,
+    second_face_stops: bool = False,
+    checkpoints: Checkpoints = NO_CHECKPOINTS,
 ) -> FaceTrack:
     """Follow the largest and most central face of a clip.
 
@@ -41,7 +44,7 @@ def track(
         path: the clip.
         progress: called with ("track", frames done, frames in all).
         second_face_stops: refuse a clip that shows a second face for a second or longer.
-        kept: what was followed before is not followed again.
+        checkpoints: what was followed before is not followed again.
     Returns:
         The face in every frame; gaps are interpolated between neighbours, held at the ends, and marked invalid.
     Raises:
@@ -52,7 +55,7 @@ def track(
     total = video.probe(path).frames_estimate
     times, size = [], (0, 0)
     faces: dict[int, dict[int, Sighting]] = {}  # number of a face -> frame -> sighting
-    for part in _followed(path, kept, lambda done: progress("track", done, max(total, done))):
+    for part in _followed(path, checkpoints, lambda done: progress("track", done, max(total, done))):
         for number, frame, sighting in _sightings(part):
             faces.setdefault(number, {})[frame] = sighting
         times += part["times"].tolist()
@@ -68,11 +71,11 @@ def track(
     return result
 
 
-def _followed(path: str | Path, kept: Checkpoints, tell) -> Iterator[Arrays]:
+def _followed(path: str | Path, checkpoints: Checkpoints, tell) -> Iterator[Arrays]:
     """Chunks of frames with what was seen in them; the last one says that it is the last."""
     done, part = 0, None
     while part is None or not part["last"]:
-        found = kept.get(f"track{done:07d}")
+        found = checkpoints.get(f"track{done:07d}")
         if found is None:
             break
         part, done = found, done + len(found["times"])
@@ -90,7 +93,7 @@ def _followed(path: str | Path, kept: Checkpoints, tell) -> Iterator[Arrays]:
         while part is None or not part["last"]:
             start, part = done, _follow_some(follower, frames, done, tell)
             done += len(part["times"])
-            kept.put(f"track{start:07d}", part)
+            checkpoints.put(f"track{start:07d}", part)
             yield part
     finally:
         follower.close()

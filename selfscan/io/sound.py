@@ -15,7 +15,7 @@ from av.error import FFmpegError
 
 from selfscan.errors import UnreadableVideo
 from selfscan.io import isolation
-from selfscan.io.decoding import opened, origin
+from selfscan.io.opening import opened, origin
 
 MP4_SOUND = ("aac", "mp3", "ac3", "eac3", "alac", "opus", "flac")  # copied as they are; others become AAC
 MEMORY = 2 << 30  # bytes of address space

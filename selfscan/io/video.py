@@ -24,7 +24,8 @@ import numpy as np
 from selfscan import errors
 from selfscan.errors import UnreadableVideo
 from selfscan.io import isolation, mux
-from selfscan.io.decoding import ITU601, ITU709, SLOTS, UNDECODABLE, Limits, VideoInfo, cpu_seconds
+from selfscan.io.decoding import ITU601, ITU709, SLOTS, UNDECODABLE, cpu_seconds
+from selfscan.io.opening import Limits, VideoInfo
 
 __all__ = [
     "ITU601",

@@ -31,7 +31,7 @@ from tiny_head import tiny_basis
 from mystudio import editing
 from mystudio.actors import basis
 from mystudio.base import checkpoint as training
-from mystudio.base import data as images
+from mystudio.base import sources
 from mystudio.base.encoder import Encoder, load_encoder
 from mystudio.commands.edit import _split, read_keys
 from mystudio.engines.personal import tune
@@ -124,7 +124,7 @@ def training_image(data: bytes, folder: Path) -> None:
         shutil.rmtree(folder / "images", ignore_errors=True)
         (folder / "images").mkdir()
         (folder / "images" / f"x{suffix}").write_bytes(data)
-        images.Folder(folder / "images", 8).get(0)
+        sources.Folder(folder / "images", 8).get(0)
 
 
 # ---- recipes, keyframes, options ------------------------------------------------------------------------------------
@@ -404,7 +404,7 @@ def shards() -> list[bytes]:
 
 
 def shard(path: Path) -> None:
-    images.Shards(path, 8).get(1)
+    sources.Shards(path, 8).get(1)
 
 
 def windows() -> list[bytes]:

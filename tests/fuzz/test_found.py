@@ -14,8 +14,8 @@ from readers import checkpoint_index_seeds, encoders, headed, manifest_of, parts
 from watch import outcome
 
 from mystudio.base import checkpoint as training
-from mystudio.base.data import Folder, Shards
 from mystudio.base.encoder import load_encoder
+from mystudio.base.sources import Folder, Shards
 from mystudio.commands.edit import _split, read_keys
 from mystudio.commands.terminal import sentence
 from mystudio.engines.personal import tune

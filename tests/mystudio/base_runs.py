@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from mystudio.base.augment import AugmentSettings
-from mystudio.base.data import open_source
 from mystudio.base.settings import AdversarialSettings, BaseSettings, ModelSettings, SupervisedSettings, TrainSettings
+from mystudio.base.sources import open_source
 from mystudio.base.train import TrainingSession, train
 
 CODE = 4

@@ -89,12 +89,12 @@ def test_tracking_goes_on_in_the_middle_of_a_clip(person, most):
     whole, kept, told = track(person), MemoryCheckpoints(), []
     kept.most = most
     with pytest.raises(KeyboardInterrupt):
-        track(person, kept=kept)
+        track(person, checkpoints=kept)
     kept.most = MemoryCheckpoints.most
-    assert_equal(track(person, lambda stage, done, total: told.append(done), kept=kept), whole)
+    assert_equal(track(person, lambda stage, done, total: told.append(done), checkpoints=kept), whole)
     assert told[most - 1 :] == list(range(16 * most, len(whole) + 1))  # what was kept is told a chunk at a time
     told.clear()
-    assert_equal(track(person, lambda stage, done, total: told.append(done), kept=kept), whole)
+    assert_equal(track(person, lambda stage, done, total: told.append(done), checkpoints=kept), whole)
     assert len(told) <= len(whole) // 16 + 1
 
 

@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from mystudio.base.data import Ahead, Folder, Mixture, Rendered, Shards, open_source
+from mystudio.base.data import Ahead, Mixture
+from mystudio.base.sources import Folder, Rendered, Shards, open_source
 from mystudio.errors import BadData
 
 

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import torch
 
-from mystudio.base.data import Folder, Mixture, open_source
+from mystudio.base.data import Mixture
 from mystudio.base.evaluate import evaluate_base, nearest, obedience, summary, training_images, write
 from mystudio.base.features import FeatureSpace, frechet, load_features, precision_recall
 from mystudio.base.sheets import fixed_latents, pictures, sheet_of_base, tile
+from mystudio.base.sources import Folder, open_source
 from mystudio.bases import find_base
 from mystudio.stylegan2.checkpoint import load_generator
 from mystudio.stylegan2.generator import Generator

@@ -15,8 +15,9 @@ import torch
 from base_runs import CODE, make_data, run, tiny
 
 from mystudio.base import checkpoint
-from mystudio.base.data import Mixture, open_source
+from mystudio.base.data import Mixture
 from mystudio.base.runs import export_generator, pack, settings_of, with_budget
+from mystudio.base.sources import open_source
 from mystudio.base.trainer import Trainer
 from mystudio.compute.compilation import with_fallback
 from mystudio.errors import BadArtifact, BadCheckpoint, BadData, OutputFailed, TrainingDiverged

@@ -1,0 +1,157 @@
+"""One pass over avatar, driver and truth side by side, in constant memory but for a few numbers a frame."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+
+import selfscan.checkpoints
+from mystudio.evaluation import metrics, observers
+from mystudio.evaluation.warnings import Case
+from mystudio.rendering.render import enlarge, synthesize
+from mystudio.types import Progress
+from selfscan.checkpoints import Arrays, Checkpoints, in_chunks, once
+from selfscan.face.observe import iter_crops
+from selfscan.io.pixels import to_tensor, to_uint8
+from selfscan.perceptual.metric import load_perceptual
+from selfscan.types import Observation
+
+SKETCH = 4096  # numbers an embedding is squeezed into for the nearest scan image: 2 % standard error
+Pictures = Mapping[str, np.ndarray]  # "avatar" and name of a clip -> [SIZE, SIZE, 3] uint8, or [n, ...] of a batch
+
+
+def measure_side_by_side(
+    case: Case,
+    nets: observers.EvaluationNets,
+    person: dict,
+    columns: list[int],
+    batch: int,
+    progress: Progress,
+    checkpoints: Checkpoints,
+) -> tuple[dict[str, Any], dict[str, list]]:
+    """Draw the avatar, read the clips beside it, and measure all of them frame by frame.
+
+    Args:
+        case: what is judged. nets: that measure. person: the scan's own measurements; gets ``nearest``.
+        columns: frames whose pictures are kept for the report. batch: images a pass.
+        progress: told as frames are measured. checkpoints: of chunks; what they hold is not measured again.
+    Returns:
+        Measurements: "avatar", "driver", "truth" and "pairs" -> name -> [T, ...], "perceptual" -> the metric's name.
+        Pictures of the columns: "avatar" and each clip -> images, "index" -> the columns.
+    """
+    clips = _clips(case)
+    compare = Comparison(case, nets, person, checkpoints)
+    batch = math.gcd(batch, selfscan.checkpoints.CHUNK)  # whoever goes on at a chunk's end draws the same batches
+
+    def work(chunk: np.ndarray, pictures: Iterator[Pictures]) -> Arrays:
+        rows, kept, start = [], [], int(chunk[0])
+        while some := list(islice(pictures, batch)):
+            shown = {name: np.stack([one[name] for one in some]) for name in some[0]}
+            rows.append(_measure(shown, start, clips, nets, compare))
+            kept += [one for index, one in enumerate(some, start) if index in columns]
+            start += len(some)
+            progress("evaluate", start, len(case.take))
+        strip = {f"strip.{name}": np.stack([one[name] for one in kept]) for name in kept[0]} if kept else {}
+        return observers.join(rows) | strip
+
+    chunks = in_chunks(
+        checkpoints,
+        f"watch.{compare.name}.",
+        range(len(case.take)),
+        lambda start: _pictures(case, clips, batch, start),
+        work,
+        lambda done: progress("evaluate", done, len(case.take)),
+    )
+    seen, strip = _merged([found for _, found in chunks], clips)
+    if case.truth is case.driver:
+        seen["truth"] = seen["driver"]
+    return seen | {"perceptual": compare.name}, strip | {"index": columns}
+
+
+def _clips(case: Case) -> dict[str, Observation]:
+    """The clips that are read: the truth on its own only where it is another one than the driver's."""
+    clips = {"driver": case.driver}
+    return clips if case.truth is None or case.truth is case.driver else clips | {"truth": case.truth}
+
+
+def _measure(
+    shown: Pictures,
+    start: int,
+    clips: Mapping[str, Observation],
+    nets: observers.EvaluationNets,
+    compare: Comparison,
+) -> Arrays:
+    """Measurements of a batch that begins at frame ``start``, as GROUP.NAME -> [n, ...]."""
+    span = slice(start, start + len(shown["avatar"]))
+    row = {"avatar": nets.measure(shown["avatar"])}
+    row |= {name: nets.measure_at(shown[name], seen.landmarks[span]) for name, seen in clips.items()}
+    row["pairs"] = compare(shown)
+    return {f"{group}.{name}": value for group, part in row.items() for name, value in part.items()}
+
+
+def _merged(parts: list[Arrays], clips: Mapping[str, Observation]) -> tuple[dict[str, Any], dict[str, list]]:
+    """Chunks one after the other: measurements by group and name, and the pictures of the columns."""
+    seen: dict[str, Any] = {group: {} for group in ("avatar", "pairs", *clips)}
+    strip: dict[str, list] = {name: [] for name in ("avatar", *clips)}
+    for key in dict.fromkeys(key for part in parts for key in part):
+        group, name = key.split(".", 1)
+        rows = [part[key] for part in parts if key in part]
+        if group == "strip":
+            strip[name] = [picture for row in rows for picture in row]
+        else:
+            seen[group][name] = np.concatenate(rows)
+    for name, clip in clips.items():
+        seen[name]["landmarks"] = clip.landmarks
+    for name in ("avatar", *clips):
+        seen[name]["measures"] = observers.measures(seen[name]["landmarks"])
+    return seen, strip
+
+
+def _pictures(case: Case, clips: dict[str, Observation], batch: int, start: int) -> Iterator[tuple[int, Pictures]]:
+    """Frame index and, of avatar and clips, the picture [SIZE, SIZE, 3]."""
+    crops = {name: iter_crops(seen, observers.SIZE, start) for name, seen in clips.items()}
+    drawn = (image for images in synthesize(case.avatar, case.take, batch, start) for image in to_uint8(images))
+    for index, image in enumerate(drawn, start):
+        yield index, {"avatar": enlarge(image, observers.SIZE)} | {name: next(clip)[1] for name, clip in crops.items()}
+
+
+class Comparison:
+    """Image-to-image metrics of a batch."""
+
+    def __init__(self, case: Case, nets: observers.EvaluationNets, person: dict, checkpoints: Checkpoints):
+        stand_in = case.scan if nets.identity is None else None
+        self._truth = "" if case.truth is None else "driver" if case.truth is case.driver else "truth"
+        metric = self._metric = load_perceptual().to(nets.device) if self._truth or stand_in is not None else None
+        self.name = metric.name if metric else ""
+        self._device, self._scan = nets.device, None
+        if metric is not None and stand_in is not None:
+            images = [enlarge(image, observers.SIZE) for image in stand_in.images[person["chosen"]]]
+            own = once(
+                checkpoints,
+                f"own.{self.name}",
+                lambda: {"rows": metric.embed_images(np.stack(images), dims=SKETCH)},
+            )
+            self._scan = torch.from_numpy(own["rows"]).to(nets.device)
+            person["nearest"] = _nearest_of_own(self._scan)
+
+    @torch.inference_mode()
+    def __call__(self, shown: Pictures) -> dict[str, np.ndarray]:
+        """Measure a batch of the avatar's pictures against the scan's and the truth's; name -> [n]."""
+        x, values = to_tensor(shown["avatar"], self._device), {}
+        if self._metric is not None and self._scan is not None:
+            values["nearest"] = metrics.nearest(self._metric.embed(x, SKETCH), self._scan)
+        if self._metric is not None and self._truth:
+            y = to_tensor(shown[self._truth], self._device)
+            values |= {"psnr": metrics.psnr(x, y), "ssim": metrics.ssim(x, y)}
+            values["perceptual"] = metrics.perceptual(self._metric.distance, x, y)
+        return {name: value.cpu().numpy() for name, value in values.items()}
+
+
+def _nearest_of_own(embeddings: torch.Tensor) -> float:
+    gaps = torch.cdist(embeddings, embeddings).square().fill_diagonal_(math.inf)
+    return float(gaps.amin(1).mean()) if len(embeddings) > 1 else math.nan

@@ -1,0 +1,156 @@
+"""A clip from a stranger, opened: what it is, and whether its header keeps the limits. Nothing is decoded here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import av.stream
+from av.error import FFmpegError
+
+from selfscan.errors import UnreadableVideo, VideoTooLarge
+
+#: demuxers that hold videos; playlists and network formats are left out on purpose, they open other files
+VIDEO_FORMATS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,flv,asf,ogg,mxf,gif,ivf,dv,nut"
+#: known only so that the error can say what the file is
+PICTURE_FORMATS = "image2,png_pipe,apng,jpeg_pipe,jpegls_pipe,webp_pipe,bmp_pipe,tiff_pipe,psd_pipe,svg_pipe"
+AUDIO_FORMATS = "mp3,wav,flac,aac,ac3,aiff,caf,amr"
+PICTURE_BRANDS = ("heic", "heix", "mif1", "avif")  # pictures in an mp4-like box
+PULSE = 2000  # packets read between two calls of ``pulse``
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is refused: before anything is decoded where the header says it, while decoding where it lies."""
+
+    pixels: int = 4096 * 4096  # a frame: 8K is refused, 4K in any orientation is not
+    seconds: float = 3600.0  # a self-scan is half a minute, a performance some minutes
+    frames: int = 250_000  # an hour at 60 frames a second, with room
+    patience: float = 60.0  # s of running time without a frame
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What the header of a video says, as it will be seen after rotation."""
+
+    width: int  # px
+    height: int  # px
+    fps: float  # mean frames a second; means little for variable frame rate
+    frames_estimate: int
+    duration: float  # s
+    rotation: int  # degrees clockwise that read() applies: 0, 90, 180 or 270
+    has_audio: bool
+
+
+def opened(path: str | Path):
+    """A container that opens no other file, over no protocol. Raises UnreadableVideo."""
+    try:
+        return av.open(
+            f"file:{path}",  # the prefix keeps a name such as "concat:a" from being a protocol
+            options={
+                "protocol_whitelist": "file",
+                "format_whitelist": ",".join((VIDEO_FORMATS, PICTURE_FORMATS, AUDIO_FORMATS)),
+            },
+            metadata_errors="replace",
+        )
+    except (FFmpegError, OSError, ValueError) as error:
+        raise UnreadableVideo(
+            f"{path}: expected a video (mp4, mov, mkv, webm, avi, ...), but it cannot be read "
+            f"({getattr(error, 'strerror', None) or error}); it may be cut off or damaged, record or export it again"
+        ) from error
+
+
+def origin(container) -> float:
+    """Time in s that counts as zero: broadcast streams start their clock anywhere, files at 0."""
+    broadcast = container.format.name in ("mpegts", "mpeg")
+    return (container.start_time or 0) / av.time_base if broadcast else 0.0
+
+
+@contextmanager
+def checked(path: str, limits: Limits, pulse: Callable[[int], None] = lambda number: None):
+    """Open a clip that may be decoded: container, picture stream, frames a second, number of frames, seconds.
+
+    Args:
+        pulse: told the number of packets, now and then, while a clip without a length is walked through.
+    Raises: UnreadableVideo, VideoTooLarge.
+    """
+    _check_file(Path(path))
+    with opened(path) as container:
+        stream = _video_stream(path, container)
+        # a decoder may be told of a larger picture than the header names: it looks before it takes the memory
+        stream.codec_context.options = {"max_pixels": str(2 * limits.pixels + 65536)}
+        yield container, stream, *_check_limits(path, container, stream, limits, pulse)
+
+
+def _check_file(path: Path) -> None:
+    if not path.exists():
+        raise UnreadableVideo(f"{path}: there is no such file; check the path")
+    if not path.is_file():
+        raise UnreadableVideo(f"{path}: expected a video file, got a folder or a device; name the file itself")
+    if path.stat().st_size == 0:
+        raise UnreadableVideo(f"{path}: the file is empty (0 bytes); copy or record it again")
+
+
+def _video_stream(path: str, container):
+    names = set(container.format.name.split(","))
+    brand = container.metadata.get("major_brand", "").strip()
+    if names & set(PICTURE_FORMATS.split(",")) or brand in PICTURE_BRANDS:
+        raise UnreadableVideo(f"{path}: expected a video, got a picture; record a clip of 20 to 30 seconds instead")
+    attached = getattr(av.stream, "Disposition", None)
+    for stream in container.streams.video:
+        if stream.codec_context is None:
+            raise UnreadableVideo(f"{path}: its codec is unknown or its header damaged; export the video again")
+        if attached is None or not stream.disposition & attached.attached_pic:
+            stream.thread_type = "AUTO"
+            return stream
+    what = "only sound" if container.streams.audio else "no picture stream"
+    raise UnreadableVideo(f"{path}: expected a video, but the file holds {what}; choose a file with moving pictures")
+
+
+def _check_limits(path: str, container, stream, limits: Limits, pulse) -> tuple[float, int, float]:
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if width * height > limits.pixels:
+        raise VideoTooLarge(
+            f"{path}: {width}x{height} px a frame is more than {limits.pixels} px; export it in 4K or smaller"
+        )
+    seconds = stream.duration and float(stream.duration * stream.time_base)
+    seconds = max(seconds or (container.duration or 0) / av.time_base, 0.0)
+    count = max(stream.frames, 0)
+    if not seconds:  # browsers' recordings carry no length: walk the packets, nothing is decoded
+        count, seconds = _walk(container, stream, limits, pulse)
+    fps = float(stream.average_rate or 0) or (count / seconds if seconds else 0) or 25.0
+    count = count or max(1, round(seconds * fps))
+    if seconds > limits.seconds or count > limits.frames:
+        raise VideoTooLarge(f"{path}: {seconds:.0f} s, about {count} frames, are more than {in_words(limits)}; cut it")
+    return fps, count, seconds
+
+
+def in_words(limits: Limits) -> str:
+    """The limits, for a sentence."""
+    return f"the limit of {limits.seconds:.0f} s, {limits.frames} frames and {limits.pixels} px a frame"
+
+
+def _walk(container, stream, limits: Limits, pulse) -> tuple[int, float]:
+    count, first, last = 0, None, 0.0
+    for number, packet in enumerate(packets(container, stream)):
+        if number % PULSE == 0:
+            pulse(number)
+        if packet.pts is None:
+            continue
+        count, last = count + 1, float(packet.pts * packet.time_base)
+        first = last if first is None else min(first, last)
+        if count > limits.frames:
+            break
+    container.seek(0)
+    return count, last - (first or 0.0)
+
+
+def packets(container, stream):
+    """The packets of a stream, up to the first that cannot be read."""
+    try:
+        yield from container.demux(stream)
+    except FFmpegError:  # a damaged tail: what came before counts
+        return
