@@ -69,9 +69,10 @@ def running(marker):
 
 
 def dumped(marker):
-    """Those that Python's own pickler writes."""
+    """Those that Python's own pickler writes, and short ones."""
     make = f"open({str(marker)!r}, 'w').close()"
     shell = f"touch {marker}"
+    reader = b"\x80\x02" + glob("torch._utils", "_rebuild_parameter")
     return {
         "os.system": pickle.dumps(Reduced(os.system, shell)),
         "os.system, oldest protocol": pickle.dumps(Reduced(os.system, shell), 0),
@@ -83,6 +84,10 @@ def dumped(marker):
         "popped at once": b"\x80\x04" + pickle.dumps(Reduced(exec, make))[2:-1] + b"0N.",
         "loader in a loader": pickle.dumps(Reduced(pickle.loads, pickle.dumps(Reduced(exec, make)))),
         "bytes of torch, legacy": inside_bytes(legacy_file(pickle.dumps(Reduced(exec, make), 2))),
+        "name on the stack": b"\x80\x04" + short("os") + short("system") + b"\x93" + text(shell) + b"\x85R.",
+        "INST": b"(" + b"S'" + shell.encode() + b"'\n" + b"ios\nsystem\n.",
+        "OBJ": b"(" + glob("os", "system") + b"S'" + shell.encode() + b"'\no.",
+        "function attributes": reader + b"}(" + text("__doc__") + glob("os", "system") + text(shell) + b"\x85Rub.",
     }
 
 
@@ -90,7 +95,6 @@ def assembled(marker):
     """Those that are put together opcode by opcode."""
     make = f"open({str(marker)!r}, 'w').close()"
     shell = f"touch {marker}"
-    reader = b"\x80\x02" + glob("torch._utils", "_rebuild_parameter")
     return {
         "getattr through builtins": b"\x80\x04"
         + glob("builtins", "getattr")
@@ -103,7 +107,6 @@ def assembled(marker):
         + b"\x86R"
         + text(shell)
         + b"\x85R.",
-        "name on the stack": b"\x80\x04" + short("os") + short("system") + b"\x93" + text(shell) + b"\x85R.",
         "name through the memo": b"\x80\x04"
         + short("os")
         + b"\x940"
@@ -120,8 +123,6 @@ def assembled(marker):
         + b"\x93"
         + text(shell)
         + b"\x85R.",
-        "INST": b"(" + b"S'" + shell.encode() + b"'\n" + b"ios\nsystem\n.",
-        "OBJ": b"(" + glob("os", "system") + b"S'" + shell.encode() + b"'\no.",
         "NEWOBJ": b"\x80\x02"
         + glob("builtins", "map")
         + glob("os", "system")
@@ -150,7 +151,6 @@ def assembled(marker):
         + glob("os", "system")
         + text(shell)
         + b"\x85Rub.",
-        "function attributes": reader + b"}(" + text("__doc__") + glob("os", "system") + text(shell) + b"\x85Rub.",
     }
 
 
