@@ -110,7 +110,7 @@ class Mixture:
 
 
 class Ahead:
-    """Prepares the next step's batch while the present one is at work."""
+    """Prepares the next step's batch while the present one is in use."""
 
     def __init__(self, mixture: Mixture, size: int, rank: int, world: int):
         self._of, self._pool = (mixture, size, rank, world), ThreadPoolExecutor(1)

@@ -1,7 +1,8 @@
-"""Read a code off an image: lets images whose code nobody knows take part in the supervised phase.
+"""Infer codes of unlabelled images, so that they take part in the supervised phase.
 
-A variational autoencoder (arXiv 1312.6114) around the generator: images with a code teach the reader what the numbers
-mean, images without one are read, made again and compared. The reader leaves with the run; a base does not hold it.
+A variational autoencoder (arXiv 1312.6114) around the generator. The reader, a temporary encoder, learns the meaning of
+a code's numbers from images with codes. It infers codes of the other images, which are made again and compared. It is
+discarded after training: a base does not hold it.
 """
 
 from __future__ import annotations

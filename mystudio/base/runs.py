@@ -47,7 +47,7 @@ def export_generator(run: Path) -> tuple[Generator, dict]:
 
 
 def pack(run: Path, out: Path, max_part_mb: float = 15.0) -> None:
-    """Write a light copy of a run to send and to go on from: float16 weights, without what Adam remembers.
+    """Write a light copy of a run to send and to go on from: float16 weights, without Adam's moments.
 
     Raises: BadCheckpoint, BadArtifact, OutputFailed.
     """

@@ -185,7 +185,7 @@ class _Run:
 
             start_from(self.trainer.g, load_generator(self.session.start))
             self.trainer.ema.load_state_dict(self.trainer.g.state_dict())
-        self.team.wait()  # nobody looks for a checkpoint after the first one wrote it
+        self.team.wait()  # every process has looked for a checkpoint before one writes it
         self._save()
 
     def _resume(self) -> None:

@@ -181,7 +181,7 @@ def compared(ours: Curve, theirs: Curve) -> dict[str, float]:
     """What it costs to be as near as the other is when it ends.
 
     Args:
-        ours, theirs: curves of a check each; a distance is the mean of its last ten checks, for single ones waver.
+        ours, theirs: curves of a check each; a distance is the mean of its last ten checks: single ones are noisy.
     Returns: ``met``, their distance at the end; ``theirs``, all their seconds, and ``first``, those until they were as
     near for the first time; ``end``, our distance at the end; ``ours``, seconds until we were as near, and
     ``times`` and ``first_times``, theirs and first as multiples of it, if we ever were.

@@ -126,7 +126,7 @@ class _Slot:
         self.dropped = 0
 
     def put(self, thing: Any) -> bool:
-        """Hand a thing on; it replaces one that waits, or waits for it. False when nobody takes any more."""
+        """Hand a thing on; it replaces a waiting one, or waits for it. False after the taker has ended."""
         with self._changed:
             if self._drop and self._thing is not None and not isinstance(thing, _End):
                 self.dropped += 1
@@ -164,7 +164,7 @@ def _run(work: Generator[Any, None, None], slot: _Slot, stop: threading.Event) -
             for thing in work:
                 if stop.is_set() or not slot.put(thing):
                     return
-    except BaseException as failure:  # told to whoever takes from the slot
+    except BaseException as failure:  # raised again where the slot is read
         error = failure
     slot.put(_End(error))
 

@@ -81,7 +81,7 @@ class Blend:
         return (depth * depth * (3 - 2 * depth)).astype(np.float32)
 
     def _difference(self, gap: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        """What to add to the image: the rim's colour differences carried inwards (a membrane's cheap cousin)."""
+        """What to add to the image: the rim's colour differences, smoothed inwards (a cheap membrane)."""
         import cv2
 
         rim = (mask > 0.02) & (mask < 0.98)

@@ -214,7 +214,7 @@ def _segments(
 
 
 def segment_length(settings: RenderSettings, rate: float) -> int:
-    """Frames of a segment: whole batches, so that whoever goes on at its end draws the same batches."""
+    """Frames of a segment: whole batches, so that a resumed render draws the same batches."""
     return max(1, round(settings.keep_seconds * rate / settings.batch)) * settings.batch
 
 

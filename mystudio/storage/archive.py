@@ -281,7 +281,7 @@ def _described(data: bytes) -> str:
 def _check_content(part: Path, manifest: Manifest, archive: Path) -> None:
     try:
         read(Folder(part, manifest), Avatar)
-    except Exception as error:  # the reader's own sentence speaks of a folder that nobody will see
+    except Exception as error:  # its message names a temporary folder
         reason = " ".join(str(error).replace(str(part), "it").split())[:300]
         raise BadArchive(f"{archive} does not hold a usable avatar: {reason}") from None
 

@@ -67,24 +67,24 @@ def load(path: str | Path, names: Sequence[str] | None = None, most: int = MAX_B
 
 
 class Zip(zipfile.ZipFile):
-    """A zip that is read; refused where its list of members is absurdly long. Raises what ``DAMAGE`` lists."""
+    """A zip for reading; an absurdly long list of members is rejected. Raises the errors in ``DAMAGE``."""
 
-    _wary: _Wary | None = None  # until the file is open
+    _limited: _Limited | None = None  # until the file is open
 
     def __init__(self, path: str | Path):
-        self._wary = _Wary(path)
+        self._limited = _Limited(path)
         try:
-            super().__init__(self._wary)
+            super().__init__(self._limited)
         except BaseException:
-            self._wary.close()
+            self._limited.close()
             raise
-        self._wary.most = None
+        self._limited.most = None
 
     def close(self) -> None:
         """Close the file too."""
-        if self._wary:
+        if self._limited:
             super().close()
-            self._wary.close()
+            self._limited.close()
 
 
 def header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
@@ -105,7 +105,7 @@ def header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     return shape, fortran, dtype
 
 
-class _Wary(io.FileIO):
+class _Limited(io.FileIO):
     """A file that gives at most ``most`` bytes at a time."""
 
     most: int | None = MAX_DIRECTORY

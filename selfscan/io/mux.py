@@ -51,7 +51,7 @@ def write_stream(
     crf: float = 18,
     finish: Callable[[Path], None] | None = None,
 ) -> int:
-    """Write an H.264 mp4 from a stream whose length nobody knows yet; see ``video.write``.
+    """Write an H.264 mp4 from a stream of unknown length; see ``video.write``.
 
     Args:
         path: target .mp4.

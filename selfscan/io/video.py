@@ -41,7 +41,7 @@ __all__ = [
     "write_stream",
     "write",
 ]
-write_stream = mux.write_stream  # like write, for a stream whose length nobody knows yet
+write_stream = mux.write_stream  # like write, for a stream of unknown length
 assemble, encode_segment = mux.assemble, mux.encode_segment  # like write, in parts that are kept
 Segment = mux.Segment
 log = logging.getLogger(__name__)
