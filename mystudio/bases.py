@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from mystudio import engines
 from mystudio.errors import BadArtifact
 
 _SUFFIX = ".safetensors"
-_ENCODER = ".encoder.safetensors"
 _PACKAGED = Path(__file__).parent / "data" / "bases"
 
 
@@ -43,10 +43,13 @@ class Base:
 
         return read_info(self.path)
 
-    @property
-    def encoder_path(self) -> Path | None:
-        """The inversion encoder of this base (NAME.encoder.safetensors beside it), None where there is none."""
-        path = self.path.with_name(self.path.name.removesuffix(_SUFFIX) + _ENCODER)
+    def companion_path(self, kind: str) -> Path:
+        """Where a file of an engine for this base lies, or would lie: NAME.KIND.safetensors beside it."""
+        return self.path.with_name(f"{self.path.name.removesuffix(_SUFFIX)}.{kind}{_SUFFIX}")
+
+    def companion(self, kind: str) -> Path | None:
+        """A file of an engine for this base, such as the "encoder"; None where there is none."""
+        path = self.companion_path(kind)
         return path if path.is_file() else None
 
 
@@ -63,9 +66,10 @@ def user_folder() -> Path | None:
 def list_bases() -> list[Base]:
     """All bases by name, the user's before the package's where both have one of that name."""
     found: dict[str, Base] = {}
+    companions = tuple(f".{kind}{_SUFFIX}" for kind in engines.companions())
     for folder in (_PACKAGED, user_folder()):
         for path in _files(folder) if folder else ():
-            if not path.name.endswith(_ENCODER) and not path.name.startswith("."):
+            if not path.name.endswith(companions) and not path.name.startswith("."):
                 name = path.name.removesuffix(_SUFFIX)
                 found[name] = Base(name, path)
     return [found[name] for name in sorted(found)]
@@ -111,7 +115,8 @@ def import_base(src: str | Path, name: str) -> Base:
     """
     from mystudio.stylegan2.checkpoint import import_checkpoint
 
-    if not re.fullmatch(r"\w[\w.-]{0,99}", name) or name.endswith((".", ".encoder")):
+    taken = tuple(f".{kind}" for kind in engines.companions())
+    if not re.fullmatch(r"\w[\w.-]{0,99}", name) or name.endswith((".", *taken)):
         raise BadArtifact(f"expected a name of letters, digits, '-', '_' and '.' for the base, got {name[:100]!r}")
     if name in {base.name for base in list_bases()}:
         raise BadArtifact(f"expected a new name for the base, {name!r} exists; choose another or remove that file")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from mystudio import pipeline
+from mystudio import engines, pipeline
 from mystudio.recipe import Recipe
 from mystudio.storage.artifacts import load
 from mystudio.types import Avatar, Edit, Progress, silent
@@ -37,7 +37,7 @@ def run_demo(out: Path, recipe: Recipe, progress: Progress = silent, device: str
         take: "the driver's performance, as codes of the avatar",
         out / "edits.png": "every edit that the avatar offers",
     }
-    if EDIT.name in person.directions:
+    if EDIT.name in engines.directions(person):
         pipeline.run_edit(take, smiling, [EDIT])
         made[smiling] = f"the same with {EDIT.name} {EDIT.strength:+g}"
     beside = replace(recipe, render=replace(recipe.render, view="side-by-side"))

@@ -127,6 +127,7 @@ def _perceptual() -> Iterator[Finding]:
 
 
 def _bases() -> Iterator[Finding]:
+    from mystudio import engines
     from mystudio.bases import list_bases
 
     bases = list_bases()
@@ -138,14 +139,10 @@ def _bases() -> Iterator[Finding]:
         except StudioError as error:
             yield Finding(f"base {base.name}", False, True, str(error), f"replace or remove {base.path}")
             continue
-        coded = base.encoder_path is not None
-        yield Finding(
-            f"base {base.name}",
-            coded,
-            False,
-            f"{facts}, {'with' if coded else 'without'} encoder",
-            "" if coded else "anchors start at the mean face: personalize takes longer",
-        )
+        missed = {kind: loss for kind, loss in engines.companions().items() if base.companion(kind) is None}
+        there = [kind for kind in engines.companions() if kind not in missed]
+        words = [*(f"with {kind}" for kind in there), *(f"without {kind}" for kind in missed)]
+        yield Finding(f"base {base.name}", not missed, False, ", ".join([facts, *words]), "; ".join(missed.values()))
 
 
 def _actors() -> Iterator[Finding]:

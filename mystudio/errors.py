@@ -45,6 +45,14 @@ class ConsentRequired(StudioError):
     """An avatar may only be made from a scan with a consent record."""
 
 
+class BadEngine(StudioError):
+    """A module that is named as an engine does not fulfil the engine protocol."""
+
+
+class NotOffered(StudioError):
+    """The engine of an avatar does not offer what was asked of it, such as edits."""
+
+
 class BadEdit(StudioError):
     """An edit names a direction that the avatar does not offer, or a strength that is not a number."""
 

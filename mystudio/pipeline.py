@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import fields, replace
 from io import BytesIO
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 
@@ -21,14 +21,15 @@ from mystudio import bases, editing, engines
 from mystudio.compute import blas
 from mystudio.compute.device import choose
 from mystudio.evaluation import evaluate
-from mystudio.live import recording
+from mystudio.live import recording, session
 from mystudio.live.follow import Live, Shown
-from mystudio.live.stream import Frames, Pace, play
+from mystudio.live.session import Wish
+from mystudio.live.stream import Pace, play
 from mystudio.motion import performance as perform
 from mystudio.provenance import claim as provenance
 from mystudio.recipe import Recipe
 from mystudio.rendering import render
-from mystudio.storage.artifacts import load, save
+from mystudio.storage.artifacts import engine_of, load, save
 from mystudio.storage.journal import DiskCheckpoints, write_bytes
 from mystudio.storage.manifest import Folder, digest, open_folder
 from mystudio.storage.products import product
@@ -40,8 +41,6 @@ from selfscan.scan import coverage_figure
 from selfscan.scan.consent import make_consent
 from selfscan.scan.scan import scan_video
 from selfscan.types import Scan
-
-Wish = Literal["", "stop", "neutral"]  # of who watches a live avatar
 
 
 def run_scan(
@@ -86,20 +85,20 @@ def run_personalize(
     recipe: Recipe,
     progress: Progress = silent,
     *,
-    engine: str = "personal",
+    engine: str = engines.DEFAULT,
     device: str = "auto",
     force: bool = False,
 ) -> Path:
     """A scan -> the avatar: a generator that draws this person and nobody else."""
     found = bases.find_base(base)
-    settings = {"engine": engine, "metric": perceptual_name()}
-    settings |= {name: getattr(recipe, name) for name in ("invert", "personalize", "regress")}
+    own = recipe.of(engine, "personalize")
+    settings = {"engine": engine, "metric": perceptual_name()} | _tables(own)
     with stage(out, "avatar", {"scan": scan_path, "base": found.path}, settings, force=force) as job:
         if not job.done:
             blas.reserve()
             save(
                 engines.named(engine).personalize(
-                    load(scan_path, Scan), found, recipe, progress, job.journal(), choose(device)
+                    load(scan_path, Scan), found, own, DiskCheckpoints(job.journal()), choose(device), progress
                 ),
                 job,
             )
@@ -132,13 +131,15 @@ def run_reenact(
     """An avatar and a driving clip -> the take: codes over time."""
     performance_path = run_perform(video, out.parent, progress)
     inputs = {"avatar": avatar_path, "performance": performance_path}
-    with stage(out, "take", inputs, {"retarget": recipe.retarget, "reenact": recipe.reenact}, force=force) as job:
+    engine = engine_of(avatar_path)
+    settings = recipe.of(engine, "reenact")
+    with stage(out, "take", inputs, _tables(settings), force=force) as job:
         if not job.done:
             blas.reserve()
-            avatar = load(avatar_path, Avatar)
+            avatar, checkpoints = load(avatar_path, Avatar), DiskCheckpoints(job.journal())
             save(
-                engines.named(avatar.engine).reenact(
-                    avatar, load(performance_path, Performance), recipe, progress, job.journal(), choose(device)
+                engines.named(engine).reenact(
+                    avatar, load(performance_path, Performance), settings, checkpoints, choose(device), progress
                 ),
                 job,
             )
@@ -171,12 +172,12 @@ def run_live(
     who = provenance.signing_key(recipe.provenance) if out else None
     blas.reserve()
     avatar = load(avatar_path, Avatar)
-    live = Live(avatar, recipe.retarget, recipe.live, recipe.reenact.match, choose(device))
-    pace, frames = Pace(), _until(video.read(clip) if clip else camera.read(source), seconds)
+    live = Live(avatar, recipe.of(avatar.engine, "reenact"), recipe.live, choose(device))
+    pace, frames = Pace(), session.until(video.read(clip) if clip else camera.read(source), seconds)
     with closing(live), closing(play(frames, live, pace, drop=drop, paced=drop and clip is not None)) as stream:
-        shown = _shown(stream, live, show)
+        shown = session.shown(stream, live, show)
         if clip and not drop:
-            shown = _told(shown, math.ceil(min(seconds, info.duration) * info.fps), progress)
+            shown = session.told(shown, math.ceil(min(seconds, info.duration) * info.fps), progress)
         if out is None:
             deque(shown, maxlen=0)
             return pace.summary()
@@ -209,7 +210,7 @@ def run_edit(
     with stage(out, "take", inputs, {"edits": edits}, force=force) as job:
         if not job.done:
             avatar = load(inputs["avatar"], Avatar)
-            more = editing.load_directions(directions, avatar.anchors.shape[1]) if directions else None
+            more = editing.load_directions(directions, avatar.generator.w_dim) if directions else None
             take = load(take_path, Take)  # before anything is kept: a damaged take leaves nothing behind
             with job.checkpoints() as checkpoints:
                 made = editing.apply(avatar, take, list(edits), more, checkpoints)
@@ -334,30 +335,9 @@ def sheet_png(
     return cv2.imencode(".png", (stamp(picture) if stamp else picture)[..., ::-1])[1].tobytes()
 
 
-def _until(frames: Frames, seconds: float) -> Frames:
-    with closing(frames):
-        for timed in frames:
-            if timed[0] >= seconds:
-                return
-            yield timed
-
-
-def _shown(stream: Iterator[Shown], live: Live, show: Callable[[Shown], Wish]) -> Iterator[tuple[float, np.ndarray]]:
-    for shown in stream:
-        wish = show(shown)
-        if wish == "neutral":
-            live.forget()
-        yield shown.time, shown.picture
-        if wish == "stop":
-            return
-
-
-def _told(
-    stream: Iterator[tuple[float, np.ndarray]], total: int, progress: Progress
-) -> Iterator[tuple[float, np.ndarray]]:
-    for count, timed in enumerate(stream, start=1):
-        yield timed
-        progress("live", count, max(count, total))
+def _tables(settings: Any) -> dict[str, Any]:
+    """An engine's settings as they are recorded: one entry a table."""
+    return {field.name: getattr(settings, field.name) for field in fields(settings)}
 
 
 def _on(avatar: Avatar, device: str) -> Avatar:

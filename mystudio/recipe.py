@@ -20,7 +20,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
-from mystudio.errors import BadRecipe, reason
+from mystudio import engines
+from mystudio.errors import BadEngine, BadRecipe, reason
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -29,30 +30,23 @@ else:
 
 if TYPE_CHECKING:
     from mystudio.base.settings import BaseSettings
-    from mystudio.engines.personal.anchors import InvertSettings
-    from mystudio.engines.personal.problem import SolveSettings
-    from mystudio.engines.personal.regress import RegressSettings
-    from mystudio.engines.personal.tune import TuneSettings
     from mystudio.live.follow import LiveSettings
     from mystudio.motion.retarget import RetargetSettings
     from mystudio.provenance.claim import ProvenanceSettings
     from mystudio.rendering.render import RenderSettings
     from selfscan.scan.scan import ScanSettings
 
-#: table of a recipe -> where its settings live
+#: tables that all engines share -> where their settings live; an engine's own tables come from the engine
 STAGES = {
     "scan": "selfscan.scan.scan:ScanSettings",
-    "invert": "mystudio.engines.personal.anchors:InvertSettings",
-    "personalize": "mystudio.engines.personal.tune:TuneSettings",
-    "regress": "mystudio.engines.personal.regress:RegressSettings",
     "retarget": "mystudio.motion.retarget:RetargetSettings",
-    "reenact": "mystudio.engines.personal.problem:SolveSettings",
     "render": "mystudio.rendering.render:RenderSettings",
     "provenance": "mystudio.provenance.claim:ProvenanceSettings",
     "live": "mystudio.live.follow:LiveSettings",
 }
 _PACKAGED = Path(__file__).parent / "recipes"  # where a wheel puts them; the source tree has them at its top
 FOLDER = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[1] / "recipes"
+EngineStage = Literal["personalize", "reenact"]
 DEFAULT = "default"
 BASE = "base-"  # recipes of this prefix train a base generator; the others run the stages
 MAX_BYTES = 1 << 20
@@ -65,22 +59,36 @@ SUCCESSORS = {
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """The resolved settings of every stage."""
+    """The resolved settings of every stage.
+
+    Tables of the default engine have plain names ([personalize], [reenact]); those of another engine stand under its
+    name ([hyper.train]). So one recipe can hold settings for every engine.
+    """
 
     name: str
     scan: ScanSettings
-    invert: InvertSettings
-    personalize: TuneSettings
-    regress: RegressSettings
     retarget: RetargetSettings
-    reenact: SolveSettings
     render: RenderSettings
     provenance: ProvenanceSettings
     live: LiveSettings
+    engines: Mapping[str, Mapping[str, Any]]  # engine -> its own tables
+
+    def of(self, engine: str, stage: EngineStage) -> Any:
+        """The settings of an engine for a stage: an instance of its ``PersonalizeSettings`` or ``ReenactSettings``."""
+        cls = _stage_class(engine, stage)
+        own = self.engines[engine]
+        return cls(**{f.name: own[f.name] if f.name in own else getattr(self, f.name) for f in dataclasses.fields(cls)})
+
+    def tables(self) -> dict[str, Any]:
+        """All tables by the names that they have in TOML, such as "scan", "personalize" or "hyper.train"."""
+        found = {name: getattr(self, name) for name in STAGES}
+        for engine, own in self.engines.items():
+            found |= {_table_name(engine, name): settings for name, settings in own.items()}
+        return {name: found[name] for name in sorted(found, key=_in_order)}
 
     def show(self) -> str:
         """Return the recipe as TOML, every key with its meaning as a comment."""
-        tables = (f"[{stage}]\n" + "\n".join(_toml_lines(getattr(self, stage))) for stage in STAGES)
+        tables = (f"[{name}]\n" + "\n".join(_toml_lines(settings)) for name, settings in self.tables().items())
         return f"# {self.name}: the resolved recipe\n\n" + "\n\n".join(tables) + "\n"
 
 
@@ -103,9 +111,20 @@ def resolve(source: str | Path = DEFAULT, options: Iterable[str] = ()) -> Recipe
         options: "stage.key=value" each, applied in order.
     Raises: BadRecipe: not there, not TOML, an unknown table or key, a wrong type, out of range.
     """
-    tables = _tables(source, options, STAGES, names())
-    settings = {stage: _validate(settings_class(stage), stage, tables.get(stage, {}), str(source)) for stage in STAGES}
-    return Recipe(Path(source).stem, **settings)
+    own = {engine: engine_tables(engine) for engine in engines.ENGINES}
+    plain = own.get(engines.DEFAULT, {})
+    known = [*STAGES, *plain, *(engine for engine, classes in own.items() if classes and engine != engines.DEFAULT)]
+    tables = _tables(source, options, known, names())
+    shared = {name: _validate(settings_class(name), name, tables.get(name, {}), str(source)) for name in STAGES}
+    found = {}
+    for engine, classes in own.items():
+        given = tables if engine == engines.DEFAULT else tables.get(engine, {})
+        _refuse_unknown(given, [*known, *classes], f"{source}: [{engine}]")
+        found[engine] = {
+            name: _validate(cls, _table_name(engine, name), given.get(name, {}), str(source))
+            for name, cls in classes.items()
+        }
+    return Recipe(Path(source).stem, **shared, engines=found)
 
 
 def resolve_base(source: str | Path, options: Iterable[str] = ()) -> BaseSettings:
@@ -120,9 +139,39 @@ def resolve_base(source: str | Path, options: Iterable[str] = ()) -> BaseSetting
 
 
 def settings_class(stage: str) -> type:
-    """Return the settings dataclass of a stage."""
+    """Return the settings dataclass of a table that all engines share."""
     module, name = STAGES[stage].split(":")
     return getattr(importlib.import_module(module), name)
+
+
+def engine_tables(engine: str) -> dict[str, type]:
+    """Return the tables that are an engine's own: name -> settings dataclass.
+
+    Raises: BadEngine: it names a shared table with settings of another class.
+    """
+    found: dict[str, type] = {}
+    for stage in get_args(EngineStage):
+        for name, cls in get_type_hints(_stage_class(engine, stage)).items():
+            if name not in STAGES:
+                found[name] = cls
+            elif cls is not settings_class(name):
+                raise BadEngine(f"engine {engine!r}: the table [{name}] is shared; use {STAGES[name]} or another name")
+    return found
+
+
+def _stage_class(engine: str, stage: EngineStage) -> type:
+    module = engines.named(engine)
+    return module.PersonalizeSettings if stage == "personalize" else module.ReenactSettings
+
+
+def _table_name(engine: str, name: str) -> str:
+    return name if engine == engines.DEFAULT else f"{engine}.{name}"
+
+
+def _in_order(table: str) -> tuple[int, str]:
+    """In the order of the stages; tables of other engines last."""
+    stages = ("scan", "invert", "personalize", "regress", "retarget", "reenact", "render", "provenance", "live")
+    return (stages.index(table), "") if table in stages else (len(stages), table)
 
 
 def field_docs(cls: type) -> dict[str, str]:
@@ -152,10 +201,16 @@ def _tables(source: str | Path, options: Iterable[str], known: Iterable[str], sh
         _apply(tables, option)
     _refuse_giants(tables, str(source))
     _refuse_renamed(tables, str(source))
+    _refuse_unknown(tables, known, str(source))
+    return tables
+
+
+def _refuse_unknown(tables: Any, known: Iterable[str], where: str) -> None:
+    if not isinstance(tables, Mapping):
+        raise BadRecipe(f"{where}: expected tables, got {tables!r:.80}; try `mystudio recipe show`")
     for table in tables:
         if table not in known:
-            raise BadRecipe(f"{source}: there is no table [{_shown(table)}]; {_nearest(table, known)}")
-    return tables
+            raise BadRecipe(f"{where}: there is no table [{_shown(table)}]; {_nearest(table, known)}")
 
 
 def _read(source: str | Path, shipped: list[str]) -> dict[str, Any]:

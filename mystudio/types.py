@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from selfscan.face.patches import Outlined, Recoloured
 from selfscan.types import NUM_LANDMARKS, Consent, Observation, check_shape
 from selfscan.types import Progress as Progress  # both packages report progress in the same way
 from selfscan.types import silent as silent
+
+Codes = Mapping[str, Tensor]  # name -> [T, ...]: codes of an engine over time
 
 
 class Outcome(IntEnum):
@@ -47,70 +49,57 @@ class Performance:
 
 
 @dataclass(frozen=True)
-class Motion:
-    """What the avatar must show, frame by frame, in the avatar's own proportions."""
-
-    keypoints: Tensor  # [T, K, 3] in crops, each part of zero mean (see landmarks.KEYPOINT_PARTS)
-    weights: Tensor  # [K] importance of each keypoint
-    change: Tensor  # [T, K, 3] the driver's change from the neutral face, in units of part sizes
-    mouth: Tensor | Recoloured  # [T, 3, h, w] in [-1, 1], or what gives them by frame
-    mouth_mask: Tensor | Outlined  # [T, 1, h, w] 1 inside the driver's inner lips
-    irises: Tensor | Recoloured  # [T, 2, 3, h, w] in [-1, 1], as the mouth
-    iris_mask: Tensor | Outlined  # [T, 2, 1, h, w] 1 on the driver's visible iris
-    valid: Tensor  # [T] bool
-    times: Tensor  # [T] float64 s
-    measures: Tensor | None = None  # [T, M] expression in the avatar's measure (retarget.MEASURES)
-
-    def __len__(self) -> int:
-        return len(self.keypoints)
-
-
-@dataclass(frozen=True)
 class Styles:
-    """What ``Generator.synthesize`` eats: a StyleSpace vector for every modulated layer, in order."""
+    """What ``Generator.synthesize`` draws: StyleSpace vectors and, if an engine gives them, weight deltas.
 
-    vectors: tuple[Tensor, ...]  # each [B, C of the layer]
+    ``vectors`` and ``weight_deltas`` follow the order of the modulated layers (``Generator.layers``).
+    """
+
+    vectors: tuple[Tensor, ...]  # each [B, C of the layer's input]
+    #: each [B or 1, C of the output, C of the input] or None: the layer's weights W become W (1 + delta); () = none
+    weight_deltas: tuple[Tensor | None, ...] = ()
+
+    def __post_init__(self):
+        if self.weight_deltas and len(self.weight_deltas) != len(self.vectors):
+            raise ValueError(
+                f"expected a weight delta or None for each of {len(self.vectors)} layers, got {len(self.weight_deltas)}"
+            )
 
 
 @dataclass(frozen=True)
 class Avatar:
-    """A personal generator with the anchors it was tuned on."""
+    """A generator that draws one person, and what its engine needs to drive it."""
 
-    generator: torch.nn.Module  # stylegan2.Generator, tuned
-    anchors: Tensor  # [N, D] float32 in W
-    anchor_ids: np.ndarray  # [N] int64 frame indices of the scan
-    anchor_keypoints: Tensor  # [N, 478, 3] landmarks of the scan images, in crops (0..1)
+    generator: torch.nn.Module  # stylegan2.Generator of this person
     neutral: Tensor  # [478, 3] the person's neutral face, in crops
-    directions: dict[str, Tensor]  # name -> [D] W direction; strength 1 = one visible unit
-    regressor: dict[str, Tensor]  # state of keypoints -> code (engines/personal/regress.py)
-    statistics: dict[str, Tensor]  # mean and spread of mouth and iris pixels over the scan (retarget.py)
-    engine: str
-    base_digest: str
+    state: Any  # the engine's own part: an instance of its ``State`` (engines/protocol.py)
+    engine: str  # name of the engine that made it
+    base_digest: str  # sha256 of the base generator's file
     consent: Consent
-    info: dict = field(default_factory=dict)  # numbers for the report: losses, seconds, LPIPS metric name
+    info: dict[str, Any] = field(default_factory=dict)  # for the report: losses, seconds, name of the LPIPS metric
 
     def __post_init__(self):
-        n = len(self.anchors)
-        check_shape("anchor_ids", self.anchor_ids, (n,))
-        check_shape("anchor_keypoints", self.anchor_keypoints, (n, NUM_LANDMARKS, 3))
+        check_shape("neutral", self.neutral, (NUM_LANDMARKS, 3))
 
 
 @dataclass(frozen=True)
 class Take:
     """Codes over time of one performance by one avatar: no pixels, no weights."""
 
-    codes: Tensor  # [T, L, K] float32 coordinates in the avatar's anchor space (latents.AnchorSpace)
-    outcome: np.ndarray  # [T] uint8 values of Outcome
+    codes: Codes  # name -> [T, ...] float32; names and units are the engine's
+    outcome: np.ndarray  # [T] uint8, an ``Outcome`` each
     times: np.ndarray  # [T] float64 s
     losses: dict[str, np.ndarray]  # name -> [T] final value of each loss term
     edits: tuple[Edit, ...] = ()  # applied, in order, for the record
 
     def __post_init__(self):
-        check_shape("outcome", self.outcome, (len(self.codes),))
-        check_shape("times", self.times, (len(self.codes),))
+        check_shape("outcome", self.outcome, (len(self.times),))
+        for name, values in self.codes.items():
+            if len(values) != len(self.times):
+                raise ValueError(f"codes {name!r}: expected {len(self.times)} frames, got {len(values)}")
 
     def __len__(self) -> int:
-        return len(self.codes)
+        return len(self.times)
 
 
 @dataclass(frozen=True)
@@ -121,11 +110,3 @@ class Edit:
     strength: float = 1.0
     keys: tuple[tuple[float, float], ...] = ()  # (seconds, strength) keyframes, linear between; empty = constant
     edge: str = "project"  # stop | continue | project: what happens at the border of the hull
-
-
-class Engine(Protocol):
-    """All that an engine is. One contract suite (tests/mystudio/test_engines.py) runs over every engine."""
-
-    def personalize(self, scan, base, settings, progress: Progress) -> Avatar: ...
-    def reenact(self, avatar: Avatar, performance: Performance, settings, progress: Progress) -> Take: ...
-    def decode(self, avatar: Avatar, take: Take, frames: slice) -> Styles: ...

@@ -25,6 +25,9 @@ class Checkpoints(Protocol):
     def put(self, name: str, arrays: Arrays) -> None:
         """Keep arrays: all of them or none. Raises OSError."""
 
+    def show(self, name: str, picture: np.ndarray) -> None:
+        """Show a picture [H, W, 3] uint8 RGB of the work so far to whoever looks; a later one replaces it."""
+
 
 class NoCheckpoints:
     """Keeps nothing."""
@@ -33,6 +36,9 @@ class NoCheckpoints:
         return None
 
     def put(self, name: str, arrays: Arrays) -> None:
+        pass
+
+    def show(self, name: str, picture: np.ndarray) -> None:
         pass
 
 
@@ -50,6 +56,9 @@ class Prefixed:
 
     def put(self, name: str, arrays: Arrays) -> None:
         self._checkpoints.put(f"{self._prefix}{name}", arrays)
+
+    def show(self, name: str, picture: np.ndarray) -> None:
+        self._checkpoints.show(f"{self._prefix}{name}", picture)
 
 
 def once(checkpoints: Checkpoints, name: str, make: Callable[[], Arrays]) -> Arrays:

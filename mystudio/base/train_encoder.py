@@ -131,7 +131,7 @@ def train_and_save(
 ) -> tuple[Path, dict]:
     """Train the encoder of a ``mystudio.bases.Base`` and place it beside the base, replacing an older one."""
     encoder, figures = train_encoder(base.generator.requires_grad_(False), look_factors, settings, progress)
-    path = base.path.with_name(base.path.name.removesuffix(".safetensors") + ".encoder.safetensors")
+    path = base.companion_path("encoder")
     part = path.with_suffix(".part")
     save_encoder(encoder, part, {"kind": "inversion-encoder", "base": base.digest} | figures)
     part.replace(path)

@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mystudio.bench import ceiling, comparison
+from mystudio.bench import comparison
 from mystudio.bench.ledger import Ledger
+from mystudio.bench.personal import ceiling
 from mystudio.bench.sheet import sheet_of
 from mystudio.bench.studio import PLAIN, STRAIGHT, Person, Studio, Variant, open_take, values_of
 from mystudio.compute.device import choose
+from mystudio.engines.personal.state import AXES, state_of
 from mystudio.evaluation import observers
 from selfscan.face.observe import observe
 from selfscan.io.pixels import to_tensor, to_uint8
@@ -134,12 +136,14 @@ def _measure_ceiling(
 def _compare_with_ceiling(studio: Studio, acted: Pair, path: Path, kept: Path, every: int) -> dict[str, dict]:
     avatar, take, performance, _ = open_take(path)
     device = choose(studio.device)
-    fitted = replace(avatar, generator=avatar.generator.to(device), anchors=avatar.anchors.to(device))
+    state = state_of(avatar)
+    on_device = replace(state, anchors=state.anchors.to(device))
+    fitted = replace(avatar, generator=avatar.generator.to(device), state=on_device)
     seen, perceptual = observe(acted.truth, size=observers.SIZE, progress=studio.progress), load_perceptual()
     usable = seen.track.valid & performance.observation.track.valid
     frames = np.flatnonzero((np.arange(len(take)) % every == 0) & usable)
     aims = to_tensor(comparison.crops(seen, frames, avatar.generator.resolution), device)
-    codes, _ = ceiling.fit(fitted, aims, take.codes[frames].to(device), perceptual, progress=studio.progress)
+    codes, _ = ceiling.fit(fitted, aims, take.codes[AXES][frames].to(device), perceptual, progress=studio.progress)
     images = {
         "ours": comparison.pictures(avatar, take, frames, studio.device),
         "ceiling": comparison.at_evaluation_size(_drawn(fitted, codes)),
@@ -158,7 +162,7 @@ def _compare_with_ceiling(studio: Studio, acted: Pair, path: Path, kept: Path, e
 
 @torch.inference_mode()
 def _drawn(avatar, codes: torch.Tensor) -> np.ndarray:
-    space = ceiling.anchor_space(avatar)
+    space = state_of(avatar).space
     return np.concatenate([to_uint8(avatar.generator(space.decode(part)).clamp(-1, 1)) for part in codes.split(8)])
 
 

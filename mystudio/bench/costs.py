@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mystudio import engines
 from mystudio.bench import clips
 from mystudio.bench.ledger import Ledger
 from mystudio.bench.real import RealCase
@@ -68,7 +69,7 @@ class _Trial:
             "personalize.patience=0",
             f"regress.samples={self.case.samples}",
         ]
-        if studio.resolved(self.person).invert.steps:
+        if studio.resolved(self.person).of(engines.DEFAULT, "personalize").invert.steps:
             limited.append(f"invert.steps={max(2, self.case.iterations // 8)}")  # of each batch of images
         driver = clips.played_for(self.source, studio.out / "clips" / f"{self.source.stem}-{few}.mp4", few)
         out = self.out / Path(recipe).stem

@@ -7,9 +7,9 @@ from dataclasses import replace
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from mystudio import engines
 from mystudio.bench.base_training import wall
 from mystudio.compute.device import feature_dtype
-from mystudio.engines import personal
 from mystudio.recipe import Recipe
 from mystudio.rendering.render import synthesize
 from mystudio.stylegan2.generator import Generator
@@ -32,10 +32,10 @@ def reenactment(
         larger = Generator(**(avatar.generator.config | shape))
         start_from(larger, avatar.generator.cpu())
         avatar = replace(avatar, generator=larger.eval().requires_grad_(False))
-    draw = recipe.render
+    draw, engine = recipe.render, engines.of(avatar)
 
     def once() -> None:
-        take = personal.reenact(avatar, performance, recipe, device=str(device))
+        take = engine.reenact(avatar, performance, recipe.of(avatar.engine, "reenact"), device=str(device))
         for _ in synthesize(avatar, take, draw.batch, 0, draw.precision, draw.compile):
             pass
 
@@ -48,11 +48,13 @@ def personalizing(
     scan: Scan, base, recipe: Recipe, device: torch.device, progress: Progress = silent
 ) -> dict[str, float]:
     """Seconds from a scan to an avatar, with everything that belongs to it."""
-    seconds = wall(lambda: personal.personalize(scan, base, recipe, progress, device=str(device)), device)
+    settings = recipe.of(engines.DEFAULT, "personalize")
+    engine = engines.named(engines.DEFAULT)
+    seconds = wall(lambda: engine.personalize(scan, base, settings, device=str(device), progress=progress), device)
     return {
-        "resolution": max(recipe.personalize.resolution, base.generator.resolution),
+        "resolution": max(settings.personalize.resolution, base.generator.resolution),
         "frames": len(scan),
-        "steps": recipe.personalize.steps,
+        "steps": settings.personalize.steps,
         "wall": seconds,
     }
 

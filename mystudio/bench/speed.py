@@ -10,13 +10,15 @@ from functools import partial
 import numpy as np
 import torch
 
-from mystudio import bases, pipeline
-from mystudio.bench import comparison, rates, ratios, solvers
+from mystudio import bases, engines, pipeline
+from mystudio.bench import comparison, rates
 from mystudio.bench.actors import ActorsCase, Pair, pair
 from mystudio.bench.ledger import Ledger
+from mystudio.bench.personal import ratios, solvers
 from mystudio.bench.studio import PLAIN, Studio, Variant
 from mystudio.compute.device import choose
 from mystudio.engines.personal.problem import Problem
+from mystudio.engines.personal.state import state_of
 from mystudio.evaluation import observers
 from mystudio.motion.retarget import retarget
 from mystudio.storage.artifacts import load
@@ -97,7 +99,10 @@ class _Trial:
         """Forward and backward against grouped convolutions."""
         base, keys = bases.find_base(self.studio.base), []
         recipe = self.studio.resolved(self.first.person)
-        sizes = max(self.case.resolution, base.generator.resolution), recipe.personalize.width or 6144
+        sizes = (
+            max(self.case.resolution, base.generator.resolution),
+            recipe.of(engines.DEFAULT, "personalize").personalize.width or 6144,
+        )
         for batch in self.case.batches:
             for precision in ("auto", "float32"):
                 keys.append(
@@ -218,7 +223,10 @@ class _Trial:
             )
 
         def generator(batch: int, steps: list[str]) -> dict:
-            base, sizes = bases.find_base(studio.base).generator, studio.resolved(person).personalize
+            base, sizes = (
+                bases.find_base(studio.base).generator,
+                studio.resolved(person).of(engines.DEFAULT, "personalize").personalize,
+            )
             side = 8192 if gpu else 2048  # a GPU is not busy with less
             return rates.share_of_peak(grown(base, sizes.resolution, sizes.width), batch, device, side)
 
@@ -278,15 +286,16 @@ class _Stage:
         avatar = load(studio.avatar(acted.person, PLAIN, steps), Avatar)
         avatar.generator.to(choose(studio.device))
         recipe = studio.resolved(acted.person)
+        how = recipe.of(avatar.engine, "reenact")
         performance = pipeline.load_performance(pipeline.run_perform(acted.driver, studio.out, studio.progress))
-        motion = retarget(performance, avatar.neutral, avatar.statistics, recipe.retarget)
+        motion = retarget(performance, avatar.neutral, state_of(avatar).statistics, how.retarget)
         seen = observe(acted.truth, size=observers.SIZE, progress=studio.progress)
         count = min(self.case.frames, len(motion))
         self._begin = (len(motion) - count) // 2
         at = np.arange(self._begin, self._begin + count)
         self._truth, self._marks = comparison.crops(seen, at), seen.landmarks[at]
         self._nets, self._metric = observers.EvaluationNets(None, None, choose(studio.device)), load_perceptual()
-        self._problem = solvers.Counted(**vars(Problem.of(avatar, motion, recipe.retarget, recipe.reenact)))
+        self._problem = solvers.Counted(**vars(Problem.of(avatar, motion, how.retarget, how.reenact)))
         return self._problem
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
-from mystudio import bases, pipeline
-from mystudio.recipe import STAGES, Recipe, resolve
+from mystudio import bases, engines, pipeline
+from mystudio.recipe import Recipe, resolve
 from mystudio.storage.artifacts import load
 from mystudio.storage.manifest import digest, open_folder
 from mystudio.storage.workspace import plain
@@ -16,14 +17,6 @@ from mystudio.types import Avatar, Performance, Progress, Take, silent
 from selfscan.perceptual.metric import perceptual_name
 from selfscan.types import Scan
 
-#: stage -> tables of the recipe that decide its result
-TABLES = {
-    "scan": ("scan",),
-    "avatar": ("scan", "invert", "personalize", "regress"),
-    "take": ("scan", "invert", "personalize", "regress", "retarget", "reenact"),
-}
-#: stage -> tables that its own command reads
-OWN = {"scan": TABLES["scan"], "avatar": TABLES["avatar"][1:], "take": ("retarget", "reenact")}
 FLOOR = ("reenact.steps=0",)  # start codes: the regressor's, with the driver's expression
 
 
@@ -75,7 +68,7 @@ class Studio:
         """All that decides a measurement, for the ledger."""
         recipe = self.resolved(person, variant)
         return {
-            "recipe": {stage: plain(getattr(recipe, stage)) for stage in STAGES if stage != "render"},
+            "recipe": {name: plain(settings) for name, settings in recipe.tables().items() if name != "render"},
             "base": bases.find_base(self.base).digest,
             "videos": [digest(path) for path in (person.video, *videos)],
             "networks": [path.name for path in (self.identity_net, self.blendshapes) if path],
@@ -160,8 +153,9 @@ class Studio:
 
     def _tag(self, stage: str, person: Person, variant: Variant) -> str:
         """What a variant's result is called: nothing where the variant changes nothing, so that it is made once."""
-        plain_, changed = self.resolved(person), self.resolved(person, variant)
-        return "" if all(getattr(plain_, t) == getattr(changed, t) for t in TABLES[stage]) else f"-{variant.name}"
+        plain_, changed = (_tables(self.resolved(person, each)) for each in (PLAIN, variant))
+        decided_by = list(plain_)[: list(plain_).index(stage) + 1]  # a stage depends on those before it
+        return "" if all(plain_[each] == changed[each] for each in decided_by) else f"-{variant.name}"
 
     def _force(self, out: Path) -> bool:
         first = out not in self.fresh
@@ -169,8 +163,8 @@ class Studio:
         return self.again and first
 
     def _options(self, stage: str, person: Person, variant: Variant) -> list[str]:
-        every = (*self.options, *person.options, *variant.options)
-        last = {option.partition("=")[0]: option for option in every if option.split(".")[0] in OWN[stage]}
+        every, own = (*self.options, *person.options, *variant.options), _tables(self.resolved(person))[stage]
+        last = {option.partition("=")[0]: option for option in every if option.split(".")[0] in own}
         recipe = [] if self.recipe == "default" else ["--recipe", str(self.recipe)]
         return [*recipe, *(word for option in last.values() for word in ("--option", option))]
 
@@ -181,6 +175,18 @@ class Studio:
         split = next((i for i, word in enumerate(words) if str(word).startswith("--")), len(words))
         *inputs, out = words[:split]
         steps.append(shlex.join(map(str, ("mystudio", verb, *inputs, "-o", out, *words[split:]))))
+
+
+def _tables(recipe: Recipe) -> dict[str, dict[str, Any]]:
+    """Stage, in order -> the tables that its own command reads, by name."""
+    of_engine = {
+        name: {table.name: getattr(settings, table.name) for table in fields(settings)}
+        for name, settings in (
+            ("avatar", recipe.of(engines.DEFAULT, "personalize")),
+            ("take", recipe.of(engines.DEFAULT, "reenact")),
+        )
+    }
+    return {"scan": {"scan": recipe.scan}} | of_engine
 
 
 def open_take(path: Path) -> tuple[Avatar, Take, Performance, Scan]:

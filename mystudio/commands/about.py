@@ -116,7 +116,7 @@ def list_bases():
         {
             "name": b.name,
             "resolution": int(b.info["resolution"]),
-            "encoder": b.encoder_path is not None,
+            "encoder": b.companion("encoder") is not None,
             "path": str(b.path),
         }
         for b in list_bases()

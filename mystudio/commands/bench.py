@@ -225,9 +225,9 @@ def speed(parts, rivals, people, performances, scan_seconds, seconds, size, fram
 
     $ mystudio bench speed -o bench-out
     """
-    from mystudio.bench import solvers
     from mystudio.bench import speed as part
     from mystudio.bench.actors import DRIVERS, PEOPLE, ActorsCase
+    from mystudio.bench.personal import solvers
 
     for given, known in ((parts, part.PARTS), (rivals, [rival.name for rival in solvers.RIVALS])):
         if unknown := set(given) - set(known):

@@ -100,10 +100,11 @@ def list_(avatar):
 
     $ mystudio edit list me.avatar
     """
+    from mystudio import engines
     from mystudio.storage.artifacts import load
     from mystudio.types import Avatar
 
-    names = list(load(avatar, Avatar).directions)
+    names = list(engines.directions(load(avatar, Avatar)))
     answer("\n".join(names) or f"{avatar} offers no edits.", avatar=avatar, edits=names)
 
 

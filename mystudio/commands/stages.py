@@ -18,6 +18,7 @@ from mystudio.commands.options import (
     recipe_options,
 )
 from mystudio.commands.terminal import answer, can_resume, progress
+from mystudio.engines import DEFAULT, ENGINES
 
 
 @click.command(cls=Command, short_help="Video of a person -> chosen, aligned images.")
@@ -97,11 +98,18 @@ def scan(video, out, consent, fictional, consent_clip, frames, size, recipe, opt
     metavar="NAME|FILE",
     help="Generator to start from; see `mystudio base list`.",
 )
+@click.option(
+    "--engine",
+    default=DEFAULT,
+    show_default=True,
+    type=click.Choice(list(ENGINES)),
+    help="How the avatar is made and driven.",
+)
 @recipe_options
 @device_option
 @force_option
 @common
-def personalize(scan, out, base, recipe, options, device, force):
+def personalize(scan, out, base, engine, recipe, options, device, force):
     """Tune a generator until it draws the person of a scan and nobody else: the avatar.
 
     This is the long stage. It can be stopped at any time: the same command goes on where it was. Previews appear in
@@ -109,20 +117,23 @@ def personalize(scan, out, base, recipe, options, device, force):
 
     $ mystudio personalize me.scan -o me.avatar
     """
+    from mystudio import engines
     from mystudio.pipeline import run_personalize
     from mystudio.recipe import resolve
     from mystudio.storage.artifacts import load
     from mystudio.types import Avatar
 
     can_resume(f"what is done is kept in {out}.partial: the same command goes on from there")
-    run_personalize(scan, out, base, resolve(recipe, options), progress(), device=device, force=force)
+    run_personalize(scan, out, base, resolve(recipe, options), progress(), engine=engine, device=device, force=force)
     made = load(out, Avatar)
+    facts, edits = engines.describe(made), list(engines.directions(made))
+    words = [f"{made.generator.resolution} px", *(f"{value} {name}" for name, value in facts.items())]
     answer(
-        f"{out}: an avatar of {made.consent.name}, {made.generator.resolution} px, {len(made.anchors)} anchors; "
-        f"edits: {', '.join(made.directions) or 'none'}.",
+        f"{out}: an avatar of {made.consent.name}, {', '.join(words)}; edits: {', '.join(edits) or 'none'}.",
         avatar=out,
-        anchors=len(made.anchors),
-        edits=list(made.directions),
+        engine=engine,
+        **facts,
+        edits=edits,
         info=made.info,
     )
 

@@ -1,21 +1,87 @@
-"""Engines: ways from a performance to styles. All speak the protocol of ``mystudio.types.Engine``."""
+"""Engines: ways from a scan to an avatar, and from a performance to styles. All fulfil ``engines.protocol.Engine``.
+
+An engine is one folder and one line in ``ENGINES``. This module imports none of them before it is asked for one.
+"""
 
 from __future__ import annotations
 
 import importlib
+from typing import TYPE_CHECKING
 
-from mystudio.errors import BadArtifact
-from mystudio.types import Engine
+from mystudio.errors import BadArtifact, BadEngine, NotOffered
 
-#: name in an avatar -> module that speaks the protocol
-ENGINES = {"personal": "mystudio.engines.personal"}
+if TYPE_CHECKING:
+    from mystudio.engines.protocol import Edits, Engine, Follows
+    from mystudio.types import Avatar
+
+DEFAULT = "personal"
+#: name in an avatar and of ``--engine`` -> module that fulfils the protocol
+ENGINES = {
+    "personal": "mystudio.engines.personal",
+}
 
 
 def named(name: str) -> Engine:
-    """The engine of an avatar.
+    """The engine of a name.
 
-    Raises: BadArtifact: this version has no such engine.
+    Raises: BadArtifact: this version has no such engine. BadEngine: its module does not fulfil the protocol.
     """
+    from mystudio.engines.protocol import Engine
+
     if name not in ENGINES:
         raise BadArtifact(f"expected an engine among {', '.join(ENGINES)}, got {name!r}; update mystudio")
-    return importlib.import_module(ENGINES[name])
+    engine = importlib.import_module(ENGINES[name])
+    if not isinstance(engine, Engine):
+        raise BadEngine(f"{ENGINES[name]} is no engine: it must fulfil mystudio.engines.protocol.Engine")
+    return engine
+
+
+def of(avatar: Avatar) -> Engine:
+    """The engine that made an avatar. Raises BadArtifact: this version does not have it."""
+    return named(avatar.engine)
+
+
+def editing(avatar: Avatar) -> Edits:
+    """The engine of an avatar as one that edits. Raises NotOffered: it has no edits."""
+    from mystudio.engines.protocol import Edits
+
+    engine = of(avatar)
+    if not isinstance(engine, Edits):
+        raise NotOffered(f"the engine {avatar.engine!r} has no edits; make an avatar with another engine to edit takes")
+    return engine
+
+
+def following(avatar: Avatar) -> Follows:
+    """The engine of an avatar as one that follows live. Raises NotOffered: it cannot."""
+    from mystudio.engines.protocol import Follows
+
+    engine = of(avatar)
+    if not isinstance(engine, Follows):
+        raise NotOffered(f"the engine {avatar.engine!r} cannot follow live; use `mystudio reenact` on a recorded clip")
+    return engine
+
+
+def directions(avatar: Avatar) -> dict:
+    """The edit directions that an avatar offers, name -> tensor; none where its engine has no edits."""
+    from mystudio.engines.protocol import Edits
+
+    engine = of(avatar)
+    return dict(engine.directions(avatar)) if isinstance(engine, Edits) else {}
+
+
+def companions() -> dict[str, str]:
+    """Kinds of files that engines look for beside a base -> what is missed without one; of all engines."""
+    from mystudio.engines.protocol import Companions
+
+    found: dict[str, str] = {}
+    for engine in map(named, ENGINES):
+        found |= engine.COMPANIONS if isinstance(engine, Companions) else {}
+    return found
+
+
+def describe(avatar: Avatar) -> dict[str, int | float | str]:
+    """Facts about an avatar from its engine; none where the engine tells none."""
+    from mystudio.engines.protocol import Describes
+
+    engine = of(avatar)
+    return engine.describe(avatar) if isinstance(engine, Describes) else {}

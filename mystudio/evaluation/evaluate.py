@@ -121,7 +121,7 @@ def _truth(
 
 @torch.inference_mode()
 def _draw_frames(avatar: Avatar, take: Take, frames: list[int]) -> list[np.ndarray]:
-    engine = engines.named(avatar.engine)
+    engine = engines.of(avatar)
     images = [avatar.generator.synthesize(engine.decode(avatar, take, slice(i, i + 1))) for i in frames]
     return [to_uint8(image.float())[0] for image in images]
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from mystudio import engines
 from mystudio.evaluation import metrics
 from mystudio.evaluation.report import Curve
 from mystudio.evaluation.warnings import Case, warnings
-from mystudio.types import TAKE_OUTCOMES, Outcome
+from mystudio.types import TAKE_OUTCOMES, Avatar, Outcome
 from selfscan.face.landmarks import KEYPOINT_PARTS, KEYPOINTS
 from selfscan.face.measures import EXPRESSION_MEASURES, GAZE_MEASURES, POSE_MEASURES
 
@@ -202,13 +203,17 @@ def _summary(case: Case, chosen: np.ndarray, usable: np.ndarray) -> str:
     return "; ".join(parts) + "."
 
 
+def _described(avatar: Avatar) -> list[str]:
+    return [f"{value} {name}" for name, value in engines.describe(avatar).items()]
+
+
 def _facts(case: Case, seen: dict) -> dict[str, str]:
     consent = case.avatar.consent
     who = f"{consent.name}: this person does not exist" if consent.fictional else consent.name
     facts = {
         "person": who, "consent": f"{consent.statement} ({consent.when})", "driving clip": Path(case.driver.video).name,
         "engine": case.avatar.engine, "base": case.avatar.base_digest[:16],
-        "generator": f"{case.avatar.generator.resolution} px, {len(case.avatar.anchors)} anchors",
+        "generator": ", ".join([f"{case.avatar.generator.resolution} px", *_described(case.avatar)]),
         "perceptual metric": seen["perceptual"] or "not used",
     }  # fmt: skip
     if case.scan:

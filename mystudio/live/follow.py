@@ -1,26 +1,24 @@
-"""The avatar follows a stream of frames, one by one: no solver, nothing from the future.
+"""The avatar follows a stream of frames, one by one, from past frames alone.
 
-The same landmarks, neutral faces and start codes as ``reenact``; what needs the whole clip there (smoothing, the choice
-of the face and of its neutral expression) uses the frames seen so far (``selfscan.face.locate``, ``causal``).
+The engine gives the codes of each frame (``engines.protocol.Follows``). What ``reenact`` takes from the whole clip
+(smoothing, the choice of the face and of its neutral expression) uses the frames seen so far here
+(``selfscan.face.locate``, ``causal``).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from mystudio import engines
 from mystudio.compute.compilation import Compile, Precision, drawer
-from mystudio.engines.personal.regress import Regressor
-from mystudio.engines.personal.space import anchor_space
-from mystudio.engines.personal.start import StartCodes
 from mystudio.live.causal import NeutralSoFar, OneEuro
-from mystudio.motion.retarget import RetargetSettings, change_and_measures
 from mystudio.rendering.render import SMALLEST, enlarge
-from mystudio.types import Avatar, Outcome
+from mystudio.types import Avatar, Codes, Outcome, Take
 from selfscan.face.align import crop, rescale
 from selfscan.face.facemesh import load_facemesh
 from selfscan.face.locate import Locator
@@ -37,7 +35,7 @@ class LiveSettings:
 
     crop: float = 2.0  # frames: sigma of the crop's smoothing, over the past only
     rest: float = 4.0  # Hz: cut-off of the codes' one-euro filter for a face at rest; 0 = no filter
-    slope: float = 0.5  # Hz more for each anchor deviation a second of speed; these two shake as little as a take
+    slope: float = 0.5  # Hz more for each code unit a second of speed; these two shake as little as a take
     ease: float = 0.5  # s over which a better neutral face takes the place of the last one
     precision: Precision = "auto"  # of the generator's feature maps; auto: bfloat16 where it is multiplied fast
     compile: Compile = "no"  # torch.compile of the generator: a few seconds at the start for faster pictures
@@ -50,7 +48,7 @@ class Followed:
 
     time: float  # s
     outcome: Outcome  # FOLLOWED, NO_FACE or HELD
-    code: Tensor  # [1, K]
+    codes: Codes  # of one frame
     frame: np.ndarray  # [H, W, 3] uint8 RGB
     crop_from_frame: np.ndarray  # [2, 3] for a crop of MEASURED px
     spent: dict[str, float]  # stage -> s
@@ -62,7 +60,7 @@ class Shown:
 
     time: float  # s
     outcome: Outcome
-    code: Tensor  # [1, K]
+    codes: Codes  # of one frame
     picture: np.ndarray  # [size, 2 size, 3] uint8 RGB
     spent: dict[str, float]  # stage -> s
 
@@ -73,33 +71,32 @@ class Live:
     ``follow`` and ``draw`` may run in two threads, each on one frame at a time; only ``follow`` remembers anything.
 
     Args:
-        avatar: whose generator draws. retarget, settings: how. match: share of the step to the driver's expression
-            (``SolveSettings.match``). device: that does the work.
+        avatar: whose generator draws. how: the engine's ``ReenactSettings``. settings: of live alone.
+        device: that does the work.
+    Raises: NotOffered: the avatar's engine cannot follow.
     """
 
     def __init__(
         self,
         avatar: Avatar,
-        retarget: RetargetSettings = RetargetSettings(),
+        how: Any,
         settings: LiveSettings = LiveSettings(),
-        match: float = 0.7,
         device: torch.device | str = "cpu",
     ):
-        self._retarget, self._settings, self._neutral = retarget, settings, avatar.neutral
+        self._settings, self._avatar = settings, avatar
+        self._engine, self._codes_of = engines.of(avatar), engines.following(avatar).follow(avatar, how, device)
         self._device = torch.device(device)
-        self._generator = avatar.generator.to(self._device)
-        self._draw = drawer(self._generator, self._device, settings.precision, settings.compile)
-        self._space = anchor_space(avatar)
-        self._start = StartCodes(Regressor.load(avatar.regressor), self._space, avatar.anchor_keypoints, match)
+        avatar.generator.to(self._device)
+        self._draw = drawer(avatar.generator.synthesize, self._device, settings.precision, settings.compile)
         self._mesh = load_facemesh(device=self._device)
         self._locate = Locator(MEASURED, settings.crop, self._mesh)
         self.size = settings.size or max(SMALLEST, avatar.generator.resolution)
         self.forget()
-        self._code = self._code_of(avatar.neutral[None], avatar.neutral)
+        self._codes = self._codes_of(avatar.neutral[None], avatar.neutral)
 
     def forget(self) -> None:
         """Look for the driver's neutral face anew: somebody else may be there, or the face at rest is seen only now."""
-        self._steady = OneEuro(self._settings.rest, self._settings.slope)
+        self._steady: dict[str, OneEuro] = {}
         self._neutral_so_far = NeutralSoFar(self._settings.ease)
 
     @torch.inference_mode()
@@ -120,26 +117,26 @@ class Live:
             if place.is_new:
                 self.forget()
             if presence[0] > PRESENT:
-                code = self._code_of(torch.as_tensor(marks), self._neutral_so_far(marks[0], time))
-                outcome = Outcome.FOLLOWED if bool(code.isfinite().all()) else Outcome.HELD
-            if outcome == Outcome.FOLLOWED:
-                self._code = self._steady(code, time)
+                codes = self._codes_of(torch.as_tensor(marks), self._neutral_so_far(marks[0], time))
+                outcome = Outcome.HELD
+                if all(bool(values.isfinite().all()) for values in codes.values()):
+                    outcome, self._codes = Outcome.FOLLOWED, self._smoothed(codes, time)
             laps("code")
-        return Followed(time, outcome, self._code, frame, place.crop_from_frame, laps.spent)
+        return Followed(time, outcome, self._codes, frame, place.crop_from_frame, laps.spent)
 
     @torch.inference_mode()
     def draw(self, followed: Followed) -> Shown:
         """Draw the avatar beside the driver."""
         laps = _Laps()
-        w = self._space.decode(followed.code).to(self._device)
-        image = to_uint8(self._draw(self._generator.broadcast(w)))[0]
+        still = Take(followed.codes, np.zeros(1, np.uint8), np.array([followed.time]), {})
+        image = to_uint8(self._draw(self._engine.decode(self._avatar, still)))[0]
         laps("synthesize")
         driver = crop(followed.frame, rescale(followed.crop_from_frame, self.size / MEASURED), self.size)
         if followed.outcome != Outcome.FOLLOWED:
             _mark(driver, followed.outcome)
         picture = np.concatenate([driver, enlarge(image, self.size)], 1)
         laps("compose")
-        return Shown(followed.time, followed.outcome, followed.code, picture, followed.spent | laps.spent)
+        return Shown(followed.time, followed.outcome, followed.codes, picture, followed.spent | laps.spent)
 
     def __call__(self, frame: np.ndarray, time: float) -> Shown:
         """Follow and draw one frame."""
@@ -149,8 +146,9 @@ class Live:
         """Free the detector."""
         self._locate.close()
 
-    def _code_of(self, marks: Tensor, driver_neutral: Tensor) -> Tensor:
-        return self._start(*change_and_measures(marks, self._neutral, driver_neutral, self._retarget))
+    def _smoothed(self, codes: Codes, time: float) -> Codes:
+        rest, slope = self._settings.rest, self._settings.slope
+        return {n: self._steady.setdefault(n, OneEuro(rest, slope))(values, time) for n, values in codes.items()}
 
 
 class _Laps:

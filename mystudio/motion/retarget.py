@@ -17,16 +17,36 @@ from torch import Tensor
 
 import selfscan
 from mystudio.motion.smoothing import smooth_over_time
-from mystudio.types import Motion, Performance
+from mystudio.types import Performance
 from selfscan.face import patches
 from selfscan.face.headpose import head_pose
 from selfscan.face.landmarks import KEYPOINT_PARTS, KEYPOINTS, LIP_GAP, OUTER_EYE_CORNERS, STABLE
 from selfscan.face.measures import EXPRESSION_MEASURES
 from selfscan.face.measures import measures as face_measures
+from selfscan.face.patches import Outlined, Recoloured
 
 #: expression as few numbers (``selfscan.face.measures``)
 MEASURES = EXPRESSION_MEASURES
 PART_OF = torch.tensor([k for k, part in enumerate(KEYPOINT_PARTS.values()) for _ in part])
+
+
+@dataclass(frozen=True)
+class Motion:
+    """What the avatar must show, frame by frame, in the avatar's own proportions."""
+
+    keypoints: Tensor  # [T, K, 3] in crops, each part of zero mean (see KEYPOINT_PARTS)
+    weights: Tensor  # [K] importance of each keypoint
+    change: Tensor  # [T, K, 3] the driver's change from the neutral face, in units of part sizes
+    mouth: Tensor | Recoloured  # [T, 3, h, w] in [-1, 1], or what gives them by frame
+    mouth_mask: Tensor | Outlined  # [T, 1, h, w] 1 inside the driver's inner lips
+    irises: Tensor | Recoloured  # [T, 2, 3, h, w] in [-1, 1], as the mouth
+    iris_mask: Tensor | Outlined  # [T, 2, 1, h, w] 1 on the driver's visible iris
+    valid: Tensor  # [T] bool
+    times: Tensor  # [T] float64 s
+    measures: Tensor | None = None  # [T, M] expression in the avatar's measure (MEASURES)
+
+    def __len__(self) -> int:
+        return len(self.keypoints)
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ def synthesize(
 
     def images_of(span: slice) -> Tensor:
         with torch.inference_mode():
-            return draw(engines.named(avatar.engine).decode(avatar, take, span)).clamp(-1, 1)
+            return draw(engines.of(avatar).decode(avatar, take, span)).clamp(-1, 1)
 
     while start < len(take):
         images = attempt(partial(images_of, slice(start, start + batch)), may_fail=batch > 1)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import struct
 import zlib
@@ -18,14 +19,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mystudio.errors import BadArchive, BadArtifact, OutputFailed
-from mystudio.storage.artifacts import ARRAYS, GENERATOR, VALUES, read
+from mystudio.storage.artifacts import ARRAYS, GENERATOR, GENERATOR_SUFFIX, VALUES, read
 from mystudio.storage.manifest import (
     MANIFEST,
     MAX_MANIFEST_BYTES,
-    SCHEMA,
     Folder,
     Manifest,
     beside,
+    check_schema,
     digest,
     open_folder,
     parse,
@@ -34,7 +35,8 @@ from mystudio.storage.manifest import (
 from mystudio.storage.workspace import lock, recover, sync_tree, tidy
 from mystudio.types import Avatar
 
-MEMBERS = (ARRAYS, GENERATOR, VALUES)  # what an avatar holds besides its manifest, in the order of the archive
+REQUIRED = {ARRAYS, GENERATOR, VALUES}  # what every avatar holds besides its manifest
+OWN = re.compile(rf"state\.[A-Za-z0-9_.]+{re.escape(GENERATOR_SUFFIX)}")  # generators of an engine's state
 MAX_BYTES = (4 << 30) - 1  # of an archive: what a zip without extensions can address
 BLOCK = 1 << 20  # bytes read at a time
 
@@ -135,7 +137,7 @@ def _write(folder: Folder, file: BinaryIO) -> None:
     members = [_add(file, MANIFEST, len(data), [data])]
     if parse(data, folder.path / MANIFEST, "pack it again") != folder.manifest:
         raise BadArtifact(f"{folder.path} changed while it was packed; pack it again")
-    for name in MEMBERS:
+    for name in sorted(folder.manifest.files):
         path, entry = folder.file(name)
         seen = hashlib.sha256()
         with open(path, "rb") as source:
@@ -200,11 +202,9 @@ def _manifest(file: BinaryIO, archive: Path) -> tuple[Manifest, bytes]:
     data = file.read(size)
     try:
         manifest = parse(data, f"{archive}: {MANIFEST}", hint)
-        if manifest.type != "avatar" or manifest.schema != SCHEMA:
-            raise BadArtifact(
-                f"{archive} holds a {manifest.type[:40]!r} of schema {manifest.schema}, expected an "
-                f"avatar of schema {SCHEMA}; {hint}"
-            )
+        if manifest.type != "avatar":
+            raise BadArtifact(f"{archive} holds a {manifest.type[:40]!r}, expected an avatar; {hint}")
+        check_schema(manifest, archive)
         _check_members(manifest, f"{archive}")
     except BadArtifact as error:
         raise BadArchive(str(error)) from None
@@ -216,10 +216,12 @@ def _manifest(file: BinaryIO, archive: Path) -> tuple[Manifest, bytes]:
 
 
 def _check_members(manifest: Manifest, place: str) -> None:
-    if set(manifest.files) != set(MEMBERS):
-        odd = sorted(set(manifest.files) ^ set(MEMBERS))[0]
-        verb = "lists" if odd in manifest.files else "lacks"
-        raise BadArtifact(f"{place} {verb} {odd[:80]!r}, expected {', '.join(MEMBERS)}; make the avatar again")
+    for odd in sorted(set(manifest.files) ^ REQUIRED):
+        if odd in REQUIRED or not OWN.fullmatch(odd):
+            verb = "lists" if odd in manifest.files else "lacks"
+            raise BadArtifact(
+                f"{place} {verb} {odd[:80]!r}, expected {', '.join(sorted(REQUIRED))}; make the avatar again"
+            )
     if _length(manifest, MAX_MANIFEST_BYTES) > MAX_BYTES:
         raise BadArtifact(f"{place} has files of more than {MAX_BYTES} bytes, which no archive holds; copy the folder")
 
@@ -232,7 +234,7 @@ def _length(manifest: Manifest, manifest_bytes: int) -> int:
 def _read_members(file: BinaryIO, manifest: Manifest, data: bytes, part: Path, archive: Path) -> None:
     """Copy every member into ``part`` while it is verified; then the directory at the end must agree."""
     members = [Member(MANIFEST, len(data), zlib.crc32(data), 0)]
-    for name in MEMBERS:
+    for name in sorted(manifest.files):
         size, start, crc, seen = manifest.files[name].bytes, file.tell(), 0, hashlib.sha256()
         claimed = _next_header(file, name, size, archive)
         with open(part / name, "xb") as target:
@@ -293,7 +295,7 @@ def _is_there(out: Path, manifest: Manifest) -> bool:
     try:
         folder = open_folder(out, "avatar")
         same = folder.manifest.digest == manifest.digest
-        if same and all(digest(folder.file(name)[0]) == manifest.files[name].sha256 for name in MEMBERS):
+        if same and all(digest(folder.file(name)[0]) == manifest.files[name].sha256 for name in manifest.files):
             return True
     except (BadArtifact, OSError):
         pass

@@ -13,15 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mystudio import engines
 from mystudio.errors import BadArtifact, reason
 from mystudio.storage.manifest import Folder, open_folder
+from mystudio.storage.upgrade import upgraded
 from mystudio.storage.workspace import StageRun
 from mystudio.types import Avatar, Performance, Take
 from selfscan.io.picture import PNG, png_fits
 from selfscan.types import Scan
 
 KINDS = {Scan: "scan", Performance: "performance", Avatar: "avatar", Take: "take"}
-VALUES, ARRAYS, GENERATOR = "values.json", "arrays.safetensors", "generator.safetensors"
+VALUES, ARRAYS, GENERATOR_SUFFIX = "values.json", "arrays.safetensors", ".safetensors"
+GENERATOR = f"generator{GENERATOR_SUFFIX}"  # of an avatar; one in its engine's state is state.NAME.safetensors
 MAX_IMAGE_SIDE = 4096
 MAX_IMAGES_BYTES = 2 << 30  # of all images of a scan in memory; 250 of 1024 px take 0.8 GB
 Artifact = TypeVar("Artifact", Scan, Performance, Avatar, Take)
@@ -77,7 +80,8 @@ def read(folder: Folder, cls: type[Artifact]) -> Artifact:
 
     try:  # a performance grows with its clip: mapped, its arrays take memory that the system can have back
         arrays = load_file(folder.verified(ARRAYS)) if cls is Performance else from_bytes(folder.read(ARRAYS))
-        return _unpack(cls, json.loads(folder.read(VALUES)), arrays, folder)
+        values = upgraded(json.loads(folder.read(VALUES)), KINDS[cls], folder.manifest.schema)
+        return _unpack(cls, values, arrays, folder)
     except BadArtifact:
         raise
     except (
@@ -95,16 +99,22 @@ def read(folder: Folder, cls: type[Artifact]) -> Artifact:
         ) from error
 
 
+def engine_of(avatar: Path) -> str:
+    """The name of the engine that made an avatar, from its values alone. Raises BadArtifact: as ``load``."""
+    folder = open_folder(avatar, "avatar")
+    try:
+        return str(json.loads(folder.read(VALUES))["engine"])
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise BadArtifact(f"{folder.path} does not hold a valid avatar ({reason(error)}); make it again") from error
+
+
 def _unchanged(path: Path, folder: Folder) -> bool:
     return open_folder(path).manifest == folder.manifest
 
 
 def _pack(value: Any, name: str, arrays: dict[str, Tensor], folder: Path) -> Any:
     if isinstance(value, torch.nn.Module):
-        from mystudio.stylegan2.checkpoint import save_generator
-
-        save_generator(value, folder / GENERATOR)
-        return {"$generator": GENERATOR}
+        return _write_generator(value, name, folder)
     if isinstance(value, (np.ndarray, Tensor)):
         array = torch.as_tensor(value).detach().cpu().contiguous()
         own = array.untyped_storage().nbytes() == array.nbytes
@@ -133,7 +143,7 @@ def _pack(value: Any, name: str, arrays: dict[str, Tensor], folder: Path) -> Any
 def _unpack(hint: Any, value: Any, arrays: Mapping[str, Tensor], folder: Folder) -> Any:
     origin, args = get_origin(hint), get_args(hint)
     if isinstance(value, dict) and "$generator" in value:
-        return _read_generator(folder)
+        return _read_generator(folder, value["$generator"])
     if isinstance(value, dict) and "$images" in value:
         return _read_images(folder, value["$images"])
     if isinstance(value, dict) and "$array" in value:
@@ -143,9 +153,11 @@ def _unpack(hint: Any, value: Any, arrays: Mapping[str, Tensor], folder: Folder)
         raise ValueError(f"expected an array, got {type(value).__name__}")
     if dataclasses.is_dataclass(hint):
         hints = get_type_hints(hint)
+        if hint is Avatar:
+            hints["state"] = engines.named(value["engine"]).State
         known = {f.name for f in dataclasses.fields(hint)}
         return hint(**{k: _unpack(hints[k], v, arrays, folder) for k, v in value.items() if k in known})
-    if origin is dict:
+    if origin in (dict, Mapping):
         return {k: _unpack(args[1], v, arrays, folder) for k, v in value.items()}
     if origin is tuple and len(args) == 2 and args[1] is Ellipsis:
         return tuple(_unpack(args[0], v, arrays, folder) for v in value)
@@ -160,10 +172,24 @@ def _join(prefix: str, name: str) -> str:
     return f"{prefix}.{name}" if prefix else name
 
 
-def _read_generator(folder: Folder) -> torch.nn.Module:
+def _write_generator(value: torch.nn.Module, name: str, folder: Path) -> dict[str, str]:
+    """One file for each generator of an artifact, named after its field."""
+    from mystudio.stylegan2.checkpoint import save_generator
+    from mystudio.stylegan2.generator import Generator
+
+    if not isinstance(value, Generator):
+        raise TypeError(f"{name}: expected a stylegan2.Generator, got {type(value).__name__}; store its state_dict()")
+    file = f"{name}{GENERATOR_SUFFIX}"
+    save_generator(value, folder / file)
+    return {"$generator": file}
+
+
+def _read_generator(folder: Folder, name: Any) -> torch.nn.Module:
     from mystudio.stylegan2.checkpoint import load_generator
 
-    return load_generator(folder.verified(GENERATOR))
+    if not isinstance(name, str):
+        raise ValueError(f"expected the name of a generator's file, got {type(name).__name__}")
+    return load_generator(folder.verified(name))
 
 
 def _write_images(scan: Scan, folder: Path) -> dict[str, list[str]]:

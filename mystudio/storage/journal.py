@@ -96,6 +96,12 @@ class DiskCheckpoints:
         np.savez(content := BytesIO(), **arrays)
         seal(self.folder / f"{name}.npz", content.getvalue())
 
+    def show(self, name: str, picture: np.ndarray) -> None:
+        """Write a picture [H, W, 3] uint8 RGB as NAME.png. Raises OSError."""
+        import cv2
+
+        write_bytes(self.folder / f"{name}.png", cv2.imencode(".png", picture[..., ::-1])[1].tobytes())
+
 
 def journal_of(path: Path) -> Path:
     """Return the folder in which an unfinished stage keeps its checkpoints."""

@@ -16,7 +16,8 @@ from mystudio import __version__
 from mystudio.errors import BadArtifact
 from selfscan.io.digest import file_digest
 
-SCHEMA = 1
+SCHEMA = 2  # of what is written; 1: the personal engine's fields and codes lay open in avatars and takes
+OLDEST_SCHEMA = 1  # older artifacts are converted on reading (storage/upgrade.py)
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 8 << 20
 MAX_FILES = 20_000
@@ -167,8 +168,7 @@ def open_folder(path: Path, kind: str | None = None) -> Folder:
     """
     path = resolved(path)
     found, manifest = _find_manifest(path, kind)
-    if manifest.schema != SCHEMA:
-        raise BadArtifact(f"{path} has schema {manifest.schema}, this version reads {SCHEMA}; make it again")
+    check_schema(manifest, path)
     if kind is not None and manifest.type != kind:
         raise BadArtifact(
             f"{path} is {with_article(manifest.type)}, expected {with_article(kind)}; "
@@ -189,6 +189,17 @@ def _find_manifest(path: Path, kind: str | None) -> tuple[Path, Manifest]:
             reason = error if isinstance(error, BadArtifact) and found.exists() else missing
             time.sleep(0.002)
     raise reason
+
+
+def check_schema(manifest: Manifest, place: Path | str) -> None:
+    """Raise BadArtifact unless this version reads an artifact of this schema."""
+    if manifest.schema > SCHEMA:
+        raise BadArtifact(
+            f"{place} was made by a newer mystudio (schema {manifest.schema}, this version reads up to {SCHEMA}); "
+            "update mystudio"
+        )
+    if manifest.schema < OLDEST_SCHEMA:
+        raise BadArtifact(f"{place} has the unknown schema {manifest.schema}; make it again")
 
 
 def with_article(kind: str) -> str:

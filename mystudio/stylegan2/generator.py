@@ -61,6 +61,7 @@ class Block(nn.Module):
         x: Tensor | None,
         image: Tensor | None,
         styles: tuple[Tensor, ...],
+        deltas: tuple[Tensor | None, ...],
         noise_mode: str,
         generator: torch.Generator | None,
         dtype: torch.dtype,
@@ -69,9 +70,10 @@ class Block(nn.Module):
             const = self.const.to(dtype).expand(len(styles[0]), -1, -1, -1)
             features: Tensor = const.contiguous(memory_format=torch.channels_last)
         else:
-            features = self.conv0(x, styles[0], noise_mode, generator)
-        features = self.conv1(features, styles[-2], noise_mode, generator, 1.0 if self.first else GAIN)
-        rgb: Tensor = self.torgb(features, styles[-1]).to(styles[-1].dtype)
+            features = self.conv0(x, styles[0], noise_mode, generator, delta=deltas[0])
+        gain = 1.0 if self.first else GAIN
+        features = self.conv1(features, styles[-2], noise_mode, generator, gain, deltas[-2])
+        rgb: Tensor = self.torgb(features, styles[-1], deltas[-1]).to(styles[-1].dtype)
         return features, rgb if image is None else rgb + upsample_image(image, self.resample_filter)
 
 
@@ -129,6 +131,10 @@ class Generator(nn.Module):
         """One w for all layers: [N, D] -> [N, L, D]."""
         return w[:, None].expand(-1, self.num_ws, -1)
 
+    def layers(self) -> list[nn.Module]:
+        """All modulated layers, in the order of ``Styles.vectors`` and ``Styles.weight_deltas``."""
+        return [layer for block in self.synthesis.blocks() for layer in block.layers()]
+
     def styles(self, ws: Tensor) -> Styles:
         """W+ [N, L, D] -> StyleSpace (Wu et al., arXiv 2011.12799): one vector [N, C] for every modulated layer."""
         vectors, k = [], 0
@@ -146,19 +152,18 @@ class Generator(nn.Module):
         resolution: int | None = None,
         dtype: torch.dtype | None = None,
     ) -> Tensor:
-        """StyleSpace -> image [N, 3, H, W] in about [-1, 1].
+        """StyleSpace and weight deltas -> image [N, 3, H, W] in about [-1, 1].
 
         ``resolution`` stops early at a smaller skip image; ``dtype`` is that of the feature maps (styles,
         demodulation and the image stay as they are).
         """
         x = image = None
+        dtype, deltas = dtype or styles.vectors[0].dtype, styles.weight_deltas or (None,) * len(styles.vectors)
         k = 0
         for block in self.synthesis.blocks():
-            count = len(block.layers())
-            x, image = block(
-                x, image, styles.vectors[k : k + count], noise_mode, generator, dtype or styles.vectors[0].dtype
-            )
-            k += count
+            part = slice(k, k + len(block.layers()))
+            x, image = block(x, image, styles.vectors[part], deltas[part], noise_mode, generator, dtype)
+            k = part.stop
             if image.shape[-1] == resolution:
                 break
         assert image is not None, "the smallest generator has one block"

@@ -120,10 +120,17 @@ class SynthesisLayer(nn.Module):
         noise_mode: str = "const",
         generator: torch.Generator | None = None,
         gain: float = GAIN,
+        delta: Tensor | None = None,
     ) -> Tensor:
-        """x [N, C, h, w] without its gain, style [N, C] -> [N, C', H, W] without its gain."""
-        demod = torch.rsqrt(style.square() @ self.weight.square().sum((2, 3)).t() + 1e-8)
-        weight, alone = self.weight, len(x) == 1
+        """x [N, C, h, w] without its gain, style [N, C] -> [N, C', H, W] without its gain.
+
+        ``delta`` [N or 1, C', C] turns the weights W into W (1 + delta), alike for all taps of a filter.
+        """
+        if delta is not None and len(delta) > 1:  # weights of their own for each image: one pass each
+            rows = zip(x.split(1), style.split(1), delta.split(1))
+            return torch.cat([self(a, s, noise_mode, generator, gain, d) for a, s, d in rows])
+        weight, alone = _changed(self.weight, delta), len(x) == 1
+        demod = torch.rsqrt(style.square() @ weight.square().sum((2, 3)).t() + 1e-8)
         if alone:  # one image: its weights are scaled, which are fewer than its pixels
             weight = weight * (demod.t() * (style * gain))[..., None, None]
         else:
@@ -155,6 +162,14 @@ class ToRGB(nn.Module):
         self.bias = nn.Parameter(torch.zeros(3))
         self.weight_gain = 1 / math.sqrt(in_channels)
 
-    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+    def forward(self, x: Tensor, style: Tensor, delta: Tensor | None = None) -> Tensor:
+        """x [N, C, H, W] without its gain, style [N, C] -> [N, 3, H, W]; ``delta`` as for ``SynthesisLayer``."""
+        if delta is not None and len(delta) > 1:
+            return torch.cat([self(a, s, d) for a, s, d in zip(x.split(1), style.split(1), delta.split(1))])
         x = x * (style * (self.weight_gain * GAIN))[:, :, None, None].to(x.dtype)
-        return F.conv2d(x, self.weight.to(x.dtype), self.bias.to(x.dtype))
+        return F.conv2d(x, _changed(self.weight, delta).to(x.dtype), self.bias.to(x.dtype))
+
+
+def _changed(weight: Tensor, delta: Tensor | None) -> Tensor:
+    """W (1 + delta) of weights [C', C, k, k] and a delta [1, C', C]."""
+    return weight if delta is None else weight * (1 + delta[0, :, :, None, None])

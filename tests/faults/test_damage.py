@@ -103,7 +103,7 @@ def operation_on(ended, name: str) -> int:
 @pytest.mark.parametrize(
     "name, checkpoint",
     [
-        ("personalize", "tune.checkpoint"),
+        ("personalize", "tune.npz"),
         ("reenact", "window0000000.npz"),
         ("reenact", "journal.key"),
         ("render", "segment0000000.npz"),

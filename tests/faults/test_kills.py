@@ -62,9 +62,8 @@ def test_a_deletion_is_killed_and_goes_on(studio, template, place):
 
 
 def a_take(number: float) -> Take:
-    return Take(
-        torch.full((2, 3, 4), number), torch.zeros(2, dtype=torch.uint8).numpy(), torch.arange(2).double().numpy(), {}
-    )
+    times = torch.arange(2).double().numpy()
+    return Take({"axes": torch.full((2, 3, 4), number)}, torch.zeros(2, dtype=torch.uint8).numpy(), times, {})
 
 
 def make(path, number: float, kill_at: int = -1, notes: str = os.devnull) -> None:

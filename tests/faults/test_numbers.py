@@ -40,7 +40,7 @@ def test_a_reenactment_goes_on_with_smaller_windows(studio, begun, place, templa
     ended = studio.run(*stage.command(place), target="mystudio.engines.personal.problem:measure", call=2, how="memory")
     assert ended.code == 0 and ended.stderr.count("memory ran out: going on with") == 1
     made, whole = (load(folder / stage.makes, Take) for folder in (place, template))
-    assert np.array_equal(made.outcome, whole.outcome) and abs(made.codes - whole.codes).max() < 0.01
+    assert np.array_equal(made.outcome, whole.outcome) and abs(made.codes["axes"] - whole.codes["axes"]).max() < 0.01
     assert leftovers(place) == []
 
 
@@ -120,7 +120,7 @@ def test_a_frame_whose_landmarks_are_no_numbers_is_held(call, studio, begun, pla
     )
     assert ended.code == 0, ended.stderr
     take = load(place / stage.makes, Take)
-    assert len(take) == 8 and bool(take.codes.isfinite().all())
+    assert len(take) == 8 and bool(take.codes["axes"].isfinite().all())
     assert set(take.outcome) <= set(TAKE_OUTCOMES)
 
 

@@ -35,6 +35,7 @@ from mystudio.base import sources
 from mystudio.base.encoder import Encoder, load_encoder
 from mystudio.commands.edit import _split, read_keys
 from mystudio.engines.personal import tune
+from mystudio.engines.personal.state import State
 from mystudio.engines.personal.windows import read_window
 from mystudio.provenance import signing
 from mystudio.provenance import verify as marks
@@ -45,7 +46,7 @@ from mystudio.storage import (
     manifest,
     workspace,
 )
-from mystudio.storage.journal import DiskCheckpoints, seal, unseal
+from mystudio.storage.journal import DiskCheckpoints, seal
 from mystudio.stylegan2 import checkpoint, torchfile
 from mystudio.types import Avatar, Performance, Take
 from selfscan.io import (
@@ -163,19 +164,8 @@ def avatar() -> Avatar:
     g = random_generator(8, z_dim=4, w_dim=4, mapping_layers=1, channel_base=32, channel_max=4)
     g.requires_grad_(False)
     marks = torch.zeros(3, 478, 3)
-    return Avatar(
-        g,
-        torch.zeros(3, 4),
-        np.arange(3),
-        marks,
-        marks[0],
-        {"smile": torch.ones(4)},
-        {"code_mean": torch.zeros(2)},
-        {},
-        "personal",
-        "b" * 64,
-        consent(),
-    )
+    own = State(torch.zeros(3, 4), np.arange(3), marks, {"smile": torch.ones(4)}, {"code_mean": torch.zeros(2)}, {})
+    return Avatar(g, marks[0], own, "personal", "b" * 64, consent())
 
 
 def scan() -> Scan:
@@ -192,7 +182,7 @@ def scan() -> Scan:
 
 
 def take() -> Take:
-    return Take(torch.zeros(2, 4, 3), np.zeros(2, np.uint8), np.array([0, 0.04]), {"keypoint": np.zeros(2)})
+    return Take({"axes": torch.zeros(2, 4, 3)}, np.zeros(2, np.uint8), np.array([0, 0.04]), {"keypoint": np.zeros(2)})
 
 
 MAKERS = {Scan: scan, Performance: performance, Avatar: avatar, Take: take}
@@ -338,22 +328,17 @@ def tuned() -> tune._Nets:
 
 
 def tuning_states() -> list[bytes]:
-    from tempfile import TemporaryDirectory
-
     nets = tuned()
     sum(p.sum() for p in nets.tuned.synthesis.parameters()).backward()
     nets.adam.step()
-    with TemporaryDirectory() as place:
-        tune._save(Path(place) / "s", nets, tune._State(3, history=[1.0]))
-        return [unseal(Path(place) / "s")]
+    return [tune.to_bytes(nets, tune._State(3, history=[1.0]))]
 
 
 def tuning_state(path: Path) -> None:
     """A checkpoint of tuning is taken whole or not at all, and never refused: the work starts over."""
-    seal(path, path.read_bytes())  # without its digest nothing would be looked at
     nets, state = tuned(), tune._State(history=[])
     before, _ = nets.snapshot()
-    tune._load(path, nets, state)
+    tune.from_bytes(path.read_bytes(), nets, state)
     same = all(
         torch.equal(v, before[name][k]) for name, net in nets.generators.items() for k, v in net.state_dict().items()
     )

@@ -148,7 +148,7 @@ def test_a_checkpoint_of_tuning_for_another_network_leaves_this_one_alone(tmp_pa
     seal(tmp_path / "state", bytes(data))
     nets, state = tuned(), tune._State(history=[])
     before, _ = nets.snapshot()
-    tune._load(tmp_path / "state", nets, state)
+    tune.from_bytes((tmp_path / "state").read_bytes(), nets, state)
     assert state == tune._State(history=[]) and not nets.adam.state_dict()["state"]
     assert all(
         torch.equal(v, before[name][k]) for name, net in nets.generators.items() for k, v in net.state_dict().items()

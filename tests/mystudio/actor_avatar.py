@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mystudio import engines
 from mystudio.bases import find_base
+from mystudio.engines import personal
 from mystudio.engines.personal.anchors import InvertSettings
 from mystudio.engines.personal.problem import SolveSettings
 from mystudio.engines.personal.regress import RegressSettings
@@ -87,11 +87,7 @@ def performance(motion: Tensor, missing: tuple[int, ...] = (), look: int = 5) ->
     return Performance(seen, to_uint8(mouth), to_uint8(irises))
 
 
-def avatar(engine: str = "personal") -> Avatar:
-    """The scanned person's avatar, made once by an engine in a few steps."""
-    return _avatar(engine)
-
-
 @cache
-def _avatar(engine: str) -> Avatar:
-    return engines.named(engine).personalize(scan(), find_base("people128"), SETTINGS)
+def avatar() -> Avatar:
+    """The scanned person's avatar, made once by the personal engine in a few steps."""
+    return personal.personalize(scan(), find_base("people128"), SETTINGS)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mystudio.engines.personal.space import AnchorSpace
+from mystudio.engines.personal.state import AXES, State
 from mystudio.stylegan2.generator import Generator
 from mystudio.types import Avatar, Performance, Take
 from selfscan.face.align import align, apply
@@ -44,11 +45,15 @@ def tiny_avatar() -> Avatar:
     neutral = torch.as_tensor(face_landmarks())
     rank = AnchorSpace.of(anchors, 8).rank
     consent = Consent("Ada Nobody", "does not exist", "2024-01-01T00:00:00Z", "0" * 64, fictional=True)
-    return Avatar(
-        generator=generator, anchors=anchors, anchor_ids=np.arange(12), anchor_keypoints=neutral.expand(12, -1, -1),
-        neutral=neutral, directions={}, regressor={"code_mean": torch.zeros(rank)}, statistics={},
-        engine="personal", base_digest="b" * 64, consent=consent,
-    )  # fmt: skip
+    state = State(
+        anchors=anchors,
+        anchor_ids=np.arange(12),
+        anchor_keypoints=neutral.expand(12, -1, -1),
+        directions={},
+        regressor={"code_mean": torch.zeros(rank)},
+        statistics={},
+    )
+    return Avatar(generator, neutral, state, engine="personal", base_digest="b" * 64, consent=consent)
 
 
 @pytest.fixture(scope="session")
@@ -87,9 +92,9 @@ def performance(driving_clip) -> Performance:
 @pytest.fixture(scope="session")
 def take(tiny_avatar, performance) -> Take:
     """Random codes; frames 4 and 5 have no face."""
-    count, rank = len(performance), len(tiny_avatar.regressor["code_mean"])
+    count, rank = len(performance), tiny_avatar.state.space.rank
     codes = torch.randn(count, tiny_avatar.generator.num_ws, rank, generator=torch.Generator().manual_seed(1))
     outcome = np.zeros(count, np.uint8)
     outcome[4:6] = 2
     losses = {"keypoint": np.linspace(1, 2, count)}
-    return Take(codes, outcome, performance.observation.track.times, losses)
+    return Take({AXES: codes}, outcome, performance.observation.track.times, losses)

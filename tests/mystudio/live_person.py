@@ -13,6 +13,7 @@ from mystudio.engines.personal import images_of
 from mystudio.engines.personal.anchors import PersonalEncoder
 from mystudio.engines.personal.regress import Regressor
 from mystudio.engines.personal.space import AnchorSpace
+from mystudio.engines.personal.state import State
 from mystudio.motion.retarget import neutral_face
 from mystudio.types import Avatar
 from selfscan.io.pixels import to_uint8
@@ -26,25 +27,14 @@ def avatar() -> Avatar:
     base, seen = find_base("people128"), scan()
     images, marks = images_of(seen, 128), torch.as_tensor(seen.landmarks)
     neutral = neutral_face(seen.landmarks, np.ones(len(seen), bool))
-    encoder = load_encoder(base.encoder_path)
+    encoder = load_encoder(base.companion("encoder"))
     with torch.no_grad():
         anchors = encode(encoder, images, marks, neutral)
         space = AnchorSpace.of(anchors, 12)
         net = Regressor(198, space.rank, 4)
         net.person = PersonalEncoder.of(encoder, images, marks, neutral, space, 12)
-    return Avatar(
-        base.generator,
-        anchors,
-        seen.frame_index,
-        marks,
-        neutral,
-        {},
-        net.state_dict(),
-        {},
-        "personal",
-        base.digest,
-        CONSENT,
-    )
+    state = State(anchors, seen.frame_index, marks, {}, net.state_dict(), {})
+    return Avatar(base.generator, neutral, state, "personal", base.digest, CONSENT)
 
 
 @cache

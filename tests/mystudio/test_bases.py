@@ -51,10 +51,10 @@ def test_import_then_find(home, source):
 
 def test_encoder_beside_a_base(home, source):
     base = import_base(source, "mine")
-    assert base.encoder_path is None
+    assert base.companion("encoder") is None
     encoder = home / "bases" / "mine.encoder.safetensors"
     encoder.write_bytes(b"x")
-    assert base.encoder_path == find_base("mine").encoder_path == encoder
+    assert base.companion("encoder") == find_base("mine").companion("encoder") == encoder
     assert [b.name for b in list_bases()] == ["mine", "people128"]
 
 

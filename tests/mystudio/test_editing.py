@@ -9,9 +9,12 @@ import torch
 from memory_checkpoints import MemoryCheckpoints
 
 from mystudio import editing
-from mystudio.editing import DILATION, POLICIES, apply, learn_directions, load_directions, strength_at
+from mystudio.editing import POLICIES, apply, load_directions, strength_at
+from mystudio.engines.personal import directions as personal_edits
+from mystudio.engines.personal.directions import DILATION, learn_directions
 from mystudio.engines.personal.regress import Samples, look
-from mystudio.engines.personal.space import AnchorSpace, anchor_space, hull_weights
+from mystudio.engines.personal.space import AnchorSpace, hull_weights
+from mystudio.engines.personal.state import AXES, state_of
 from mystudio.errors import BadEdit
 from mystudio.types import Avatar, Edit, Take
 from selfscan.face.facemesh import load_facemesh
@@ -23,47 +26,49 @@ from selfscan.face.measures import measures
 def avatar(tiny_avatar) -> Avatar:
     draw = torch.Generator().manual_seed(3)
     codes = {name: 0.5 * torch.randn(8, generator=draw) for name in ("smile", "yaw")}
-    axes = AnchorSpace.of(tiny_avatar.anchors, 8).axes
-    return replace(tiny_avatar, directions={name: d @ axes for name, d in codes.items()})
+    axes = AnchorSpace.of(tiny_avatar.state.anchors, 8).axes
+    return replace(
+        tiny_avatar, state=replace(tiny_avatar.state, directions={name: d @ axes for name, d in codes.items()})
+    )
 
 
 @pytest.fixture(scope="module")
 def space(avatar) -> AnchorSpace:
-    return anchor_space(avatar)
+    return state_of(avatar).space
 
 
 @pytest.fixture(scope="module")
 def inside(take, space) -> Take:
     """A take whose every code lies in the hull."""
     logits = torch.randn(len(take), 1, 12, generator=torch.Generator().manual_seed(4))
-    return replace(take, codes=(hull_weights(logits) @ space.codes).expand_as(take.codes).contiguous())
+    return replace(take, codes={AXES: (hull_weights(logits) @ space.codes).expand_as(take.codes[AXES]).contiguous()})
 
 
 def move_of(avatar, space, name="smile"):
-    return space.direction(avatar.directions[name])
+    return space.direction(avatar.state.directions[name])
 
 
 @pytest.mark.parametrize("edge", POLICIES)
 @pytest.mark.parametrize("zero", [{"strength": 0.0}, {"keys": ((0.0, 0.0), (1.0, 0.0))}])
 def test_zero_strength_changes_no_bit(avatar, take, edge, zero):
-    wild = replace(take, codes=9 * take.codes)  # far outside the hull: "project" must not tidy up either
-    assert torch.equal(apply(avatar, wild, [Edit("smile", edge=edge, **zero)]).codes, wild.codes)
+    wild = replace(take, codes={AXES: 9 * take.codes[AXES]})  # far outside the hull: "project" must not tidy up either
+    assert torch.equal(apply(avatar, wild, [Edit("smile", edge=edge, **zero)]).codes[AXES], wild.codes[AXES])
 
 
 @pytest.mark.parametrize("edge", POLICIES)
 def test_frames_at_zero_strength_change_no_bit(avatar, take, edge):
-    wild = replace(take, codes=9 * take.codes)
+    wild = replace(take, codes={AXES: 9 * take.codes[AXES]})
     middle = float(take.times[6])
     keys = ((middle, 0.0), (float(take.times[-1]), 1.0))
-    made = apply(avatar, wild, [Edit("smile", keys=keys, edge=edge)]).codes
-    assert torch.equal(made[:7], wild.codes[:7])
+    made = apply(avatar, wild, [Edit("smile", keys=keys, edge=edge)]).codes[AXES]
+    assert torch.equal(made[:7], wild.codes[AXES][:7])
 
 
 def test_only_codes_and_the_record_of_edits_change(avatar, inside):
-    before = inside.codes.clone()
+    before = inside.codes[AXES].clone()
     edits = [Edit("smile", 1.0), Edit("yaw", -0.5)]
     made = apply(avatar, inside, edits)
-    assert torch.equal(inside.codes, before) and not torch.equal(made.codes, before)
+    assert torch.equal(inside.codes[AXES], before) and not torch.equal(made.codes[AXES], before)
     assert made.edits == (*inside.edits, *edits)
     assert apply(avatar, made, edits).edits == (*edits, *edits)
     assert made.outcome is inside.outcome and made.losses is inside.losses and made.times is inside.times
@@ -78,15 +83,15 @@ def test_keyframes_are_linear_and_held_outside():
 
 def test_strength_follows_the_takes_own_times(avatar, take, space):
     keys = ((float(take.times[0]), 0.0), (float(take.times[-1]), 2.0))
-    made = apply(avatar, take, [Edit("smile", keys=keys, edge="continue")]).codes
+    made = apply(avatar, take, [Edit("smile", keys=keys, edge="continue")]).codes[AXES]
     theta = 2 * (take.times - take.times[0]) / (take.times[-1] - take.times[0])
-    expected = take.codes + torch.as_tensor(theta, dtype=torch.float32)[:, None, None] * move_of(avatar, space)
+    expected = take.codes[AXES] + torch.as_tensor(theta, dtype=torch.float32)[:, None, None] * move_of(avatar, space)
     assert torch.allclose(made, expected, atol=1e-5)
 
 
 def test_continue_is_linear_and_additive(avatar, take):
     def moved(*edits):
-        return apply(avatar, take, [Edit(name, s, edge="continue") for name, s in edits]).codes - take.codes
+        return apply(avatar, take, [Edit(name, s, edge="continue") for name, s in edits]).codes[AXES] - take.codes[AXES]
 
     one = moved(("smile", 1.0))
     assert torch.allclose(moved(("smile", -3.0)), -3 * one, atol=1e-5)
@@ -96,8 +101,8 @@ def test_continue_is_linear_and_additive(avatar, take):
 
 
 def test_project_lands_on_the_nearest_point_of_the_hull(avatar, inside, space):
-    made = apply(avatar, inside, [Edit("smile", 30.0, edge="project")]).codes
-    far = inside.codes + 30 * move_of(avatar, space)
+    made = apply(avatar, inside, [Edit("smile", 30.0, edge="project")]).codes[AXES]
+    far = inside.codes[AXES] + 30 * move_of(avatar, space)
     assert space.outside(far, DILATION).min() > 1
     assert space.outside(made, DILATION).max() < 0.01
     assert torch.allclose((far - made).norm(dim=-1), space.outside(far, DILATION), rtol=1e-3)
@@ -105,24 +110,27 @@ def test_project_lands_on_the_nearest_point_of_the_hull(avatar, inside, space):
 
 @pytest.mark.parametrize("strength", [3.0, 30.0, -30.0, 1000.0])
 def test_stop_never_leaves_the_hull(avatar, inside, space, strength):
-    made = apply(avatar, inside, [Edit("smile", strength, edge="stop")]).codes
+    made = apply(avatar, inside, [Edit("smile", strength, edge="stop")]).codes[AXES]
     assert space.outside(made, DILATION).max() < 0.03
-    share = (made - inside.codes) / (strength * move_of(avatar, space))
+    share = (made - inside.codes[AXES]) / (strength * move_of(avatar, space))
     assert (share.amax(-1) - share.amin(-1)).max() < 1e-2  # straight along the direction
     assert share.min() > -1e-4 and share.max() < 1 + 1e-4
 
 
 def test_stop_goes_as_far_as_the_hull_reaches(avatar, inside, space):
-    made = apply(avatar, inside, [Edit("smile", 20.0, edge="stop")]).codes
+    made = apply(avatar, inside, [Edit("smile", 20.0, edge="stop")]).codes[AXES]
     further = made + 20 / 100 * move_of(avatar, space)
     assert space.outside(further, DILATION).amax(1).min() > 0.02
-    small = apply(avatar, inside, [Edit("smile", 0.05, edge="stop")]).codes
-    assert torch.allclose(small, inside.codes + 0.05 * move_of(avatar, space), atol=1e-6)
+    small = apply(avatar, inside, [Edit("smile", 0.05, edge="stop")]).codes[AXES]
+    assert torch.allclose(small, inside.codes[AXES] + 0.05 * move_of(avatar, space), atol=1e-6)
 
 
 def test_stop_never_takes_a_code_further_out(avatar, inside, space):
-    out = replace(inside, codes=6 * inside.codes)
-    before, made = space.outside(out.codes, DILATION), apply(avatar, out, [Edit("smile", 5.0, edge="stop")]).codes
+    out = replace(inside, codes={AXES: 6 * inside.codes[AXES]})
+    before, made = (
+        space.outside(out.codes[AXES], DILATION),
+        apply(avatar, out, [Edit("smile", 5.0, edge="stop")]).codes[AXES],
+    )
     assert before.max() > 0.5
     assert (space.outside(made, DILATION) <= before + 0.03).all()
 
@@ -131,7 +139,7 @@ def test_unknown_names_are_answered_with_the_known_ones(avatar, take):
     with pytest.raises(BadEdit, match="offers no direction 'grin'; it has smile, yaw"):
         apply(avatar, take, [Edit("grin")])
     with pytest.raises(BadEdit, match="it has none"):
-        apply(replace(avatar, directions={}), take, [Edit("grin")])
+        apply(replace(avatar, state=replace(avatar.state, directions={})), take, [Edit("grin")])
 
 
 @pytest.mark.parametrize("wrong", [{"strength": float("nan")}, {"strength": float("inf")},
@@ -150,8 +158,8 @@ def test_directions_from_a_file(avatar, take, space, tmp_path):
     for name in ("more.safetensors", "more.npz"):
         found = load_directions(tmp_path / name, 16)
         assert list(found) == ["age"] and torch.equal(found["age"], age)
-        made = apply(avatar, take, [Edit("age", 2.0, edge="continue")], found).codes
-        assert torch.allclose(made, take.codes + 2 * space.direction(age), atol=1e-4)
+        made = apply(avatar, take, [Edit("age", 2.0, edge="continue")], found).codes[AXES]
+        assert torch.allclose(made, take.codes[AXES] + 2 * space.direction(age), atol=1e-4)
 
 
 FAULTS = {
@@ -206,9 +214,9 @@ def test_learned_directions_are_those_of_the_attributes():
 @pytest.mark.parametrize("name", ["yaw", "mouth_open"])
 def test_an_avatars_own_directions_do_what_they_say(name):
     avatar = actor_avatar.avatar()
-    space = anchor_space(avatar)
+    space = state_of(avatar).space
     strengths = torch.tensor([0.0, 1.0, 2.0, 3.0])  # downwards a shut mouth has nowhere to go
-    codes = strengths[:, None] * space.direction(avatar.directions[name])
+    codes = strengths[:, None] * space.direction(avatar.state.directions[name])
     marks = look(avatar.generator, load_facemesh(), space, codes)[0].numpy()
     value = measures(marks, head_pose(marks))[name]
     assert (np.diff(value) > 0).all()
@@ -217,10 +225,9 @@ def test_an_avatars_own_directions_do_what_they_say(name):
 def test_sheet_has_a_row_for_each_direction(avatar, take):
     picture = editing.sheet(avatar, take, strengths=(-1, 0, 1))
     assert picture.shape == (24 + 2 * 32, 96 + 3 * 32, 3) and picture.dtype == np.uint8
-    assert editing.sheet(replace(avatar, directions={})).shape == (24, 96 + 5 * 32, 3)
-    code = take.codes[len(take) // 2].mean(0)
-    space = anchor_space(avatar)
-    middle = avatar.generator(avatar.generator.broadcast(space.decode(code)[None])).clamp(-1, 1)[0]
+    assert editing.sheet(replace(avatar, state=replace(avatar.state, directions={}))).shape == (24, 96 + 5 * 32, 3)
+    code = take.codes[AXES][len(take) // 2]  # a strength of 0 shows the take's own frame
+    middle = avatar.generator(state_of(avatar).space.decode(code)[None]).clamp(-1, 1)[0]
     shown = picture[24:56, 96 + 32 : 96 + 64]
     assert np.abs(shown - ((middle + 1) * 127.5).permute(1, 2, 0).detach().numpy()).max() <= 1.01
 
@@ -228,7 +235,10 @@ def test_sheet_has_a_row_for_each_direction(avatar, take):
 @pytest.mark.parametrize("edge", ["project", "stop"])
 def test_an_edit_goes_on_after_its_last_chunk(avatar, take, edge, monkeypatch):
     monkeypatch.setattr("selfscan.checkpoints.CHUNK", 5)
-    wild, keys = replace(take, codes=9 * take.codes), ((float(take.times[6]), 0.0), (float(take.times[-1]), 1.0))
+    wild, keys = (
+        replace(take, codes={AXES: 9 * take.codes[AXES]}),
+        ((float(take.times[6]), 0.0), (float(take.times[-1]), 1.0)),
+    )
     edits = [Edit("smile", 1.0, edge=edge), Edit("yaw", keys=keys, edge=edge)]
     whole, kept = apply(avatar, wild, edits), MemoryCheckpoints()
     kept.most = 4
@@ -237,9 +247,9 @@ def test_an_edit_goes_on_after_its_last_chunk(avatar, take, edge, monkeypatch):
     assert sorted(kept) == [f"edit{n}.moved{start:07d}" for n, start in ((0, 0), (0, 5), (0, 10), (1, 0))]
     kept.most, done = MemoryCheckpoints.most, []
     monkeypatch.setattr(
-        editing,
+        personal_edits,
         "_move",
-        lambda space, codes, *rest, real=editing._move: (done.append(len(codes)), real(space, codes, *rest))[1],
+        lambda space, codes, *rest, real=personal_edits._move: (done.append(len(codes)), real(space, codes, *rest))[1],
     )
-    assert torch.equal(apply(avatar, wild, edits, checkpoints=kept).codes, whole.codes)
+    assert torch.equal(apply(avatar, wild, edits, checkpoints=kept).codes[AXES], whole.codes[AXES])
     assert done == [5, 2]

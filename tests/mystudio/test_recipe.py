@@ -12,7 +12,7 @@ from typing import Literal, get_type_hints
 
 import pytest
 
-from mystudio import recipe
+from mystudio import engines, recipe
 from mystudio.base.settings import BaseSettings
 from mystudio.errors import BadRecipe
 
@@ -49,10 +49,16 @@ class Outer:
 def one_stage(monkeypatch, tmp_path):
     """Recipes with one table, [tune]."""
     monkeypatch.setattr(recipe, "STAGES", {"tune": f"{__name__}:Outer"})
+    monkeypatch.setattr(engines, "ENGINES", {})
     monkeypatch.setattr(
         recipe,
         "Recipe",
-        dataclasses.make_dataclass("Recipe", ["name", "tune"], frozen=True, namespace={"show": recipe.Recipe.show}),
+        dataclasses.make_dataclass(
+            "Recipe",
+            ["name", "tune", "engines"],
+            frozen=True,
+            namespace={"show": recipe.Recipe.show, "tables": recipe.Recipe.tables},
+        ),
     )
     monkeypatch.setitem(sys.modules, __name__, sys.modules[Outer.__module__])
 
@@ -203,7 +209,7 @@ def test_default_quick_and_paper_come_along():
 
 
 def test_the_paper_recipe_tunes_as_mystyle_published():
-    tuned = recipe.resolve("paper", ()).personalize
+    tuned = recipe.resolve("paper", ()).of("personal", "personalize").personalize
     assert (tuned.optimizer, tuned.rate, tuned.batch, tuned.decay, tuned.average) == ("adam", 3e-4, 1, 0, 0)
     assert tuned.face == tuned.eyes == tuned.mouth == tuned.landmarks == 0
 

@@ -22,7 +22,8 @@ from mystudio.engines.personal.measure import Residual, Terms, data_terms, outpu
 from mystudio.engines.personal.problem import Problem, select_frames
 from mystudio.engines.personal.windows import Solved, reach
 from mystudio.motion import losses
-from mystudio.types import Motion, Outcome
+from mystudio.motion.retarget import Motion
+from mystudio.types import Outcome
 
 LONGEST = 2.0  # anchor deviations: a step is shortened to this length
 DAMPING, LEAST_DAMPING, MOST_DAMPING = 0.1, 1e-3, 1e4  # shares of the mean diagonal of J'J: first, and the bounds

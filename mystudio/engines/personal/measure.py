@@ -14,8 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mystudio.motion import losses
-from mystudio.motion.retarget import RetargetSettings, normalise, part_means
-from mystudio.types import Motion
+from mystudio.motion.retarget import Motion, RetargetSettings, normalise, part_means
 from selfscan.face import patches
 from selfscan.face.facemesh import crop_landmarks
 from selfscan.face.landmarks import KEYPOINTS

@@ -13,10 +13,11 @@ from torch import Tensor
 from mystudio.compute.compilation import Compile, Precision, drawer
 from mystudio.engines.personal.measure import Measured, Terms, Weights, measure
 from mystudio.engines.personal.regress import Regressor
-from mystudio.engines.personal.space import AnchorSpace, anchor_space
+from mystudio.engines.personal.space import AnchorSpace
 from mystudio.engines.personal.start import StartCodes, pose_lid_map
-from mystudio.motion.retarget import RetargetSettings
-from mystudio.types import Avatar, Motion
+from mystudio.engines.personal.state import state_of
+from mystudio.motion.retarget import Motion, RetargetSettings
+from mystudio.types import Avatar
 from selfscan.face.facemesh import load_facemesh
 
 CUT = 3.0  # usual frame intervals: a longer one is a cut or a gap, and the temporal term does not cross it
@@ -85,8 +86,9 @@ class Problem:
     @classmethod
     def of(cls, avatar: Avatar, motion: Motion, shape: RetargetSettings, settings: SolveSettings) -> Problem:
         """The problem of driving an avatar with a motion, on the device of the avatar's generator."""
-        regressor, space = Regressor.load(avatar.regressor), anchor_space(avatar)
-        start = StartCodes(regressor, space, avatar.anchor_keypoints, settings.match)(motion.change, motion.measures)
+        state = state_of(avatar)
+        regressor, space = Regressor.load(state.regressor), state.space
+        start = StartCodes(regressor, space, state.anchor_keypoints, settings.match)(motion.change, motion.measures)
         device = next(avatar.generator.parameters()).device
         return cls(
             generator=avatar.generator,
@@ -98,7 +100,7 @@ class Problem:
             settings=settings,
             start=fill_gaps(start, motion.valid),
             linked=_linked(motion.times),
-            pose_lid_map=pose_lid_map(space, avatar.anchor_keypoints),
+            pose_lid_map=pose_lid_map(space, state.anchor_keypoints),
             draw=drawer(avatar.generator, device, settings.precision, settings.compile),
         )
 

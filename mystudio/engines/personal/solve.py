@@ -9,7 +9,6 @@ Two solvers share the objective: ``gauss_newton`` (all frames of a window at onc
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,9 +16,11 @@ from torch import Tensor
 
 from mystudio.engines.personal import adam, gauss_newton
 from mystudio.engines.personal.problem import Problem, SolveSettings, fill_gaps
+from mystudio.engines.personal.state import AXES
 from mystudio.engines.personal.windows import Solved, Window, reach, solve_windows
-from mystudio.motion.retarget import RetargetSettings
-from mystudio.types import Avatar, Motion, Outcome, Progress, Take, silent
+from mystudio.motion.retarget import Motion, RetargetSettings
+from mystudio.types import Avatar, Outcome, Progress, Take, silent
+from selfscan.checkpoints import NO_CHECKPOINTS, Checkpoints
 
 #: method of the settings -> function that solves one window
 SOLVERS = {"gauss-newton": gauss_newton.solve_window, "adam": adam.solve_window}
@@ -31,13 +32,13 @@ def solve(
     shape: RetargetSettings = RetargetSettings(),
     settings: SolveSettings = SolveSettings(),
     progress: Progress = silent,
-    journal: Path | None = None,
+    checkpoints: Checkpoints = NO_CHECKPOINTS,
 ) -> Take:
     """Find the codes of a whole clip, window by window.
 
     Args:
         avatar: whose generator is driven. motion: from ``retarget.retarget``.
-        journal: folder for finished windows; the same call goes on from them after a crash.
+        checkpoints: of finished windows; the same call goes on from them after a crash.
     Returns: a take with as many frames as the clip. Frames without a face, or whose solution is not finite, carry
         codes interpolated between their neighbours; their outcome says so.
     """
@@ -57,11 +58,11 @@ def solve(
         batch=settings.batch,
         overlap=0 if chained else reach(settings.temporal, settings.prior, settings.window),
         run=run,
-        journal=journal,
+        checkpoints=checkpoints,
         tick=lambda end: progress("solve", end, len(motion)),
     )
     codes, outcome = fill_unsolved(whole.codes, whole.outcome, motion.valid)
-    return Take(codes, outcome, motion.times.numpy(), whole.losses)
+    return Take({AXES: codes}, outcome, motion.times.numpy(), whole.losses)
 
 
 def fill_unsolved(codes: Tensor, outcome: np.ndarray, valid: Tensor) -> tuple[Tensor, np.ndarray]:

@@ -12,8 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mystudio.types import Avatar
-
 
 def hull_weights(logits: Tensor, dilation: float = 1.0) -> Tensor:
     """Exact parametrisation of the hull dilated by ``dilation`` about the mean anchor.
@@ -103,11 +101,6 @@ class AnchorSpace:
     def outside(self, codes: Tensor, dilation: float = 1.0) -> Tensor:
         """Distance [...] of each code from the dilated hull, in anchor standard deviations."""
         return (codes - self.project(codes, dilation)).norm(dim=-1)
-
-
-def anchor_space(avatar: Avatar) -> AnchorSpace:
-    """The code space of an avatar: it has as many principal axes as the avatar's regressor has outputs."""
-    return AnchorSpace.of(avatar.anchors, len(avatar.regressor["code_mean"]))
 
 
 def _simplex(v: Tensor) -> Tensor:

@@ -13,9 +13,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,10 +24,12 @@ from mystudio.compute.device import feature_dtype
 from mystudio.compute.muon import Muon
 from mystudio.errors import TrainingDiverged
 from mystudio.motion import losses
-from mystudio.storage.journal import seal, unseal
 from mystudio.types import Progress, silent
+from selfscan.checkpoints import NO_CHECKPOINTS, Checkpoints
 from selfscan.face.facemesh import crop_landmarks, load_facemesh
+from selfscan.io.pixels import to_uint8
 
+CHECKPOINT = "tune"  # its name among the checkpoints
 MAX_ROLLBACKS = 5
 WORTH_COMPILING = 4e8  # steps x batch x pixels, on a GPU
 AVERAGED = 4  # steps between two that enter the average of the weights: neighbours hardly differ
@@ -81,25 +83,22 @@ def tune(
     perceptual,
     settings: TuneSettings = TuneSettings(),
     progress: Progress = silent,
-    journal: Path | None = None,
-    preview: Callable[[int, Tensor], None] | None = None,
+    checkpoints: Checkpoints = NO_CHECKPOINTS,
     watch: Callable[[int, torch.nn.Module], bool] | None = None,
 ):
     """Tune a copy of ``generator`` so that G(anchor_i) is image_i.
 
     Args:
         generator: the base. anchors: [N, D] fixed. images: [N, 3, H, W] in [-1, 1] at the base's resolution.
-        perceptual: ``selfscan.perceptual.metric.Perceptual``. journal: folder for checkpoints; a run that was killed
-            goes on from the last one and ends in the same weights on a CPU. preview: called with (step, images).
+        perceptual: ``selfscan.perceptual.metric.Perceptual``. checkpoints: a run that was stopped goes on from the last
+            one and ends in the same weights on a CPU; a preview is shown at each.
         watch: called with (step, generator) at every check; True ends the tuning.
     Returns: the tuned generator and {"history": [...], "steps": n, "held_out_distance": d}.
     Raises: TrainingDiverged after five roll-backs.
     """
     nets = _Nets(generator, settings, anchors.device)
     state = _State(history=[])
-    checkpoint = journal / "tune.checkpoint" if journal else None
-    if checkpoint:
-        _load(checkpoint, nets, state)
+    resume(checkpoints, nets, state)
     remarks: list[str] = []
     fast = _fast(nets.tuned, settings, remarks)
     held, train = split(len(images), settings.held_out)
@@ -124,10 +123,9 @@ def tune(
         good = nets.snapshot()
         state.stale = 0 if distance < state.best * 0.995 else state.stale + 1
         state.best = min(state.best, distance)
-        if checkpoint:
-            _save(checkpoint, nets, state)
-        if preview:
-            preview(state.step, _show(nets.mean, anchors, images))
+        checkpoints.put(CHECKPOINT, {"content": np.frombuffer(to_bytes(nets, state), np.uint8)})
+        if checkpoints is not NO_CHECKPOINTS:
+            checkpoints.show("preview", _preview(nets.mean, anchors, images))
         if watch and watch(state.step, nets.mean):
             break
     return nets.mean.eval().requires_grad_(False), {
@@ -263,10 +261,12 @@ def _check(nets: _Nets, anchors, likeness, held) -> float:
 
 
 @torch.no_grad()
-def _show(tuned, anchors, images, count: int = 6) -> Tensor:
-    rows = [int(k * len(images) / count) for k in range(count)] if len(images) >= count else range(len(images))
-    rows = list(rows)
-    return torch.stack([images[rows], tuned(tuned.broadcast(anchors[rows])).clamp(-1, 1)])
+def _preview(tuned, anchors, images, count: int = 6) -> np.ndarray:
+    """Scan images above what the generator makes of them, [H, W, 3] uint8 RGB."""
+    few = len(images) < count
+    rows = list(range(len(images))) if few else [int(k * len(images) / count) for k in range(count)]
+    pair = torch.stack([images[rows], tuned(tuned.broadcast(anchors[rows])).clamp(-1, 1)])
+    return to_uint8(torch.cat([torch.cat(list(row), 2) for row in pair], 1))
 
 
 def _roll_back(nets: _Nets, good, state: _State) -> None:
@@ -281,7 +281,8 @@ def _roll_back(nets: _Nets, good, state: _State) -> None:
     state.rate_scale *= 0.5
 
 
-def _save(path: Path, nets: _Nets, state: _State) -> None:
+def to_bytes(nets: _Nets, state: _State) -> bytes:
+    """A checkpoint of a tuning as safetensors."""
     from safetensors.torch import save
 
     tensors = {
@@ -289,16 +290,21 @@ def _save(path: Path, nets: _Nets, state: _State) -> None:
     }
     for i, slot in nets.adam.state_dict()["state"].items():
         tensors |= {f"adam.{i}.{k}": v.contiguous() for k, v in slot.items()}
-    seal(path, save(tensors | {"state": _as_tensor(vars(state))}))
+    return save(tensors | {"state": _as_tensor(vars(state))})
 
 
-def _load(path: Path, nets: _Nets, state: _State) -> None:
+def resume(checkpoints: Checkpoints, nets: _Nets, state: _State) -> None:
+    """Take over the last checkpoint; without a whole one of this very tuning nothing changes, and it starts over."""
+    found = checkpoints.get(CHECKPOINT)
+    if found and "content" in found:
+        from_bytes(found["content"].tobytes(), nets, state)
+
+
+def from_bytes(content: bytes, nets: _Nets, state: _State) -> None:
+    """Take over what ``to_bytes`` wrote; content that is no checkpoint of this very tuning changes nothing."""
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    content = unseal(path)
-    if content is None:
-        return  # none yet, or damaged: start over
     kept = nets.snapshot()
     try:
         tensors = load(content)
@@ -314,7 +320,7 @@ def _load(path: Path, nets: _Nets, state: _State) -> None:
             nets.adam.load_state_dict({**nets.adam.state_dict(), "state": slots})
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, RecursionError):
         nets.restore(kept)
-        return  # whole, and no checkpoint of this tuning: start over
+        return
     vars(state).update(vars(stored))
 
 

@@ -12,14 +12,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mystudio.compute.memory import attempt
-from mystudio.storage.journal import DiskCheckpoints
+from selfscan.checkpoints import NO_CHECKPOINTS, Checkpoints
 
 NEGLIGIBLE = 1e-5  # share of a neighbour's influence that may remain where a window is cut. Kept tiny because a step
 #   accepted in one window but rejected in its neighbour amplifies the difference
@@ -89,7 +88,7 @@ def solve_windows(
     batch: int,
     overlap: int,
     run: Callable[[Window, int, Tensor | None], Solved],
-    journal: Path | None = None,
+    checkpoints: Checkpoints = NO_CHECKPOINTS,
     tick: Callable[[int], None] = lambda end: None,
 ) -> Solved:
     """Solve a clip window by window and blend. Where memory runs out, the window and the batch are halved.
@@ -98,13 +97,13 @@ def solve_windows(
         total: frames of the clip. size: frames of a window's core. batch: frames synthesized at once.
         overlap: frames of each neighbour that are solved again; 0 = each window starts at the end of the last one.
         run: solves a window with a batch; without overlap it also gets the code [L, K] before the window.
-        journal: folder for finished windows, each stored with its own size. tick: called with the end of each window.
+        checkpoints: of finished windows, each with its own size. tick: called with the end of each window.
     Returns: codes, outcomes and losses of all frames.
     Raises: MemoryError, torch.OutOfMemoryError, RuntimeError: there is too little memory even for one frame.
     """
-    blend, start, checkpoints = _Blend(total), 0, DiskCheckpoints(journal) if journal else None
+    blend, start = _Blend(total), 0
     while start < total:
-        found = read_window(checkpoints, f"window{start:07d}") if checkpoints else None
+        found = read_window(checkpoints, f"window{start:07d}")
         if found is None:
             window = Window.at(start, size, overlap, total)
             work = partial(run, window, batch, blend.last() if not overlap else None)
@@ -114,8 +113,7 @@ def solve_windows(
                 log.warning("memory ran out: going on with %d frames a window, %d a pass", size, batch)
                 continue
             found = window, solved
-            if checkpoints:
-                write_window(checkpoints, f"window{start:07d}", *found)
+            write_window(checkpoints, f"window{start:07d}", *found)
         blend.add(*found)
         start = found[0].core.stop
         tick(start)
@@ -152,7 +150,7 @@ class _Blend:
         return Solved(self._codes / self._weight[:, None, None], self._outcome, self._losses)
 
 
-def write_window(checkpoints: DiskCheckpoints, name: str, window: Window, solved: Solved) -> None:
+def write_window(checkpoints: Checkpoints, name: str, window: Window, solved: Solved) -> None:
     """Store a finished window. Raises OSError."""
     ends = [window.core.start, window.core.stop, window.frames.start, window.frames.stop]
     checkpoints.put(
@@ -162,7 +160,7 @@ def write_window(checkpoints: DiskCheckpoints, name: str, window: Window, solved
     )
 
 
-def read_window(checkpoints: DiskCheckpoints, name: str) -> tuple[Window, Solved] | None:
+def read_window(checkpoints: Checkpoints, name: str) -> tuple[Window, Solved] | None:
     """A finished window; None if there is none or it is damaged, so that it is solved again."""
     z = checkpoints.get(name)
     if z is None:

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from mystudio.bench import ablation, clips, comparison
-from mystudio.bench.ceiling import FitSettings, fit
 from mystudio.bench.child import Clock, peak_mb
 from mystudio.bench.ledger import Ledger
+from mystudio.bench.personal.ceiling import FitSettings, fit
 from mystudio.bench.sheet import HEAD, LABEL, TILE, contact_sheet
 from mystudio.bench.studio import PLAIN, STRAIGHT, Person, Studio, Variant
 from mystudio.bench.tables import Column, Table, cell, commands, markdown, write_tables
-from mystudio.engines.personal.space import anchor_space
+from mystudio.engines.personal.state import state_of
 from mystudio.errors import BadArtifact
 from selfscan.io import video
 from selfscan.perceptual.metric import load_perceptual
@@ -145,7 +145,7 @@ def test_a_contact_sheet_has_a_row_for_each_take(tmp_path):
 
 def test_the_ceiling_finds_pictures_that_the_avatar_can_draw(tiny_avatar):
     torch.manual_seed(3)
-    space, perceptual = anchor_space(tiny_avatar), load_perceptual("offline")
+    space, perceptual = state_of(tiny_avatar).space, load_perceptual("offline")
     truth = 0.7 * torch.randn(3, tiny_avatar.generator.num_ws, space.rank)
     with torch.no_grad():
         images = tiny_avatar.generator(space.decode(truth))

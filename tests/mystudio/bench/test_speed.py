@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from mystudio.bases import find_base
-from mystudio.bench import rates, ratios, solvers, speed
+from mystudio.bench import rates, speed
 from mystudio.bench.ledger import Ledger
+from mystudio.bench.personal import ratios, solvers
 from mystudio.engines.personal.problem import Problem, SolveSettings
 from mystudio.engines.personal.tune import TuneSettings, tune
 from mystudio.motion.retarget import retarget
@@ -24,7 +25,7 @@ ROWS = range(4, 8)
 def problem() -> solvers.Counted:
     made, settings = actor_avatar.avatar(), actor_avatar.SETTINGS
     clip = actor_avatar.performance(actor_avatar.path(8, seed=3))
-    motion = retarget(clip, made.neutral, made.statistics, settings.retarget)
+    motion = retarget(clip, made.neutral, made.state.statistics, settings.retarget)
     return solvers.Counted(**vars(Problem.of(made, motion, settings.retarget, SolveSettings(steps=2))))
 
 
@@ -108,7 +109,7 @@ def test_a_distance_is_the_mean_of_ten_checks():
 
 
 def test_tuning_is_watched_and_can_be_ended(tiny_avatar):
-    anchors, size = tiny_avatar.anchors, tiny_avatar.generator.resolution
+    anchors, size = tiny_avatar.state.anchors, tiny_avatar.generator.resolution
     images = torch.rand(len(anchors), 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
     perceptual = load_perceptual("offline")
     watch = ratios._Watch(anchors, images, perceptual, [0, 5], budget=0.0)

@@ -12,6 +12,7 @@ from actor_avatar import MISSING, SETTINGS
 from mystudio import engines
 from mystudio.bases import find_base
 from mystudio.editing import POLICIES, apply
+from mystudio.engines.personal.state import AXES
 from mystudio.errors import BadArtifact, ConsentRequired
 from mystudio.motion.retarget import RetargetSettings, normalise
 from mystudio.types import TAKE_OUTCOMES, Avatar, Edit, Outcome, Take
@@ -29,7 +30,7 @@ def engine(request):
 
 @pytest.fixture(scope="module")
 def avatar(engine) -> Avatar:
-    return actor_avatar.avatar(engine.NAME)
+    return actor_avatar.avatar()
 
 
 @pytest.fixture(scope="module")
@@ -62,14 +63,14 @@ def test_an_engine_is_named_in_its_avatars(engine, avatar):
 
 def test_avatar_shapes(avatar):
     scan, base = actor_avatar.scan(), find_base("people128")
-    assert avatar.anchors.shape == (len(scan), base.generator.w_dim) and avatar.anchors.isfinite().all()
-    assert np.array_equal(avatar.anchor_ids, scan.frame_index)
-    assert np.array_equal(avatar.anchor_keypoints, scan.landmarks)
+    assert avatar.state.anchors.shape == (len(scan), base.generator.w_dim) and avatar.state.anchors.isfinite().all()
+    assert np.array_equal(avatar.state.anchor_ids, scan.frame_index)
+    assert np.array_equal(avatar.state.anchor_keypoints, scan.landmarks)
     assert avatar.neutral.shape == (478, 3)
     assert avatar.generator.resolution == base.generator.resolution
     assert avatar.generator is not base.generator
     assert avatar.base_digest == base.digest and avatar.consent == scan.consent
-    assert all(d.shape == (base.generator.w_dim,) and d.isfinite().all() for d in avatar.directions.values())
+    assert all(d.shape == (base.generator.w_dim,) and d.isfinite().all() for d in avatar.state.directions.values())
 
 
 def test_an_avatar_is_grown_beyond_a_small_base_and_keeps_its_codes(avatar):
@@ -83,16 +84,16 @@ def test_an_avatar_is_grown_beyond_a_small_base_and_keeps_its_codes(avatar):
     )
     large = engines.named("personal").personalize(actor_avatar.scan(), base, few)
     assert large.generator.resolution == 256 and large.generator.config["channel_base"] == 6144
-    assert torch.allclose(large.anchors, avatar.anchors, atol=0.02)  # the encoder reads 64 px of larger images
-    w = large.generator.broadcast(large.anchors[:2])
-    small = base.generator(base.generator.broadcast(large.anchors[:2]))
+    assert torch.allclose(large.state.anchors, avatar.state.anchors, atol=0.02)  # the encoder reads 64 px
+    w = large.generator.broadcast(large.state.anchors[:2])
+    small = base.generator(base.generator.broadcast(large.state.anchors[:2]))
     assert torch.allclose(large.generator(w, resolution=128), small, atol=1e-3)
 
 
 def test_take_shapes(avatar, driver, take):
     assert len(take) == len(driver) == FRAMES
-    assert take.codes.shape[:2] == (FRAMES, avatar.generator.num_ws)
-    assert take.codes.dtype == torch.float32 and take.codes.isfinite().all()
+    assert take.codes[AXES].shape[:2] == (FRAMES, avatar.generator.num_ws)
+    assert take.codes[AXES].dtype == torch.float32 and take.codes[AXES].isfinite().all()
     assert take.outcome.dtype == np.uint8 and take.outcome.max() <= max(TAKE_OUTCOMES)
     assert np.array_equal(take.times, driver.observation.track.times)
     assert "total" in take.losses
@@ -108,7 +109,7 @@ def test_styles_fit_the_generator(engine, avatar, take):
 
 def test_same_seed_same_take(engine, avatar, driver, take):
     again = engine.reenact(avatar, driver, SETTINGS)
-    assert torch.equal(again.codes, take.codes)
+    assert torch.equal(again.codes[AXES], take.codes[AXES])
     assert np.array_equal(again.outcome, take.outcome)
     assert all(np.array_equal(again.losses[k], take.losses[k]) for k in take.losses)
 
@@ -117,10 +118,10 @@ def test_same_seed_same_take(engine, avatar, driver, take):
 def test_same_seed_same_avatar(engine, avatar):
     torch.manual_seed(12345)  # the caller's own randomness plays no part
     again = engine.personalize(actor_avatar.scan(), find_base("people128"), SETTINGS)
-    assert torch.equal(again.anchors, avatar.anchors)
+    assert torch.equal(again.state.anchors, avatar.state.anchors)
     mine, theirs = again.generator.state_dict(), avatar.generator.state_dict()
     assert all(torch.equal(mine[k], theirs[k]) for k in mine)
-    assert all(torch.equal(again.regressor[k], avatar.regressor[k]) for k in avatar.regressor)
+    assert all(torch.equal(again.state.regressor[k], avatar.state.regressor[k]) for k in avatar.state.regressor)
 
 
 def test_chunked_decode_equals_whole_decode(engine, avatar, take):
@@ -141,21 +142,21 @@ def test_what_the_network_saw_in_a_frame_without_a_face_is_of_no_account(engine,
     landmarks = driver.observation.landmarks.copy()
     landmarks[list(MISSING)] = np.random.default_rng(0).random((len(MISSING), 478, 3))
     other = replace(driver, observation=replace(driver.observation, landmarks=landmarks))
-    assert (engine.reenact(avatar, other, SETTINGS).codes - take.codes).abs().max() < 0.05
+    assert (engine.reenact(avatar, other, SETTINGS).codes[AXES] - take.codes[AXES]).abs().max() < 0.05
 
 
 def test_a_clip_without_any_face_gives_a_whole_take(engine, avatar):
     empty = actor_avatar.performance(MOTION[:3], missing=(0, 1, 2))
     found = engine.reenact(avatar, empty, SETTINGS)
     assert found.outcome.tolist() == [Outcome.NO_FACE] * 3
-    assert found.codes.isfinite().all()
+    assert found.codes[AXES].isfinite().all()
 
 
 @pytest.mark.parametrize("edge", POLICIES)
 def test_a_zero_strength_edit_is_no_edit(engine, avatar, take, edge):
-    assert avatar.directions
-    edited = apply(avatar, take, [Edit(name, 0.0, edge=edge) for name in avatar.directions])
-    assert torch.equal(edited.codes, take.codes)
+    assert avatar.state.directions
+    edited = apply(avatar, take, [Edit(name, 0.0, edge=edge) for name in avatar.state.directions])
+    assert torch.equal(edited.codes[AXES], take.codes[AXES])
     same = zip(engine.decode(avatar, edited, slice(None)).vectors, engine.decode(avatar, take, slice(None)).vectors)
     assert all(torch.equal(a, b) for a, b in same)
 

@@ -68,8 +68,8 @@ def scan(filmed, crops):
 
 def acted(tiny_avatar, filmed, pictures):
     """An avatar that draws these pictures, and its take."""
-    rank = len(tiny_avatar.regressor["code_mean"])
-    take = Take(torch.zeros(FRAMES, 1, rank), np.zeros(FRAMES, np.uint8), filmed.observation.track.times, {})
+    rank = tiny_avatar.state.space.rank
+    take = Take({"axes": torch.zeros(FRAMES, 1, rank)}, np.zeros(FRAMES, np.uint8), filmed.observation.track.times, {})
     return dataclasses.replace(tiny_avatar, generator=Replay(pictures)), take
 
 
@@ -147,7 +147,7 @@ def test_another_clip_as_truth_is_observed_and_must_be_as_long(tiny_avatar, film
 def test_an_edited_take_shows_both_and_names_the_edits(tiny_avatar, filmed, crops, take, performance, tmp_path):
     from mystudio.types import Edit
 
-    edited = dataclasses.replace(take, codes=take.codes + 1, edits=(Edit("smile", 1.0),))
+    edited = dataclasses.replace(take, codes={"axes": take.codes["axes"] + 1}, edits=(Edit("smile", 1.0),))
     numbers = evaluate(tiny_avatar, edited, performance, tmp_path, unedited=take)
     text = (tmp_path / "report.html").read_text()
     assert numbers["facts"]["edits"] == "smile 1.0"
@@ -156,7 +156,7 @@ def test_an_edited_take_shows_both_and_names_the_edits(tiny_avatar, filmed, crop
 
 
 def test_columns_show_the_extremes_once_each_in_order(filmed, take):
-    chosen = choose_columns(filmed.observation, dataclasses.replace(take, codes=take.codes[:FRAMES],
+    chosen = choose_columns(filmed.observation, dataclasses.replace(take, codes={"axes": take.codes["axes"][:FRAMES]},
                             outcome=take.outcome[:FRAMES], times=take.times[:FRAMES]))  # fmt: skip
     assert chosen == sorted(set(chosen)) and len(chosen) == 8 and not {4, 5} & set(chosen)
 
@@ -165,9 +165,9 @@ def test_an_evaluation_goes_on_after_its_last_chunk_and_ends_in_the_same_numbers
     tiny_avatar, filmed, scan, tmp_path, monkeypatch
 ):
     monkeypatch.setattr("selfscan.checkpoints.CHUNK", 4)
-    rank = len(tiny_avatar.regressor["code_mean"])
+    rank = tiny_avatar.state.space.rank
     codes = torch.randn(FRAMES, tiny_avatar.generator.num_ws, rank, generator=torch.Generator().manual_seed(1))
-    take = Take(codes, np.zeros(FRAMES, np.uint8), filmed.observation.track.times, {})
+    take = Take({"axes": codes}, np.zeros(FRAMES, np.uint8), filmed.observation.track.times, {})
 
     def run(out, keep, progress=lambda *_: None):
         evaluate(

@@ -6,8 +6,8 @@ import torch
 from live_person import FPS, avatar, framed, frames, portraits, room
 
 from mystudio.engines.personal.regress import Regressor
-from mystudio.engines.personal.space import anchor_space
 from mystudio.engines.personal.start import StartCodes
+from mystudio.engines.personal.state import state_of
 from mystudio.evaluation.metrics import shake
 from mystudio.live.follow import Live, LiveSettings
 from mystudio.live.stream import Pace, play
@@ -70,7 +70,9 @@ def start_codes(clip, sigma: float, smooth: float) -> torch.Tensor:
     person, played = avatar(), perform.perform(clip, sigma=sigma)
     grey = {name: torch.tensor([[0.0] * 3, [0.2] * 3]) for name in ("mouth", "iris")}
     motion = retarget(played, person.neutral, grey, RetargetSettings(smooth=smooth))
-    start = StartCodes(Regressor.load(person.regressor), anchor_space(person), person.anchor_keypoints, 0.7)
+    start = StartCodes(
+        Regressor.load(person.state.regressor), state_of(person).space, person.state.anchor_keypoints, 0.7
+    )
     with torch.no_grad():
         return start(motion.change, motion.measures)
 
@@ -127,7 +129,7 @@ def test_at_first_the_avatar_is_at_rest():
     person = avatar()
     shown = follow([(0.0, room())])[0]
     drawn = measure(load_facemesh(), shown.picture[None, :, 256:])[0][0]
-    spread = np.linalg.norm(person.anchor_keypoints.numpy() - person.neutral.numpy(), axis=-1).mean(1)
+    spread = np.linalg.norm(person.state.anchor_keypoints.numpy() - person.neutral.numpy(), axis=-1).mean(1)
     assert np.linalg.norm(drawn - person.neutral.numpy(), axis=-1).mean() < np.median(spread)
 
 

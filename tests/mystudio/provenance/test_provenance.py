@@ -39,7 +39,9 @@ def studio(tmp_path_factory, tiny_avatar, performance, take, driving_clip) -> Pa
     """An avatar, a performance of a clip with sound, a take and an edited take."""
     folder = tmp_path_factory.mktemp("my studio é")
     mux.join(Path(driving_clip), folder / "driver.mp4", take.times, tone(folder / "tone.mp4"))
-    avatar = dataclasses.replace(tiny_avatar, directions={"smile": torch.ones(16)})
+    avatar = dataclasses.replace(
+        tiny_avatar, state=dataclasses.replace(tiny_avatar.state, directions={"smile": torch.ones(16)})
+    )
     edits = (Edit("smile", 1.5), Edit("yaw", keys=((0.0, 0.0), (0.2, 1.0))))
     clip, acted, me = folder / "driver.mp4", folder / "driver.performance", folder / "me.avatar"
     for path, artifact, inputs in (

@@ -150,7 +150,9 @@ def test_frames_stream_batch_by_batch(tiny_avatar, take, performance):
 
 
 def test_a_take_of_another_clip_is_refused(tiny_avatar, take, performance):
-    short = dataclasses.replace(take, codes=take.codes[:5], outcome=take.outcome[:5], times=take.times[:5])
+    short = dataclasses.replace(
+        take, codes={"axes": take.codes["axes"][:5]}, outcome=take.outcome[:5], times=take.times[:5]
+    )
     with pytest.raises(StudioError, match="5 and 12 frames"):
         frames(tiny_avatar, short, performance)
     with pytest.raises(StudioError, match="aligned, side-by-side or paste"):
@@ -221,7 +223,11 @@ def _longer(performance, take, repeats, folder):
         video=str(path),
     )  # fmt: skip
     acted = dataclasses.replace(
-        take, codes=take.codes.repeat(repeats, 1, 1), outcome=np.tile(take.outcome, repeats), times=times, losses={}
+        take,
+        codes={"axes": take.codes["axes"].repeat(repeats, 1, 1)},
+        outcome=np.tile(take.outcome, repeats),
+        times=times,
+        losses={},
     )
     return dataclasses.replace(performance, observation=seen), acted
 

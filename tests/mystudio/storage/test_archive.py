@@ -30,7 +30,12 @@ from mystudio.types import Avatar
 def avatar(tmp_path_factory, tiny_avatar) -> Path:
     folder = tmp_path_factory.mktemp("packed") / "me.avatar"
     with workspace.stage(folder, "avatar", {}, {"steps": 1}) as job:
-        artifacts.save(dataclasses.replace(tiny_avatar, directions={"smile": torch.ones(16)}), job)
+        artifacts.save(
+            dataclasses.replace(
+                tiny_avatar, state=dataclasses.replace(tiny_avatar.state, directions={"smile": torch.ones(16)})
+            ),
+            job,
+        )
     return folder
 
 

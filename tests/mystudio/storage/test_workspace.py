@@ -63,10 +63,13 @@ def a_performance(frames=5) -> Performance:
     )
 
 
+TABLES = ("directions", "regressor", "statistics")  # of a personal avatar, each name -> tensor
+
+
 def a_take(frames=6) -> Take:
     codes = torch.randn(frames, 3, 4, generator=torch.Generator().manual_seed(0))
     return Take(
-        codes,
+        {"axes": codes},
         np.array([0, 1, 2, 3, 0, 0], np.uint8)[:frames],
         np.arange(frames) / 30,
         {"keypoints": np.linspace(0, 1, frames)},
@@ -120,6 +123,7 @@ def test_a_performance_in_use_outlives_its_replacement(tmp_path):
 
 def test_an_avatar_keeps_its_generator_and_the_order_of_its_directions(tmp_path):
     checkpoint = pytest.importorskip("mystudio.stylegan2.checkpoint")
+    from mystudio.engines.personal.state import State
     from mystudio.stylegan2.generator import Generator
     from mystudio.types import Avatar
 
@@ -129,15 +133,15 @@ def test_an_avatar_keeps_its_generator_and_the_order_of_its_directions(tmp_path)
         "engine": "personal",
         "base_digest": "ef" * 32,
         "consent": a_scan().consent,
-        "anchors": torch.randn(3, 8),
-        "anchor_ids": np.array([7, 2, 5]),
-        "anchor_keypoints": torch.rand(3, 478, 3),
         "neutral": torch.rand(478, 3),
         "generator": generator,
+        "state": State(
+            anchors=torch.randn(3, 8),
+            anchor_ids=np.array([7, 2, 5]),
+            anchor_keypoints=torch.rand(3, 478, 3),
+            **{name: {"smile": torch.randn(8), "brows": torch.randn(8)} for name in TABLES},
+        ),
     }
-    for field in dataclasses.fields(Avatar):
-        if field.name not in values and field.default is field.default_factory is dataclasses.MISSING:
-            values[field.name] = {"smile": torch.randn(8), "brows": torch.randn(8)}
     avatar = Avatar(**values, info={"metric": "lpips", "loss": [0.5, 0.25]})
     make(tmp_path / "me", avatar)
     read = artifacts.load(tmp_path / "me", Avatar)

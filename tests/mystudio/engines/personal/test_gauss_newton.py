@@ -11,8 +11,7 @@ from mystudio.engines.personal.measure import Measured, Residual, data_terms, ou
 from mystudio.engines.personal.problem import Problem, SolveSettings
 from mystudio.engines.personal.regress import Regressor
 from mystudio.engines.personal.space import AnchorSpace
-from mystudio.motion.retarget import RetargetSettings, normalise
-from mystudio.types import Motion
+from mystudio.motion.retarget import Motion, RetargetSettings, normalise
 
 
 def draw(*shape, seed=0):

@@ -132,9 +132,9 @@ def test_an_encoder_survives_its_file(task, tmp_path):
 
 def test_the_packaged_encoder_finds_people_it_never_saw():
     base = find_base("people128")
-    if base.encoder_path is None:
+    if base.companion("encoder") is None:
         pytest.skip("the packaged base has no encoder here")
-    scan, generator, encoder = actor_avatar.scan(), base.generator, load_encoder(base.encoder_path)
+    scan, generator, encoder = actor_avatar.scan(), base.generator, load_encoder(base.companion("encoder"))
     images = to_tensor(scan.images)
     marks = torch.as_tensor(scan.landmarks)
     with torch.no_grad():
@@ -198,10 +198,10 @@ def test_training_depends_on_the_seed_alone():
 def test_a_bases_encoder_lies_beside_it_and_replaces_an_older_one(task, tmp_path):
     base = Base("tiny", tmp_path / "tiny.safetensors")
     save_generator(task[0], base.path)
-    assert base.encoder_path is None
+    assert base.companion("encoder") is None
     settings = EncoderSettings(people=4, poses=1, steps=2, batch=2)
     path, _ = train_and_save(base, None, settings)
-    assert base.encoder_path == path
+    assert base.companion("encoder") == path
     first = load_encoder(path).state_dict()
     train_and_save(base, None, replace(settings, seed=1))
     assert not torch.equal(load_encoder(path).state_dict()["look.weight"], first["look.weight"])

@@ -9,7 +9,8 @@ from memory_checkpoints import MemoryCheckpoints
 from mystudio.engines.personal import regress
 from mystudio.engines.personal.measure import measure, output_vector
 from mystudio.engines.personal.regress import Regressor, RegressSettings, Samples, sample_codes, train_regressor
-from mystudio.engines.personal.space import AnchorSpace, anchor_space
+from mystudio.engines.personal.space import AnchorSpace
+from mystudio.engines.personal.state import state_of
 from mystudio.motion.retarget import RetargetSettings, relative_motion
 from selfscan.face.facemesh import load_facemesh
 from selfscan.face.headpose import canonical_head
@@ -107,7 +108,7 @@ def test_training_depends_on_the_seed_alone(space):
 
 def test_samples_are_what_the_solver_will_measure():
     avatar = actor_avatar.avatar()
-    space, mesh = anchor_space(avatar), load_facemesh()
+    space, mesh = state_of(avatar).space, load_facemesh()
     codes = space.codes[:3]
     marks, outputs, presence = regress.look(avatar.generator, mesh, space, codes, batch=2)
     images = avatar.generator(avatar.generator.broadcast(space.decode(codes))).clamp(-1, 1)
@@ -120,7 +121,7 @@ def test_samples_are_what_the_solver_will_measure():
 def test_samples_that_were_kept_are_not_drawn_again(monkeypatch):
     monkeypatch.setattr("selfscan.checkpoints.CHUNK", 4)
     avatar, kept, drawn = actor_avatar.avatar(), MemoryCheckpoints(), []
-    space, mesh = anchor_space(avatar), load_facemesh()
+    space, mesh = state_of(avatar).space, load_facemesh()
 
     def look():
         hook = avatar.generator.register_forward_pre_hook(lambda net, given: drawn.append(len(given[0])))

@@ -18,10 +18,11 @@ from mystudio.engines.personal.measure import Measured, data_terms, measure, wei
 from mystudio.engines.personal.problem import Problem, SolveSettings, fill_gaps, select_frames
 from mystudio.engines.personal.regress import Regressor
 from mystudio.engines.personal.solve import fill_unsolved, solve
-from mystudio.engines.personal.space import anchor_space, hull_weights
+from mystudio.engines.personal.space import hull_weights
 from mystudio.engines.personal.start import pose_lid_map
-from mystudio.motion.retarget import RetargetSettings, normalise, relative_motion, retarget
-from mystudio.types import Avatar, Motion, Outcome, Take
+from mystudio.engines.personal.state import AXES, state_of
+from mystudio.motion.retarget import Motion, RetargetSettings, normalise, relative_motion, retarget
+from mystudio.types import Avatar, Outcome, Take
 from selfscan.face import patches
 from selfscan.face.facemesh import crop_landmarks, load_facemesh
 
@@ -65,7 +66,7 @@ def avatar() -> Avatar:
 @pytest.fixture(scope="module")
 def known(avatar) -> torch.Tensor:
     """Codes [12, K] wandering from anchor to anchor, inside the hull."""
-    codes = anchor_space(avatar).codes[[3, 7, 11, 15]]
+    codes = state_of(avatar).space.codes[[3, 7, 11, 15]]
     share = torch.linspace(0, 2.999, 12)
     low = share.long()
     return codes[low] + (share - low)[:, None] * (codes[low + 1] - codes[low])
@@ -74,7 +75,7 @@ def known(avatar) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def seen(avatar, known) -> Measured:
     with torch.no_grad():
-        images = avatar.generator(avatar.generator.broadcast(anchor_space(avatar).decode(known)))
+        images = avatar.generator(avatar.generator.broadcast(state_of(avatar).space.decode(known)))
         return measure(load_facemesh(), images, SHAPE)
 
 
@@ -98,13 +99,13 @@ def take(avatar, motion) -> Take:
 def test_the_pose_lid_term_keeps_head_and_lids_at_the_start_codes(avatar, motion):
     problem = problem_of(avatar, motion, FAST)
     takes = [solve(avatar, motion, SHAPE, replace(FAST, pose_lid_weight=weight)) for weight in (0.0, 1e4)]
-    away = [(take.codes[:, 0] - problem.start)[motion.valid] for take in takes]
+    away = [(take.codes[AXES][:, 0] - problem.start)[motion.valid] for take in takes]
     turned = [float((each @ problem.pose_lid_map).norm()) for each in away]
     assert turned[1] < 0.1 * turned[0] and away[1].norm() > 0.2 * away[0].norm()
 
 
 def problem_of(avatar, motion, settings) -> Problem:
-    space, regressor = anchor_space(avatar), Regressor.load(avatar.regressor)
+    space, regressor = state_of(avatar).space, Regressor.load(avatar.state.regressor)
     start = fill_gaps(regressor.code(motion.change), motion.valid)
     linked = torch.ones(len(motion))
     return Problem(
@@ -117,7 +118,7 @@ def problem_of(avatar, motion, settings) -> Problem:
         settings,
         start,
         linked,
-        pose_lid_map(space, avatar.anchor_keypoints),
+        pose_lid_map(space, avatar.state.anchor_keypoints),
         avatar.generator,
     )
 
@@ -125,7 +126,7 @@ def problem_of(avatar, motion, settings) -> Problem:
 @torch.no_grad()
 def objective(avatar, motion, codes, settings) -> torch.Tensor:
     """The data terms' weighted sum at codes [T, L, K]."""
-    found = measure(load_facemesh(), avatar.generator(anchor_space(avatar).decode(codes)), SHAPE)
+    found = measure(load_facemesh(), avatar.generator(state_of(avatar).space.decode(codes)), SHAPE)
     terms = data_terms(found, motion, torch.arange(len(motion)))
     return weighted_sum(terms, settings.weights)
 
@@ -137,7 +138,7 @@ def on_all_layers(avatar, codes):
 def test_gauss_newton_beats_the_regressors_start_in_every_frame(avatar, motion, take):
     start = on_all_layers(avatar, problem_of(avatar, motion, FAST).start)
     first = objective(avatar, motion, start, FAST)[motion.valid]
-    last = objective(avatar, motion, take.codes, FAST)[motion.valid]
+    last = objective(avatar, motion, take.codes[AXES], FAST)[motion.valid]
     assert last.sum() < 0.6 * first.sum()
     total = torch.as_tensor(take.losses["total"])[motion.valid]
     assert (last <= total + 1e-4).all()  # the recorded total also counts the priors
@@ -150,28 +151,28 @@ def test_gauss_newton_comes_nearer_to_the_known_keypoints_and_codes(avatar, moti
 
     @torch.no_grad()
     def away(codes):
-        images = avatar.generator(anchor_space(avatar).decode(codes))
+        images = avatar.generator(state_of(avatar).space.decode(codes))
         found = normalise(crop_landmarks(load_facemesh(), images)[0], SHAPE.part_offsets, SHAPE.depth)
         return (found - seen.keypoints)[valid].square().sum(-1).mean().sqrt()
 
-    assert away(take.codes) < 0.8 * away(on_all_layers(avatar, start))
-    assert away(take.codes) < 0.004  # of the crop
+    assert away(take.codes[AXES]) < 0.8 * away(on_all_layers(avatar, start))
+    assert away(take.codes[AXES]) < 0.004  # of the crop
 
 
 def test_frames_without_a_face_keep_their_slot(motion, take):
     assert np.flatnonzero(take.outcome == Outcome.NO_FACE).tolist() == [0, 4, 5]
     assert set(take.outcome[motion.valid.numpy()]) <= {Outcome.CONVERGED, Outcome.MAX_STEPS}
-    assert torch.equal(take.codes[0], take.codes[1])
-    third = (take.codes[6] - take.codes[3]) / 3
-    assert torch.allclose(take.codes[4], take.codes[3] + third, atol=1e-5)
-    assert torch.allclose(take.codes[5], take.codes[3] + 2 * third, atol=1e-5)
+    assert torch.equal(take.codes[AXES][0], take.codes[AXES][1])
+    third = (take.codes[AXES][6] - take.codes[AXES][3]) / 3
+    assert torch.allclose(take.codes[AXES][4], take.codes[AXES][3] + third, atol=1e-5)
+    assert torch.allclose(take.codes[AXES][5], take.codes[AXES][3] + 2 * third, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
 def driven(avatar) -> Motion:
     """Another clip of 28 frames, as the stages make it."""
     clip = actor_avatar.performance(actor_avatar.path(28, seed=3), actor_avatar.MISSING)
-    return retarget(clip, avatar.neutral, avatar.statistics, actor_avatar.SETTINGS.retarget)
+    return retarget(clip, avatar.neutral, avatar.state.statistics, actor_avatar.SETTINGS.retarget)
 
 
 @pytest.fixture(scope="module")
@@ -182,15 +183,15 @@ def in_one_window(avatar, driven) -> Take:
 @pytest.mark.parametrize("window, batch", [(14, 8), (9, 4), (5, 3)])
 def test_where_a_clip_is_cut_does_not_show(avatar, driven, in_one_window, window, batch):
     whole, parts = in_one_window, solve(avatar, driven, SHAPE, SolveSettings(window=window, batch=batch))
-    assert (whole.codes - parts.codes).abs().max() < SAME
-    speeds = [take.codes[:, 0].diff(dim=0) for take in (whole, parts)]
+    assert (whole.codes[AXES] - parts.codes[AXES]).abs().max() < SAME
+    speeds = [take.codes[AXES][:, 0].diff(dim=0) for take in (whole, parts)]
     assert (speeds[0] - speeds[1]).abs().max() < SAME < 0.05 * speeds[0].norm(dim=1).median()
     assert np.array_equal(whole.outcome, parts.outcome)
 
 
 def test_a_stronger_temporal_term_gives_calmer_codes(avatar, motion):
     def jitter(weight):
-        codes = solve(avatar, motion, SHAPE, replace(FAST, temporal=weight, window=12)).codes[:, 0]
+        codes = solve(avatar, motion, SHAPE, replace(FAST, temporal=weight, window=12)).codes[AXES][:, 0]
         return float(codes.diff(2, dim=0).square().sum())
 
     loose, usual, tight = (jitter(w) for w in (0.0, 0.5, 50.0))
@@ -226,7 +227,7 @@ def test_a_killed_run_goes_on_and_gives_the_same_take(avatar, motion, tmp_path):
     said: list[int] = []
     resumed = solve(avatar, motion, SHAPE, settings, lambda stage, done, total: said.append(done), tmp_path)
     assert said[0] == 5 and min(said[1:]) >= 5  # the first window was there
-    assert torch.equal(resumed.codes, expected.codes)
+    assert torch.equal(resumed.codes[AXES], expected.codes[AXES])
     assert np.array_equal(resumed.outcome, expected.outcome)
     assert all(np.array_equal(resumed.losses[k], expected.losses[k]) for k in expected.losses)
 
@@ -241,10 +242,10 @@ from mystudio.engines.personal.solve import solve
 logging.basicConfig(level=logging.WARNING, format="%(message)s")
 folder = Path(sys.argv[1])
 avatar, motion, shape, large, small = pickle.loads((folder / "task").read_bytes())
-unlimited = solve(avatar, motion, shape, small).codes
+unlimited = solve(avatar, motion, shape, small).codes[AXES]
 most = int(re.search(r"VmPeak:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) << 10
 resource.setrlimit(resource.RLIMIT_AS, (most + (int(sys.argv[3]) << 20),) * 2)
-limited = solve(avatar, motion, shape, large).codes
+limited = solve(avatar, motion, shape, large).codes[AXES]
 torch.save((limited, unlimited), folder / "codes")
 """
 
@@ -270,7 +271,7 @@ def test_a_damaged_window_is_solved_again(avatar, motion, tmp_path, damage):
     path = tmp_path / "window0000000.npz"
     content = path.read_bytes()
     path.write_bytes({"cut": content[: len(content) // 2], "empty": b"", "text": b"disk was full"}[damage])
-    assert torch.equal(solve(avatar, motion, SHAPE, settings, journal=tmp_path).codes, expected.codes)
+    assert torch.equal(solve(avatar, motion, SHAPE, settings, journal=tmp_path).codes[AXES], expected.codes[AXES])
     assert path.read_bytes()[:2] == b"PK"
 
 
@@ -294,20 +295,20 @@ def test_adam_comes_back_from_a_wrong_start_in_every_space(avatar, motion, space
                              lambda done: None)  # fmt: skip
     assert more.losses["total"].sum() < 0.8 * first.losses["total"].sum()
     assert more.losses["keypoint"].sum() < 0.6 * first.losses["keypoint"].sum()
-    assert more.codes.shape == (2, avatar.generator.num_ws, problem.space.rank)
+    assert more.codes[AXES].shape == (2, avatar.generator.num_ws, problem.space.rank)
 
 
 def test_adam_in_the_hull_stays_in_the_hull(avatar, motion):
     settings, two = replace(ADAM, space="hull", rate=0.5, steps=4, dilation=1.5), some(motion)
-    codes = solve(avatar, two, SHAPE, settings).codes
-    assert anchor_space(avatar).outside(codes, 1.5).max() < 1e-3
+    codes = solve(avatar, two, SHAPE, settings).codes[AXES]
+    assert state_of(avatar).space.outside(codes, 1.5).max() < 1e-3
 
 
 @pytest.mark.parametrize("dilation", [1.0, 3.0])
 def test_hull_charts_have_valid_weights(avatar, motion, dilation):
     problem = problem_of(avatar, some(motion), replace(ADAM, dilation=dilation))
     begin = on_all_layers(avatar, problem.start)
-    count, beta = len(avatar.anchors), (dilation - 1) / len(avatar.anchors)
+    count, beta = len(avatar.state.anchors), (dilation - 1) / len(avatar.state.anchors)
     for chart in (adam.Hull(problem, begin), adam.Softplus(problem, begin)):
         with torch.no_grad():
             for p in chart.parameters:
@@ -333,6 +334,6 @@ def test_the_hull_chart_is_the_dilated_hull(avatar, motion):
 
 def test_adam_from_the_previous_frame_starts_where_the_last_one_ended(avatar, motion):
     settings = replace(ADAM, start="previous", steps=1, rate=0.0)
-    codes = solve(avatar, some(motion), SHAPE, settings).codes
+    codes = solve(avatar, some(motion), SHAPE, settings).codes[AXES]
     assert torch.equal(codes[0], codes[1])  # a step of no length: the chain stays at its first code
     assert torch.allclose(codes[0], on_all_layers(avatar, problem_of(avatar, some(motion), settings).start)[0])

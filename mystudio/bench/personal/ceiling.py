@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mystudio.engines.personal.space import anchor_space
+from mystudio.engines.personal.state import state_of
 from mystudio.motion import losses
 from mystudio.types import Avatar, Progress, silent
 
@@ -55,7 +55,7 @@ def fit(
 def _fit_batch(
     avatar: Avatar, images: Tensor, start: Tensor, perceptual, settings: FitSettings
 ) -> tuple[Tensor, Tensor]:
-    space, generator = anchor_space(avatar), avatar.generator
+    space, generator = state_of(avatar).space, avatar.generator
     with torch.no_grad():
         aim = perceptual.embed(images)
     shared = start.mean(1, keepdim=True).clone().requires_grad_(True)

@@ -67,7 +67,7 @@ def _engine(**options) -> Solve:
 
 def paper(problem: Problem, frames: range) -> Solved:
     """The paper's solver with the paper's settings, from the same start."""
-    return _engine(**vars(resolve("paper", ()).reenact))(problem, frames)
+    return _engine(**vars(resolve("paper", ()).of("personal", "reenact").reenact))(problem, frames)
 
 
 def start(problem: Problem, frames: range) -> Solved:

@@ -14,8 +14,8 @@ from torch import Tensor
 from mystudio.base.encoder import load_encoder
 from mystudio.bench.base_training import reference_synthesis
 from mystudio.compute.device import feature_dtype
+from mystudio.engines.personal import NAME, images_of
 from mystudio.engines.personal import anchors as invert
-from mystudio.engines.personal import images_of
 from mystudio.engines.personal.tune import split, tune
 from mystudio.motion import losses
 from mystudio.motion.retarget import neutral_face
@@ -143,9 +143,9 @@ def personalization(
     Returns: for each of ``VIEWS``, and as ``terms`` for the whole picture with MyStyle's own terms alone in ours too:
     what ``compared`` finds, and ``share``: how much of its schedule MyStyle's had made.
     """
-    generator = base.generator
+    generator, settings = base.generator, recipe.of(NAME, "personalize")
     images, marks = images_of(scan, generator.resolution), torch.as_tensor(scan.landmarks)
-    encoder = load_encoder(base.encoder_path) if base.encoder_path else None
+    encoder = load_encoder(path) if (path := base.companion("encoder")) else None
     anchors = invert.invert(
         generator,
         encoder,
@@ -153,13 +153,13 @@ def personalization(
         images,
         marks,
         neutral_face(scan.landmarks, np.ones(len(scan), bool)),
-        recipe.invert,
+        settings.invert,
         progress,
     )
-    ours = replace(recipe.personalize, check_every=10, patience=0)
+    ours = replace(settings.personalize, check_every=10, patience=0)
     rows, train = split(len(images), ours.held_out)
     mystyle = replace(
-        resolve("paper", ()).personalize,
+        resolve("paper", ()).of(NAME, "personalize").personalize,
         held_out=ours.held_out,
         steps=PASSES * len(train),
         check_every=50,
