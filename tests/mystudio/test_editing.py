@@ -10,8 +10,8 @@ from memory_checkpoints import MemoryCheckpoints
 
 from mystudio import editing
 from mystudio.editing import POLICIES, apply, load_directions, strength_at
-from mystudio.engines.personal import directions as personal_edits
-from mystudio.engines.personal.directions import DILATION, learn_directions
+from mystudio.engines.personal import edits as personal_edits
+from mystudio.engines.personal.edits import DILATION, learn_directions
 from mystudio.engines.personal.regress import Samples, look
 from mystudio.engines.personal.space import AnchorSpace, hull_weights
 from mystudio.engines.personal.state import AXES, state_of

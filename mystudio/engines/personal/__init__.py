@@ -12,14 +12,12 @@ from torch import Tensor
 from mystudio.base.encoder import load_encoder
 from mystudio.bases import Base
 from mystudio.engines.personal import anchors as inversion
-from mystudio.engines.personal import regress
-from mystudio.engines.personal.directions import directions, learn_directions, move, neutral_codes
+from mystudio.engines.personal import regress, solve, tune
+from mystudio.engines.personal.edits import directions, learn_directions, move, neutral_codes
 from mystudio.engines.personal.live import follow
 from mystudio.engines.personal.settings import PersonalizeSettings, ReenactSettings
-from mystudio.engines.personal.solve import solve
 from mystudio.engines.personal.space import AnchorSpace
 from mystudio.engines.personal.state import AXES, NAME, State, state_of
-from mystudio.engines.personal.tune import tune
 from mystudio.errors import ConsentRequired
 from mystudio.motion.retarget import neutral_face, retarget
 from mystudio.stylegan2 import growth
@@ -78,7 +76,7 @@ def personalize(
     anchors = inversion.invert(
         generator, encoder, perceptual, images, marks, neutral, settings.invert, progress, checkpoints
     )
-    tuned, info = tune(generator, anchors, images, perceptual, settings.personalize, progress, checkpoints)
+    tuned, info = tune.tune(generator, anchors, images, perceptual, settings.personalize, progress, checkpoints)
     anchors, images, marks, neutral = anchors.cpu(), images.cpu(), marks.cpu(), neutral.cpu()
     space, mesh = AnchorSpace.of(anchors, settings.regress.rank), load_facemesh(device=device)
     samples = regress.sample(tuned, mesh, space, settings.regress, progress, checkpoints)
@@ -113,7 +111,7 @@ def reenact(
     avatar.generator.to(device)
     motion = retarget(performance, avatar.neutral, state_of(avatar).statistics, settings.retarget)
     del performance  # frees its patches: retargeting took over what solving needs
-    return solve(avatar, motion, settings.retarget, settings.reenact, progress, checkpoints)
+    return solve.solve(avatar, motion, settings.retarget, settings.reenact, progress, checkpoints)
 
 
 @torch.no_grad()
