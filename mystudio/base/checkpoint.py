@@ -107,7 +107,7 @@ def _load(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise BadCheckpoint(f"expected a whole checkpoint in {folder}, got a damaged one; copy it anew") from error
 
 
-def is_there(folder: Path) -> bool:
+def is_begun(folder: Path) -> bool:
     """Whether a run was begun here."""
     return (folder / INDEX).exists() or (folder / BEFORE).exists()
 

@@ -24,6 +24,7 @@ from mystudio.storage.journal import write_bytes
 from mystudio.stylegan2.generator import Generator
 from mystudio.types import Progress, silent
 from selfscan.face.facemesh import crop_landmarks, load_facemesh
+from selfscan.face.measures import measures
 from selfscan.io.pixels import to_tensor
 from selfscan.perceptual.metric import load_perceptual
 
@@ -203,7 +204,7 @@ def _measured(
             rows[-1]["features"] = space.embed(x).cpu().numpy()
         progress(f"measure {name}", min(start + BATCH, len(images)), len(images))
     seen = observers.join(rows)
-    return observers.measures(seen.pop("landmarks")) | seen
+    return measures(seen.pop("landmarks")) | seen
 
 
 def _spread(seen: dict, name: str) -> dict[str, float]:

@@ -175,7 +175,7 @@ class _Run:
         return self.team.any(left < steps * self.step_seconds + 1.5 * self.save_seconds + _SPARE, self.device)
 
     def _open(self) -> None:
-        if checkpoint.is_there(self.path):
+        if checkpoint.is_begun(self.path):
             self._resume()
             return
         if not checkpoint.is_free(self.path):

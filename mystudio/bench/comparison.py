@@ -14,7 +14,7 @@ from mystudio.evaluation import metrics, observers
 from mystudio.rendering.render import enlarge, synthesize
 from mystudio.types import Avatar, Take
 from selfscan.face.landmarks import KEYPOINTS
-from selfscan.face.measures import EXPRESSION_MEASURES, GAZE_MEASURES, POSE_MEASURES
+from selfscan.face.measures import EXPRESSION_MEASURES, GAZE_MEASURES, POSE_MEASURES, measures
 from selfscan.face.observe import iter_crops
 from selfscan.io.pixels import to_tensor, to_uint8
 from selfscan.types import Observation
@@ -71,7 +71,7 @@ def against_truth(
     x, y = to_tensor(images), to_tensor(truth)
     distance = [metrics.perceptual(perceptual.distance, a, b) for a, b in zip(x.split(8), y.split(8))]
     seen = observers.join([nets.measure(part) for part in _batches(images)])
-    ours, theirs = observers.measures(seen["landmarks"]), observers.measures(landmarks)
+    ours, theirs = measures(seen["landmarks"]), measures(landmarks)
     angles = [np.stack([m[name] for name in POSE_MEASURES], -1) for m in (ours, theirs)]
     values = {
         "psnr": metrics.psnr(x, y), "ssim": metrics.ssim(x, y), "perceptual": torch.cat(distance),

@@ -23,6 +23,7 @@ from mystudio.evaluation.side_by_side import measure_side_by_side
 from mystudio.storage.manifest import versions
 from mystudio.types import Avatar, Outcome, Performance, Progress, Take, silent
 from selfscan.checkpoints import NO_CHECKPOINTS, Checkpoints, Prefixed, once
+from selfscan.face.measures import measures
 from selfscan.face.observe import observe
 from selfscan.io.pixels import to_uint8
 from selfscan.scan import coverage_figure
@@ -96,9 +97,9 @@ def choose_columns(observation: Observation, take: Take, count: int = 8) -> list
     """Frames that show a take well: its extremes of mouth, eyes and yaw, the rest far from those; in order of time."""
     usable = np.flatnonzero(observation.track.valid & (take.outcome != Outcome.NO_FACE))
     usable = usable if len(usable) else np.arange(len(take))
-    measures = observers.measures(observation.landmarks)
+    measured = measures(observation.landmarks)
     picks = (("mouth_open", np.argmax), ("eyes_open", np.argmin), ("yaw", np.argmin), ("yaw", np.argmax))
-    chosen = [int(usable[pick(measures[name][usable])]) for name, pick in picks]
+    chosen = [int(usable[pick(measured[name][usable])]) for name, pick in picks]
     while len(set(chosen)) < min(count, len(usable)):
         gaps = np.abs(usable[:, None] - np.array(chosen)[None]).min(1)
         chosen.append(int(usable[gaps.argmax()]))
@@ -135,7 +136,7 @@ def _page(case: scorecard.Case, seen: dict, strip: dict, edit_sheet: bytes | Non
         curves=scorecard.curves(case, seen),
         times=case.take.times,
         outcome=case.take.outcome,
-        held_out=scorecard.held_out_spans(case),
+        held_out=scorecard.held_out_of(case),
         coverage=_coverage_png(case.scan) if case.scan else None,
         missing=case.scan.coverage.missing if case.scan else (),
         edit_sheet=edit_sheet,

@@ -10,8 +10,6 @@ import torch
 from mystudio.evaluation import metrics
 from mystudio.types import Progress
 from selfscan.face.facemesh import crop_landmarks, load_facemesh
-from selfscan.face.headpose import head_pose
-from selfscan.face.measures import measures as face_measures
 from selfscan.io.pixels import to_tensor
 
 SIZE = 256  # px: everything is compared at this size, so that avatars of any resolution compare
@@ -73,11 +71,6 @@ class EvaluationNets:
         """Free memory outside Python."""
         if self.blendshapes:
             self.blendshapes.close()
-
-
-def measures(landmarks: np.ndarray) -> dict[str, np.ndarray]:
-    """Pose, expression and gaze of landmarks [T, 478, 3] in crops; name -> [T]."""
-    return face_measures(landmarks, head_pose(landmarks))
 
 
 def join(rows: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

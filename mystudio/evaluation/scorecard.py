@@ -68,7 +68,7 @@ def scores(case: Case, seen: dict, person: dict) -> dict:
     usable = case.driver.track.valid & (case.take.outcome != Outcome.NO_FACE)
     if case.truth is not None:
         usable = usable & case.truth.track.valid
-    chosen = usable & _inside(case.take.times, held_out_spans(case))
+    chosen = usable & _inside(case.take.times, held_out_of(case))
     chosen = chosen if chosen.any() else usable
     series = _series(case, seen, reference, person, usable)
     ratios = _ratios(seen, reference, person)
@@ -83,7 +83,7 @@ def scores(case: Case, seen: dict, person: dict) -> dict:
         f"driven by {Path(case.driver.video).name}",
         "summary": _summary(case, chosen, usable),
         "frames": {"total": len(case.take)} | frames,
-        "held_out_frames": int(chosen.sum()) if len(held_out_spans(case)) else 0,
+        "held_out_frames": int(chosen.sum()) if len(held_out_of(case)) else 0,
         "metrics": rows,
         "per_frame": {"times": case.take.times, "outcome": case.take.outcome, "usable": usable} | series,
         "warnings": warnings(case, seen, {row["name"]: row for row in rows}, usable),
@@ -91,7 +91,7 @@ def scores(case: Case, seen: dict, person: dict) -> dict:
     }
 
 
-def held_out_spans(case: Case) -> np.ndarray:
+def held_out_of(case: Case) -> np.ndarray:
     """Seconds [M, 2] of the driving clip that were kept away from the scan; none when it is another clip."""
     if case.scan is None or case.scan.consent.video_sha256 != case.driver.video_sha256:
         return np.zeros((0, 2))
@@ -198,7 +198,7 @@ def _summary(case: Case, chosen: np.ndarray, usable: np.ndarray) -> str:
         against = "against its own frames" if case.truth is case.driver else f"against {Path(case.truth.video).name}"
     seconds = case.take.times[-1] - case.take.times[0] if len(case.take) else 0
     parts = [f"{len(case.take)} frames, {seconds:.1f} s, measured {against} on {usable.sum()} frames"]
-    if len(held_out_spans(case)):
+    if len(held_out_of(case)):
         parts.append(f"the numbers are of the {chosen.sum()} frames that were kept away from the scan")
     return "; ".join(parts) + "."
 

@@ -16,6 +16,7 @@ from mystudio.evaluation.warnings import Case
 from mystudio.rendering.render import enlarge, synthesize
 from mystudio.types import Progress
 from selfscan.checkpoints import Arrays, Checkpoints, in_chunks, once
+from selfscan.face.measures import measures
 from selfscan.face.observe import iter_crops
 from selfscan.io.pixels import to_tensor, to_uint8
 from selfscan.perceptual.metric import load_perceptual
@@ -108,7 +109,7 @@ def _merged(parts: list[Arrays], clips: Mapping[str, Observation]) -> tuple[dict
     for name, clip in clips.items():
         seen[name]["landmarks"] = clip.landmarks
     for name in ("avatar", *clips):
-        seen[name]["measures"] = observers.measures(seen[name]["landmarks"])
+        seen[name]["measures"] = measures(seen[name]["landmarks"])
     return seen, strip
 
 

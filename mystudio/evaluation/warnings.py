@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mystudio.evaluation import observers
 from mystudio.types import Avatar, Outcome, Take
+from selfscan.face.measures import measures
 from selfscan.types import Observation, Scan
 
 SEEN_FACE = 0.5  # presence below which the landmark network sees no face
@@ -71,7 +71,7 @@ def _beyond(case: Case, seen: dict, usable: np.ndarray) -> list[str]:
     """Measures in which the driver goes beyond the scan, so that the avatar cannot follow."""
     if case.scan is None:
         return []
-    scan, driver = observers.measures(case.scan.landmarks), seen["driver"]["measures"]
+    scan, driver = measures(case.scan.landmarks), seen["driver"]["measures"]
     cross = case.truth is None and usable.any()
     said = []
     for name, words in BEYOND_WORDS.items():

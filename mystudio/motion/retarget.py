@@ -163,7 +163,7 @@ def frontal(face: Tensor) -> Tensor:
 def measures(landmarks: Tensor) -> Tensor:
     """Expression of faces [T, 478, 3] in few numbers, [T, M] (``MEASURES``)."""
     points = landmarks.numpy()
-    named = face_measures(points, head_pose(points))
+    named = face_measures(points)
     return torch.as_tensor(np.stack([named[name] for name in MEASURES], 1), dtype=landmarks.dtype)
 
 

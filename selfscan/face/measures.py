@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from selfscan.face.headpose import euler
+from selfscan.face.headpose import euler, head_pose
 from selfscan.face.landmarks import (
     BROWS,
     EYE_CORNERS,
@@ -42,18 +42,19 @@ EXPRESSION_MEASURES = ("mouth_open", "mouth_width", "smile", "eyes_open", "brows
 GAZE_MEASURES = ("gaze_x", "gaze_y")
 
 
-def measures(landmarks: np.ndarray, pose: np.ndarray) -> dict[str, np.ndarray]:
+def measures(landmarks: np.ndarray, pose: np.ndarray | None = None) -> dict[str, np.ndarray]:
     """Measure pose, expression and gaze (see the module for their definitions).
 
     Args:
         landmarks: [T, 478, 3], any unit, z in the scale of x.
-        pose: [T, 4, 4] head pose, as from ``head_pose``.
+        pose: [T, 4, 4] head pose; None = that of the landmarks (``head_pose``).
 
     Returns:
         Name -> [T] float64.
     """
     points = np.asarray(landmarks, np.float64)
     check_shape("landmarks", points, (None, NUM_LANDMARKS, 3))
+    pose = head_pose(landmarks) if pose is None else pose
     check_shape("pose", pose, (len(points), 4, 4))
 
     def at(*indices: int) -> np.ndarray:

@@ -18,7 +18,6 @@ import numpy as np
 from selfscan.errors import ConsentMissing
 from selfscan.face.align import crop
 from selfscan.face.facemesh import load_facemesh
-from selfscan.face.headpose import head_pose
 from selfscan.face.locate import Locator
 from selfscan.face.measures import measures
 from selfscan.face.observe import measure
@@ -108,7 +107,7 @@ class Guide:
         self._wrong = tuple(self._faults(image, landmarks, place))
         if self._wrong:
             return
-        found = measures(landmarks[None], head_pose(landmarks[None]))
+        found = measures(landmarks[None])
         self._seen.append(np.concatenate(list(found.values())))
         share = shares(dict(zip(found, np.stack(self._seen, 1))), np.ones(len(self._seen), bool))
         part = len(self._seen) / (self._seconds * RATE)  # of all frames that the finished recording will hold
@@ -205,7 +204,7 @@ def mouth_moved(words: CodeWords, landmarks: np.ndarray, times: np.ndarray, vali
         The record, each item with the range of the mouth's opening (5th to 95th percentile, in eye distances); None
         where fewer than three frames showed the face.
     """
-    opening = measures(landmarks, head_pose(landmarks))["mouth_open"]
+    opening = measures(landmarks)["mouth_open"]
     out = []
     for item in words.said:
         shown = opening[valid & (times >= item.start) & (times < item.end)]

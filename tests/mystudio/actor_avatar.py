@@ -69,7 +69,7 @@ def scan(count: int = 24) -> Scan:
     """A scan of one person with many motions."""
     images, marks = person(motions(count, seed=0))
     marks = marks.numpy()
-    covered, quality = Coverage(measures(marks, head_pose(marks)), {}), np.ones(count, np.float32)
+    covered, quality = Coverage(measures(marks), {}), np.ones(count, np.float32)
     return Scan(to_uint8(images), marks, 10 * np.arange(count), quality, {}, covered, CONSENT, "all")
 
 

@@ -18,7 +18,7 @@ from mystudio.engines.personal.state import AXES, state_of
 from mystudio.errors import BadEdit
 from mystudio.types import Avatar, Edit, Take
 from selfscan.face.facemesh import load_facemesh
-from selfscan.face.headpose import canonical_head, head_pose, rotation
+from selfscan.face.headpose import canonical_head, rotation
 from selfscan.face.measures import measures
 
 
@@ -218,7 +218,7 @@ def test_an_avatars_own_directions_do_what_they_say(name):
     strengths = torch.tensor([0.0, 1.0, 2.0, 3.0])  # downwards a shut mouth has nowhere to go
     codes = strengths[:, None] * space.direction(avatar.state.directions[name])
     marks = look(avatar.generator, load_facemesh(), space, codes)[0].numpy()
-    value = measures(marks, head_pose(marks))[name]
+    value = measures(marks)[name]
     assert (np.diff(value) > 0).all()
 
 

@@ -106,7 +106,7 @@ def sample(
     Args: checkpoints: where what was seen is kept, a chunk at a time.
     """
     codes = torch.cat([sample_codes(space, settings), space.codes])
-    marks, outputs, presence = look(generator, mesh, space, codes, progress, checkpoints=checkpoints)
+    marks, outputs, presence = draw_and_measure(generator, mesh, space, codes, progress, checkpoints=checkpoints)
     shown = presence > 0.5
     shown[-len(space.codes) :] = True
     return Samples(codes[shown], marks[shown], outputs[shown])
@@ -132,7 +132,7 @@ def sample_codes(space: AnchorSpace, settings: RegressSettings) -> Tensor:
 
 
 @torch.no_grad()
-def look(
+def draw_and_measure(
     generator,
     mesh,
     space: AnchorSpace,

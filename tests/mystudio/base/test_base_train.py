@@ -186,7 +186,7 @@ def test_two_checkpoints_are_kept_and_the_older_one_serves_where_the_newest_is_d
         (tmp_path / checkpoint.INDEX).write_text(damaged)
         assert checkpoint.load_facts(tmp_path)["n"] == 2
     (tmp_path / checkpoint.INDEX).unlink()
-    assert checkpoint.is_there(tmp_path) and checkpoint.load(tmp_path)[1]["n"] == 2
+    assert checkpoint.is_begun(tmp_path) and checkpoint.load(tmp_path)[1]["n"] == 2
     checkpoint.save(tmp_path, tensors, facts | {"n": 5})
     assert checkpoint.load_facts(tmp_path)["n"] == 5 and parts_of(tmp_path, checkpoint.BEFORE)[0].exists()
     flip(parts_of(tmp_path)[0])

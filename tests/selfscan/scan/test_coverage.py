@@ -43,7 +43,7 @@ def seen(images: list[np.ndarray]) -> dict[str, np.ndarray]:
     x = to_tensor(np.stack(images))
     with torch.no_grad():
         landmarks = crop_landmarks(load_facemesh(), x)[0].numpy()
-    return measures(landmarks, head_pose(landmarks))
+    return measures(landmarks)
 
 
 def person(actors, seed: int):
@@ -78,10 +78,10 @@ def faces(t: int = 200, **moved) -> np.ndarray:
 
 def test_ratios_ignore_where_the_head_is_and_how_it_is_turned():
     head = canonical_head()
-    base = measures(head[None], head_pose(head[None]))
+    base = measures(head[None])
     angles = np.radians([[30, 10, 5], [-40, -20, 15], [5, 25, -30]])
     turned = 37.0 * head @ np.swapaxes(rotation(angles), -1, -2) + [100, 50, 7]
-    got = measures(turned, head_pose(turned))
+    got = measures(turned)
     for name in RATIOS:
         np.testing.assert_allclose(got[name], base[name][0], atol=1e-9, err_msg=name)
     np.testing.assert_allclose(np.stack([got["yaw"], got["pitch"], got["roll"]], 1), angles, atol=1e-5)
@@ -90,7 +90,7 @@ def test_ratios_ignore_where_the_head_is_and_how_it_is_turned():
 def test_measures_follow_their_definitions():
     head = canonical_head()
     d = np.linalg.norm(head[[33, 133]].mean(0) - head[[263, 362]].mean(0))
-    base = measures(faces(1), head_pose(faces(1)))
+    base = measures(faces(1))
     for moved, name, change in (
         (dict(down_14=0.1), "mouth_open", None),
         (dict(right_291=0.05, right_61=-0.05), "mouth_width", None),
@@ -100,7 +100,7 @@ def test_measures_follow_their_definitions():
         (dict(down_105_66_107_65_55_334_296_336_295_285=-0.03), "brows", 0.03 / d),
     ):
         landmarks = faces(1, **moved)
-        got = measures(landmarks, head_pose(landmarks))[name][0] - base[name][0]
+        got = measures(landmarks)[name][0] - base[name][0]
         assert got > 0
         if change:
             assert got == pytest.approx(change, rel=0.05)
@@ -110,11 +110,11 @@ def test_a_mirrored_face_turns_and_looks_the_other_way():
     rng = np.random.default_rng(0)
     shift = dict(right_468_473=rng.normal(size=20) * 0.02, down_14=rng.uniform(0, 0.1, 20))
     heads = faces(20, **shift) @ np.swapaxes(rotation(rng.normal(size=(20, 3)) * 0.2), -1, -2)
-    one = measures(heads, head_pose(heads))
+    one = measures(heads)
     swap = np.argmin(np.abs(canonical_head()[:, None] - canonical_head() * [-1, 1, 1]).sum(-1), 1)
     swap[[468, 473]] = 473, 468
     mirrored = (heads * [-1, 1, 1])[:, swap]
-    two = measures(mirrored, head_pose(mirrored))
+    two = measures(mirrored)
     for name in one:
         sign = -1 if name in ("yaw", "roll", "gaze_x") else 1
         np.testing.assert_allclose(two[name], sign * one[name], atol=0.01, err_msg=name)
@@ -214,7 +214,7 @@ def test_frames_that_do_not_count_do_not_count():
 
 def test_gaze_of_closed_eyes_is_not_counted():
     t = 100
-    m = measures(faces(t), head_pose(faces(t)))
+    m = measures(faces(t))
     closed = np.arange(t) % 4 == 0
     m["eyes_open"] = np.where(closed, 0.05, m["eyes_open"])
     m["gaze_y"] = np.where(closed, -0.2, m["gaze_y"])
@@ -223,7 +223,7 @@ def test_gaze_of_closed_eyes_is_not_counted():
 
 
 def test_every_bin_has_a_measure():
-    m = measures(faces(1), head_pose(faces(1)))
+    m = measures(faces(1))
     assert {measure for measure, *_ in BINS.values()} <= set(m)
 
 

@@ -110,7 +110,7 @@ def test_samples_are_what_the_solver_will_measure():
     avatar = actor_avatar.avatar()
     space, mesh = state_of(avatar).space, load_facemesh()
     codes = space.codes[:3]
-    marks, outputs, presence = regress.look(avatar.generator, mesh, space, codes, batch=2)
+    marks, outputs, presence = regress.draw_and_measure(avatar.generator, mesh, space, codes, batch=2)
     images = avatar.generator(avatar.generator.broadcast(space.decode(codes))).clamp(-1, 1)
     seen = measure(mesh, images, RetargetSettings())
     assert torch.allclose(marks, seen.landmarks, atol=1e-4)
@@ -126,7 +126,7 @@ def test_samples_that_were_kept_are_not_drawn_again(monkeypatch):
     def look():
         hook = avatar.generator.register_forward_pre_hook(lambda net, given: drawn.append(len(given[0])))
         try:
-            return regress.look(avatar.generator, mesh, space, space.codes[:6], batch=2, checkpoints=kept)
+            return regress.draw_and_measure(avatar.generator, mesh, space, space.codes[:6], batch=2, checkpoints=kept)
         finally:
             hook.remove()
 
