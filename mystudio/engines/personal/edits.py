@@ -16,7 +16,6 @@ from mystudio.engines.personal.space import AnchorSpace
 from mystudio.engines.personal.state import AXES, state_of
 from mystudio.types import Avatar, Codes
 from selfscan.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints, in_chunks
-from selfscan.face.headpose import head_pose
 from selfscan.scan.coverage import measures
 
 #: names of edits: what ``measures`` calls the attribute
@@ -35,7 +34,7 @@ def learn_directions(samples: Samples, space: AnchorSpace, ridge: float = 0.01) 
     Returns: name -> [D].
     """
     marks = samples.landmarks.numpy()
-    found = measures(marks, head_pose(marks))
+    found = measures(marks)
     names = [name for name in ATTRIBUTES if np.std(found[name]) > 1e-6]
     values = torch.as_tensor(np.stack([found[name] for name in names], 1), dtype=torch.float64)
     values = ((values - values.mean(0)) / values.std(0)).clamp(-3, 3)
