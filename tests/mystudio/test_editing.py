@@ -8,7 +8,7 @@ import pytest
 import torch
 from memory_checkpoints import MemoryCheckpoints
 
-from mystudio import editing
+from mystudio import editing, engines
 from mystudio.editing import POLICIES, apply, load_directions, strength_at
 from mystudio.engines.personal import edits as personal_edits
 from mystudio.engines.personal.edits import DILATION, learn_directions
@@ -186,13 +186,14 @@ def test_faulty_direction_files_are_refused_with_a_sentence(tmp_path, fault, suf
         load_directions(path, 16)
 
 
-def turned_and_speaking(count: int = 200) -> tuple[np.ndarray, np.ndarray]:
-    """Heads [count, 478, 3] turned by one random number each and opening their mouth by another."""
+def turned_and_speaking(count: int = 200, roll: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """Heads [count, 478, 3] turned by one random number each and opening their mouth by another; some may tilt."""
     amounts = np.random.default_rng(0).standard_normal((count, 2))
     heads = np.repeat(canonical_head()[None], count, 0)
     heads[:, [14, 87, 178, 317, 402, 17, 84, 314], 1] += 0.15 + 0.04 * amounts[:, 1:]
     angles = np.zeros((count, 3))
     angles[:, 0] = 0.2 * amounts[:, 0]
+    angles[:, 2] = roll * (amounts[:, 0] + np.random.default_rng(1).standard_normal(count))  # the more, the further
     return np.einsum("tij,tkj->tki", rotation(angles), heads), amounts
 
 
@@ -209,6 +210,25 @@ def test_learned_directions_are_those_of_the_attributes():
         assert float(direction[row]) == pytest.approx(1.0, abs=0.12)  # one standard deviation
         others = torch.cat([direction[:row], direction[row + 1 :]])
         assert others.abs().max() < 0.2
+
+
+def test_roll_is_not_offered_and_other_directions_do_not_tilt():
+    """The alignment takes roll out of every crop; what is left of it must not leak into the directions."""
+    marks, amounts = turned_and_speaking(roll=0.1)
+    tilt = measures(marks)["roll"]
+    codes = torch.as_tensor(np.stack([amounts[:, 0], amounts[:, 1], tilt / tilt.std()], 1)).float()
+    space = AnchorSpace.of(torch.randn(30, 3, generator=torch.Generator().manual_seed(6)), 3)
+    found = learn_directions(Samples(codes, torch.as_tensor(marks).float(), torch.zeros(200, 1)), space)
+    assert "yaw" in found and "roll" not in found
+    yaw = space.direction(found["yaw"])
+    assert float(yaw[0]) == pytest.approx(1.0, abs=0.12) and abs(float(yaw[2])) < 0.2
+
+
+def test_an_older_avatar_that_offers_roll_still_edits_by_it(avatar, take):
+    older = replace(avatar, state=replace(avatar.state, directions={"roll": avatar.state.directions["yaw"]}))
+    assert list(engines.directions(older)) == ["roll"]
+    before, after = take.codes[AXES], apply(older, take, [Edit("roll", 1.0)]).codes[AXES]
+    assert not torch.equal(before, after)
 
 
 @pytest.mark.parametrize("name", ["yaw", "mouth_open"])

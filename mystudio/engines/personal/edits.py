@@ -19,7 +19,9 @@ from selfscan.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints, in_chunks
 from selfscan.scan.coverage import measures
 
 #: names of edits: what ``measures`` calls the attribute
-ATTRIBUTES = ("smile", "mouth_open", "eyes_open", "brows", "gaze_x", "gaze_y", "yaw", "pitch", "roll")
+ATTRIBUTES = ("smile", "mouth_open", "eyes_open", "brows", "gaze_x", "gaze_y", "yaw", "pitch")
+#: measured as well, so that no direction tilts the head, but not offered: the alignment takes roll out of every crop
+CONTROLS = ("roll",)
 LEAST_EXPLAINED = 0.05  # a direction is offered when it explains at least this share of its attribute's variance
 DILATION = 2.5  # of the hull at whose border the edge policies act
 
@@ -35,13 +37,14 @@ def learn_directions(samples: Samples, space: AnchorSpace, ridge: float = 0.01) 
     """
     marks = samples.landmarks.numpy()
     found = measures(marks)
-    names = [name for name in ATTRIBUTES if np.std(found[name]) > 1e-6]
+    names = [name for name in (*ATTRIBUTES, *CONTROLS) if np.std(found[name]) > 1e-6]
     values = torch.as_tensor(np.stack([found[name] for name in names], 1), dtype=torch.float64)
     values = ((values - values.mean(0)) / values.std(0)).clamp(-3, 3)
     codes = (samples.codes - samples.codes.mean(0)).double()
     gram = values.t() @ values / len(values) + ridge * torch.eye(len(names), dtype=torch.float64)
     slopes = torch.linalg.solve(gram, values.t() @ codes / len(values))
-    return {n: (d.float() @ space.axes) for n, d, ok in zip(names, slopes, _explained(values, codes)) if ok}
+    offered = [ok and name in ATTRIBUTES for name, ok in zip(names, _explained(values, codes))]
+    return {name: slope.float() @ space.axes for name, slope, ok in zip(names, slopes, offered) if ok}
 
 
 def directions(avatar: Avatar) -> dict[str, Tensor]:
