@@ -12,7 +12,7 @@ from mystudio import editing, engines
 from mystudio.editing import POLICIES, apply, load_directions, strength_at
 from mystudio.engines.personal import edits as personal_edits
 from mystudio.engines.personal.edits import DILATION, learn_directions
-from mystudio.engines.personal.regress import Samples, look
+from mystudio.engines.personal.regress import Samples, draw_and_measure
 from mystudio.engines.personal.space import AnchorSpace, hull_weights
 from mystudio.engines.personal.state import AXES, state_of
 from mystudio.errors import BadEdit
@@ -237,7 +237,7 @@ def test_an_avatars_own_directions_do_what_they_say(name):
     space = state_of(avatar).space
     strengths = torch.tensor([0.0, 1.0, 2.0, 3.0])  # downwards a shut mouth has nowhere to go
     codes = strengths[:, None] * space.direction(avatar.state.directions[name])
-    marks = look(avatar.generator, load_facemesh(), space, codes)[0].numpy()
+    marks = draw_and_measure(avatar.generator, load_facemesh(), space, codes)[0].numpy()
     value = measures(marks)[name]
     assert (np.diff(value) > 0).all()
 
