@@ -181,16 +181,17 @@ def field_docs(cls: type) -> dict[str, str]:
     """
     lines = textwrap.dedent(inspect.getsource(cls)).splitlines()
     docs = {}
-    for node in ast.parse("\n".join(lines)).body[0].body:
-        if not isinstance(node, ast.AnnAssign):
+    for node in (node for node in ast.walk(ast.parse("\n".join(lines))) if isinstance(node, ast.AnnAssign)):
+        if not isinstance(node.target, ast.Name):
             continue
-        above, below = node.lineno - 1, node.end_lineno
+        end = node.end_lineno or node.lineno
+        above, below = node.lineno - 1, end
         while re.match(r"\s*#(?!  )", lines[above - 1]):
             above -= 1
         while below < len(lines) and re.match(r"\s*#  ", lines[below]):
             below += 1
-        tail = lines[node.end_lineno - 1].encode()[node.end_col_offset :].decode()
-        comments = [*lines[above : node.lineno - 1], tail, *lines[node.end_lineno : below]]
+        tail = lines[end - 1].encode()[node.end_col_offset :].decode()
+        comments = [*lines[above : node.lineno - 1], tail, *lines[end:below]]
         docs[node.target.id] = " ".join(c.strip().lstrip("#: ").strip() for c in comments if "#" in c)
     return docs
 
