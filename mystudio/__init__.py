@@ -10,9 +10,10 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from mystudio.api import edit, evaluate, load, personalize, reenact, render, scan
+    from mystudio.engines.protocol import Engine
     from mystudio.errors import StudioError
     from mystudio.recipe import Recipe
-    from mystudio.types import Avatar, Edit, Engine, Outcome, Performance, Progress, Styles, Take
+    from mystudio.types import Avatar, Edit, Outcome, Performance, Progress, Styles, Take
     from selfscan.types import Consent, Scan
 
 __all__ = [
@@ -42,7 +43,8 @@ _HOMES = {
     "mystudio.api": ("edit", "evaluate", "load", "personalize", "reenact", "render", "scan"),
     "mystudio.errors": ("StudioError",),
     "mystudio.recipe": ("Recipe",),
-    "mystudio.types": ("Avatar", "Edit", "Engine", "Outcome", "Performance", "Progress", "Styles", "Take"),
+    "mystudio.engines.protocol": ("Engine",),
+    "mystudio.types": ("Avatar", "Edit", "Outcome", "Performance", "Progress", "Styles", "Take"),
     "selfscan.types": ("Consent", "Scan"),
 }
 

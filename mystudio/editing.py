@@ -90,14 +90,14 @@ def sheet(avatar: Avatar, take: Take | None = None, strengths: tuple[float, ...]
     """
     import cv2
 
-    engine, count = engines.editing(avatar), len(strengths)
+    engine, decode, count = engines.editing(avatar), engines.of(avatar).decode, len(strengths)
     middle = slice(len(take) // 2, len(take) // 2 + 1) if take else slice(0, 1)
     source = take.codes if take else engine.neutral_codes(avatar)
     start = {name: values[middle].expand(count, *values.shape[1:]) for name, values in source.items()}
     rows = []
     for name, direction in engine.directions(avatar).items():
         codes = engine.move(avatar, start, direction, np.array(strengths, float), "continue")
-        images = avatar.generator.synthesize(engine.decode(avatar, _still(codes, count)))
+        images = avatar.generator.synthesize(decode(avatar, _still(codes, count)))
         strip = np.concatenate(list(to_uint8(images.float())), 1)
         label = np.full((strip.shape[0], LABEL, 3), 255, np.uint8)
         cv2.putText(label, name, (4, strip.shape[0] // 2), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)

@@ -173,10 +173,13 @@ def run_live(
     blas.reserve()
     avatar = load(avatar_path, Avatar)
     live = Live(avatar, recipe.of(avatar.engine, "reenact"), recipe.live, choose(device))
-    pace, frames = Pace(), session.until(video.read(clip) if clip else camera.read(source), seconds)
+    pace, frames = (
+        Pace(),
+        session.until(video.read(source) if isinstance(source, Path) else camera.read(source), seconds),
+    )
     with closing(live), closing(play(frames, live, pace, drop=drop, paced=drop and clip is not None)) as stream:
         shown = session.shown(stream, live, show)
-        if clip and not drop:
+        if info and not drop:
             shown = session.told(shown, math.ceil(min(seconds, info.duration) * info.fps), progress)
         if out is None:
             deque(shown, maxlen=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,6 +14,11 @@ from torch import Tensor
 from selfscan.types import NUM_LANDMARKS, Consent, Observation, check_shape
 from selfscan.types import Progress as Progress  # both packages report progress in the same way
 from selfscan.types import silent as silent
+
+if TYPE_CHECKING:
+    from mystudio.stylegan2.generator import Generator
+else:  # that module imports this one; at run time storage asks for no more
+    Generator = torch.nn.Module
 
 Codes = Mapping[str, Tensor]  # name -> [T, ...]: codes of an engine over time
 
@@ -70,7 +75,7 @@ class Styles:
 class Avatar:
     """A generator that draws one person, and what its engine needs to drive it."""
 
-    generator: torch.nn.Module  # stylegan2.Generator of this person
+    generator: Generator  # draws this person
     neutral: Tensor  # [478, 3] the person's neutral face, in crops
     state: Any  # the engine's own part: an instance of its ``State`` (engines/protocol.py)
     engine: str  # name of the engine that made it

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
@@ -19,9 +20,16 @@ def silent(stage: str, done: int, total: int) -> None:
     """The default progress: says nothing."""
 
 
-def check_shape(name: str, array: np.ndarray, shape: tuple[int | None, ...]) -> None:
+class Shaped(Protocol):
+    """What has a shape: an array or a tensor."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
+def check_shape(name: str, array: Shaped, shape: tuple[int | None, ...]) -> None:
     """Raise ValueError unless ``array`` has ``shape`` (None matches any length)."""
-    got = np.shape(array)
+    got = tuple(array.shape)
     if len(got) != len(shape) or any(s is not None and s != g for s, g in zip(shape, got)):
         raise ValueError(f"{name}: expected shape {shape}, got {got}")
 

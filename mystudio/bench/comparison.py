@@ -25,7 +25,8 @@ def pictures(
 ) -> np.ndarray:
     """Some frames of a take at the size of the evaluation, [F, 256, 256, 3] uint8."""
     rows = np.arange(len(take)) if frames is None else np.asarray(frames)
-    some = replace(take, codes=take.codes[rows], outcome=take.outcome[rows], times=take.times[rows], losses={})
+    codes = {name: values[rows] for name, values in take.codes.items()}
+    some = replace(take, codes=codes, outcome=take.outcome[rows], times=take.times[rows], losses={})
     avatar = replace(avatar, generator=avatar.generator.to(choose(device)))
     return np.concatenate([at_evaluation_size(to_uint8(images)) for images in synthesize(avatar, some)])
 

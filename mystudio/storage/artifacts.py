@@ -60,16 +60,17 @@ def load(path: Path, cls: type[Artifact]) -> Artifact:
 
     Raises: BadArtifact: missing, damaged, hostile, of another type or version.
     """
-    for last in (*[False] * 20, True):
+    for _ in range(20):
         folder = open_folder(path, KINDS[cls])
         try:
             found = read(folder, cls)
         except BadArtifact:
-            if last or _unchanged(path, folder):
+            if _unchanged(path, folder):
                 raise  # otherwise a writer replaced it while we read: read the new one
             continue
-        if cls is not Performance or last or _unchanged(path, folder):  # what is mapped was compared before
+        if cls is not Performance or _unchanged(path, folder):  # what is mapped was compared before
             return found
+    return read(open_folder(path, KINDS[cls]), cls)
 
 
 def read(folder: Folder, cls: type[Artifact]) -> Artifact:
@@ -151,7 +152,7 @@ def _unpack(hint: Any, value: Any, arrays: Mapping[str, Tensor], folder: Folder)
         return tensor.numpy() if hint is np.ndarray else tensor
     if hint in (np.ndarray, Tensor, torch.nn.Module):
         raise ValueError(f"expected an array, got {type(value).__name__}")
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         hints = get_type_hints(hint)
         if hint is Avatar:
             hints["state"] = engines.named(value["engine"]).State
