@@ -173,10 +173,8 @@ def run_live(
     blas.reserve()
     avatar = load(avatar_path, Avatar)
     live = Live(avatar, recipe.of(avatar.engine, "reenact"), recipe.live, choose(device))
-    pace, frames = (
-        Pace(),
-        session.until(video.read(source) if isinstance(source, Path) else camera.read(source), seconds),
-    )
+    pace, source_frames = Pace(), video.read(source) if isinstance(source, Path) else camera.read(source)
+    frames = session.until(source_frames, seconds)
     with closing(live), closing(play(frames, live, pace, drop=drop, paced=drop and clip is not None)) as stream:
         shown = session.shown(stream, live, show)
         if info and not drop:
