@@ -319,7 +319,7 @@ def test_a_failure_while_writing_leaves_what_was_there(tmp_path):
 
 def test_when_the_system_refuses_to_write_what_was_there_stays(tmp_path):
     before = make(tmp_path / "take")
-    big = dataclasses.replace(a_take(), codes=torch.zeros(6, 100, 1000))
+    big = dataclasses.replace(a_take(), codes={"axes": torch.zeros(6, 100, 1000)})
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # like a full disk, in the middle of a file
     try:
