@@ -41,9 +41,9 @@ __all__ = [
 #: where what is offered is defined; no name may be a module's, whose import would replace it
 _HOMES = {
     "mystudio.api": ("edit", "evaluate", "load", "personalize", "reenact", "render", "scan"),
+    "mystudio.engines.protocol": ("Engine",),
     "mystudio.errors": ("StudioError",),
     "mystudio.recipe": ("Recipe",),
-    "mystudio.engines.protocol": ("Engine",),
     "mystudio.types": ("Avatar", "Edit", "Outcome", "Performance", "Progress", "Styles", "Take"),
     "selfscan.types": ("Consent", "Scan"),
 }

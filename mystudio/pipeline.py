@@ -311,7 +311,7 @@ def run_evaluate(
                     truth=truth,
                     scan=load(inputs["scan"], Scan) if "scan" in inputs else None,
                     unedited=load(inputs["unedited"], Take) if "unedited" in inputs else None,
-                    edit_sheet=sheet_png(avatar, take, stamp),
+                    edit_sheet=sheet_png(avatar, take, stamp) if engines.directions(avatar) else None,
                     identity_net=identity_net,
                     blendshapes=blendshapes,
                     recipe=_recorded(inputs),

@@ -7,8 +7,20 @@ from pathlib import Path
 import click
 
 from mystudio.commands.terminal import DEBUG, JSON
+from mystudio.engines import ENGINES
 
 PATH = click.Path(path_type=Path, readable=False)
+
+
+class EngineName(click.ParamType):
+    """The name of an engine of this version."""
+
+    name = "engine"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value not in ENGINES:
+            self.fail(f"expected one of {', '.join(ENGINES)}, got {value!r}", param, ctx)
+        return value
 
 
 def _remember(key: str):

@@ -8,6 +8,7 @@ import click
 
 from mystudio.commands.options import (
     Command,
+    EngineName,
     common,
     device_option,
     existing,
@@ -102,8 +103,9 @@ def scan(video, out, consent, fictional, consent_clip, frames, size, recipe, opt
     "--engine",
     default=DEFAULT,
     show_default=True,
-    type=click.Choice(list(ENGINES)),
-    help="How the avatar is made and driven.",
+    type=EngineName(),
+    metavar="NAME",
+    help=f"How the avatar is made and driven: {', '.join(ENGINES)}.",
 )
 @recipe_options
 @device_option

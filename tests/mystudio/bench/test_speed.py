@@ -121,8 +121,8 @@ def test_tuning_is_watched_and_can_be_ended(tiny_avatar):
 
 def test_tuning_is_compared_by_whole_face_and_terms():
     """Every comparison goes as deep as MyStyle's schedule came within its budget: fifty iterations here."""
-    recipe = resolve("default", ())
-    recipe = replace(recipe, personalize=replace(recipe.personalize, steps=10, resolution=0, width=0, compile="no"))
+    small = {"steps": 10, "resolution": 0, "width": 0, "compile": "no"}
+    recipe = resolve("default", [f"personalize.{key}={value}" for key, value in small.items()])
     found = ratios.personalization(
         find_base("people128"), actor_avatar.scan(), recipe, load_perceptual("offline"), budget=0.0
     )

@@ -5,6 +5,7 @@ It has no edits, which shows what an engine may leave out.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -68,7 +69,7 @@ def personalize(scan, base, settings, checkpoints=NO_CHECKPOINTS, device="cpu", 
     progress("look", count, count)
     neutral = neutral_face(scan.landmarks, np.ones(len(scan), bool))
     state = State(look, encoder.state_dict())
-    return Avatar(base.generator, neutral, state, NAME, base.digest, scan.consent, {"base": base.name})
+    return Avatar(copy.deepcopy(base.generator), neutral, state, NAME, base.digest, scan.consent, {"base": base.name})
 
 
 @torch.no_grad()

@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from killing import killed_after
 
+from mystudio import engines
 from mystudio.cli import cli
 from mystudio.errors import BadArchive, BadArtifact, OutputFailed, StudioError
 from mystudio.storage import archive, artifacts, manifest, workspace
@@ -347,3 +348,40 @@ def test_the_commands(avatar, tmp_path):
     result = run("avatar", "unpack", tmp_path / "bad.zip", "-o", tmp_path / "you")
     assert result.exit_code == 1 and len(result.stderr.splitlines()) == 1 and "is cut off" in result.stderr
     assert not (tmp_path / "you").exists()
+
+
+def test_generators_of_an_engines_state_travel_too(tiny_avatar, tmp_path, monkeypatch):
+    """A one-shot engine may keep another generator: each has a file of its own, named after its field."""
+    monkeypatch.setitem(engines.ENGINES, "two", f"{__name__}")
+    avatar = dataclasses.replace(tiny_avatar, engine="two", state=State(tiny_avatar.generator, torch.ones(2)))
+    with workspace.stage(tmp_path / "me.avatar", "avatar", {}, {}) as job:
+        artifacts.save(avatar, job)
+    archive.pack(tmp_path / "me.avatar", tmp_path / "me.zip")
+    archive.unpack(tmp_path / "me.zip", tmp_path / "again.avatar")
+    files = sorted(path.name for path in (tmp_path / "again.avatar").iterdir())
+    expected = ["arrays.safetensors", "generator.safetensors", "manifest.json", "state.teacher.safetensors"]
+    assert files == [*expected, "values.json"]
+    read = artifacts.load(tmp_path / "again.avatar", Avatar)
+    assert read.state.number.tolist() == [1, 1]
+    mine, theirs = read.state.teacher.state_dict(), tiny_avatar.generator.state_dict()
+    assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
+
+
+NAME, PersonalizeSettings, ReenactSettings = "two", object, object
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """Of an engine that keeps a second generator."""
+
+    teacher: torch.nn.Module
+    number: torch.Tensor
+
+
+def personalize(): ...
+
+
+def reenact(): ...
+
+
+def decode(): ...

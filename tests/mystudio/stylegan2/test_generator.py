@@ -1,6 +1,8 @@
 """The generator against a slow reference written from the definition of StyleGAN2 (arXiv 1912.04958)."""
 
+import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -244,3 +246,38 @@ def test_every_parameter_gets_a_gradient():
 def test_odd_resolutions_are_refused(resolution):
     with pytest.raises(ValueError, match="power of two"):
         Generator(resolution)
+
+
+def with_weights(net: Generator, deltas, row: int) -> Generator:
+    """A copy of a generator whose own weights are W (1 + delta) of one image's deltas."""
+    copied = copy.deepcopy(net)
+    for layer, delta in zip(copied.layers(), deltas):
+        if delta is not None:
+            layer.weight.data *= 1 + delta[min(row, len(delta) - 1)][..., None, None]
+    return copied
+
+
+@pytest.mark.parametrize("rows", [1, 3], ids=["one delta for all", "a delta for each image"])
+def test_weight_deltas_are_weights_of_each_image_its_own(rows):
+    draw = torch.Generator().manual_seed(5)
+    net = Generator(32, 16, 16, 2, 256, 16).eval()
+    ws = torch.randn(3, net.num_ws, 16, generator=draw)
+    deltas = tuple(
+        None if k % 3 == 1 else 0.3 * torch.randn(rows, *layer.weight.shape[:2], generator=draw)
+        for k, layer in enumerate(net.layers())
+    )
+    with torch.no_grad():
+        found = net.synthesize(replace(net.styles(ws), weight_deltas=deltas))
+        expected = torch.cat([with_weights(net, deltas, k)(ws[k : k + 1]) for k in range(3)])
+        assert (found - expected).abs().max() < 1e-4
+        assert (found - net(ws)).abs().max() > 0.01
+
+
+def test_weight_deltas_have_gradients_and_must_fit_the_layers():
+    net = Generator(8, 4, 4, 1, 32, 4)
+    styles = net.styles(torch.randn(2, net.num_ws, 4))
+    deltas = tuple(torch.zeros(2, *layer.weight.shape[:2], requires_grad=True) for layer in net.layers())
+    net.synthesize(replace(styles, weight_deltas=deltas)).square().sum().backward()
+    assert all(delta.grad is not None and bool(delta.grad.abs().sum() > 0) for delta in deltas)
+    with pytest.raises(ValueError, match="for each of"):
+        replace(styles, weight_deltas=deltas[:-1])
