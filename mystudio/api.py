@@ -231,7 +231,7 @@ def load(path: str | Path, kind: type[Any] | None = None) -> Any:
     folder = Path(path)
     found = open_folder(folder, artifacts.KINDS[kind] if kind else None).manifest.type
     if found == artifacts.KINDS[Performance]:
-        return pipeline.load_performance(folder)  # with the path of its clip
+        return artifacts.load_performance(folder)  # with the path of its clip
     for cls, name in artifacts.KINDS.items():
         if found == name:
             return artifacts.load(folder, cls)

@@ -6,6 +6,7 @@ directions from files, evaluates strengths over time and draws the sheet of all 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -108,6 +109,16 @@ def sheet(avatar: Avatar, take: Take | None = None, strengths: tuple[float, ...]
         at = LABEL + int((k + 0.4) * side)
         cv2.putText(head, f"{s:+g}", (at, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
     return np.concatenate([head, *rows], 0)
+
+
+def sheet_png(
+    avatar: Avatar, take: Take | None = None, stamp: Callable[[np.ndarray], np.ndarray] | None = None
+) -> bytes:
+    """A picture of every direction that the avatar offers, as PNG; ``stamp`` may change it, as a watermark does."""
+    import cv2
+
+    picture = sheet(avatar, take)
+    return cv2.imencode(".png", (stamp(picture) if stamp else picture)[..., ::-1])[1].tobytes()
 
 
 def _still(codes: Codes, count: int) -> Take:

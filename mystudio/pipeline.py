@@ -15,8 +15,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mystudio import bases, editing, engines
 from mystudio.compute import blas
 from mystudio.compute.device import choose
@@ -29,9 +27,9 @@ from mystudio.motion import performance as perform
 from mystudio.provenance import claim as provenance
 from mystudio.recipe import Recipe
 from mystudio.rendering import render
-from mystudio.storage.artifacts import engine_of, load, save
+from mystudio.storage.artifacts import engine_of, load, load_performance, save
 from mystudio.storage.journal import DiskCheckpoints, write_bytes
-from mystudio.storage.manifest import Folder, digest, open_folder
+from mystudio.storage.manifest import digest, open_folder
 from mystudio.storage.products import product
 from mystudio.storage.workspace import stage
 from mystudio.types import Avatar, Edit, Performance, Progress, Take, silent
@@ -185,19 +183,13 @@ def run_live(
         inputs = {"avatar": avatar_path} | ({"video": clip} if clip else {})
         with product(out, inputs, {"live": recipe.live, "provenance": recipe.provenance}, force=True):
             recording.rescue(out)
-            claim = provenance.Claim(
-                "live", digest(avatar_path), avatar.consent.fictional, digest(clip) if clip else None
-            )
+            of_clip = digest(clip) if clip else None
+            claim = provenance.Claim("live", digest(avatar_path), avatar.consent.fictional, of_clip)
             if stamp := provenance.stamp(recipe.provenance, claim.avatar):
                 shown = ((time, stamp(picture)) for time, picture in shown)
-            render.write_stream(
-                out,
-                shown,
-                info.fps if info else recording.CAMERA_RATE,
-                clip,
-                recipe.render.crf,
-                provenance.finisher(out, claim, who) if who else None,
-            )
+            rate = info.fps if info else recording.CAMERA_RATE
+            finish = provenance.finisher(out, claim, who) if who else None
+            render.write_stream(out, shown, rate, clip, recipe.render.crf, finish)
     return pace.summary()
 
 
@@ -264,7 +256,7 @@ def run_sheet(avatar_path: Path, out: Path, recipe: Recipe, take_path: Path | No
     """A picture of every edit that an avatar offers, on its neutral face or on a take."""
     who = provenance.signing_key(recipe.provenance)
     avatar, take = load(avatar_path, Avatar), load(take_path, Take) if take_path else None
-    picture = sheet_png(avatar, take, provenance.stamp(recipe.provenance, digest(avatar_path)))
+    picture = editing.sheet_png(avatar, take, provenance.stamp(recipe.provenance, digest(avatar_path)))
     if who:
         claim = provenance.Claim("edit sheet", digest(avatar_path), avatar.consent.fictional)
         picture = provenance.seal_png(picture, claim, who, out.name)
@@ -291,11 +283,12 @@ def run_evaluate(
         "truth": truth,
         "identity_net": identity_net,
         "blendshapes": blendshapes,
-        "scan": _if_there(open_folder(inputs["avatar"]), "scan"),
-        "unedited": _if_there(folder, "take"),
+        "scan": open_folder(inputs["avatar"]).source_if_there("scan"),
+        "unedited": folder.source_if_there("take"),
     }
     inputs |= {name: path for name, path in optional.items() if isinstance(path, Path)}
     settings = {"truth": "same" if truth == "same" else None, "metric": perceptual_name()}
+    kinds = {"scan", "avatar", "take", "unedited"}  # whose recipes the report shows
     with stage(out, "report", inputs, settings, force=force) as job:
         if not job.done:
             blas.reserve()
@@ -311,29 +304,13 @@ def run_evaluate(
                     truth=truth,
                     scan=load(inputs["scan"], Scan) if "scan" in inputs else None,
                     unedited=load(inputs["unedited"], Take) if "unedited" in inputs else None,
-                    edit_sheet=sheet_png(avatar, take, stamp) if engines.directions(avatar) else None,
+                    edit_sheet=editing.sheet_png(avatar, take, stamp) if engines.directions(avatar) else None,
                     identity_net=identity_net,
                     blendshapes=blendshapes,
-                    recipe=_recorded(inputs),
+                    recipe={kind: open_folder(inputs[kind]).manifest.settings for kind in sorted(kinds & set(inputs))},
                     checkpoints=checkpoints,
                 )
     return out
-
-
-def load_performance(path: Path) -> Performance:
-    """Read a performance and find its clip again, wherever both were moved together."""
-    performance, clip = load(path, Performance), open_folder(path).source("video")
-    return replace(performance, observation=replace(performance.observation, video=str(clip)))
-
-
-def sheet_png(
-    avatar: Avatar, take: Take | None = None, stamp: Callable[[np.ndarray], np.ndarray] | None = None
-) -> bytes:
-    """A picture of every direction that the avatar offers, as PNG; ``stamp`` may change it, as a watermark does."""
-    import cv2
-
-    picture = editing.sheet(avatar, take)
-    return cv2.imencode(".png", (stamp(picture) if stamp else picture)[..., ::-1])[1].tobytes()
 
 
 def _tables(settings: Any) -> dict[str, Any]:
@@ -343,14 +320,3 @@ def _tables(settings: Any) -> dict[str, Any]:
 
 def _on(avatar: Avatar, device: str) -> Avatar:
     return replace(avatar, generator=avatar.generator.to(choose(device)))
-
-
-def _if_there(folder: Folder, name: str) -> Path | None:
-    """What a report can do without: a shared avatar comes without its scan."""
-    recorded = folder.manifest.inputs.get(name)
-    return folder.source(name) if recorded and (folder.path.parent / recorded.path).exists() else None
-
-
-def _recorded(inputs: dict[str, Path]) -> dict:
-    kinds = {"scan", "avatar", "take", "unedited"} & set(inputs)
-    return {kind: open_folder(inputs[kind]).manifest.settings for kind in sorted(kinds)}

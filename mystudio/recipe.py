@@ -6,22 +6,20 @@ settings without a change here. Nothing heavy is imported before a recipe is res
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import difflib
 import importlib
-import inspect
 import json
 import math
 import re
 import sys
-import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
 from mystudio import engines
 from mystudio.errors import BadEngine, BadRecipe, reason
+from mystudio.recipe_text import toml_lines
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -88,7 +86,7 @@ class Recipe:
 
     def show(self) -> str:
         """Return the recipe as TOML, every key with its meaning as a comment."""
-        tables = (f"[{name}]\n" + "\n".join(_toml_lines(settings)) for name, settings in self.tables().items())
+        tables = (f"[{name}]\n" + "\n".join(toml_lines(settings)) for name, settings in self.tables().items())
         return f"# {self.name}: the resolved recipe\n\n" + "\n\n".join(tables) + "\n"
 
 
@@ -172,28 +170,6 @@ def _in_order(table: str) -> tuple[int, str]:
     """In the order of the stages; tables of other engines last."""
     stages = ("scan", "invert", "personalize", "regress", "retarget", "reenact", "render", "provenance", "live")
     return (stages.index(table), "") if table in stages else (len(stages), table)
-
-
-def field_docs(cls: type) -> dict[str, str]:
-    """Return field -> what its comment in the source says: on the same line, or on lines of their own above.
-
-    Lines below that begin with ``#`` and two or more spaces continue the comment.
-    """
-    lines = textwrap.dedent(inspect.getsource(cls)).splitlines()
-    docs = {}
-    for node in (node for node in ast.walk(ast.parse("\n".join(lines))) if isinstance(node, ast.AnnAssign)):
-        if not isinstance(node.target, ast.Name):
-            continue
-        end = node.end_lineno or node.lineno
-        above, below = node.lineno - 1, end
-        while re.match(r"\s*#(?!  )", lines[above - 1]):
-            above -= 1
-        while below < len(lines) and re.match(r"\s*#  ", lines[below]):
-            below += 1
-        tail = lines[end - 1].encode()[node.end_col_offset :].decode()
-        comments = [*lines[above : node.lineno - 1], tail, *lines[end:below]]
-        docs[node.target.id] = " ".join(c.strip().lstrip("#: ").strip() for c in comments if "#" in c)
-    return docs
 
 
 def _tables(source: str | Path, options: Iterable[str], known: Iterable[str], shipped: list[str]) -> dict[str, Any]:
@@ -309,27 +285,3 @@ def _nearest(word: str, known: Iterable[str]) -> str:
     known = sorted(known)
     close = difflib.get_close_matches(word, known, 1, 0.5)
     return f"did you mean {close[0]!r}?" if close else "known are " + ", ".join(known)
-
-
-def _toml_lines(settings: Any, prefix: str = "") -> Iterator[str]:
-    docs, hints = field_docs(type(settings)), get_type_hints(type(settings))
-    for field in dataclasses.fields(settings):
-        value, doc = getattr(settings, field.name), docs.get(field.name, "")
-        if get_origin(hints[field.name]) is Literal:
-            doc = f"{doc} ({' | '.join(map(str, get_args(hints[field.name])))})".strip()
-        if dataclasses.is_dataclass(value):
-            yield from _toml_lines(value, f"{prefix}{field.name}.")
-            continue
-        comment = f"  # {doc}" if doc else ""
-        if value is None:
-            yield f"# {prefix}{field.name} is not set{comment}"
-        else:
-            yield f"{prefix}{field.name} = {_toml(value)}{comment}"
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(_toml(v) for v in value) + "]"
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{json.dumps(str(k))} = {_toml(v)}" for k, v in value.items()) + " }"
-    return json.dumps(value if isinstance(value, (bool, int, float)) else str(value), ensure_ascii=False)

@@ -58,7 +58,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
         *EYES, "mystudio.errors", "mystudio.types", "mystudio.compute", "mystudio.storage", "mystudio.motion",
         "mystudio.engines", "mystudio.rendering",
     ),
-    "mystudio.recipe": ("mystudio.errors", "mystudio.engines", "mystudio.base"),
+    "mystudio.recipe_text": (),
+    "mystudio.recipe": ("mystudio.errors", "mystudio.engines", "mystudio.base", "mystudio.recipe_text"),
 }  # fmt: skip
 #: every engine: what it shares with the others; the stages above call it by the registry alone
 ENGINE = (

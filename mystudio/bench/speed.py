@@ -21,7 +21,7 @@ from mystudio.engines.personal.problem import Problem
 from mystudio.engines.personal.state import state_of
 from mystudio.evaluation import observers
 from mystudio.motion.retarget import retarget
-from mystudio.storage.artifacts import load
+from mystudio.storage.artifacts import load, load_performance
 from mystudio.stylegan2.growth import grown
 from mystudio.types import Avatar
 from selfscan.face.observe import iter_crops, observe
@@ -213,7 +213,7 @@ class _Trial:
 
         def reenact(shape: dict[str, int] | None, steps: list[str]) -> dict:
             avatar = load(studio.avatar(person, PLAIN, steps), Avatar)
-            performance = pipeline.load_performance(pipeline.run_perform(driver, studio.out, studio.progress))
+            performance = load_performance(pipeline.run_perform(driver, studio.out, studio.progress))
             return rates.reenactment(avatar, performance, studio.resolved(person), device, shape)
 
         def personalize(variant: Variant, steps: list[str]) -> dict:
@@ -287,7 +287,7 @@ class _Stage:
         avatar.generator.to(choose(studio.device))
         recipe = studio.resolved(acted.person)
         how = recipe.of(avatar.engine, "reenact")
-        performance = pipeline.load_performance(pipeline.run_perform(acted.driver, studio.out, studio.progress))
+        performance = load_performance(pipeline.run_perform(acted.driver, studio.out, studio.progress))
         motion = retarget(performance, avatar.neutral, state_of(avatar).statistics, how.retarget)
         seen = observe(acted.truth, size=observers.SIZE, progress=studio.progress)
         count = min(self.case.frames, len(motion))

@@ -10,7 +10,7 @@ from typing import Any
 
 from mystudio import bases, engines, pipeline
 from mystudio.recipe import Recipe, resolve
-from mystudio.storage.artifacts import load
+from mystudio.storage.artifacts import load, load_performance
 from mystudio.storage.manifest import digest, open_folder
 from mystudio.storage.workspace import plain
 from mystudio.types import Avatar, Performance, Progress, Take, silent
@@ -196,7 +196,7 @@ def open_take(path: Path) -> tuple[Avatar, Take, Performance, Scan]:
     return (
         load(avatar, Avatar),
         load(path, Take),
-        pipeline.load_performance(folder.source("performance")),
+        load_performance(folder.source("performance")),
         load(open_folder(avatar, "avatar").source("scan"), Scan),
     )
 

@@ -100,6 +100,13 @@ def read(folder: Folder, cls: type[Artifact]) -> Artifact:
         ) from error
 
 
+def load_performance(path: Path) -> Performance:
+    """Read a performance and find its clip again, wherever both were moved together."""
+    performance, clip = load(path, Performance), open_folder(path).source("video")
+    seen = dataclasses.replace(performance.observation, video=str(clip))
+    return dataclasses.replace(performance, observation=seen)
+
+
 def engine_of(avatar: Path) -> str:
     """The name of the engine that made an avatar, from its values alone. Raises BadArtifact: as ``load``."""
     folder = open_folder(avatar, "avatar")

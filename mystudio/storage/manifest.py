@@ -139,6 +139,11 @@ class Folder:
             raise BadArtifact(f"{path} has changed since {self.path} was made from it; make {self.path.name} again")
         return path
 
+    def source_if_there(self, name: str) -> Path | None:
+        """As ``source``; None if there is no such input any more: a shared avatar comes without its scan."""
+        recorded = self.manifest.inputs.get(name)
+        return self.source(name) if recorded and (self.path.parent / recorded.path).exists() else None
+
 
 def digest_of(value: Any) -> str:
     """Return the sha256 of a JSON-able value in canonical form."""

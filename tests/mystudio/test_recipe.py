@@ -12,7 +12,7 @@ from typing import Literal, get_type_hints
 
 import pytest
 
-from mystudio import engines, recipe
+from mystudio import engines, recipe, recipe_text
 from mystudio.base.settings import BaseSettings
 from mystudio.errors import BadRecipe
 
@@ -151,7 +151,7 @@ def test_a_file_that_is_not_there_not_text_or_too_large(tmp_path):
 
 
 def test_comments_become_explanations():
-    docs = recipe.field_docs(Outer)
+    docs = recipe_text.field_docs(Outer)
     assert docs["steps"] == "optimisation steps (paper: 1000)"
     assert docs["width"] == "how wide the net is"
     assert docs["name"] == ""
@@ -182,7 +182,7 @@ def test_a_comment_that_continues_below_belongs_to_its_own_key(cls):
             alone = token.line.lstrip().startswith("#")
             assert not alone or token.string.startswith("#   "), f"{token.line}: a second line starts with '#   '"
             said.setdefault(field, []).append(token.string.lstrip("#: ").strip())
-    docs = recipe.field_docs(cls)
+    docs = recipe_text.field_docs(cls)
     for name in cls.__dataclass_fields__:
         assert docs[name] == " ".join(said.get(name, [])), name
 
@@ -219,7 +219,7 @@ def test_settings_are_frozen_documented_and_have_defaults(stage):
     cls = recipe.settings_class(stage)
     assert cls.__dataclass_params__.frozen
     cls()
-    lines = list(recipe._toml_lines(cls()))
+    lines = list(recipe_text.toml_lines(cls()))
     assert [line for line in lines if "#" not in line and not line.startswith("seed =")] == []
 
 
@@ -233,6 +233,6 @@ def test_recipes_of_bases_resolve_and_every_setting_says_what_it_is(name):
     made = recipe.resolve_base(name, ["adversarial.augment.target=0.5"])
     assert made.adversarial.augment.target == 0.5
     for part in (made.model, made.train, made.supervised, made.adversarial):
-        assert all("#" in line for line in recipe._toml_lines(part))
+        assert all("#" in line for line in recipe_text.toml_lines(part))
     with pytest.raises(BadRecipe, match="did you mean 'kimg'"):
         recipe.resolve_base(name, ["adversarial.kmig=3"])
