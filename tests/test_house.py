@@ -85,7 +85,6 @@ LONG = {
     "mystudio/pipeline.py",
     "mystudio/recipe.py",
     "mystudio/engines/personal/tune.py",
-    "tests/fuzz/readers.py",
 }
 #: names that say nothing of what is inside
 FORBIDDEN = {"common", "core", "handler", "helper", "helpers", "manager", "misc", "tools", "util", "utils"}

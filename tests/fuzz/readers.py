@@ -5,7 +5,6 @@ there is a second entry whose bytes are the content alone: the rest is made to f
 """
 
 import base64
-import hashlib
 import io
 import json
 import pickle
@@ -14,7 +13,7 @@ import struct
 import sys
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,16 +25,15 @@ TESTS = Path(__file__).resolve().parents[1]
 sys.path += [str(TESTS / name) for name in ("mystudio", "selfscan", "selfscan/io")]
 
 from foreign_files import RosinalityGenerator, official_pickle, random_generator, torch_bytes
+from small_artifacts import MAKERS, avatar, manifest_of, parts
 from tiny_head import tiny_basis
+from unfinished import checkpoint_index, checkpoint_index_seeds, tuning_state, tuning_states
 
 from mystudio import editing
 from mystudio.actors import basis
-from mystudio.base import checkpoint as training
 from mystudio.base import sources
 from mystudio.base.encoder import Encoder, load_encoder
 from mystudio.commands.edit import _split, read_keys
-from mystudio.engines.personal import tune
-from mystudio.engines.personal.state import State
 from mystudio.engines.personal.windows import read_window
 from mystudio.provenance import signing
 from mystudio.provenance import verify as marks
@@ -48,14 +46,13 @@ from mystudio.storage import (
 )
 from mystudio.storage.journal import DiskCheckpoints, seal
 from mystudio.stylegan2 import checkpoint, torchfile
-from mystudio.types import Avatar, Performance, Take
+from mystudio.types import Avatar
 from selfscan.io import (
     picture,
     video,
 )
-from selfscan.types import Alignment, Consent, Coverage, FaceTrack, Observation, Scan
+from selfscan.types import Scan
 
-EMPTY = hashlib.sha256(b"").hexdigest()
 CHILD = ("subprocess.Popen", "os.kill")  # what readers that work in a child process may do
 
 
@@ -147,57 +144,6 @@ def strengths(data: bytes, folder: Path) -> None:
 # ---- artifacts ------------------------------------------------------------------------------------------------------
 
 
-def performance() -> Performance:
-    marks, pose = np.zeros((2, 478, 3), np.float32), np.repeat(np.eye(4, dtype=np.float32)[None], 2, 0)
-    track = FaceTrack(
-        marks, pose, np.ones(2, np.float32), np.ones(2, bool), np.array([0, 0.04]), (64, 48), np.zeros(2, bool)
-    )
-    seen = Observation(track, Alignment(np.zeros((2, 2, 3)), 32), marks, np.ones(2, np.float32), "d.mp4", "0" * 64)
-    return Performance(seen, np.zeros((2, 4, 4, 3), np.uint8), np.zeros((2, 2, 4, 4, 3), np.uint8))
-
-
-def consent() -> Consent:
-    return Consent("Ada Nobody", "does not exist", "2024-01-01T00:00:00Z", "0" * 64, True)
-
-
-def avatar() -> Avatar:
-    g = random_generator(8, z_dim=4, w_dim=4, mapping_layers=1, channel_base=32, channel_max=4)
-    g.requires_grad_(False)
-    marks = torch.zeros(3, 478, 3)
-    own = State(torch.zeros(3, 4), np.arange(3), marks, {"smile": torch.ones(4)}, {"code_mean": torch.zeros(2)}, {})
-    return Avatar(g, marks[0], own, "personal", "b" * 64, consent())
-
-
-def scan() -> Scan:
-    return Scan(
-        np.zeros((2, 8, 8, 3), np.uint8),
-        np.zeros((2, 478, 3), np.float32),
-        np.arange(2),
-        np.ones(2, np.float32),
-        {"blurred": 1},
-        Coverage({"yaw": np.zeros(2)}, {"yaw left": 0.5}),
-        consent(),
-        "lpips",
-    )
-
-
-def take() -> Take:
-    return Take({"axes": torch.zeros(2, 4, 3)}, np.zeros(2, np.uint8), np.array([0, 0.04]), {"keypoint": np.zeros(2)})
-
-
-MAKERS = {Scan: scan, Performance: performance, Avatar: avatar, Take: take}
-
-
-@cache
-def parts(cls: type) -> dict[str, bytes]:
-    """The files of a small artifact, without its manifest."""
-    from tempfile import TemporaryDirectory
-
-    with TemporaryDirectory() as place:
-        artifacts.write(MAKERS[cls](), Path(place))
-        return {p.relative_to(place).as_posix(): p.read_bytes() for p in Path(place).rglob("*") if p.is_file()}
-
-
 def artifact_reader(cls: type, changed: str, **more) -> Reader:
     """An artifact, one of whose files is changed while its manifest fits."""
 
@@ -212,29 +158,6 @@ def artifact_reader(cls: type, changed: str, **more) -> Reader:
         artifacts.load(place, cls)
 
     return Reader(f"{artifacts.KINDS[cls]} {changed}", cache(lambda: [parts(cls)[changed]]), read, **more)
-
-
-def manifest_of(files: dict[str, bytes], kind: str) -> bytes:
-    entries = {name: manifest.Entry(len(data), hashlib.sha256(data).hexdigest()) for name, data in files.items()}
-    made = manifest.Manifest(
-        kind,
-        1,
-        {"video": manifest.Source("d.mp4", EMPTY)},
-        {"steps": 1},
-        0,
-        {"av": "1"},
-        "2024-01-01T00:00:00+00:00",
-        entries,
-        "",
-    )
-    value = {
-        **vars(made),
-        "inputs": {k: vars(v) for k, v in made.inputs.items()},
-        "files": {k: vars(v) for k, v in entries.items()},
-        "digest": made.content_digest(),
-        "checksum": replace(made, digest=made.content_digest()).own_digest(),
-    }
-    return json.dumps(value).encode()
 
 
 def folder_manifest(data: bytes, folder: Path) -> None:
@@ -320,54 +243,6 @@ def direction_tensors() -> list[bytes]:
     from safetensors.torch import save
 
     return [save({"age": torch.ones(4), "beard": torch.zeros(4)})]
-
-
-def tuned() -> tune._Nets:
-    g = random_generator(8, z_dim=4, w_dim=4, mapping_layers=1, channel_base=32, channel_max=4)
-    return tune._Nets(g, tune.TuneSettings(optimizer="adam"), torch.device("cpu"))
-
-
-def tuning_states() -> list[bytes]:
-    nets = tuned()
-    sum(p.sum() for p in nets.tuned.synthesis.parameters()).backward()
-    nets.adam.step()
-    return [tune.to_bytes(nets, tune._State(3, history=[1.0]))]
-
-
-def tuning_state(path: Path) -> None:
-    """A checkpoint of tuning is taken whole or not at all, and never refused: the work starts over."""
-    nets, state = tuned(), tune._State(history=[])
-    before, _ = nets.snapshot()
-    tune.from_bytes(path.read_bytes(), nets, state)
-    same = all(
-        torch.equal(v, before[name][k]) for name, net in nets.generators.items() for k, v in net.state_dict().items()
-    )
-    assert not same or state == tune._State(history=[])
-
-
-def checkpoint_parts() -> list[bytes]:
-    from tempfile import TemporaryDirectory
-
-    with TemporaryDirectory() as place:
-        training.save(Path(place), {"ema.w": torch.ones(3)}, {"settings": {"steps": 1}, "step": 5})
-        index = json.loads((Path(place) / training.INDEX).read_bytes())
-        del index["sha256"]  # the names of its parts will be changed
-        return [json.dumps(index, indent=1).encode()]
-
-
-def checkpoint_index(data: bytes, folder: Path) -> None:
-    for old in folder.glob("checkpoint*"):
-        old.unlink()
-    training.save(folder, {"ema.w": torch.ones(3)}, {"settings": {"steps": 1}, "step": 5})
-    stem = next(folder.glob("*.part")).name
-    (folder / training.INDEX).write_bytes(data.replace(b"checkpoint-00000000-000.part", stem.encode()))
-    training.load(folder)
-
-
-def checkpoint_index_seeds() -> list[bytes]:
-    import re
-
-    return [re.sub(rb"checkpoint-[0-9a-f]{8}", b"checkpoint-00000000", data) for data in checkpoint_parts()]
 
 
 # ---- npz ------------------------------------------------------------------------------------------------------------

@@ -10,7 +10,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from readers import checkpoint_index_seeds, encoders, headed, manifest_of, parts, tuned, tuning_states, windows
+from readers import encoders, headed, windows
+from small_artifacts import manifest_of, parts
+from unfinished import checkpoint_index_seeds, tuned, tuning_states
 from watch import outcome
 
 from mystudio.base import checkpoint as training
