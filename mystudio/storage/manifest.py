@@ -119,7 +119,7 @@ class Folder:
         """
         entry = self.manifest.files.get(name)
         if entry is None:
-            raise BadArtifact(f"{self.path} lists no file {name}; make the artifact again")
+            raise BadArtifact(f"{self.path} lists no file {_printable(name, 80)}; make the artifact again")
         if any(part.is_symlink() for part in (self.path / name, (self.path / name).parent)):
             raise BadArtifact(f"{self.path / name} is a link, and artifacts hold none; make the artifact again")
         return self.path / name, entry
@@ -209,8 +209,13 @@ def check_schema(manifest: Manifest, place: Path | str) -> None:
 
 def with_article(kind: str) -> str:
     """Return a kind of artifact with its article."""
-    shown = kind if kind.isprintable() and len(kind) <= 40 else ascii(kind[:40])
+    shown = _printable(kind, 40)
     return f"an {shown}" if shown[:1] in ("a", "e", "i", "o", "u") else f"a {shown}"
+
+
+def _printable(text: str, most: int) -> str:
+    """A text from a file, fit for a message: escaped where it is long or holds control characters."""
+    return text if text.isprintable() and len(text) <= most else ascii(text[:most])
 
 
 def resolved(path: Path) -> Path:

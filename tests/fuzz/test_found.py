@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from readers import encoders, headed, windows
+from readers import artifact_reader, encoders, headed, windows
 from small_artifacts import manifest_of, parts
 from unfinished import checkpoint_index_seeds, tuned, tuning_states
 from watch import outcome
@@ -209,6 +209,13 @@ def test_foreign_names_reach_no_terminal_as_they_are():
             job()
         assert len(str(told.value)) < 700
     assert sentence(BadEdit("a\x1b[31m\nb\ud800c")) == "a?[31m b?c"
+
+
+def test_a_name_that_cannot_be_shown_is_escaped(tmp_path):
+    """A scan's own values may ask for an image by any name."""
+    values = json.loads(parts(Scan)["values.json"]) | {"$images": "\x1f"}
+    reader = artifact_reader(Scan, "values.json")
+    assert "\\x1f" in str(outcome(reader.read, json.dumps(values).encode(), tmp_path, reader.megabytes))
 
 
 @pytest.mark.parametrize("number", ["9" * 6000, "0x" + "f" * 6000, "1" + "0" * 400, "-" + "9" * 400, "nan", "1e400"])
