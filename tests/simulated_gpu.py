@@ -295,6 +295,8 @@ def simulated_gpu() -> Iterator[torch.device]:
         torch.__future__.set_overwrite_module_params_on_conversion(True)
         stack.callback(torch.__future__.set_overwrite_module_params_on_conversion, overwrites)
         stack.callback(load_facemesh.cache_clear)
+        stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+        stack.callback(setattr, torch.backends.cudnn, "benchmark", torch.backends.cudnn.benchmark)
         stack.enter_context(_Simulation())
         stack.callback(_there.clear)
         yield CUDA

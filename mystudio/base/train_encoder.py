@@ -7,6 +7,7 @@ For any other base both branches see the same sample, and the mean sample stands
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,18 +49,18 @@ class Pairs:
 def sample_pairs(
     generator, look_factors: int | None, settings: EncoderSettings, progress: Progress = silent, block: int = 8
 ) -> Pairs:
-    """Draw people and poses from the base, and measure their landmarks."""
-    draw = torch.Generator().manual_seed(settings.seed)
-    mesh, people, poses = load_facemesh(), settings.people, settings.poses
-    images = torch.zeros(people, poses, 3, INPUT, INPUT, dtype=torch.uint8)
+    """Draw people and poses from the base, and measure their landmarks; all stays on the generator's device."""
+    draw, device = torch.Generator().manual_seed(settings.seed), next(generator.parameters()).device
+    mesh, people, poses = load_facemesh(device=device), settings.people, settings.poses
+    images = torch.zeros(people, poses, 3, INPUT, INPUT, dtype=torch.uint8, device=device)
     motion, w_all = [], []
-    presence = torch.zeros(people, poses)
+    presence = torch.zeros(people, poses, device=device)
     for first in range(0, people, block):
         count = min(block, people - first)
         z = torch.randn(count, poses + 1, generator.z_dim, generator=draw)
         if look_factors:
             z = one_look(z, look_factors, settings.motion_factors)
-        w = generator.mapping(z.flatten(0, 1))
+        w = generator.mapping(z.flatten(0, 1).to(device))
         made = generator(generator.broadcast(w)).clamp(-1, 1)
         marks, seen = crop_landmarks(mesh, made)
         marks = marks.unflatten(0, (count, -1))
@@ -104,7 +105,7 @@ def train_encoder(
     held = max(1, len(pairs.w) // 20)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        encoder = Encoder(generator.w_dim)
+        encoder = Encoder(generator.w_dim).to(pairs.w.device)
     flat = pairs.w.flatten(0, 1)
     encoder.mean.copy_(flat.mean(0))
     encoder.spread.copy_(flat.std(0).clamp_min(1e-4))
@@ -127,10 +128,15 @@ def train_encoder(
 
 
 def train_and_save(
-    base, look_factors: int | None, settings: EncoderSettings, progress: Progress = silent
+    base,
+    look_factors: int | None,
+    settings: EncoderSettings,
+    progress: Progress = silent,
+    device: torch.device = torch.device("cpu"),
 ) -> tuple[Path, dict]:
     """Train the encoder of a ``mystudio.bases.Base`` and place it beside the base, replacing an older one."""
-    encoder, figures = train_encoder(base.generator.requires_grad_(False), look_factors, settings, progress)
+    generator = copy.deepcopy(base.generator).requires_grad_(False).to(device)  # the base's own is shared
+    encoder, figures = train_encoder(generator, look_factors, settings, progress)
     path = base.companion_path("encoder")
     part = path.with_suffix(".part")
     save_encoder(encoder, part, {"kind": "inversion-encoder", "base": base.digest} | figures)
@@ -147,14 +153,14 @@ def save_encoder(encoder: Encoder, path: Path, info: dict) -> None:
 
 
 def _augment(x: Tensor, draw: torch.Generator) -> Tensor:
-    """Vary light, contrast, noise and place, as real cameras do and the base does not."""
+    """Vary light, contrast, noise and place, as real cameras do and the base does not; ``draw`` is on the CPU."""
     n = len(x)
 
     def rand(*shape):
-        return torch.rand(*shape, generator=draw)
+        return torch.rand(*shape, generator=draw).to(x)
 
     x = x * (0.8 + 0.4 * rand(n, 1, 1, 1)) + 0.2 * (rand(n, 3, 1, 1) - 0.5)
-    x = x + 0.1 * rand(n, 1, 1, 1) * torch.randn(x.shape, generator=draw)
+    x = x + 0.1 * rand(n, 1, 1, 1) * torch.randn(x.shape, generator=draw).to(x)
     dx, dy = torch.randint(-2, 3, (2,), generator=draw).tolist()
     return torch.roll(x, (dy, dx), (2, 3)).clamp(-1, 1)
 

@@ -166,8 +166,9 @@ def import_(file, name):
     metavar="N",
     help="The next N decide the motion, and what follows the look; 0 = all that follow are motion.",
 )
+@device_option
 @common
-def train_encoder(name, people, steps, look_factors, motion_factors):
+def train_encoder(name, people, steps, look_factors, motion_factors, device):
     """Train the inversion encoder of a base on the base's own samples.
 
     An imported base has none; its avatars then start from the base's mean face and need invert.steps.
@@ -176,8 +177,9 @@ def train_encoder(name, people, steps, look_factors, motion_factors):
     """
     from mystudio.base.train_encoder import EncoderSettings, train_and_save
     from mystudio.bases import find_base
+    from mystudio.compute.device import choose
 
     found = find_base(name)
     settings = EncoderSettings(people=people, steps=steps, motion_factors=motion_factors)
-    path, figures = train_and_save(found, look_factors, settings, progress())
+    path, figures = train_and_save(found, look_factors, settings, progress(), choose(device))
     answer(f"{path}: explains {figures['explained']:.0%} of W on held-out samples.", encoder=path, **figures)
