@@ -8,11 +8,12 @@ import torch
 from base_runs import CODE, make_data, session, tiny
 from simulated_gpu import OnGpu
 
-from mystudio.base.data import Batch, Mixture, open_source
+from mystudio.base.data import Batch, Mixture
 from mystudio.base.encoder import load_encoder
-from mystudio.base.evaluate import evaluate_base
+from mystudio.base.evaluate import evaluate_base, obedience
 from mystudio.base.settings import SupervisedSettings
 from mystudio.base.sheets import sheet_of_base
+from mystudio.base.sources import open_source
 from mystudio.base.train import train
 from mystudio.base.train_encoder import EncoderSettings, save_encoder, train_encoder
 from mystudio.base.trainer import Trainer
@@ -99,12 +100,12 @@ def test_a_whole_run_stops_and_goes_on(gpu, tmp_path):
 def test_evaluating_a_base(gpu, tmp_path):
     torch.manual_seed(0)
     generator = Generator(32, z_dim=8, w_dim=16, mapping_layers=2, channel_base=512, channel_max=32).eval()
-    data = Mixture([open_source(path, 32) for path in make_data(tmp_path, 32)])
-    found, expected = (
-        evaluate_base(generator, data, samples=8, images=8, device=device).figures for device in (gpu, CPU)
-    )
+    photos, coded = ([open_source(path, 32)] for path in make_data(tmp_path, 32))
+    given = dict(samples=8, images=8)
+    found, expected = (evaluate_base(generator, Mixture(photos), **given, device=d).figures for d in (gpu, CPU))
     assert found["frechet"] == pytest.approx(expected["frechet"], rel=1e-2)
     assert found["nearest"]["distances"] == pytest.approx(expected["nearest"]["distances"], rel=1e-2)
+    obedience(generator.to(gpu), Mixture(coded), device=gpu, count=8)
     assert sheet_of_base(generator.to(gpu)).dtype == np.uint8
 
 

@@ -7,19 +7,20 @@ import actor_avatar
 import numpy as np
 import pytest
 import torch
+from memory_checkpoints import MemoryCheckpoints
 from simulated_gpu import simulated_gpu
 
-from mystudio import engines
 from mystudio.bases import find_base
+from mystudio.engines import personal
 from mystudio.engines.personal.anchors import InvertSettings, invert
+from mystudio.engines.personal.problem import SolveSettings
 from mystudio.engines.personal.regress import RegressSettings
-from mystudio.engines.personal.solve import SolveSettings
+from mystudio.engines.personal.state import AXES
 from mystudio.engines.personal.tune import TuneSettings, tune
 from mystudio.motion.retarget import RetargetSettings
 from mystudio.stylegan2.generator import Generator
 from selfscan.perceptual.metric import load_perceptual
 
-PERSONAL = engines.named("personal")
 SETTINGS = SimpleNamespace(
     invert=InvertSettings(steps=1, batch=4),
     personalize=TuneSettings(steps=2, batch=2, check_every=1, resolution=0, width=0, precision="float32"),
@@ -32,7 +33,7 @@ FRAMES = 4
 
 
 def personalized(device, base):
-    return PERSONAL.personalize(actor_avatar.scan(8), base, SETTINGS, device=device)
+    return personal.personalize(actor_avatar.scan(8), base, SETTINGS, device=device)
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +50,13 @@ def driver():
 def test_personalize_makes_the_avatar_that_the_cpu_makes(here, gpu):
     there = personalized(gpu, find_base("people128"))
     assert next(there.generator.parameters()).device == gpu
-    assert torch.allclose(there.anchors, here.anchors, atol=1e-4) and there.anchors.device.type == "cpu"
+    assert (
+        torch.allclose(there.state.anchors, here.state.anchors, atol=1e-4) and there.state.anchors.device.type == "cpu"
+    )
     mine, theirs = there.generator.cpu().state_dict(), here.generator.state_dict()
     assert max(float((mine[name] - theirs[name]).abs().max()) for name in theirs) < 0.02  # of two Muon steps of .008
     assert there.info["held_out_distance"] == pytest.approx(here.info["held_out_distance"], rel=0.02)
-    assert all(value.device.type == "cpu" for value in there.regressor.values())
+    assert all(value.device.type == "cpu" for value in there.state.regressor.values())
 
 
 SOLVERS = {
@@ -69,14 +72,14 @@ SOLVERS = {
 @pytest.mark.parametrize("chosen", SOLVERS.values(), ids=SOLVERS)
 def test_reenact_finds_the_codes_that_the_cpu_finds(here, driver, chosen):
     settings = SimpleNamespace(retarget=RetargetSettings(), reenact=replace(SETTINGS.reenact, **chosen))
-    expected = PERSONAL.reenact(here, driver, settings, device=torch.device("cpu"))
+    expected = personal.reenact(here, driver, settings, device=torch.device("cpu"))
     with simulated_gpu() as gpu:
-        found = PERSONAL.reenact(here, driver, settings, device=gpu)
-        images = here.generator.synthesize(PERSONAL.decode(here, found, slice(1, 3)))
+        found = personal.reenact(here, driver, settings, device=gpu)
+        images = here.generator.synthesize(personal.decode(here, found, slice(1, 3)))
         assert images.device == gpu and images.shape == (2, 3, 128, 128)
         here.generator.cpu()
     assert np.array_equal(found.outcome, expected.outcome)
-    assert torch.allclose(found.codes, expected.codes, atol=2e-3)
+    assert torch.allclose(found.codes[AXES], expected.codes[AXES], atol=2e-3)
 
 
 @pytest.fixture(scope="module")
@@ -101,15 +104,15 @@ def test_tuning(task, gpu, optimizer, precision):
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adam"])
-def test_tuning_goes_on_from_its_checkpoint(task, gpu, tmp_path, optimizer):
+def test_tuning_goes_on_from_its_checkpoint(task, gpu, optimizer):
     generator, anchors, images = task
     given = (anchors.to(gpu), images.to(gpu), load_perceptual())
-    settings, previews = replace(TUNING, optimizer=optimizer), []
+    settings, checkpoints = replace(TUNING, optimizer=optimizer), MemoryCheckpoints()
     whole, _ = tune(generator.to(gpu), *given, settings)
-    tune(generator, *given, replace(settings, steps=1), journal=tmp_path)
-    resumed, info = tune(generator, *given, settings, journal=tmp_path, preview=lambda *seen: previews.append(seen))
+    tune(generator, *given, replace(settings, steps=1), checkpoints=checkpoints)
+    resumed, info = tune(generator, *given, settings, checkpoints=checkpoints)
     generator.cpu()
-    assert [step for step, _ in previews] == [2] and info["steps"] == 2
+    assert info["steps"] == 2
     for a, b in zip(whole.parameters(), resumed.parameters()):
         assert torch.allclose(a, b, atol=1e-5)
 
