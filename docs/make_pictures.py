@@ -1,7 +1,7 @@
 """Make the pictures of these pages from a finished run of the demo: python docs/make_pictures.py DEMO_FOLDER.
 
-The folder holds hello.mp4 and smiling.mp4 (side by side), edits.png, me.avatar and me.scan, as ``mystudio demo`` makes
-them. Pictures are twice as large as pages show them.
+The folder holds hello.mp4 and smiling.mp4 (side by side), edits.png, me.avatar and me.scan, as ``mystudio demo --recipe
+default`` makes them on a machine with an LPIPS backbone. Pictures are twice as large as pages show them.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from mystudio import engines
 from mystudio.storage.artifacts import load
@@ -47,10 +48,14 @@ def edits_picture(folder: Path) -> np.ndarray:
     return np.concatenate([sheet[:HEAD], *(sheet[start : start + side] for start in starts)], 0)
 
 
-def write(path: Path, picture: np.ndarray, quality: int = 90) -> None:
-    """Write a picture [H, W, 3] uint8 RGB as JPEG or PNG, by the name's suffix."""
+def write(path: Path, picture: np.ndarray) -> None:
+    """Write a picture [H, W, 3] uint8 RGB as JPEG, or as PNG of 64 colours, by the name's suffix."""
     path.parent.mkdir(exist_ok=True)
-    cv2.imwrite(str(path), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    if path.suffix == ".png":
+        image.quantize(64).save(path, optimize=True)
+    else:
+        image.save(path, quality=90)
 
 
 if __name__ == "__main__":

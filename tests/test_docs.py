@@ -54,7 +54,8 @@ def anchors(page: Path) -> set[str]:
 
 @every_page
 def test_links_resolve(page):
-    for target in LINK.findall(page.read_text(encoding="utf-8")):
+    text = page.read_text(encoding="utf-8")
+    for target in [*LINK.findall(text), *re.findall(r'src="([^"]+)"', text)]:
         if re.match(r"[a-z]+:", target):
             continue
         path, _, anchor = target.partition("#")
