@@ -20,6 +20,7 @@ from mystudio.storage import npz
 from mystudio.types import Avatar, Codes, Edit, Take
 from selfscan.checkpoints import NO_CHECKPOINTS, Checkpoints, Prefixed
 from selfscan.io.pixels import to_uint8
+from selfscan.types import Array
 
 POLICIES = ("stop", "continue", "project")  # what happens where the avatar's knowledge ends
 MAX_FILE = 64 << 20  # bytes of a file of directions
@@ -48,7 +49,7 @@ def load_directions(path: Path, size: int) -> dict[str, Tensor]:
     return found
 
 
-def strength_at(edit: Edit, times: np.ndarray) -> np.ndarray:
+def strength_at(edit: Edit, times: Array) -> Array:
     """Strength of an edit at each time [T] s: constant, or linear between keyframes and held outside."""
     if not edit.keys:
         return np.full(len(times), float(edit.strength))
@@ -83,7 +84,7 @@ def apply(
 
 
 @torch.no_grad()
-def sheet(avatar: Avatar, take: Take | None = None, strengths: tuple[float, ...] = (-2, -1, 0, 1, 2)) -> np.ndarray:
+def sheet(avatar: Avatar, take: Take | None = None, strengths: tuple[float, ...] = (-2, -1, 0, 1, 2)) -> Array:
     """A picture of each direction: one row a direction, one column a strength, [H, W, 3] uint8.
 
     Args: take: its middle frame is what is edited; None = the neutral face.
@@ -111,9 +112,7 @@ def sheet(avatar: Avatar, take: Take | None = None, strengths: tuple[float, ...]
     return np.concatenate([head, *rows], 0)
 
 
-def sheet_png(
-    avatar: Avatar, take: Take | None = None, stamp: Callable[[np.ndarray], np.ndarray] | None = None
-) -> bytes:
+def sheet_png(avatar: Avatar, take: Take | None = None, stamp: Callable[[Array], Array] | None = None) -> bytes:
     """A picture of every direction that the avatar offers, as PNG; ``stamp`` may change it, as a watermark does."""
     import cv2
 
@@ -125,7 +124,7 @@ def _still(codes: Codes, count: int) -> Take:
     return Take(codes, np.zeros(count, np.uint8), np.arange(count, dtype=float), {})
 
 
-def _checked(edit: Edit, offered: dict[str, Tensor], times: np.ndarray) -> np.ndarray:
+def _checked(edit: Edit, offered: dict[str, Tensor], times: Array) -> Array:
     if edit.name not in offered:
         raise BadEdit(f"this avatar offers no direction {edit.name!r}; it has {', '.join(sorted(offered)) or 'none'}")
     if edit.edge not in POLICIES:

@@ -155,7 +155,7 @@ def run_live(
     drop: bool | None = None,
     seconds: float = math.inf,
     device: str = "auto",
-) -> dict:
+) -> dict[str, Any]:
     """An avatar follows a camera (its number) or a clip as if it were one.
 
     Args:

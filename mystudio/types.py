@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from selfscan.types import NUM_LANDMARKS, Consent, Observation, check_shape
+from selfscan.types import NUM_LANDMARKS, Array, Consent, Observation, check_shape
 from selfscan.types import Progress as Progress  # both packages report progress in the same way
 from selfscan.types import silent as silent
 
@@ -46,8 +45,8 @@ class Performance:
     """A driving clip as measured; knows no avatar, so it is reusable."""
 
     observation: Observation
-    mouth: np.ndarray  # [T, h, w, 3] uint8 RGB: mouth patch of the driver in its own mouth frame
-    irises: np.ndarray  # [T, 2, h, w, 3] uint8 RGB: right and left eye patches
+    mouth: Array  # [T, h, w, 3] uint8 RGB: mouth patch of the driver in its own mouth frame
+    irises: Array  # [T, 2, h, w, 3] uint8 RGB: right and left eye patches
 
     def __len__(self) -> int:
         return len(self.observation)
@@ -81,7 +80,7 @@ class Avatar:
     engine: str  # name of the engine that made it
     base_digest: str  # sha256 of the base generator's file
     consent: Consent
-    info: dict[str, Any] = field(default_factory=dict)  # for the report: losses, seconds, name of the LPIPS metric
+    info: dict[str, Any] = field(default_factory=dict[str, Any])  # for the report: losses, seconds, metric
 
     def __post_init__(self):
         check_shape("neutral", self.neutral, (NUM_LANDMARKS, 3))
@@ -92,9 +91,9 @@ class Take:
     """Codes over time of one performance by one avatar: no pixels, no weights."""
 
     codes: Codes  # name -> [T, ...] float32; names and units are the engine's
-    outcome: np.ndarray  # [T] uint8, an ``Outcome`` each
-    times: np.ndarray  # [T] float64 s
-    losses: dict[str, np.ndarray]  # name -> [T] final value of each loss term
+    outcome: Array  # [T] uint8, an ``Outcome`` each
+    times: Array  # [T] float64 s
+    losses: dict[str, Array]  # name -> [T] final value of each loss term
     edits: tuple[Edit, ...] = ()  # applied, in order, for the record
 
     def __post_init__(self):

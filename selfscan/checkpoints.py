@@ -11,8 +11,10 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
+from selfscan.types import Array
+
 CHUNK = 32  # frames of a checkpoint: a second or two of work, which a kill may cost
-Arrays = dict[str, np.ndarray]
+Arrays = dict[str, Array]
 Item = TypeVar("Item")
 
 
@@ -25,7 +27,7 @@ class Checkpoints(Protocol):
     def put(self, name: str, arrays: Arrays) -> None:
         """Keep arrays: all of them or none. Raises OSError."""
 
-    def show(self, name: str, picture: np.ndarray) -> None:
+    def show(self, name: str, picture: Array) -> None:
         """Show a picture [H, W, 3] uint8 RGB of the work so far to whoever looks; a later one replaces it."""
 
 
@@ -38,7 +40,7 @@ class NoCheckpoints:
     def put(self, name: str, arrays: Arrays) -> None:
         pass
 
-    def show(self, name: str, picture: np.ndarray) -> None:
+    def show(self, name: str, picture: Array) -> None:
         pass
 
 
@@ -57,7 +59,7 @@ class Prefixed:
     def put(self, name: str, arrays: Arrays) -> None:
         self._checkpoints.put(f"{self._prefix}{name}", arrays)
 
-    def show(self, name: str, picture: np.ndarray) -> None:
+    def show(self, name: str, picture: Array) -> None:
         self._checkpoints.show(f"{self._prefix}{name}", picture)
 
 
@@ -72,11 +74,11 @@ def once(checkpoints: Checkpoints, name: str, make: Callable[[], Arrays]) -> Arr
 def in_chunks(
     checkpoints: Checkpoints,
     name: str,
-    indices: np.ndarray | range,
+    indices: Array | range,
     stream: Callable[[int], Iterator[tuple[int, Item]]],
-    work: Callable[[np.ndarray, Iterator[Item]], Arrays],
+    work: Callable[[Array, Iterator[Item]], Arrays],
     tick: Callable[[int], None] = lambda done: None,
-) -> Iterator[tuple[np.ndarray, Arrays]]:
+) -> Iterator[tuple[Array, Arrays]]:
     """Compute something for a clip chunk by chunk; chunks that were kept are not computed again.
 
     Args:
@@ -102,7 +104,7 @@ def in_chunks(
         yield chunk, found
 
 
-def _wanted(stream: Iterator[tuple[int, Item]], chunk: np.ndarray) -> Iterator[Item]:
+def _wanted(stream: Iterator[tuple[int, Item]], chunk: Array) -> Iterator[Item]:
     """The items of a chunk; other items of the stream are skipped."""
     for wanted in chunk.tolist():
         yield next(item for index, item in stream if index == wanted)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 NUM_LANDMARKS = 478
+Array = np.ndarray[Any, np.dtype[Any]]  # shape, type and unit stand beside each use
 Progress = Callable[[str, int, int], None]  # (stage, done, total)
 
 
@@ -38,13 +39,13 @@ def check_shape(name: str, array: Shaped, shape: tuple[int | None, ...]) -> None
 class FaceTrack:
     """One face followed through a clip."""
 
-    landmarks: np.ndarray  # [T, 478, 3] float32 px of the source frame (z in the scale of x); gaps are filled
-    pose: np.ndarray  # [T, 4, 4] float32 frame_from_head: a similarity (rotation x scale, translation px)
-    score: np.ndarray  # [T] float32 face confidence in 0..1 (0 where nothing was found)
-    valid: np.ndarray  # [T] bool: measured in this frame; False = filled from neighbours
-    times: np.ndarray  # [T] float64 s, the source's own time stamps
+    landmarks: Array  # [T, 478, 3] float32 px of the source frame (z in the scale of x); gaps are filled
+    pose: Array  # [T, 4, 4] float32 frame_from_head: a similarity (rotation x scale, translation px)
+    score: Array  # [T] float32 face confidence in 0..1 (0 where nothing was found)
+    valid: Array  # [T] bool: measured in this frame; False = filled from neighbours
+    times: Array  # [T] float64 s, the source's own time stamps
     frame_size: tuple[int, int]  # (width, height) px after rotation
-    second_face: np.ndarray  # [T] bool: another face of at least half this one's width was visible
+    second_face: Array  # [T] bool: another face of at least half this one's width was visible
 
     def __post_init__(self):
         t = len(self.landmarks)
@@ -61,7 +62,7 @@ class FaceTrack:
 class Alignment:
     """FFHQ-style square crop of every frame, smoothed over time."""
 
-    crop_from_frame: np.ndarray  # [T, 2, 3] float64 px to px, a similarity
+    crop_from_frame: Array  # [T, 2, 3] float64 px to px, a similarity
     size: int  # px, side of the crop
 
     def __post_init__(self):
@@ -78,8 +79,8 @@ class Observation:
 
     track: FaceTrack
     alignment: Alignment
-    landmarks: np.ndarray  # [T, 478, 3] float32, in crops (0..1 spans the crop; z in the scale of x)
-    presence: np.ndarray  # [T] float32 the landmark network's face probability in the crop, 0..1
+    landmarks: Array  # [T, 478, 3] float32, in crops (0..1 spans the crop; z in the scale of x)
+    presence: Array  # [T] float32 the landmark network's face probability in the crop, 0..1
     video: str  # path of the clip
     video_sha256: str
 
@@ -139,7 +140,7 @@ class Consent:
 class Coverage:
     """Which poses, expressions and gazes a clip holds."""
 
-    measures: dict[str, np.ndarray]  # name -> [T] (yaw, pitch, roll rad; mouth, eyes, brows, gaze_x, gaze_y ratios)
+    measures: dict[str, Array]  # name -> [T] (yaw, pitch, roll rad; mouth, eyes, brows, gaze_x, gaze_y ratios)
     share: dict[str, float]  # name of a bin ("yaw left", "mouth open", ...) -> share of the valid frames
     missing: tuple[str, ...] = ()  # what to record again, in words: "turn further left"
 
@@ -157,15 +158,15 @@ class IdentityCheck:
 class Scan:
     """The chosen, aligned images of one person."""
 
-    images: np.ndarray  # [N, H, W, 3] uint8 RGB
-    landmarks: np.ndarray  # [N, 478, 3] float32, in crops (0..1 spans the crop)
-    frame_index: np.ndarray  # [N] int64 index into the clip: also the id of the image
-    quality: np.ndarray  # [N] float32 0..1
+    images: Array  # [N, H, W, 3] uint8 RGB
+    landmarks: Array  # [N, 478, 3] float32, in crops (0..1 spans the crop)
+    frame_index: Array  # [N] int64 index into the clip: also the id of the image
+    quality: Array  # [N] float32 0..1
     rejects: dict[str, int]  # reason -> number of frames
     coverage: Coverage
     consent: Consent
     perceptual: str  # name of the metric that chose the frames
-    held_out: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))  # [M, 2] s: spans kept away from the scan
+    held_out: Array = field(default_factory=lambda: np.zeros((0, 2)))  # [M, 2] s: spans kept away from the scan
     identity: IdentityCheck | None = None  # None: the scan is from before it was looked at
 
     def __post_init__(self):

@@ -17,8 +17,8 @@ EYES = ("selfscan",)  # a row allows what begins with one of its entries
 ROOMS: dict[str, tuple[str, ...]] = {
     "selfscan.errors": (),
     "selfscan.types": (),
-    "selfscan.checkpoints": (),
-    "selfscan.io": ("selfscan.errors",),
+    "selfscan.checkpoints": ("selfscan.types",),
+    "selfscan.io": ("selfscan.errors", "selfscan.types"),
     "selfscan.face": ("selfscan.errors", "selfscan.types", "selfscan.checkpoints", "selfscan.io"),
     "selfscan.perceptual": ("selfscan.errors", "selfscan.io", "selfscan.face"),  # offline: features of the face mesh
     "selfscan.scan": (
@@ -29,7 +29,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "mystudio.errors": ("selfscan.errors",),
     "mystudio.types": ("selfscan.types", "selfscan.face"),
     "mystudio.compute": ("mystudio.errors",),
-    "mystudio.storage.npz": ("mystudio.errors",),  # a reader of foreign bytes: it knows nothing of artifacts
+    "mystudio.storage.npz": ("selfscan.types", "mystudio.errors"),  # reads foreign bytes, knows no artifacts
     "mystudio.stylegan2": (*EYES, "mystudio.errors", "mystudio.types", "mystudio.compute", "mystudio.storage.npz"),
     "mystudio.engines": (*EYES, "mystudio.errors", "mystudio.types", "mystudio.stylegan2"),  # protocol and registry
     "mystudio.storage": (

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def drawer(
-    forward: Callable, device: torch.device, precision: Precision = "auto", how: Compile = "no"
+    forward: Callable[..., Tensor], device: torch.device, precision: Precision = "auto", how: Compile = "no"
 ) -> Callable[..., Tensor]:
     """A generator's forward pass as pictures are drawn with it: constant noise, at a precision, compiled or not.
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from mystudio.errors import BadArtifact, BadEngine, NotOffered
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from mystudio.engines.protocol import Edits, Engine, Follows
     from mystudio.types import Avatar
 
@@ -61,7 +63,7 @@ def following(avatar: Avatar) -> Follows:
     return engine
 
 
-def directions(avatar: Avatar) -> dict:
+def directions(avatar: Avatar) -> dict[str, Tensor]:
     """The edit directions that an avatar offers, name -> tensor; none where its engine has no edits."""
     from mystudio.engines.protocol import Edits
 

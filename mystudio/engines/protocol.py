@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from mystudio.types import Avatar, Codes, Performance, Progress, Styles, Take, silent
 from selfscan.checkpoints import NO_CHECKPOINTS, Checkpoints
+from selfscan.types import Array
 
 if TYPE_CHECKING:
     from mystudio.bases import Base
@@ -117,7 +117,7 @@ class Edits(Protocol):
         avatar: Avatar,
         codes: Codes,
         direction: Tensor,
-        strengths: np.ndarray,
+        strengths: Array,
         edge: str,
         checkpoints: Checkpoints = NO_CHECKPOINTS,
     ) -> Codes:

@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ from selfscan.face.measures import measures
 from selfscan.face.observe import observe
 from selfscan.io.pixels import to_uint8
 from selfscan.scan import coverage_figure
-from selfscan.types import Observation, Scan
+from selfscan.types import Array, Observation, Scan
 
 SAME = "same"  # as truth: the driving clip shows the avatar's own person
 
@@ -44,11 +45,11 @@ def evaluate(
     blendshapes: str | Path | None = None,
     unedited: Take | None = None,
     edit_sheet: bytes | None = None,
-    recipe: Mapping | None = None,
+    recipe: Mapping[str, Any] | None = None,
     batch: int = 8,
     progress: Progress = silent,
     checkpoints: Checkpoints = NO_CHECKPOINTS,
-) -> dict:
+) -> dict[str, Any]:
     """Measure a take; write ``metrics.json`` and a self-contained ``report.html``.
 
     Args:
@@ -121,7 +122,7 @@ def _truth(
 
 
 @torch.inference_mode()
-def _draw_frames(avatar: Avatar, take: Take, frames: list[int]) -> list[np.ndarray]:
+def _draw_frames(avatar: Avatar, take: Take, frames: list[int]) -> list[Array]:
     engine = engines.of(avatar)
     images = [avatar.generator.synthesize(engine.decode(avatar, take, slice(i, i + 1))) for i in frames]
     return [to_uint8(image.float())[0] for image in images]

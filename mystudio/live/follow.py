@@ -24,6 +24,7 @@ from selfscan.face.facemesh import load_facemesh
 from selfscan.face.locate import Locator
 from selfscan.face.observe import measure
 from selfscan.io.pixels import to_uint8
+from selfscan.types import Array
 
 MEASURED = 256  # px, side of the crop that is measured: as for takes
 PRESENT = 0.5  # least presence of a face in its crop: as for takes
@@ -49,8 +50,8 @@ class Followed:
     time: float  # s
     outcome: Outcome  # FOLLOWED, NO_FACE or HELD
     codes: Codes  # of one frame
-    frame: np.ndarray  # [H, W, 3] uint8 RGB
-    crop_from_frame: np.ndarray  # [2, 3] for a crop of MEASURED px
+    frame: Array  # [H, W, 3] uint8 RGB
+    crop_from_frame: Array  # [2, 3] for a crop of MEASURED px
     spent: dict[str, float]  # stage -> s
 
 
@@ -61,7 +62,7 @@ class Shown:
     time: float  # s
     outcome: Outcome
     codes: Codes  # of one frame
-    picture: np.ndarray  # [size, 2 size, 3] uint8 RGB
+    picture: Array  # [size, 2 size, 3] uint8 RGB
     spent: dict[str, float]  # stage -> s
 
 
@@ -100,7 +101,7 @@ class Live:
         self._neutral_so_far = NeutralSoFar(self._settings.ease)
 
     @torch.inference_mode()
-    def follow(self, frame: np.ndarray, time: float) -> Followed:
+    def follow(self, frame: Array, time: float) -> Followed:
         """Take the driver's next frame.
 
         Args:
@@ -138,7 +139,7 @@ class Live:
         laps("compose")
         return Shown(followed.time, followed.outcome, followed.codes, picture, followed.spent | laps.spent)
 
-    def __call__(self, frame: np.ndarray, time: float) -> Shown:
+    def __call__(self, frame: Array, time: float) -> Shown:
         """Follow and draw one frame."""
         return self.draw(self.follow(frame, time))
 
@@ -163,7 +164,7 @@ class _Laps:
         self.spent[name], self._last = now - self._last, now
 
 
-def _mark(picture: np.ndarray, outcome: Outcome) -> None:
+def _mark(picture: Array, outcome: Outcome) -> None:
     """Write in the picture's corner that the avatar is held, and why."""
     import cv2
 

@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Literal
 
-import numpy as np
-
 from mystudio.live.follow import Live, Shown
 from mystudio.live.stream import Frames
 from mystudio.types import Progress
+from selfscan.types import Array
 
 Wish = Literal["", "stop", "neutral"]  # of the viewer: go on, stop, or look for the driver's neutral face anew
 
@@ -24,7 +23,7 @@ def until(frames: Frames, seconds: float) -> Frames:
             yield timed
 
 
-def shown(stream: Iterator[Shown], live: Live, show: Callable[[Shown], Wish]) -> Iterator[tuple[float, np.ndarray]]:
+def shown(stream: Iterator[Shown], live: Live, show: Callable[[Shown], Wish]) -> Iterator[tuple[float, Array]]:
     """Times (s) and pictures as they are shown; the viewer's wishes are obeyed."""
     for shown in stream:
         wish = show(shown)
@@ -35,9 +34,7 @@ def shown(stream: Iterator[Shown], live: Live, show: Callable[[Shown], Wish]) ->
             return
 
 
-def told(
-    stream: Iterator[tuple[float, np.ndarray]], total: int, progress: Progress
-) -> Iterator[tuple[float, np.ndarray]]:
+def told(stream: Iterator[tuple[float, Array]], total: int, progress: Progress) -> Iterator[tuple[float, Array]]:
     """The same stream; ``progress`` is told after every picture."""
     for count, timed in enumerate(stream, start=1):
         yield timed

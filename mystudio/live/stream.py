@@ -20,12 +20,13 @@ import torch
 
 from mystudio.live.follow import Followed, Live, Shown
 from mystudio.types import Outcome
+from selfscan.types import Array
 
 STEPS = ("read", "track", "measure", "code", "synthesize", "compose", "output")  # in the order of the work
 RECENT = 10_000  # frames whose times are kept for the medians: memory does not grow with the session
 PATIENCE = 5.0  # s that a thread gets to end
 
-Frames = Generator[tuple[float, np.ndarray], None, None]  # as ``video.read`` and ``camera.read`` make them
+Frames = Generator[tuple[float, Array], None, None]  # as ``video.read`` and ``camera.read`` make them
 
 
 class Pace:
@@ -171,7 +172,7 @@ def _run(work: Generator[Any, None, None], slot: _Slot, stop: threading.Event) -
 
 def _reading(
     frames: Frames, stop: threading.Event, paced: bool, pace: Pace
-) -> Generator[tuple[float, float, np.ndarray], None, None]:
+) -> Generator[tuple[float, float, Array], None, None]:
     begun = before = perf_counter()
     with closing(frames):  # by the thread that reads: a camera is let go at once
         for time, frame in frames:

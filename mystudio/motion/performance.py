@@ -12,6 +12,7 @@ from mystudio.types import Performance, Progress, silent
 from selfscan.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints, in_chunks
 from selfscan.face import patches
 from selfscan.face.observe import iter_crops, observe
+from selfscan.types import Array
 
 
 def perform(
@@ -39,7 +40,7 @@ def from_observation(seen, progress: Progress = silent, checkpoints: Checkpoints
     irises = np.zeros((total, 2, *patches.IRIS_SIZE, 3), np.uint8)
     marks = torch.as_tensor(seen.landmarks, dtype=torch.float32)
 
-    def work(chunk: np.ndarray, crops: Iterator[np.ndarray]) -> Arrays:
+    def work(chunk: Array, crops: Iterator[Array]) -> Arrays:
         for index, crop in zip(chunk.tolist(), crops):
             image = torch.as_tensor(crop).permute(2, 0, 1)[None].float()
             m, e = patches.mouth_and_irises(image, marks[index : index + 1])

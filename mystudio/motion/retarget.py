@@ -24,6 +24,7 @@ from selfscan.face.landmarks import KEYPOINT_PARTS, KEYPOINTS, LIP_GAP, OUTER_EY
 from selfscan.face.measures import EXPRESSION_MEASURES
 from selfscan.face.measures import measures as face_measures
 from selfscan.face.patches import Outlined, Recoloured
+from selfscan.types import Array
 
 #: expression as few numbers (``selfscan.face.measures``)
 MEASURES = EXPRESSION_MEASURES
@@ -107,7 +108,7 @@ def relative_motion(landmarks: Tensor, neutral: Tensor, size_of: Tensor | None =
     return (normalise(landmarks, 1.0) - normalise(neutral, 1.0)) * (0.05 / size)
 
 
-def neutral_scores(landmarks: np.ndarray, usable: np.ndarray) -> np.ndarray:
+def neutral_scores(landmarks: Array, usable: Array) -> Array:
     """How far each frame is from a neutral face, [T]; lower is better, unusable frames are far away.
 
     The shape of every part, at unit size, is compared with a measured neutral face (``selfscan/data/neutral.npz``:
@@ -137,12 +138,12 @@ def _unit_parts(landmarks: Tensor) -> Tensor:
     return points / size * torch.tensor([1.0, 1.0, 0.5])
 
 
-def find_neutral(landmarks: np.ndarray, usable: np.ndarray) -> int:
+def find_neutral(landmarks: Array, usable: Array) -> int:
     """Index of the most neutral frame (``neutral_scores``)."""
     return int(neutral_scores(landmarks, usable).argmin())
 
 
-def neutral_face(landmarks: np.ndarray, usable: np.ndarray, frames: int = 5) -> Tensor:
+def neutral_face(landmarks: Array, usable: Array, frames: int = 5) -> Tensor:
     """The person's neutral landmarks [478, 3], in crops: the mean of the most neutral frames.
 
     At most a twentieth of a clip counts: a short one may hold a single neutral frame, and its mean would show motion.

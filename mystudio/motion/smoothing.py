@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from selfscan.types import Array
 
-def smooth_over_time(values: np.ndarray, sigma: float, valid: np.ndarray | None = None) -> np.ndarray:
+
+def smooth_over_time(values: Array, sigma: float, valid: Array | None = None) -> Array:
     """Gaussian smoothing along the first axis that ignores invalid frames (normalised convolution).
 
     Args:

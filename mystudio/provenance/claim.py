@@ -21,6 +21,7 @@ from mystudio import __version__
 from mystudio.errors import OutputFailed, SigningFailed
 from mystudio.provenance import signing
 from mystudio.provenance.signing import SigningKey
+from selfscan.types import Array
 
 if TYPE_CHECKING:
     from mystudio.types import Edit
@@ -142,7 +143,7 @@ def signing_key(settings: ProvenanceSettings) -> SigningKey | None:
     return who
 
 
-def stamp(settings: ProvenanceSettings, avatar: str) -> Callable[[np.ndarray], np.ndarray] | None:
+def stamp(settings: ProvenanceSettings, avatar: str) -> Callable[[Array], Array] | None:
     """A function that hides an avatar's digest in a picture [H, W, 3] uint8 (``watermark``); None without marks."""
     if not (settings.mark and settings.watermark):
         return None
@@ -209,6 +210,5 @@ def _sign(source: BinaryIO, out: BinaryIO, kind: str, manifest: dict, who: Signi
 
 def _dot() -> bytes:
     import cv2
-    import numpy as np
 
     return cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1].tobytes()

@@ -28,6 +28,7 @@ from selfscan.checkpoints import NO_CHECKPOINTS, Checkpoints
 from selfscan.face.align import crop, rescale
 from selfscan.io import video
 from selfscan.io.pixels import to_uint8
+from selfscan.types import Array
 
 SMALLEST = 256  # px: aligned pictures of smaller generators are enlarged to this
 log = logging.getLogger(__name__)
@@ -82,7 +83,7 @@ def synthesize(
         start += len(images)
 
 
-def enlarge(image: np.ndarray, size: int) -> np.ndarray:
+def enlarge(image: Array, size: int) -> Array:
     """A square image [H, H, 3] uint8 at ``size`` px: Lanczos upwards, area means downwards."""
     import cv2
 
@@ -99,7 +100,7 @@ def frames(
     settings: RenderSettings | None = None,
     start: int = 0,
     blend: Blend | None = None,
-) -> Iterator[np.ndarray]:
+) -> Iterator[Array]:
     """Stream the finished frames.
 
     A frame without a face shows the held code (aligned, side-by-side) or the untouched driving frame (paste).
@@ -138,7 +139,7 @@ def render(
     settings: RenderSettings | None = None,
     progress: Progress = silent,
     finish: Callable[[Path], None] | None = None,
-    stamp: Callable[[np.ndarray], np.ndarray] | None = None,
+    stamp: Callable[[Array], Array] | None = None,
     checkpoints: Checkpoints = NO_CHECKPOINTS,
 ) -> Path:
     """Write a take as an mp4 with the driving clip's time stamps and sound.
@@ -168,7 +169,7 @@ def render(
 
 def write_stream(
     out_path: Path,
-    timed: Iterator[tuple[float, np.ndarray]],
+    timed: Iterator[tuple[float, Array]],
     rate: float,
     sound: Path | None,
     crf: int,
@@ -191,7 +192,7 @@ def _segments(
     performance: Performance,
     settings: RenderSettings,
     progress: Progress,
-    stamp: Callable[[np.ndarray], np.ndarray] | None,
+    stamp: Callable[[Array], Array] | None,
     checkpoints: Checkpoints,
 ) -> Iterator[video.Segment]:
     """The encoded pictures of all frames; segments that were kept are taken, up to the first that is missing."""
@@ -218,7 +219,7 @@ def segment_length(settings: RenderSettings, rate: float) -> int:
     return max(1, round(settings.keep_seconds * rate / settings.batch)) * settings.batch
 
 
-def driver_frames(performance: Performance, start: int = 0) -> Iterator[np.ndarray]:
+def driver_frames(performance: Performance, start: int = 0) -> Iterator[Array]:
     """Frames [H, W, 3] uint8 of the driving clip from ``start`` on, exactly as many as were measured.
 
     Raises:
@@ -237,7 +238,7 @@ def driver_frames(performance: Performance, start: int = 0) -> Iterator[np.ndarr
         )
 
 
-def _transforms(performance: Performance, size: int) -> np.ndarray:
+def _transforms(performance: Performance, size: int) -> Array:
     alignment = performance.observation.alignment
     return rescale(alignment.crop_from_frame, size / alignment.size)
 
@@ -252,7 +253,7 @@ def _size(avatar: Avatar, settings: RenderSettings) -> int:
     return settings.size or max(SMALLEST, avatar.generator.resolution)
 
 
-def _beside(batches: Iterator[Tensor], performance: Performance, size: int, start: int) -> Iterator[np.ndarray]:
+def _beside(batches: Iterator[Tensor], performance: Performance, size: int, start: int) -> Iterator[Array]:
     transforms, drivers = _transforms(performance, size), driver_frames(performance, start)
     images = (image for batch in batches for image in to_uint8(batch))
     for index, image in enumerate(images, start):
@@ -262,7 +263,7 @@ def _beside(batches: Iterator[Tensor], performance: Performance, size: int, star
 
 def _pasted(
     batches: Iterator[Tensor], take: Take, performance: Performance, blend: Blend, size: int, start: int
-) -> Iterator[np.ndarray]:
+) -> Iterator[Array]:
     valid, transforms = performance.observation.track.valid, _transforms(performance, size)
     drivers, index = driver_frames(performance, start), start
     for batch in batches:
@@ -273,7 +274,7 @@ def _pasted(
             index += 1
 
 
-def _counted(stream: Iterator[np.ndarray], done: int, total: int, progress: Progress) -> Iterator[np.ndarray]:
+def _counted(stream: Iterator[Array], done: int, total: int, progress: Progress) -> Iterator[Array]:
     progress("render", done, total)
     for count, frame in enumerate(stream, start=done + 1):
         progress("render", count, total)

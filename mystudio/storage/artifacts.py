@@ -156,8 +156,8 @@ def _unpack(hint: Any, value: Any, arrays: Mapping[str, Tensor], folder: Folder)
         return _read_images(folder, value["$images"])
     if isinstance(value, dict) and "$array" in value:
         tensor = arrays[value["$array"]]
-        return tensor.numpy() if hint is np.ndarray else tensor
-    if hint in (np.ndarray, Tensor, torch.nn.Module):
+        return tensor.numpy() if np.ndarray in (hint, origin) else tensor
+    if np.ndarray in (hint, origin) or hint in (Tensor, torch.nn.Module):
         raise ValueError(f"expected an array, got {type(value).__name__}")
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         hints = get_type_hints(hint)

@@ -16,6 +16,7 @@ from typing import IO
 import numpy as np
 
 from mystudio.errors import reason
+from selfscan.types import Array
 
 MAX_BYTES = 1 << 30  # of all arrays of a file together, unless the caller says otherwise
 MAX_ARRAYS = 1000
@@ -40,7 +41,7 @@ DAMAGE = (
 )
 
 
-def load(path: str | Path, names: Sequence[str] | None = None, most: int = MAX_BYTES) -> dict[str, np.ndarray]:
+def load(path: str | Path, names: Sequence[str] | None = None, most: int = MAX_BYTES) -> dict[str, Array]:
     """Read arrays.
 
     Args:
@@ -119,7 +120,7 @@ class _Limited(io.FileIO):
         return data
 
 
-def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Array:
     with archive.open(info) as stream:
         shape, fortran, dtype = header(stream)
         size = math.prod(shape) * dtype.itemsize

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from selfscan.face.landmarks import FFHQ_POINTS
-from selfscan.types import Alignment, FaceTrack, check_shape
+from selfscan.types import Alignment, Array, FaceTrack, check_shape
 
 EYE_FACTOR, MOUTH_FACTOR = 2.0, 1.8  # half the side of the crop in eye distances / eye-mouth distances: FFHQ's own
 MESH_FACTOR = 0.991  # the mesh sees eyes and mouth this little further apart than FFHQ's 68 points (458 FFHQ faces)
@@ -18,7 +18,7 @@ KERNEL_RADIUS = 4  # in sigmas, where a Gaussian has fallen to 0.03 %
 PREFILTER = 0.4  # sigma in target pixels that keeps shrinking free of aliasing and about as sharp as area averaging
 
 
-def ffhq_transform(landmarks: np.ndarray, size: int) -> np.ndarray:
+def ffhq_transform(landmarks: Array, size: int) -> Array:
     """Similarity that makes the FFHQ crop: Karras et al., A Style-Based Generator Architecture, 2019, appendix A.
 
     Args:
@@ -37,7 +37,7 @@ def ffhq_transform(landmarks: np.ndarray, size: int) -> np.ndarray:
     return similarity(size / side, -np.arctan2(x[..., 1], x[..., 0]), eyes + CENTRE_BELOW_EYES * down, size)
 
 
-def similarity(scale: np.ndarray, angle: np.ndarray, centre: np.ndarray, size: int) -> np.ndarray:
+def similarity(scale: Array, angle: Array, centre: Array, size: int) -> Array:
     """Similarity that turns and scales a frame and puts a point of it into the middle of the crop.
 
     Args:
@@ -48,13 +48,14 @@ def similarity(scale: np.ndarray, angle: np.ndarray, centre: np.ndarray, size: i
     Returns:
         crop_from_frame [..., 2, 3] float64.
     """
-    a, b = scale * np.cos(angle), scale * np.sin(angle)
+    a: Array = scale * np.cos(angle)
+    b: Array = scale * np.sin(angle)
     linear = np.stack([np.stack([a, -b], -1), np.stack([b, a], -1)], -2)
     shift = size / 2 - (linear @ centre[..., None])[..., 0]
     return np.concatenate([linear, shift[..., None]], -1)
 
 
-def decompose(crop_from_frame: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def decompose(crop_from_frame: Array, size: int) -> tuple[Array, Array, Array]:
     """Scale, angle and centre of a similarity: the inverse of ``similarity``.
 
     Args:
@@ -68,13 +69,13 @@ def decompose(crop_from_frame: np.ndarray, size: int) -> tuple[np.ndarray, np.nd
     return np.hypot(a, b), np.arctan2(b, a), apply(invert(crop_from_frame), middle)[..., 0, :]
 
 
-def invert(b_from_a: np.ndarray) -> np.ndarray:
+def invert(b_from_a: Array) -> Array:
     """Inverse of affine maps [..., 2, 3]."""
     linear = np.linalg.inv(b_from_a[..., :2])
     return np.concatenate([linear, -linear @ b_from_a[..., 2:]], -1)
 
 
-def apply(b_from_a: np.ndarray, points: np.ndarray) -> np.ndarray:
+def apply(b_from_a: Array, points: Array) -> Array:
     """Move points by similarities; a third coordinate is scaled along.
 
     Args:
@@ -90,7 +91,7 @@ def apply(b_from_a: np.ndarray, points: np.ndarray) -> np.ndarray:
     return np.concatenate([moved, points[..., 2:] * scale[..., None, None]], -1)
 
 
-def smooth(crop_from_frame: np.ndarray, size: int, sigma: float = 2.0, valid: np.ndarray | None = None) -> np.ndarray:
+def smooth(crop_from_frame: Array, size: int, sigma: float = 2.0, valid: Array | None = None) -> Array:
     """Smooth similarities over time without delay: first-order normalised convolution with a Gaussian.
 
     Log scale, unwrapped angle and centre are smoothed (Knutsson and Westin, Normalized and Differential Convolution,
@@ -135,12 +136,12 @@ def align(track: FaceTrack, size: int, sigma: float = 2.0) -> Alignment:
     return Alignment(smooth(transforms, size, sigma, track.valid), size)
 
 
-def rescale(crop_from_frame: np.ndarray, factor: float) -> np.ndarray:
+def rescale(crop_from_frame: Array, factor: float) -> Array:
     """The same crop with ``factor`` times as many pixels a side."""
     return np.asarray(crop_from_frame, np.float64) * factor
 
 
-def crop(frame: np.ndarray, crop_from_frame: np.ndarray, size: int) -> np.ndarray:
+def crop(frame: Array, crop_from_frame: Array, size: int) -> Array:
     """Cut an aligned square out of a frame; free of aliasing when it shrinks.
 
     Beyond the frame its last row and column are repeated: mirroring would show a second crown above a head near the
@@ -158,9 +159,7 @@ def crop(frame: np.ndarray, crop_from_frame: np.ndarray, size: int) -> np.ndarra
     return _warp(frame, np.asarray(crop_from_frame, np.float64), (size, size), cv2.BORDER_REPLICATE)
 
 
-def paste(
-    frame: np.ndarray, image: np.ndarray, crop_from_frame: np.ndarray, mask: np.ndarray | None = None
-) -> np.ndarray:
+def paste(frame: Array, image: Array, crop_from_frame: Array, mask: Array | None = None) -> Array:
     """Put an aligned square back where it was cut out: the inverse of ``crop``.
 
     Args:
@@ -190,7 +189,7 @@ def paste(
     return out
 
 
-def _local_lines(values: np.ndarray, weight: np.ndarray, sigma: float) -> np.ndarray:
+def _local_lines(values: Array, weight: Array, sigma: float) -> Array:
     """Value at each frame of the line fitted to its neighbours under a Gaussian."""
     radius = min(int(np.ceil(KERNEL_RADIUS * sigma)), len(values) - 1)
     offset = np.arange(-radius, radius + 1, dtype=float)
@@ -211,7 +210,7 @@ def _local_lines(values: np.ndarray, weight: np.ndarray, sigma: float) -> np.nda
     return out
 
 
-def _warp(image: np.ndarray, b_from_a: np.ndarray, size: tuple[int, int], border: int) -> np.ndarray:
+def _warp(image: Array, b_from_a: Array, size: tuple[int, int], border: int) -> Array:
     import cv2
 
     shrink = 1 / np.sqrt(abs(np.linalg.det(b_from_a[:, :2])))
@@ -229,12 +228,12 @@ def _warp(image: np.ndarray, b_from_a: np.ndarray, size: tuple[int, int], border
     return cv2.warpAffine(source, matrix, size, flags=cv2.INTER_CUBIC, borderMode=border)
 
 
-def _corners(width: float, height: float | None = None) -> np.ndarray:
+def _corners(width: float, height: float | None = None) -> Array:
     height = width if height is None else height
     return np.array([[0, 0], [width, 0], [width, height], [0, height]], float)
 
 
-def _box(points: np.ndarray, shape: tuple[int, ...], margin: int = 1) -> tuple[int, int, int, int]:
+def _box(points: Array, shape: tuple[int, ...], margin: int = 1) -> tuple[int, int, int, int]:
     """Rows and columns (top, bottom, left, right) of an image that points enclose."""
     low, high = np.floor(points.min(0)).astype(int) - margin, np.ceil(points.max(0)).astype(int) + margin
     return max(low[1], 0), min(high[1], shape[0]), max(low[0], 0), min(high[0], shape[1])

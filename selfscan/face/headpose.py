@@ -17,13 +17,14 @@ from pathlib import Path
 import numpy as np
 
 from selfscan.face.landmarks import RIGID
+from selfscan.types import Array
 
 CANONICAL = Path(__file__).parents[1] / "data" / "canonical.npz"  # made by recipes/make_canonical.py
 _UPRIGHT = np.array([1.0, -1.0, -1.0])  # y up and z towards the camera, where the angles are defined
 
 
 @lru_cache(maxsize=1)
-def canonical_head() -> np.ndarray:
+def canonical_head() -> Array:
     """Landmarks [478, 3] of the neutral, symmetric mean head, in head units (read-only)."""
     with np.load(CANONICAL) as file:
         head = file["landmarks"].astype(np.float64)
@@ -31,7 +32,7 @@ def canonical_head() -> np.ndarray:
     return head
 
 
-def head_pose(landmarks: np.ndarray) -> np.ndarray:
+def head_pose(landmarks: Array) -> Array:
     """Pose of the head: the least-squares similarity from the canonical head to the rigid landmarks.
 
     Args:
@@ -48,7 +49,7 @@ def head_pose(landmarks: np.ndarray) -> np.ndarray:
     return pose
 
 
-def euler(pose: np.ndarray) -> np.ndarray:
+def euler(pose: Array) -> Array:
     """Yaw, pitch and roll of a pose, where rotation = roll after pitch after yaw.
 
     Args:
@@ -64,7 +65,7 @@ def euler(pose: np.ndarray) -> np.ndarray:
     return np.stack([yaw, pitch, roll], -1)
 
 
-def rotation(angles: np.ndarray) -> np.ndarray:
+def rotation(angles: Array) -> Array:
     """Rotation matrices of yaw, pitch and roll: the inverse of ``euler``.
 
     Args:
@@ -80,7 +81,7 @@ def rotation(angles: np.ndarray) -> np.ndarray:
     return _UPRIGHT[:, None] * (roll @ pitch @ yaw) * _UPRIGHT
 
 
-def procrustes(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def procrustes(source: Array, target: Array) -> tuple[Array, Array, Array]:
     """Similarity target = scale rotation source + shift with the least squared error: Umeyama, 1991.
 
     Args:
@@ -99,5 +100,5 @@ def procrustes(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.n
     return scale, rotation_, target_mean - scale[..., None] * (rotation_ @ source_mean)
 
 
-def _matrix(rows) -> np.ndarray:
+def _matrix(rows) -> Array:
     return np.stack([np.stack(row, -1) for row in rows], -2)

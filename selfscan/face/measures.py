@@ -35,14 +35,14 @@ from selfscan.face.landmarks import (
     NOSE_BRIDGE,
     OUTER_EYE_CORNERS,
 )
-from selfscan.types import NUM_LANDMARKS, check_shape
+from selfscan.types import NUM_LANDMARKS, Array, check_shape
 
 POSE_MEASURES = ("yaw", "pitch", "roll")
 EXPRESSION_MEASURES = ("mouth_open", "mouth_width", "smile", "eyes_open", "brows")
 GAZE_MEASURES = ("gaze_x", "gaze_y")
 
 
-def measures(landmarks: np.ndarray, pose: np.ndarray | None = None) -> dict[str, np.ndarray]:
+def measures(landmarks: Array, pose: Array | None = None) -> dict[str, Array]:
     """Measure pose, expression and gaze (see the module for their definitions).
 
     Args:
@@ -57,7 +57,7 @@ def measures(landmarks: np.ndarray, pose: np.ndarray | None = None) -> dict[str,
     pose = head_pose(landmarks) if pose is None else pose
     check_shape("pose", pose, (len(points), 4, 4))
 
-    def at(*indices: int) -> np.ndarray:
+    def at(*indices: int) -> Array:
         return points[:, list(indices)].mean(1)
 
     eyes = [at(*corners) for corners in EYE_CORNERS]
@@ -82,7 +82,7 @@ def measures(landmarks: np.ndarray, pose: np.ndarray | None = None) -> dict[str,
     }
 
 
-def _axes(right: np.ndarray, left: np.ndarray, bridge: np.ndarray, base: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _axes(right: Array, left: Array, bridge: Array, base: Array) -> tuple[Array, Array]:
     """The face's own unit axes x and down, [T, 3] each."""
     x = left - right
     x /= _length(x)[:, None]
@@ -91,13 +91,13 @@ def _axes(right: np.ndarray, left: np.ndarray, bridge: np.ndarray, base: np.ndar
     return x, down / _length(down)[:, None]
 
 
-def _distance(points: np.ndarray, pair: tuple[int, int]) -> np.ndarray:
+def _distance(points: Array, pair: tuple[int, int]) -> Array:
     return _length(points[:, pair[0]] - points[:, pair[1]])
 
 
-def _length(v: np.ndarray) -> np.ndarray:
+def _length(v: Array) -> Array:
     return np.linalg.norm(v, axis=-1)
 
 
-def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _dot(a: Array, b: Array) -> Array:
     return (a * b).sum(-1)

@@ -17,7 +17,7 @@ from selfscan.face.track import fill_gaps, track
 from selfscan.io import video
 from selfscan.io.digest import file_digest
 from selfscan.io.pixels import to_tensor
-from selfscan.types import NUM_LANDMARKS, Observation, Progress, silent
+from selfscan.types import NUM_LANDMARKS, Array, Observation, Progress, silent
 
 BATCH = 16  # crops a network pass: larger batches are not faster on a CPU
 
@@ -54,14 +54,14 @@ def observe(
     presence = np.zeros(len(face), np.float32)
     mesh = load_facemesh()
 
-    def work(chunk: np.ndarray, images: Iterator[np.ndarray]) -> Arrays:
+    def work(chunk: Array, images: Iterator[Array]) -> Arrays:
         rows = []
         for batch in _batches(images):
             rows.append(measure(mesh, batch))
             progress("measure", int(chunk[0]) + sum(len(row[1]) for row in rows), len(face))
         return dict(zip(("landmarks", "presence"), map(np.concatenate, zip(*rows))))
 
-    def crops(start: int) -> Iterator[tuple[int, np.ndarray]]:
+    def crops(start: int) -> Iterator[tuple[int, Array]]:
         return _crops(path, alignment.crop_from_frame, size, start)
 
     for part, found in in_chunks(
@@ -73,7 +73,7 @@ def observe(
     return Observation(face, alignment, landmarks, presence, str(path), digest)
 
 
-def iter_crops(observation: Observation, size: int | None = None, start: int = 0) -> Iterator[tuple[int, np.ndarray]]:
+def iter_crops(observation: Observation, size: int | None = None, start: int = 0) -> Iterator[tuple[int, Array]]:
     """Stream the aligned crops of an observed clip, one a frame, by decoding it again.
 
     Args:
@@ -90,7 +90,7 @@ def iter_crops(observation: Observation, size: int | None = None, start: int = 0
     return _crops(observation.video, transforms, size, start)
 
 
-def _crops(path: str | Path, transforms: np.ndarray, size: int, start: int = 0) -> Iterator[tuple[int, np.ndarray]]:
+def _crops(path: str | Path, transforms: Array, size: int, start: int = 0) -> Iterator[tuple[int, Array]]:
     count = 0
     for count, (_, frame) in enumerate(video.read(path), start=1):
         if count > len(transforms):
@@ -101,12 +101,12 @@ def _crops(path: str | Path, transforms: np.ndarray, size: int, start: int = 0) 
         raise UnreadableVideo(f"{path}: expected {len(transforms)} frames as before, got {count}; the file was changed")
 
 
-def _batches(images: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+def _batches(images: Iterator[Array]) -> Iterator[Array]:
     while batch := list(islice(images, BATCH)):
         yield np.stack(batch)
 
 
-def measure(mesh: FaceMesh, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def measure(mesh: FaceMesh, images: Array) -> tuple[Array, Array]:
     """Landmarks of aligned crops, in the region that also looks at generated images.
 
     Args:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from selfscan.face.landmarks import EYE_CORNERS, INNER_LIPS, IRISES, LIDS, MOUTH_CORNERS
 from selfscan.io.pixels import to_tensor
+from selfscan.types import Array
 
 MOUTH_SIZE = (24, 32)  # px (height, width) of a mouth patch
 IRIS_SIZE = (16, 32)  # px (height, width) of an eye patch
@@ -95,7 +96,7 @@ def iris_masks(landmarks: Tensor) -> Tensor:
     return torch.as_tensor(made).to(landmarks)
 
 
-def _in_patches(landmarks: Tensor) -> np.ndarray:
+def _in_patches(landmarks: Tensor) -> Array:
     """Landmarks in the coordinates of the three patches, [N, 3, 478, 2]."""
     f, xy = frames(landmarks).double(), landmarks[..., :2].double()
     return (
@@ -128,10 +129,10 @@ class Recoloured:
     A clip's patches are kept as they were cut, a byte a value; its other colours would take twice that once more.
     """
 
-    def __init__(self, patches: np.ndarray, have: Tensor, want: Tensor):
+    def __init__(self, patches: Array, have: Tensor, want: Tensor):
         self._patches, self._have, self._want = torch.as_tensor(patches), have, want
 
-    def __getitem__(self, rows) -> Tensor:
+    def __getitem__(self, rows: Tensor | slice) -> Tensor:
         """Frames chosen as by a tensor's first index: [R, ..., 3, h, w] float16 in [-1, 1]."""
         return _match(to_tensor(self._patches[rows]), self._have, self._want).half()
 
@@ -142,13 +143,13 @@ class Outlined:
     def __init__(self, landmarks: Tensor, draw: Callable[[Tensor], Tensor]):
         self._landmarks, self._draw = landmarks, draw
 
-    def __getitem__(self, rows) -> Tensor:
+    def __getitem__(self, rows: Tensor | slice) -> Tensor:
         """Frames chosen as by a tensor's first index, as ``mouth_masks`` or ``iris_masks`` draws them."""
         return self._draw(self._landmarks[rows])
 
 
 def targets(
-    mouth: np.ndarray, irises: np.ndarray, landmarks: Tensor, wanted: dict[str, Tensor], valid: Tensor | None = None
+    mouth: Array, irises: Array, landmarks: Tensor, wanted: dict[str, Tensor], valid: Tensor | None = None
 ) -> tuple[Recoloured, Outlined, Recoloured, Outlined]:
     """The driver's patches in the avatar's colours, and their masks.
 
@@ -195,7 +196,7 @@ def _match(x: Tensor, have: Tensor, want: Tensor) -> Tensor:
     return ((x - have[0][:, None, None]) * gain + want[0][:, None, None]).clamp(-1, 1)
 
 
-def _filled(polygon: np.ndarray, size: tuple[int, int], fine: int = 4) -> np.ndarray:
+def _filled(polygon: Array, size: tuple[int, int], fine: int = 4) -> Array:
     height, width = size
     xy = (polygon * [1, width / height] + 1) / 2 * [width, height] * fine - 0.5
     canvas = np.zeros((height * fine, width * fine), np.uint8)
@@ -203,7 +204,7 @@ def _filled(polygon: np.ndarray, size: tuple[int, int], fine: int = 4) -> np.nda
     return cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
 
 
-def _disc(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _disc(points: Array, size: tuple[int, int]) -> Array:
     height, width = size
     radius = np.linalg.norm(points[1:] - points[0], axis=1).mean()
     x = (np.arange(width) + 0.5) / width * 2 - 1

@@ -10,11 +10,12 @@ from contextlib import contextmanager
 import numpy as np
 
 from selfscan.errors import NoCamera
+from selfscan.types import Array
 
 SILENT = 0  # OpenCV's LOG_LEVEL_SILENT
 
 
-def read(number: int) -> Generator[tuple[float, np.ndarray], None, None]:
+def read(number: int) -> Generator[tuple[float, Array], None, None]:
     """Stream a camera's frames until it stops or the iterator is closed.
 
     Args:

@@ -21,6 +21,7 @@ from av.codec.context import Flags
 from av.error import FFmpegError
 
 from selfscan.io import sound
+from selfscan.types import Array
 
 TIME_BASE = Fraction(1, 720_000)  # s; whole multiples: 24, 25, 30, 50, 60 fps, their 1000/1001, 1/1000, 1/90000
 ITU709 = 1  # FFmpeg's number of the BT.709 matrix, primaries and transfer curve
@@ -36,16 +37,16 @@ log = logging.getLogger(__name__)
 class Segment:
     """Some encoded pictures that follow each other and need no others."""
 
-    data: np.ndarray  # [sum of sizes] uint8: the packets, in the order of decoding
-    sizes: np.ndarray  # [T] int64 bytes of each packet
-    shown: np.ndarray  # [T] int64 when each is shown, TIME_BASE
-    keys: np.ndarray  # [T] bool: it needs no other picture
-    shape: np.ndarray  # [2] int64 height and width of the pictures, px
+    data: Array  # [sum of sizes] uint8: the packets, in the order of decoding
+    sizes: Array  # [T] int64 bytes of each packet
+    shown: Array  # [T] int64 when each is shown, TIME_BASE
+    keys: Array  # [T] bool: it needs no other picture
+    shape: Array  # [2] int64 height and width of the pictures, px
 
 
 def write_stream(
     path: str | Path,
-    timed: Iterable[tuple[float, np.ndarray]],
+    timed: Iterable[tuple[float, Array]],
     rate: float,
     audio_from: str | Path | None = None,
     crf: float = 18,
@@ -91,7 +92,7 @@ def assemble(
     return len(_whole(Path(path), lambda part: _chain(part, segments, rate, crf), audio_from, finish))
 
 
-def _whole(path: Path, fill: Callable[[Path], np.ndarray], audio_from, finish) -> np.ndarray:
+def _whole(path: Path, fill: Callable[[Path], Array], audio_from, finish) -> Array:
     """Let ``fill`` write the pictures, add the sound, finish, and only then give it its name; returns the times."""
     part, whole = path.with_name(f"{path.stem}.part.mp4"), path.with_name(f"{path.stem}.mux.part.mp4")
     try:
@@ -116,7 +117,7 @@ def _whole(path: Path, fill: Callable[[Path], np.ndarray], audio_from, finish) -
     return times
 
 
-def encode(path: Path, timed: Iterable[tuple[float, np.ndarray]], rate: float, crf: float) -> np.ndarray:
+def encode(path: Path, timed: Iterable[tuple[float, Array]], rate: float, crf: float) -> Array:
     """Encode frames into a fragmented mp4, which stays playable if the program is killed.
 
     Args:
@@ -142,7 +143,7 @@ def encode(path: Path, timed: Iterable[tuple[float, np.ndarray]], rate: float, c
     return np.array(times)
 
 
-def encode_segment(timed: Iterable[tuple[float, np.ndarray]], rate: float, crf: float) -> Segment:
+def encode_segment(timed: Iterable[tuple[float, Array]], rate: float, crf: float) -> Segment:
     """Encode frames by themselves, to be kept and assembled later.
 
     Equal frames, times, rate and crf give an equal segment, whatever was encoded before.
@@ -170,7 +171,7 @@ def encode_segment(timed: Iterable[tuple[float, np.ndarray]], rate: float, crf: 
     )
 
 
-def _chain(path: Path, segments: Iterable[Segment], rate: float, crf: float) -> np.ndarray:
+def _chain(path: Path, segments: Iterable[Segment], rate: float, crf: float) -> Array:
     """Write segments one after the other into a fragmented mp4; returns the times [T] s.
 
     A picture is decoded when the one HELD_BACK places before it is shown: early enough for each, and ever later, as mp4
@@ -206,7 +207,7 @@ def _decoded(shown: list[int], number: int) -> int:
     return shown[number - HELD_BACK] if number >= HELD_BACK else shown[0] - (HELD_BACK - number)
 
 
-def _checked(timed: Iterable[tuple[float, np.ndarray]]) -> Iterable[tuple[float, np.ndarray]]:
+def _checked(timed: Iterable[tuple[float, Array]]) -> Iterable[tuple[float, Array]]:
     shape, count, last = None, 0, -TIME_BASE
     for count, (time, frame) in enumerate(timed, start=1):
         shape = shape or frame.shape
@@ -222,7 +223,7 @@ def _checked(timed: Iterable[tuple[float, np.ndarray]]) -> Iterable[tuple[float,
         raise ValueError("frames: expected at least one, got none")
 
 
-def join(pictures: Path, path: Path, times: np.ndarray, audio_from: str | Path | None) -> None:
+def join(pictures: Path, path: Path, times: Array, audio_from: str | Path | None) -> None:
     """Copy encoded pictures and the sound of a clip into one mp4 with its index in front.
 
     A clip whose sound cannot be joined costs the sound, not the pictures: a warning says so.
@@ -264,7 +265,7 @@ def _prepare(context, shape: tuple[int, ...]) -> None:
     context.color_range = LIMITED_RANGE
 
 
-def _yuv(image: np.ndarray, time: float):
+def _yuv(image: Array, time: float):
     height, width = image.shape[:2]
     if height % 2 or width % 2:
         image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")

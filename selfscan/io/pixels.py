@@ -6,8 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from selfscan.types import Array
 
-def to_tensor(images: np.ndarray | Tensor, device: torch.device | str | None = None) -> Tensor:
+
+def to_tensor(images: Array | Tensor, device: torch.device | str | None = None) -> Tensor:
     """Pictures as networks take them.
 
     Args:
@@ -20,7 +22,7 @@ def to_tensor(images: np.ndarray | Tensor, device: torch.device | str | None = N
     return dequantize(images.to(device).movedim(-1, -3))
 
 
-def to_uint8(images: Tensor) -> np.ndarray:
+def to_uint8(images: Tensor) -> Array:
     """Pictures as files take them.
 
     Args:

@@ -26,6 +26,7 @@ from selfscan.errors import UnreadableVideo
 from selfscan.io import isolation, mux
 from selfscan.io.decoding import ITU601, ITU709, SLOTS, UNDECODABLE, cpu_seconds
 from selfscan.io.opening import Limits, VideoInfo
+from selfscan.types import Array
 
 __all__ = [
     "ITU601",
@@ -67,7 +68,7 @@ def probe(path: str | Path, limits: Limits = Limits()) -> VideoInfo:
         return decoder.info
 
 
-def read(path: str | Path, limits: Limits = Limits()) -> Generator[tuple[float, np.ndarray], None, None]:
+def read(path: str | Path, limits: Limits = Limits()) -> Generator[tuple[float, Array], None, None]:
     """Stream the frames of a video, upright, in RGB; a damaged tail ends the stream.
 
     Args:
@@ -85,8 +86,8 @@ def read(path: str | Path, limits: Limits = Limits()) -> Generator[tuple[float, 
 
 def write(
     path: str | Path,
-    frames: Iterable[np.ndarray],
-    times: Sequence[float] | np.ndarray,
+    frames: Iterable[Array],
+    times: Sequence[float] | Array,
     audio_from: str | Path | None = None,
     crf: float = 18,
     finish: Callable[[Path], None] | None = None,
@@ -113,7 +114,7 @@ def write(
     return write_stream(path, _stamped(frames, stamps), rate_of(stamps), audio_from, crf, finish)
 
 
-def rate_of(times: Sequence[float] | np.ndarray) -> float:
+def rate_of(times: Sequence[float] | Array) -> float:
     """Frames a second, about, of times [T] s; raises ValueError if they are no times of a video."""
     stamps = np.asarray(times, np.float64)
     if len(stamps) == 0 or not np.isfinite(stamps).all() or (np.diff(stamps) <= 0).any() or stamps[0] < 0:
@@ -121,7 +122,7 @@ def rate_of(times: Sequence[float] | np.ndarray) -> float:
     return 1 / float(np.median(np.diff(stamps))) if len(stamps) > 1 else 25.0
 
 
-def _stamped(frames: Iterable[np.ndarray], times: np.ndarray) -> Iterator[tuple[float, np.ndarray]]:
+def _stamped(frames: Iterable[Array], times: Array) -> Iterator[tuple[float, Array]]:
     count = 0
     for count, frame in enumerate(frames, start=1):
         if count > len(times):
@@ -160,7 +161,7 @@ class _Decoder:
     def __exit__(self, *_) -> None:
         isolation.stop(self.child)
 
-    def frames(self) -> Iterator[tuple[float, np.ndarray]]:
+    def frames(self) -> Iterator[tuple[float, Array]]:
         ring = self._ring()
         count, last = 0, -math.inf
         while True:
@@ -202,7 +203,7 @@ class _Decoder:
         with suppress(BrokenPipeError):  # it has ended: what it said last is still to be read
             isolation.pipes(self.child)[0].write(bytes(slots))
 
-    def _picture(self, said: dict[str, Any], ring: mmap.mmap, last: float) -> tuple[np.ndarray, float]:
+    def _picture(self, said: dict[str, Any], ring: mmap.mmap, last: float) -> tuple[Array, float]:
         """A copy of the picture that a message is about, and its time."""
         (width, height), row, at, time = said["size"], said["row"], said["slot"], said["time"]
         fits = 0 <= at < SLOTS and min(width, height) > 0 and 3 * width <= abs(row) and abs(row) * height <= self.slot

@@ -8,12 +8,12 @@ from typing import BinaryIO
 import numpy as np
 
 from selfscan.scan.coverage import BINS
-from selfscan.types import Coverage
+from selfscan.types import Array, Coverage
 
 INK, SEEN, CHOSEN, LACKING = "#333333", "#4878a8", "#d1662f", "#b03030"
 
 
-def draw(coverage: Coverage, path: str | Path | BinaryIO, picks: np.ndarray | None = None) -> None:
+def draw(coverage: Coverage, path: str | Path | BinaryIO, picks: Array | None = None) -> None:
     """Draw what a clip covers: pose, mouth, gaze, eyes over time, and the shares with what is missing.
 
     Args:
@@ -24,7 +24,7 @@ def draw(coverage: Coverage, path: str | Path | BinaryIO, picks: np.ndarray | No
     figure(coverage, picks).savefig(path)
 
 
-def figure(coverage: Coverage, picks: np.ndarray | None = None):
+def figure(coverage: Coverage, picks: Array | None = None):
     """Make the figure of a coverage.
 
     Args:
@@ -57,7 +57,7 @@ def figure(coverage: Coverage, picks: np.ndarray | None = None):
     return page
 
 
-def _cloud(ax, x: np.ndarray, y: np.ndarray, picks: np.ndarray, title: str, xlabel: str, ylabel: str) -> None:
+def _cloud(ax, x: Array, y: Array, picks: Array, title: str, xlabel: str, ylabel: str) -> None:
     ax.plot(x, y, ".", color=SEEN, markersize=3, alpha=0.6)
     ax.plot(x[picks], y[picks], "o", color=CHOSEN, markersize=6, fillstyle="none")
     ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
@@ -70,7 +70,7 @@ def _guides(ax, vertical: tuple[float, ...], horizontal: tuple[float, ...]) -> N
         ax.axhline(value, color=INK, linewidth=0.5, alpha=0.4)
 
 
-def _over_time(ax, m: dict[str, np.ndarray], picks: np.ndarray) -> None:
+def _over_time(ax, m: dict[str, Array], picks: Array) -> None:
     names = {"eyes_open": "eyes open", "mouth_open": "mouth open", "brows": "brows", "smile": "smile"}
     for step, (name, label) in enumerate(names.items()):
         low, high = np.percentile(m[name], [0, 100])

@@ -12,7 +12,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from mystudio.engines.personal import adam, gauss_newton
-from mystudio.engines.personal.measure import data_terms, output_vector, weighted_sum
+from mystudio.engines.personal.measure import Terms, data_terms, output_vector, weighted_sum
 from mystudio.engines.personal.problem import Problem
 from mystudio.engines.personal.windows import Solved
 from mystudio.motion.losses import temporal
@@ -165,7 +165,7 @@ def objective(problem: Problem, codes: Tensor, rows: Tensor) -> dict[str, float]
     """Mean over frames of the default's whole objective at codes [T, L, K], and of its terms."""
     s, parts = problem.settings, torch.arange(len(rows)).split(problem.settings.batch)
     found = [data_terms(problem.render_and_measure(codes[part]), problem.motion, rows[part]) for part in parts]
-    terms = {name: torch.cat([f[name] for f in found]) for name in found[0]}
+    terms: Terms = {name: torch.cat([f[name] for f in found]) for name in found[0]}
     middle = codes.mean(1)
     terms |= problem.priors(middle, rows)
     terms["hull"] = problem.space.outside(middle, s.dilation).square() / problem.space.rank

@@ -1,5 +1,8 @@
 """The personal engine: an avatar that *is* one person (PGR, arXiv 2307.06307, on MyStyle, arXiv 2203.17272)."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (types of torch and scipy have gaps)
+
 from __future__ import annotations
 
 import copy

@@ -4,6 +4,9 @@ With ``start = "previous"`` frames are solved one after the other, each from the
 With ``start = "regressor"`` all frames of a window are solved at once. A chart maps the free parameters to codes.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (types of torch and scipy have gaps)
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -49,7 +52,7 @@ def solve_window(problem: Problem, frames: range, last: Tensor | None, tick: Cal
     begin = problem.start[rows][:, None].expand(-1, problem.generator.num_ws, -1)
     if problem.settings.start == "regressor":
         return _solve_together(problem, rows, begin, None, tick)
-    parts = []
+    parts: list[Solved] = []
     for k in range(len(rows)):
         first = begin[k : k + 1] if last is None else last[None]
         parts.append(_solve_together(problem, rows[k : k + 1], first, last, lambda done: None))
@@ -70,7 +73,8 @@ def _solve_together(
     chart = CHARTS[s.space](problem, begin)
     adam = torch.optim.Adam(chart.parameters, lr=s.rate)
     values: list[Tensor] = []  # best objective so far after each of the last steps
-    best, best_codes, best_terms = torch.full((len(rows),), float("inf")), begin.clone(), {}
+    best, best_codes = torch.full((len(rows),), float("inf")), begin.clone()
+    best_terms: Terms = {}
     stopped = torch.zeros(len(rows), dtype=torch.bool)
     for step in range(s.steps):
         adam.zero_grad()
@@ -87,8 +91,8 @@ def _solve_together(
         if bool(stopped.all()):
             break
         adam.step()
-    outcome = np.where(stopped.numpy(), Outcome.CONVERGED, Outcome.MAX_STEPS)
-    return Solved(best_codes, outcome, {k: v.numpy() for k, v in (best_terms | {"total": best}).items()})
+    outcome = np.where(np.asarray(stopped), Outcome.CONVERGED, Outcome.MAX_STEPS)
+    return Solved(best_codes, outcome, {k: np.asarray(v) for k, v in (*best_terms.items(), ("total", best))})
 
 
 def backward(problem: Problem, chart: Chart, rows: Tensor, last: Tensor | None) -> tuple[Tensor, Terms]:
@@ -102,15 +106,20 @@ def backward(problem: Problem, chart: Chart, rows: Tensor, last: Tensor | None) 
     weights = problem.settings.weights
     codes = chart.codes()
     linked = problem.linked[int(rows[0]) - (last is not None) : int(rows[-1])]
-    penalties = chart.terms() | {"temporal": _temporal(codes, last, linked)} | problem.priors(codes.mean(1), rows)
-    given, found = codes.detach().requires_grad_(True), []
+    penalties: Terms = {
+        **chart.terms(),
+        "temporal": _temporal(codes, last, linked),
+        **problem.priors(codes.mean(1), rows),
+    }
+    given, found = codes.detach().requires_grad_(True), list[Terms]()
     for part in torch.arange(len(rows)).split(problem.settings.batch):
         data = data_terms(problem.render_and_measure(given[part]), problem.motion, rows[part])
         weighted_sum(data, weights).sum().backward()
         found.append({k: v.detach() for k, v in data.items()})
+    assert given.grad is not None, "the data terms depend on the codes"
     (weighted_sum(penalties, weights).sum() + (codes * given.grad).sum()).backward()
-    data = {k: torch.cat([d[k] for d in found]) for k in found[0]}
-    return codes.detach(), data | {k: v.detach() for k, v in penalties.items()}
+    data: Terms = {k: torch.cat([d[k] for d in found]) for k in found[0]}
+    return codes.detach(), {**data, **{k: v.detach() for k, v in penalties.items()}}
 
 
 def _temporal(codes: Tensor, last: Tensor | None, linked: Tensor) -> Tensor:

@@ -5,7 +5,12 @@ once. So each direction changes one attribute while the others stay (compare She
 2005.09635).
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (types of torch and scipy have gaps)
+
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -17,6 +22,7 @@ from mystudio.engines.personal.state import AXES, state_of
 from mystudio.types import Avatar, Codes
 from selfscan.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints, in_chunks
 from selfscan.scan.coverage import measures
+from selfscan.types import Array
 
 #: names of edits: what ``measures`` calls the attribute
 ATTRIBUTES = ("smile", "mouth_open", "eyes_open", "brows", "gaze_x", "gaze_y", "yaw", "pitch")
@@ -35,14 +41,14 @@ def learn_directions(samples: Samples, space: AnchorSpace, ridge: float = 0.01) 
         samples: codes and landmarks of synthesized frames.
     Returns: name -> [D].
     """
-    marks = samples.landmarks.numpy()
+    marks = np.asarray(samples.landmarks)
     found = measures(marks)
     names = [name for name in (*ATTRIBUTES, *CONTROLS) if np.std(found[name]) > 1e-6]
     values = torch.as_tensor(np.stack([found[name] for name in names], 1), dtype=torch.float64)
     values = ((values - values.mean(0)) / values.std(0)).clamp(-3, 3)
     codes = (samples.codes - samples.codes.mean(0)).double()
     gram = values.t() @ values / len(values) + ridge * torch.eye(len(names), dtype=torch.float64)
-    slopes = torch.linalg.solve(gram, values.t() @ codes / len(values))
+    slopes: Tensor = torch.linalg.solve(gram, values.t() @ codes / len(values))
     offered = [ok and name in ATTRIBUTES for name, ok in zip(names, _explained(values, codes))]
     return {name: slope.float() @ space.axes for name, slope, ok in zip(names, slopes, offered) if ok}
 
@@ -63,7 +69,7 @@ def move(
     avatar: Avatar,
     codes: Codes,
     direction: Tensor,
-    strengths: np.ndarray,
+    strengths: Array,
     edge: str,
     checkpoints: Checkpoints = NO_CHECKPOINTS,
 ) -> Codes:
@@ -80,9 +86,9 @@ def move(
     if edge == "continue":
         return {AXES: _move(space, start, theta, step, edge)}
 
-    def work(chunk: np.ndarray, rows) -> Arrays:
+    def work(chunk: Array, rows: Iterator[Tensor]) -> Arrays:
         before, share = torch.stack(list(rows)), theta[chunk]
-        return {"codes": (_move(space, before, share, step, edge) if share.any() else before).numpy()}
+        return {"codes": np.asarray(_move(space, before, share, step, edge) if share.any() else before)}
 
     parts = in_chunks(checkpoints, "moved", range(len(start)), lambda first: enumerate(start[first:], first), work)
     return {AXES: torch.cat([torch.as_tensor(found["codes"]) for _, found in parts])}
@@ -109,6 +115,7 @@ def _move(space: AnchorSpace, codes: Tensor, theta: Tensor, move: Tensor, edge: 
 
 
 def _explained(values: Tensor, codes: Tensor) -> list[bool]:
-    fit = codes @ torch.linalg.lstsq(codes, values).solution
+    solution: Tensor = torch.linalg.lstsq(codes, values).solution
+    fit = codes @ solution
     share = 1 - (values - fit).square().sum(0) / values.square().sum(0)
     return [bool(s > LEAST_EXPLAINED) for s in share]

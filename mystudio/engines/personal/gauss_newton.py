@@ -8,6 +8,9 @@ window, so the normal equations are block-tridiagonal; they are solved as one ba
 Symbols: c code, y output vector, r residual, J = dr/dc, x step. Sizes: T frames, K axes, M outputs.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (types of torch and scipy have gaps)
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -15,7 +18,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from scipy.linalg import LinAlgError, solveh_banded
+from scipy.linalg import LinAlgError, solveh_banded  # pyright: ignore[reportMissingTypeStubs]
 from torch import Tensor
 
 from mystudio.engines.personal.measure import Residual, Terms, data_terms, output_vector, weighted_sum
@@ -24,6 +27,7 @@ from mystudio.engines.personal.windows import Solved, reach
 from mystudio.motion import losses
 from mystudio.motion.retarget import Motion
 from mystudio.types import Outcome
+from selfscan.types import Array
 
 LONGEST = 2.0  # anchor deviations: a step is shortened to this length
 DAMPING, LEAST_DAMPING, MOST_DAMPING = 0.1, 1e-3, 1e4  # shares of the mean diagonal of J'J: first, and the bounds
@@ -58,7 +62,7 @@ class Frames:
 
     def evaluate(self, codes: Tensor, which: Tensor) -> tuple[Tensor, Terms]:
         """Output vectors [B, M] and data terms [B] of frames ``which`` [B] of the window at codes [B, K]."""
-        outputs, terms = [], []
+        outputs, terms = list[Tensor](), list[Terms]()
         for first in range(0, len(which), self.problem.settings.batch):
             part = slice(first, first + self.problem.settings.batch)
             seen = self.problem.render_and_measure(codes[part])
@@ -129,10 +133,10 @@ def solve_window(
         tick(int(len(frames) * (step + 1) / steps))
         if bool(state.settled.all()):
             break
-    terms = state.terms | {"total": state.best}
-    outcome = np.where(state.settled.numpy(), Outcome.CONVERGED, Outcome.MAX_STEPS)
+    terms = (*state.terms.items(), ("total", state.best))
+    outcome = np.where(np.asarray(state.settled), Outcome.CONVERGED, Outcome.MAX_STEPS)
     layers = state.codes[:, None].expand(-1, problem.generator.num_ws, -1).clone()
-    return Solved(layers, outcome, {name: value.numpy() for name, value in terms.items()})
+    return Solved(layers, outcome, {name: np.asarray(value) for name, value in terms})
 
 
 def begin(window: Frames) -> State:
@@ -156,7 +160,7 @@ def propose(window: Frames, state: State) -> tuple[Tensor, Tensor]:
     A frame that has settled, among frames that have settled, stays and is not synthesized again.
     """
     blocks, gradient, coupling = normal_equations(window, state)
-    move = torch.as_tensor(solve_banded(blocks.numpy(), -gradient.numpy(), coupling.numpy()), dtype=state.codes.dtype)
+    move = torch.as_tensor(solve_banded(*map(np.asarray, (blocks, -gradient, coupling))), dtype=state.codes.dtype)
     move = move * (LONGEST / move.norm(dim=1, keepdim=True).clamp_min(LONGEST))
     moving = _near_unsettled(window, state.settled)
     move[~moving] = 0.0
@@ -166,7 +170,8 @@ def propose(window: Frames, state: State) -> tuple[Tensor, Tensor]:
 def evaluate(window: Frames, state: State, move: Tensor, moving: Tensor) -> Trial:
     """Synthesize and measure the frames that move."""
     codes, which = state.codes + move, torch.nonzero(moving)[:, 0]
-    outputs, terms = state.outputs.clone(), {name: value.clone() for name, value in state.terms.items()}
+    outputs = state.outputs.clone()
+    terms: Terms = {name: value.clone() for name, value in state.terms.items()}
     outputs[which], found = window.evaluate(codes[which], which)
     for name, values in found.items():
         terms[name][which] = values
@@ -219,7 +224,7 @@ def normal_equations(window: Frames, state: State) -> tuple[Tensor, Tensor, Tens
     return blocks, gradient, coupling
 
 
-def solve_banded(blocks: np.ndarray, right: np.ndarray, coupling: np.ndarray) -> np.ndarray:
+def solve_banded(blocks: Array, right: Array, coupling: Array) -> Array:
     """Solve the symmetric block-tridiagonal system with diagonal blocks [T, K, K] and -coupling[t] I beside them.
 
     Returns: [T, K]; zeros if the system is not finite or not positive definite, so that nothing moves and the damping
@@ -232,7 +237,8 @@ def solve_banded(blocks: np.ndarray, right: np.ndarray, coupling: np.ndarray) ->
             band[rank + i - j, j::rank] = blocks[:, i, j]
     band[0, rank:] = -np.repeat(coupling, rank)
     try:
-        return solveh_banded(band, right.ravel(), check_finite=True).reshape(frames, rank)
+        moved: Array = solveh_banded(band, right.ravel(), check_finite=True)
+        return moved.reshape(frames, rank)
     except (LinAlgError, ValueError):
         return np.zeros_like(right)
 

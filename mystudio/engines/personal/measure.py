@@ -3,6 +3,9 @@
 ``Term`` names the terms of the objective that both solvers minimise; ``weighted_sum`` adds them up.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (types of torch and scipy have gaps)
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -16,7 +19,7 @@ from torch import Tensor
 from mystudio.motion import losses
 from mystudio.motion.retarget import Motion, RetargetSettings, normalise, part_means
 from selfscan.face import patches
-from selfscan.face.facemesh import crop_landmarks
+from selfscan.face.facemesh import FaceMesh, crop_landmarks
 from selfscan.face.landmarks import KEYPOINTS
 
 POOL = 4  # px: side of the squares over which patches are averaged for Gauss-Newton's residuals
@@ -46,14 +49,14 @@ def weighted_sum(terms: Terms, weights: Weights) -> Tensor:
     return sum((weights[name] * term for name, term in terms.items()), torch.zeros(()))
 
 
-def measure(mesh, images: Tensor, shape: RetargetSettings) -> Measured:
+def measure(mesh: FaceMesh, images: Tensor, shape: RetargetSettings) -> Measured:
     """Measure generated images [B, 3, H, W]; differentiable, except for where the patches are cut out."""
     landmarks, _ = crop_landmarks(mesh, images)
     mouth, irises = patches.mouth_and_irises(images, landmarks.detach())
     return Measured(landmarks, normalise(landmarks, shape.part_offsets, shape.depth), mouth, irises)
 
 
-def data_terms(seen: Measured, motion: Motion, rows) -> Terms:
+def data_terms(seen: Measured, motion: Motion, rows: Tensor) -> Terms:
     """PGR's keypoint, mouth-cavity and iris terms of frames ``rows``; each [B]."""
     return {
         "keypoint": losses.keypoint(seen.keypoints, motion.keypoints[rows], motion.weights),
@@ -97,19 +100,19 @@ class Residual:
             (motion.mouth, motion.mouth_mask, weights["mouth"]),
             (motion.irises, motion.iris_mask, weights["iris"]),
         ):
-            patch, mask = patch.float(), mask.float()
+            patch, mask = patch[:].float(), mask[:].float()
             small = pooled(mask.expand_as(patch))
             gain.append(((weight * small).sqrt() / small[0].numel() ** 0.5).flatten(1))
             target.append((pooled(patch * mask) / small.clamp_min(1e-3)).flatten(1))
         return cls(points, torch.cat(gain, 1), torch.cat(target, 1))
 
-    def __call__(self, y: Tensor, rows) -> Tensor:
+    def __call__(self, y: Tensor, rows: Tensor) -> Tensor:
         """Output vectors [B, M] of frames ``rows`` -> residuals [B, M]."""
         n = len(self.points)
         y = torch.cat([y[:, :n] @ self.points.t(), y[:, n:]], 1)
         return self.gain[rows] * (y - self.target[rows])
 
-    def jacobian(self, dy: Tensor, rows) -> Tensor:
+    def jacobian(self, dy: Tensor, rows: Tensor) -> Tensor:
         """dy/dcode [B, M, K] -> dr/dcode [B, M, K]."""
         n = len(self.points)
         dy = torch.cat([self.points @ dy[:, :n], dy[:, n:]], 1)

@@ -1,5 +1,8 @@
 """The problem that both solvers minimise: settings, the avatar's part, the clip's part, and the penalties on codes."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (types of torch and scipy have gaps)
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -17,8 +20,9 @@ from mystudio.engines.personal.space import AnchorSpace
 from mystudio.engines.personal.start import StartCodes, pose_lid_map
 from mystudio.engines.personal.state import state_of
 from mystudio.motion.retarget import Motion, RetargetSettings
+from mystudio.stylegan2.generator import Generator
 from mystudio.types import Avatar
-from selfscan.face.facemesh import load_facemesh
+from selfscan.face.facemesh import FaceMesh, load_facemesh
 
 CUT = 3.0  # usual frame intervals: a longer one is a cut or a gap, and the temporal term does not cross it
 
@@ -71,8 +75,8 @@ class SolveSettings:
 class Problem:
     """Everything a solver needs about the avatar and the clip: T frames, K axes, L layers."""
 
-    generator: torch.nn.Module
-    mesh: torch.nn.Module
+    generator: Generator
+    mesh: FaceMesh
     space: AnchorSpace
     regressor: Regressor
     motion: Motion
@@ -144,8 +148,8 @@ def fill_gaps(codes: Tensor, valid: Tensor) -> Tensor:
     """
     if bool(valid.all()) or not bool(valid.any()):
         return codes
-    at, known = np.arange(len(codes)), np.flatnonzero(valid.numpy())
-    flat = codes.flatten(1).numpy()
+    at, known = np.arange(len(codes)), np.flatnonzero(np.asarray(valid))
+    flat = np.asarray(codes.flatten(1))
     filled = np.stack([np.interp(at, known, column[known]) for column in flat.T], 1)
     return torch.as_tensor(filled, dtype=codes.dtype).view_as(codes)
 

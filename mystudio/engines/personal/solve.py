@@ -6,6 +6,9 @@ Two solvers share the objective: ``gauss_newton`` (all frames of a window at onc
 (the paper's way: through the pixels, frame after frame, each starting at the last one's solution).
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (types of torch and scipy have gaps)
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -21,6 +24,7 @@ from mystudio.engines.personal.windows import Solved, Window, reach, solve_windo
 from mystudio.motion.retarget import Motion, RetargetSettings
 from mystudio.types import Avatar, Outcome, Progress, Take, silent
 from selfscan.checkpoints import NO_CHECKPOINTS, Checkpoints
+from selfscan.types import Array
 
 #: method of the settings -> function that solves one window
 SOLVERS = {"gauss-newton": gauss_newton.solve_window, "adam": adam.solve_window}
@@ -62,16 +66,16 @@ def solve(
         tick=lambda end: progress("solve", end, len(motion)),
     )
     codes, outcome = fill_unsolved(whole.codes, whole.outcome, motion.valid)
-    return Take({AXES: codes}, outcome, motion.times.numpy(), whole.losses)
+    return Take({AXES: codes}, outcome, np.asarray(motion.times), whole.losses)
 
 
-def fill_unsolved(codes: Tensor, outcome: np.ndarray, valid: Tensor) -> tuple[Tensor, np.ndarray]:
+def fill_unsolved(codes: Tensor, outcome: Array, valid: Tensor) -> tuple[Tensor, Array]:
     """Mark frames without a face or with codes that are not finite, and fill in codes from their neighbours.
 
     Args:
         codes: [T, L, K]. outcome: [T]. valid: [T] bool, False where no face was found.
     """
     finite = codes.flatten(1).isfinite().all(1)
-    outcome = np.where(~finite.numpy(), Outcome.HELD, outcome)
-    outcome = np.where(~valid.numpy(), Outcome.NO_FACE, outcome).astype(np.uint8)
+    outcome = np.where(np.asarray(~finite), Outcome.HELD, outcome)
+    outcome = np.where(np.asarray(~valid), Outcome.NO_FACE, outcome).astype(np.uint8)
     return fill_gaps(torch.nan_to_num(codes), valid & finite), outcome

@@ -5,10 +5,14 @@ The scan gives codes together with expressions. A linear map learned from them y
 step in code space that reaches the driver's expression and keeps the pose.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (types of torch and scipy have gaps)
+
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -61,7 +65,7 @@ class ExpressionMap:
         unit, angle = expression.std(0).clamp_min(1e-6), pose.std(0).clamp_min(1e-6)
         low, high = expression.amin(0) - BEYOND * unit, expression.amax(0) + BEYOND * unit
         maps = torch.cat([slope / unit, POSE * turn / angle], 1)  # [K, M + P]
-        step = torch.linalg.solve(maps.t() @ maps + RIDGE * torch.eye(maps.shape[1]), maps.t())
+        step: Tensor = torch.linalg.solve(maps.t() @ maps + RIDGE * torch.eye(maps.shape[1]), maps.t())
         return cls(slope, offset, unit, low, high, step)
 
     @classmethod
@@ -90,12 +94,12 @@ def pose_lid_map(space: AnchorSpace, scan_landmarks: Tensor) -> Tensor:
 
 def _angles(landmarks: Tensor) -> Tensor:
     """Yaw, pitch and roll [N, 3] of faces [N, 478, 3], in radians."""
-    return torch.as_tensor(euler(head_pose(landmarks.numpy())))
+    return torch.as_tensor(euler(head_pose(np.asarray(landmarks))))
 
 
 def _fit(codes: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
     """Ridge regression values = codes @ slope + offset: slope [K, M], offset [M]."""
     middle, mean = codes.mean(0), values.mean(0)
     x = codes - middle
-    slope = torch.linalg.solve(x.t() @ x + torch.eye(x.shape[1]), x.t() @ (values - mean))
+    slope: Tensor = torch.linalg.solve(x.t() @ x + torch.eye(x.shape[1]), x.t() @ (values - mean))
     return slope, mean - middle @ slope

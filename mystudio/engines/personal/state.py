@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 from torch import Tensor
 
 from mystudio.engines.personal.space import AnchorSpace
 from mystudio.errors import BadArtifact
 from mystudio.types import Avatar
-from selfscan.types import NUM_LANDMARKS, check_shape
+from selfscan.types import NUM_LANDMARKS, Array, check_shape
 
 NAME = "personal"
 AXES = "axes"  # name of a take's codes: [T, L, K] coordinates on the anchors' principal axes, one row a layer
@@ -22,7 +21,7 @@ class State:
     """The personal engine's part of an avatar."""
 
     anchors: Tensor  # [N, D] float32 in W
-    anchor_ids: np.ndarray  # [N] int64 frame indices of the scan
+    anchor_ids: Array  # [N] int64 frame indices of the scan
     anchor_keypoints: Tensor  # [N, 478, 3] landmarks of the scan images, in crops (0..1)
     directions: dict[str, Tensor]  # name -> [D] W direction; strength 1 = one visible unit
     regressor: dict[str, Tensor]  # state dict of keypoints -> code (regress.py)

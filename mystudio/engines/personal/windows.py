@@ -5,6 +5,9 @@ overlap by more than that agree where they are blended, whatever their sizes. Th
 clip, and it does when memory runs out.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (types of torch and scipy have gaps)
+
 from __future__ import annotations
 
 import logging
@@ -19,6 +22,7 @@ from torch import Tensor
 
 from mystudio.compute.memory import attempt
 from selfscan.checkpoints import NO_CHECKPOINTS, Checkpoints
+from selfscan.types import Array
 
 NEGLIGIBLE = 1e-5  # share of a neighbour's influence that may remain where a window is cut. Kept tiny because a step
 #   accepted in one window but rejected in its neighbour amplifies the difference
@@ -30,8 +34,8 @@ class Solved:
     """The solution for B consecutive frames."""
 
     codes: Tensor  # [B, L, K]
-    outcome: np.ndarray  # [B]
-    losses: dict[str, np.ndarray]  # [B] each
+    outcome: Array  # [B]
+    losses: dict[str, Array]  # [B] each
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Window:
         core = range(start, min(start + size, total))
         return cls(core, range(max(0, core.start - overlap), min(total, core.stop + overlap)))
 
-    def weights(self, total: int) -> np.ndarray:
+    def weights(self, total: int) -> Array:
         """Weight [B] of each frame in the blend: 1 inside, falling smoothly to 0 at ends that are not the clip's.
 
         The outer half of an overlap has no weight, because it suffers most from the neighbours that were cut off.
@@ -60,7 +64,7 @@ class Window:
         return share
 
 
-def _ramp(u: np.ndarray) -> np.ndarray:
+def _ramp(u: Array) -> Array:
     u = u.clip(0, 1)
     return u * u * (3 - 2 * u)
 
@@ -126,7 +130,7 @@ class _Blend:
     def __init__(self, total: int):
         self._total, self._end, self._codes = total, 0, torch.zeros(0)
         self._weight, self._outcome = torch.zeros(total), np.zeros(total, np.int64)
-        self._losses: dict[str, np.ndarray] = {}
+        self._losses: dict[str, Array] = {}
 
     def add(self, window: Window, solved: Solved) -> None:
         if not len(self._codes):
@@ -155,7 +159,7 @@ def write_window(checkpoints: Checkpoints, name: str, window: Window, solved: So
     ends = [window.core.start, window.core.stop, window.frames.start, window.frames.stop]
     checkpoints.put(
         name,
-        {"codes": solved.codes.numpy(), "outcome": solved.outcome, "window": np.array(ends)}
+        {"codes": np.asarray(solved.codes), "outcome": solved.outcome, "window": np.array(ends)}
         | {f"loss.{k}": v for k, v in solved.losses.items()},
     )
 
