@@ -157,13 +157,13 @@ def test_a_run_that_had_to_halve_goes_on_with_its_own_cuts(tmp_path):
         return run(window, batch, last)
 
     with pytest.raises(KeyboardInterrupt):
-        solve_windows(FRAMES, 32, 8, overlap, dies, tmp_path)
+        solve_windows(FRAMES, 32, 8, overlap, dies, DiskCheckpoints(tmp_path))
     assert len(list(tmp_path.glob("window*.npz"))) == 3  # of 8 frames
 
     def later(window: Window, batch: int, last: torch.Tensor | None) -> Solved:
         seen.append(window.core)
         return run(window, batch, last)
 
-    solved = solve_windows(FRAMES, 32, 8, overlap, later, tmp_path)
+    solved = solve_windows(FRAMES, 32, 8, overlap, later, DiskCheckpoints(tmp_path))
     assert seen == [range(24, 56), range(56, 60)]
     assert (solved.codes - exact(range(FRAMES))).abs().max() < 1e-4
