@@ -8,6 +8,7 @@ import torch
 
 from mystudio.engines.personal.windows import NEGLIGIBLE, Solved, Window, reach, solve_windows
 from mystudio.errors import memory_ran_out
+from mystudio.storage.journal import DiskCheckpoints
 
 
 def draw(*shape, seed=0):
