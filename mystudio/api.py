@@ -13,7 +13,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
-from mystudio import pipeline
+from mystudio import engines, pipeline
 from mystudio.errors import BadArtifact, BadRecipe
 from mystudio.recipe import Recipe, resolve
 from mystudio.storage import artifacts
@@ -68,7 +68,7 @@ def personalize(
     out: str | Path,
     *,
     base: str | Path = "people128",
-    engine: str = "personal",
+    engine: str = engines.DEFAULT,
     recipe: Recipe | str | Path = "default",
     options: Mapping[str, Any] | None = None,
     device: str = "auto",

@@ -6,6 +6,8 @@ import ast
 import csv
 import importlib.util
 import json
+import subprocess
+import sys
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +17,11 @@ import pytest
 
 import mystudio
 from mystudio.demo import FOLDER as DEMO
+from mystudio.rendering.render import synthesize
+from selfscan.face.facemesh import load_facemesh
+from selfscan.face.observe import measure
 from selfscan.io import video
+from selfscan.io.pixels import to_uint8
 
 EXAMPLES = Path(__file__).parents[1] / "docs/examples"
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
@@ -29,6 +35,8 @@ perceptual = "offline"
 steps = 4
 batch = 2
 patience = 0
+resolution = 0
+width = 0
 [regress]
 samples = 48
 rank = 12
@@ -96,3 +104,39 @@ def test_folder_of_clips(studio, tmp_path):
     assert [int(row["frames"]) for row in rows] == [10, 0, 0]
     assert [bool(row["problem"]) for row in rows] == [False, True, True]
     assert video.probe(tmp_path / "made/a driver.mp4").height > 0
+
+
+def mouth_widths(avatar: Path, take: Path) -> np.ndarray:
+    """Width of the mouth [T] in distances of the outer corners of the eyes, in the pictures of a take."""
+    batches = synthesize(mystudio.load(avatar, mystudio.Avatar), mystudio.load(take, mystudio.Take))
+    marks, _ = measure(load_facemesh(), np.concatenate([to_uint8(batch) for batch in batches]))
+    mouth, eyes = (np.linalg.norm(marks[:, a] - marks[:, b], axis=-1) for a, b in ((61, 291), (33, 263)))
+    return mouth / eyes
+
+
+def test_own_directions(studio, tmp_path):
+    clip = example("03_own_directions").main(studio / "me.avatar", studio / "hello.take", tmp_path)
+    assert video.probe(clip).height > 0
+    before, after = (
+        mouth_widths(studio / "me.avatar", take) for take in (studio / "hello.take", tmp_path / "narrow.take")
+    )
+    assert after[0] == pytest.approx(before[0], rel=1e-3)  # the strength starts at zero
+    assert after[-2:].mean() < 0.97 * before[-2:].mean(), (before, after)
+
+
+def test_own_engine_runs_as_a_program(studio, tmp_path):
+    command = [sys.executable, EXAMPLES / "04_own_engine.py", studio / "me.scan", studio / "clips/driver.mp4", tmp_path]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(tmp_path / "lookup.mp4") and video.probe(tmp_path / "lookup.mp4").height > 0
+    source = (EXAMPLES / "04_own_engine.py").read_text(encoding="utf-8")
+    assert len([line for line in source.splitlines() if line and not line.startswith(("#", '"'))]) < 80
+
+
+def test_take_to_numpy(studio, tmp_path, capsys):
+    found = np.load(example("05_take_to_numpy").main(str(studio / "hello.take"), str(tmp_path / "hello.npz")))
+    frames = int(SECONDS * 25)
+    assert all(len(found[name]) == frames for name in found)
+    assert found["pictures"].shape == (frames, 128, 128, 3) and found["pictures"].dtype == np.uint8
+    assert found["driver_landmarks"].shape == (frames, 478, 3) and found["codes_axes"].ndim == 3
+    assert "no_face" in capsys.readouterr().out

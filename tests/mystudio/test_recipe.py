@@ -159,10 +159,13 @@ def test_comments_become_explanations():
     assert docs["inner"] == ""
 
 
+TABLES = recipe.resolve().tables()  # of all stages and engines
+
+
 def classes_of_settings() -> list[type]:
     """Every settings class of a recipe of the stages or of a base, and the classes of their fields."""
     found: dict[type, None] = {}
-    open_ = [*map(recipe.settings_class, recipe.STAGES), *get_type_hints(BaseSettings).values()]
+    open_ = [*map(type, TABLES.values()), *get_type_hints(BaseSettings).values()]
     while open_:
         if (cls := open_.pop(0)) not in found:
             found[cls] = None
@@ -214,9 +217,8 @@ def test_the_paper_recipe_tunes_as_mystyle_published():
     assert tuned.face == tuned.eyes == tuned.mouth == tuned.landmarks == 0
 
 
-@pytest.mark.parametrize("stage", recipe.STAGES)
-def test_settings_are_frozen_documented_and_have_defaults(stage):
-    cls = recipe.settings_class(stage)
+@pytest.mark.parametrize("cls", [*map(type, TABLES.values())], ids=[*TABLES])
+def test_settings_are_frozen_documented_and_have_defaults(cls):
     assert cls.__dataclass_params__.frozen
     cls()
     lines = list(recipe_text.toml_lines(cls()))
