@@ -129,8 +129,6 @@ def test_own_engine_runs_as_a_program(studio, tmp_path):
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(tmp_path / "lookup.mp4") and video.probe(tmp_path / "lookup.mp4").height > 0
-    source = (EXAMPLES / "04_own_engine.py").read_text(encoding="utf-8")
-    assert len([line for line in source.splitlines() if line and not line.startswith(("#", '"'))]) < 80
 
 
 def test_take_to_numpy(studio, tmp_path, capsys):

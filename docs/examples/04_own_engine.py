@@ -1,4 +1,4 @@
-"""An engine of your own: how an avatar is made and driven, with everything else as before.
+"""An engine of your own in 60 lines: how an avatar is made and driven, with everything else as before.
 
     python docs/examples/04_own_engine.py me.scan driver.mp4 results
 
