@@ -20,7 +20,8 @@ from mystudio.base.encoder import load_encoder
 from mystudio.base.sources import Folder, Shards
 from mystudio.commands.edit import _split, read_keys
 from mystudio.commands.terminal import sentence
-from mystudio.engines.personal import tune
+from mystudio.engines.personal import tune_checkpoint
+from mystudio.engines.personal.tune_checkpoint import TuneState
 from mystudio.engines.personal.windows import read_window
 from mystudio.errors import BadArtifact, BadCheckpoint, BadData, BadEdit, BadRecipe, SigningFailed
 from mystudio.provenance import signing
@@ -148,10 +149,10 @@ def test_a_checkpoint_of_tuning_for_another_network_leaves_this_one_alone(tmp_pa
     at = data.index(b"g.synthesis.")
     data[at : at + 12] = b"g.sinthesis."  # as one flipped bit has it
     seal(tmp_path / "state", bytes(data))
-    nets, state = tuned(), tune._State(history=[])
+    nets, state = tuned(), TuneState()
     before, _ = nets.snapshot()
-    tune.from_bytes((tmp_path / "state").read_bytes(), nets, state)
-    assert state == tune._State(history=[]) and not nets.adam.state_dict()["state"]
+    tune_checkpoint.from_bytes((tmp_path / "state").read_bytes(), nets, state)
+    assert state == TuneState() and not nets.optimizer.state_dict()["state"]
     assert all(
         torch.equal(v, before[name][k]) for name, net in nets.generators.items() for k, v in net.state_dict().items()
     )

@@ -8,30 +8,32 @@ import torch
 from foreign_files import random_generator
 
 from mystudio.base import checkpoint as training
-from mystudio.engines.personal import tune
+from mystudio.engines.personal import tune_checkpoint
+from mystudio.engines.personal.tune_checkpoint import TuneState
+from mystudio.engines.personal.tune_nets import Nets
 
 
-def tuned() -> tune._Nets:
+def tuned() -> Nets:
     g = random_generator(8, z_dim=4, w_dim=4, mapping_layers=1, channel_base=32, channel_max=4)
-    return tune._Nets(g, tune.TuneSettings(optimizer="adam"), torch.device("cpu"))
+    return Nets(g, torch.optim.Adam, average=0.1)
 
 
 def tuning_states() -> list[bytes]:
     nets = tuned()
     sum(p.sum() for p in nets.tuned.synthesis.parameters()).backward()
-    nets.adam.step()
-    return [tune.to_bytes(nets, tune._State(3, history=[1.0]))]
+    nets.optimizer.step()
+    return [tune_checkpoint.to_bytes(nets, TuneState(3, history=[1.0]))]
 
 
 def tuning_state(path: Path) -> None:
     """A checkpoint of tuning is taken whole or not at all, and never refused: the work starts over."""
-    nets, state = tuned(), tune._State(history=[])
+    nets, state = tuned(), TuneState()
     before, _ = nets.snapshot()
-    tune.from_bytes(path.read_bytes(), nets, state)
+    tune_checkpoint.from_bytes(path.read_bytes(), nets, state)
     same = all(
         torch.equal(v, before[name][k]) for name, net in nets.generators.items() for k, v in net.state_dict().items()
     )
-    assert not same or state == tune._State(history=[])
+    assert not same or state == TuneState()
 
 
 def checkpoint_parts() -> list[bytes]:

@@ -1,14 +1,16 @@
-"""Images of a person -> anchors in W: a small encoder trained on the base's own samples, then optimisation.
+"""Images of a person -> anchors in W, by the encoder of the base and optional optimisation steps.
 
-The encoder sees two things: what the person looks like (an image network, averaged over the whole scan, so that all
-anchors share one identity) and what the face does in this frame (normalised keypoints relative to the person's
-neutral face). Landmarks mean the same on generated and on real images; pixels do not. This keeps the anchors a
-smooth function of motion, which is what makes codes between the anchors look right.
+The encoder has two inputs. An image network reads the person's appearance and is averaged over the whole scan, so that
+all anchors share one identity. A second network reads the motion of each frame: normalised keypoints relative to the
+person's neutral face. Landmarks mean the same on generated and on real images, and pixels do not. The anchors are thus
+a smooth function of motion, and codes between anchors look right.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -16,28 +18,30 @@ from torch import Tensor, nn
 from mystudio.base.encoder import MOTION_GAIN, Encoder, encode
 from mystudio.engines.personal.space import AnchorSpace
 from mystudio.motion import losses
+from mystudio.stylegan2.generator import Generator
 from mystudio.types import Progress, silent
 from selfscan.checkpoints import NO_CHECKPOINTS, Checkpoints
+from selfscan.perceptual.metric import Perceptual
 
 
 @dataclass(frozen=True)
 class InvertSettings:
     """How scan images become anchors."""
 
-    equalise: float = 0.3  # 0..1: how far the anchors' principal axes are brought to the length of the longest one
+    equalise: float = 0.3  # 0..1: how far the anchors' short principal axes are stretched towards the longest one
     axes: int = 16  # principal axes of the encoder's anchors that are kept
-    steps: int = 0  # optimisation steps on top of the encoder (0 = encoder alone, as MyStyle)
-    blind_steps: int = 100  # steps for a base that has no encoder (from its mean w)
+    steps: int = 0  # optimisation steps after the encoder (0 = the encoder alone, as MyStyle)
+    blind_steps: int = 100  # optimisation steps from the mean w, for a base that has no encoder
     rate: float = 0.02  # Adam step, in standard deviations of W
     stay: float = 0.02  # weight of the squared distance to the encoder's anchor, in the same unit
     batch: int = 16  # images at a time
 
 
 class PersonalEncoder(nn.Module):
-    """The encoder with one person's appearance held fixed: relative motion -> code on the avatar's axes.
+    """The encoder with one person's appearance as a constant: relative motion -> code on the avatar's axes.
 
-    It is the same map that gave the anchors, so it is exact at the anchors up to ``equalise`` (which is linear), and
-    as smooth between them as the base is over its whole training.
+    The same map gave the anchors, so it is exact at the anchors up to ``equalise``, which is linear. Between them it is
+    as smooth as the encoder.
     """
 
     def __init__(self, width: int, w_dim: int, rank: int):
@@ -49,7 +53,7 @@ class PersonalEncoder(nn.Module):
         self.register_buffer("project", torch.zeros(w_dim, rank))
 
     def forward(self, motion: Tensor) -> Tensor:
-        """Relative motion [B, 66, 3] -> code [B, K], kept within four anchor deviations."""
+        """Relative motion [B, 66, 3] -> code [B, K], clamped to four anchor deviations."""
         both = torch.cat([self.look.expand(len(motion), -1), self.motion(MOTION_GAIN * motion.flatten(1))], 1)
         w = self.mean + self.spread * self.head(both)
         return ((w - self.centre) @ self.project).clamp(-4, 4)
@@ -62,7 +66,7 @@ class PersonalEncoder(nn.Module):
 
         Args:
             images, landmarks, neutral: as in ``encode``. space: of the avatar's anchors, in the same order.
-            axes: principal axes of the encoder's anchors that were kept (``InvertSettings.axes``).
+            axes: number of principal axes of the encoder's anchors that were used (``InvertSettings.axes``).
         """
         made = cls(len(encoder.look.bias), len(encoder.mean), space.rank)
         made.motion.load_state_dict(encoder.motion.state_dict())
@@ -78,16 +82,16 @@ class PersonalEncoder(nn.Module):
 
     @classmethod
     def load(cls, state: dict[str, Tensor]) -> PersonalEncoder:
-        """From its state dict."""
+        """Rebuild it from its state dict."""
         made = cls(len(state["look"]), *state["project"].shape)
         made.load_state_dict(state)
         return made.eval().requires_grad_(False)
 
 
 def invert(
-    generator,
+    generator: Generator,
     encoder: Encoder | None,
-    perceptual,
+    perceptual: Perceptual,
     images: Tensor,
     landmarks: Tensor,
     neutral: Tensor,
@@ -95,74 +99,98 @@ def invert(
     progress: Progress = silent,
     checkpoints: Checkpoints = NO_CHECKPOINTS,
 ) -> Tensor:
-    """Anchors in W for the scan images: encoder, then optimisation of each anchor near the encoder's.
+    """Anchors in W of the scan images: the encoder's, then optionally optimised near them.
 
-    Without an encoder the search starts at the base's mean w, with the same penalty around it relaxed.
+    Without an encoder the search starts at the mean w of the base, and the penalty on leaving it is ten times weaker.
 
     Args:
         generator: the base. images: [N, 3, H, W] at the base's resolution, in [-1, 1].
         landmarks: [N, 478, 3]; neutral: [478, 3], in crops. perceptual: ``selfscan.perceptual.metric.Perceptual``.
-        checkpoints: where the anchors of finished batches are kept.
+        checkpoints: for the anchors of finished batches.
     Returns: [N, D] float32.
     """
-    if encoder is not None:
-        start, spread = encode(encoder, images, landmarks, neutral), encoder.spread
-        start = equalise(start, settings.equalise, settings.axes)
-        stay = settings.stay
-    else:
-        seeds = torch.randn(512, generator.z_dim, generator=torch.Generator().manual_seed(0)).to(images)
-        samples = generator.mapping(seeds)
-        start, spread, stay = samples.mean(0).expand(len(images), -1), samples.std(0), settings.stay / 10
-    start = start.detach()
-    steps = settings.steps if encoder is not None else max(settings.steps, settings.blind_steps)
-    if not steps:
-        return start
-    parts, total = [], steps * -(-len(images) // settings.batch)
+    begin = _begin(generator, encoder, images, landmarks, neutral, settings)
+    if not begin.steps:
+        return begin.anchors
+    parts, total = [], begin.steps * -(-len(images) // settings.batch)
     for first in range(0, len(images), settings.batch):
-        rows, done, name = slice(first, first + settings.batch), len(parts) * steps, f"invert{first:05d}"
+        rows, done, name = slice(first, first + settings.batch), len(parts) * begin.steps, f"invert{first:05d}"
         found = checkpoints.get(name)
         if found is None:
-            w = _refine(
-                generator,
-                perceptual,
-                images[rows],
-                start[rows],
-                spread,
-                stay,
-                steps,
-                settings.rate,
-                lambda step, done=done: progress("invert", done + step, total),
-            )
+            tick = partial(_tick, progress, done, total)
+            w = _optimize(generator, perceptual, images[rows], begin.anchors[rows], begin, settings.rate, tick)
             checkpoints.put(name, found := {"w": w.cpu().numpy()})
         else:
-            progress("invert", done + steps, total)
-        parts.append(torch.as_tensor(found["w"]).to(start))
+            progress("invert", done + begin.steps, total)
+        parts.append(torch.as_tensor(found["w"]).to(begin.anchors))
     return torch.cat(parts)
 
 
 def equalise(anchors: Tensor, share: float, axes: int) -> Tensor:
     """Lengthen the anchors' short principal axes: length n becomes n^(1 - share) n_0^share.
 
-    An encoder speaks of small motions in a low voice, and tuning then needs long to tell neighbours apart.
+    The encoder under-represents small motions; stretching the minor axes helps tuning separate neighbouring frames.
 
     Args:
-        anchors: [N, D]. share: 0 = as they are, 1 = all axes alike. axes: how many are kept.
+        anchors: [N, D]. share: 0 = unchanged, 1 = all axes have the length of the longest. axes: number of axes used;
+            what lies outside of them is dropped.
     """
     space = AnchorSpace.of(anchors, axes)
     length = space.axes.norm(dim=1, keepdim=True)
     return space.mean + space.codes @ (space.axes * (length[0] / length) ** share)
 
 
-def _refine(generator, perceptual, images, start, spread, stay, steps, rate, tick) -> Tensor:
+@dataclass(frozen=True)
+class _Begin:
+    """Where the optimisation starts and what keeps it near."""
+
+    anchors: Tensor  # [N, D]
+    spread: Tensor  # [D] standard deviation of W
+    stay: float  # weight of the squared distance to ``anchors``, in units of ``spread``
+    steps: int
+
+
+def _begin(
+    generator: Generator,
+    encoder: Encoder | None,
+    images: Tensor,
+    landmarks: Tensor,
+    neutral: Tensor,
+    settings: InvertSettings,
+) -> _Begin:
+    if encoder is not None:
+        anchors = equalise(encode(encoder, images, landmarks, neutral), settings.equalise, settings.axes)
+        return _Begin(anchors.detach(), encoder.spread, settings.stay, settings.steps)
+    seeds = torch.randn(512, generator.z_dim, generator=torch.Generator().manual_seed(0)).to(images)
+    samples = generator.mapping(seeds)
+    mean = samples.mean(0).expand(len(images), -1)
+    return _Begin(mean.detach(), samples.std(0), settings.stay / 10, max(settings.steps, settings.blind_steps))
+
+
+def _tick(progress: Progress, done: int, total: int, step: int) -> None:
+    progress("invert", done + step, total)
+
+
+def _optimize(
+    generator: Generator,
+    perceptual: Perceptual,
+    images: Tensor,
+    start: Tensor,
+    begin: _Begin,
+    rate: float,
+    tick: Callable[[int], None],
+) -> Tensor:
+    """Optimise w [B, D] from ``start`` so that the generator shows these images [B, 3, H, W]."""
     offset = torch.zeros_like(start, requires_grad=True)
     adam = torch.optim.Adam([offset], lr=rate, betas=(0.9, 0.99))
     with torch.no_grad():
         aim = perceptual.embed(images)
-    for step in range(steps):
-        made = generator(generator.broadcast(start + spread * offset))
-        loss = perceptual.distance_to(made, aim) + losses.pixel(made, images) + stay * offset.square().mean(1)
+    for step in range(begin.steps):
+        made = generator(generator.broadcast(start + begin.spread * offset))
+        distance = perceptual.distance_to(made, aim) + losses.pixel(made, images)
+        loss = distance + begin.stay * offset.square().mean(1)
         adam.zero_grad()
         loss.sum().backward()
         adam.step()
         tick(step + 1)
-    return (start + spread * offset).detach()
+    return (start + begin.spread * offset).detach()

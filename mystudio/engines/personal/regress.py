@@ -1,13 +1,13 @@
-"""Two small networks per avatar, learned from its own samples: motion -> code, and code -> what will be seen.
+"""Two small networks of every avatar: motion -> code, and code -> measurements of the synthesized image.
 
-The first starts every solve and is the live preview: the base's encoder with the person's appearance held fixed, or,
-for a base without an encoder, a network that learns from the avatar's own samples (draw codes near the anchors,
-synthesize, look). The second always learns from them; its Jacobian steers Gauss-Newton.
+The first gives start codes to the solvers and drives the live preview. It is the base's encoder with the person's
+appearance as a constant. For a base without an encoder it is trained on samples of the avatar: codes near the anchors
+are drawn, synthesized and measured. The second is always trained on these samples; its Jacobian is Gauss-Newton's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,13 +15,20 @@ import torch
 from torch import Tensor, nn
 
 from mystudio.engines.personal.anchors import PersonalEncoder
-from mystudio.engines.personal.measure import output_vector
+from mystudio.engines.personal.measure import KEYPOINT_NUMBERS, output_vector
 from mystudio.engines.personal.space import AnchorSpace
 from mystudio.motion.retarget import relative_motion
 from mystudio.types import Progress, silent
 from selfscan.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints, in_chunks
 from selfscan.face import patches
 from selfscan.face.facemesh import crop_landmarks
+
+PRESENT = 0.5  # least presence of a face in an image that is used as a sample
+HELD_OUT_EVERY = 12  # of so many samples one is held out
+BATCH = 64  # samples a training step
+RATE = 2e-3  # of AdamW at the start; it falls to 0 as a cosine
+DECAY = 1e-2  # weight decay of AdamW
+NOISE = 0.05  # standard deviation of the noise added to the inputs, in units of their own
 
 
 @dataclass(frozen=True)
@@ -30,7 +37,7 @@ class RegressSettings:
 
     samples: int = 600  # synthesized frames
     rank: int = 24  # principal axes of the anchors that carry motion (0 = all)
-    reach: float = 1.3  # codes are drawn from the hull stretched by up to this factor
+    reach: float = 1.3  # codes are drawn from the hull, stretched by up to this factor
     noise: float = 0.15  # spread added to drawn codes, in anchor standard deviations
     steps: int = 1500  # training steps of each network
     seed: int = 0
@@ -42,7 +49,7 @@ class Regressor(nn.Module):
     def __init__(self, motion_dim: int, rank: int, output_dim: int, width: int = 256):
         super().__init__()
         self.inverse = _mlp(motion_dim, rank, width)
-        self.person: PersonalEncoder | None = None  # takes the place of ``inverse`` where the base has an encoder
+        self.person: PersonalEncoder | None = None  # replaces ``inverse`` if the base has an encoder
         self.forward_net = _mlp(rank, output_dim, width)
         self.linear = nn.Linear(rank, output_dim)
         for name, size in (("motion", motion_dim), ("code", rank), ("output", output_dim)):
@@ -50,7 +57,7 @@ class Regressor(nn.Module):
             self.register_buffer(f"{name}_scale", torch.ones(size))
 
     def code(self, motion: Tensor) -> Tensor:
-        """Relative motion [B, 66, 3] -> code [B, K], kept within a little more than the range of its training."""
+        """Relative motion [B, 66, 3] -> code [B, K]; motion far outside the training's range is clamped."""
         if self.person is not None:
             return self.person(motion)
         x = ((motion.flatten(1) - self.motion_mean) / self.motion_scale).clamp(-4, 4)
@@ -62,21 +69,21 @@ class Regressor(nn.Module):
         return self.output_mean + self.output_scale * (self.linear(x) + self.forward_net(x))
 
     def jacobian(self, code: Tensor) -> Tensor:
-        """d output / d code, [B, M, K]: all K directions pushed through the layers."""
+        """d output / d code, [B, M, K], by forward differentiation along all K axes at once."""
         x = (code - self.code_mean) / self.code_scale
         push = torch.diag_embed((1 / self.code_scale).expand_as(x))
         straight = self.linear.weight @ push
         for layer in self.forward_net:
             if isinstance(layer, nn.Linear):
                 x, push = layer(x), layer.weight @ push
-            else:  # SiLU: x s(x) has the slope s + x s (1 - s)
+            else:  # SiLU: the derivative of x s(x) is s + x s (1 - s)
                 s = x.sigmoid()
                 x, push = x * s, (s + x * s * (1 - s))[..., None] * push
         return self.output_scale[:, None] * (straight + push)
 
     @classmethod
     def load(cls, state: dict[str, Tensor]) -> Regressor:
-        """From ``Avatar.regressor``."""
+        """Rebuild it from its state dict."""
         net = cls(len(state["motion_mean"]), len(state["code_mean"]), len(state["output_mean"]))
         person = {k.removeprefix("person."): v for k, v in state.items() if k.startswith("person.")}
         net.person = PersonalEncoder.load(person) if person else None
@@ -86,7 +93,7 @@ class Regressor(nn.Module):
 
 @dataclass(frozen=True)
 class Samples:
-    """Synthesized frames and what was seen in them."""
+    """Synthesized frames and their measurements."""
 
     codes: Tensor  # [S, K]; the last N are the anchors themselves
     landmarks: Tensor  # [S, 478, 3] in crops
@@ -101,19 +108,19 @@ def sample(
     progress: Progress = silent,
     checkpoints: Checkpoints = NO_CHECKPOINTS,
 ) -> Samples:
-    """Draw codes near the anchors, synthesize them and look; frames without a face are left out.
+    """Draw codes near the anchors, synthesize and measure them; images without a face are left out.
 
-    Args: checkpoints: where what was seen is kept, a chunk at a time.
+    Args: checkpoints: for the measurements, a chunk at a time.
     """
     codes = torch.cat([sample_codes(space, settings), space.codes])
     marks, outputs, presence = draw_and_measure(generator, mesh, space, codes, progress, checkpoints=checkpoints)
-    shown = presence > 0.5
+    shown = presence > PRESENT
     shown[-len(space.codes) :] = True
     return Samples(codes[shown], marks[shown], outputs[shown])
 
 
 def sample_codes(space: AnchorSpace, settings: RegressSettings) -> Tensor:
-    """Codes in and a little around the hull: mixtures of three anchors, half of them neighbours, [S, K]."""
+    """Codes [S, K] in and slightly around the hull: mixtures of three anchors, which are neighbours in half of them."""
     draw = torch.Generator().manual_seed(settings.seed)
     n, count = len(space.codes), settings.samples
     first = torch.randint(n, (count,), generator=draw)
@@ -141,9 +148,10 @@ def draw_and_measure(
     batch: int = 8,
     checkpoints: Checkpoints = NO_CHECKPOINTS,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Synthesize codes [S, K]: landmarks [S, 478, 3], output vectors [S, M], face presence [S].
+    """Synthesize and measure codes [S, K].
 
-    Args: batch: images a pass. checkpoints: where what was seen is kept, a chunk at a time.
+    Args: batch: images a pass. checkpoints: for the measurements, a chunk at a time.
+    Returns: landmarks [S, 478, 3] in crops, output vectors [S, M], presence of a face [S] in 0..1.
     """
     device, names = next(generator.parameters()).device, ("marks", "outputs", "presence")
 
@@ -156,17 +164,11 @@ def draw_and_measure(
             progress("look", done := done + len(part), len(codes))
         return {name: torch.cat(values).cpu().numpy() for name, values in zip(names, zip(*seen))}
 
-    parts = [
-        found
-        for _, found in in_chunks(
-            checkpoints,
-            "look",
-            range(len(codes)),
-            lambda k: enumerate(codes[k:], k),
-            work,
-            lambda done: progress("look", done, len(codes)),
-        )
-    ]
+    def tell(done: int) -> None:
+        progress("look", done, len(codes))
+
+    chunks = in_chunks(checkpoints, "look", range(len(codes)), lambda k: enumerate(codes[k:], k), work, tell)
+    parts = [found for _, found in chunks]
     marks, outputs, presence = (torch.from_numpy(np.concatenate([part[name] for part in parts])) for name in names)
     return marks, outputs, presence
 
@@ -179,52 +181,70 @@ def train_regressor(
     settings: RegressSettings = RegressSettings(),
     person: PersonalEncoder | None = None,
 ) -> tuple[Regressor, dict]:
-    """Fit both networks on synthesized samples and on the anchors (whose real landmarks are known too).
+    """Fit both networks on synthesized samples, and the inverse also on the anchors with their real landmarks.
 
     Args:
         scan_landmarks: [N, 478, 3] of the scan images; neutral: [478, 3], in crops.
-        person: the base's encoder for this person; it is the inverse, and only the forward network is fitted.
-    Returns: the networks, and their share of variance explained: on held-out samples, or, for ``person``, at the
-    anchors.
+        person: the base's encoder for this person; it replaces the inverse, and only the forward network is fitted.
+    Returns: the networks, and figures: "code_explained" and "output_explained" (share of variance on held-out samples;
+        with ``person`` that of the codes at the anchors), "code_loss" and "output_loss".
     """
     codes, marks, outputs = samples.codes, samples.landmarks, samples.outputs
-    motion = relative_motion(marks, neutral).flatten(1)
-    real = relative_motion(scan_landmarks, neutral).flatten(1)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        net = Regressor(motion.shape[1], codes.shape[1], outputs.shape[1])
-    for name, values in (("motion", torch.cat([motion, real])), ("code", codes), ("output", outputs)):
-        getattr(net, f"{name}_mean").copy_(values.mean(0))
-        scale = values.std(0)
-        getattr(net, f"{name}_scale").copy_(scale.clamp_min(0.1 * float(scale.mean())))
-    held = torch.arange(len(codes)) % 12 == 0
-    held[-len(space.codes) :] = False
-    x, c = torch.cat([motion[~held], real]), torch.cat([codes[~held], space.codes])
+    motion, real = relative_motion(marks, neutral), relative_motion(scan_landmarks, neutral)
+    net = _untrained(settings.seed, torch.cat([motion, real]), codes, outputs)
+    held_out = torch.arange(len(codes)) % HELD_OUT_EVERY == 0
+    held_out[-len(space.codes) :] = False
+    trained = ~held_out
     net.person = person
-    inverse = None if person else _fit(net, lambda m: net.code(m), x, c, net.code_scale, settings)
-    forward = _fit(net, lambda k: net.predict(k), codes[~held], outputs[~held], net.output_scale, settings)
+    inverse = None
+    if person is None:
+        x, c = torch.cat([motion[trained], real]), torch.cat([codes[trained], space.codes])
+        inverse = _fit(net, net.code, x.flatten(1), c, net.code_scale, settings)
+    forward = _fit(net, net.predict, codes[trained], outputs[trained], net.output_scale, settings)
     net.eval().requires_grad_(False)
-    with torch.no_grad():
-        if person is not None:  # not trained here: what counts is that it knows the scan
-            inverse = float((person(real.unflatten(1, (-1, 3))) - space.codes).square().mean())
-        known = (real, space.codes) if person is not None else (motion[held], codes[held])
-        figures = {
-            "code_explained": _explained(net.code(known[0].unflatten(1, (-1, 3))), known[1]),
-            "output_explained": _explained(net.predict(codes[held])[:, :198], outputs[held][:, :198]),
-            "code_loss": inverse,
-            "output_loss": forward,
-        }
-    return net, figures
+    if person is not None:  # it was not trained here: what counts is how well it reproduces the anchors
+        inverse = float((net.code(real) - space.codes).square().mean())
+    known = (motion[held_out], codes[held_out]) if person is None else (real, space.codes)
+    made, true = net.predict(codes[held_out]), outputs[held_out]
+    return net, {
+        "code_explained": _explained(net.code(known[0]), known[1]),
+        "output_explained": _explained(made[:, :KEYPOINT_NUMBERS], true[:, :KEYPOINT_NUMBERS]),
+        "code_loss": inverse,
+        "output_loss": forward,
+    }
 
 
-def _fit(net, call, x: Tensor, y: Tensor, scale: Tensor, settings: RegressSettings) -> float:
+def _untrained(seed: int, motion: Tensor, codes: Tensor, outputs: Tensor) -> Regressor:
+    """New networks that normalise by the mean and the standard deviation of these samples."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = Regressor(motion[0].numel(), codes.shape[1], outputs.shape[1])
+    for name, values in (("motion", motion.flatten(1)), ("code", codes), ("output", outputs)):
+        net.get_buffer(f"{name}_mean").copy_(values.mean(0))
+        scale = values.std(0)
+        net.get_buffer(f"{name}_scale").copy_(scale.clamp_min(0.1 * float(scale.mean())))
+    return net
+
+
+def _fit(
+    net: Regressor,
+    call: Callable[[Tensor], Tensor],
+    x: Tensor,
+    y: Tensor,
+    scale: Tensor,
+    settings: RegressSettings,
+) -> float:
+    """Train the part of ``net`` that ``call`` uses to map x [S, I] to y [S, O]; returns the last loss.
+
+    Args: scale: [O] unit of each output.
+    """
     draw = torch.Generator().manual_seed(settings.seed + 1)
-    adam = torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=1e-2)
+    adam = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=DECAY)
     plan = torch.optim.lr_scheduler.CosineAnnealingLR(adam, settings.steps)
     spread = x.std(0)
     for _ in range(settings.steps):
-        rows = torch.randint(len(x), (64,), generator=draw)
-        noisy = x[rows] + 0.05 * spread * torch.randn(64, x.shape[1], generator=draw)
+        rows = torch.randint(len(x), (BATCH,), generator=draw)
+        noisy = x[rows] + NOISE * spread * torch.randn(BATCH, x.shape[1], generator=draw)
         loss = ((call(noisy) - y[rows]) / scale).square().mean()
         adam.zero_grad()
         loss.backward()
@@ -234,6 +254,7 @@ def _fit(net, call, x: Tensor, y: Tensor, scale: Tensor, settings: RegressSettin
 
 
 def _explained(made: Tensor, aim: Tensor) -> float:
+    """Share of the variance of ``aim`` [S, O] that ``made`` explains."""
     return 1 - float((made - aim).square().sum() / (aim - aim.mean(0)).square().sum())
 
 

@@ -14,14 +14,14 @@ from torch import Tensor
 
 
 def hull_weights(logits: Tensor, dilation: float = 1.0) -> Tensor:
-    """Exact parametrisation of the hull dilated by ``dilation`` about the mean anchor.
+    """Exact parametrisation of the convex hull, dilated about the mean anchor.
 
-    alpha = -beta + (1 + N beta) softmax(u) with beta = (dilation - 1) / N, so that sum(alpha) = 1 and
-    alpha >= -beta always hold; no renormalisation bias (compare ``softplus_weights``).
+    alpha = -beta + (1 + N beta) softmax(u) with beta = (dilation - 1) / N. Then sum(alpha) = 1 and alpha >= -beta
+    always hold, and no renormalisation biases the weights as in ``softplus_weights``.
 
     Args:
         logits: [..., N] free parameters u.
-        dilation: 1 = the convex hull itself; MyStyle's N = 100, beta = 0.03 is 4.
+        dilation: 1 = the convex hull itself; MyStyle's N = 100 and beta = 0.03 give 4.
     Returns: alpha [..., N].
     """
     n = logits.shape[-1]
@@ -31,7 +31,9 @@ def hull_weights(logits: Tensor, dilation: float = 1.0) -> Tensor:
 def softplus_weights(raw: Tensor, beta: float, sharpness: float = 100.0) -> Tensor:
     """MyStyle's own parametrisation: alpha = softplus(raw + beta) - beta with the given sharpness.
 
-    alpha >= -beta holds; the sum is held near 1 by a loss and by ``alpha / alpha.sum()`` here, as in their code.
+    A loss term pulls the sum towards 1, and ``alpha / alpha.sum()`` here makes it exact, as in their code.
+
+    Args: raw: [..., N]. Returns: alpha [..., N].
     """
     alpha = F.softplus(raw + beta, beta=sharpness) - beta
     return alpha / alpha.sum(-1, keepdim=True)
@@ -41,7 +43,7 @@ def softplus_weights(raw: Tensor, beta: float, sharpness: float = 100.0) -> Tens
 class AnchorSpace:
     """Coordinates on the principal axes of the anchors: w = mean + code @ axes.
 
-    Axes are scaled to unit spread of the anchors, so a code of 1 is one standard deviation on every axis.
+    Axes are scaled so that a code of 1 is one standard deviation of the anchors on every axis.
     """
 
     mean: Tensor  # [D]
@@ -55,7 +57,7 @@ class AnchorSpace:
         _, spread, vectors = torch.linalg.svd((anchors - mean).double(), full_matrices=False)
         keep = int((spread > spread[0].clamp_min(1e-12) * 1e-6).sum())
         keep = max(1, min(keep, rank) if rank else keep)
-        pivot = vectors[:keep].abs().argmax(1, keepdim=True)  # a fixed sign makes the axes reproducible
+        pivot = vectors[:keep].abs().argmax(1, keepdim=True)  # fixes the signs, so that axes are reproducible
         vectors = vectors[:keep] * vectors[:keep].gather(1, pivot).sign()
         scale = spread[:keep].clamp_min(1e-12) / max(len(anchors) - 1, 1) ** 0.5
         codes = ((anchors - mean).double() @ vectors.t()) / scale
@@ -74,18 +76,18 @@ class AnchorSpace:
         return (w - self.mean) @ self.axes.t() / self.axes.square().sum(1)
 
     def direction(self, d: Tensor) -> Tensor:
-        """A direction in W [..., D] -> in codes [..., K]."""
+        """A direction in W [..., D] -> a direction in codes [..., K]."""
         return d @ self.axes.t() / self.axes.square().sum(1)
 
     def project(self, codes: Tensor, dilation: float = 1.0, steps: int = 200) -> Tensor:
-        """Nearest point of the dilated hull for each code, in anchor standard deviations.
+        """Nearest point of the dilated hull for each code.
 
-        Projected gradient (FISTA) on the simplex: min |a^T C - c'|^2 with c' = codes / dilation. The hull of
-        centred codes scaled by ``dilation`` is P_beta exactly (method: dilation = 1 + N beta).
+        Accelerated projected gradient (FISTA) on the simplex: min |a^T C - c'|^2 with c' = codes / dilation. Centred
+        codes scaled by ``dilation`` = 1 + N beta span exactly P_beta.
 
         Args:
-            codes: [..., K]. dilation: >= 1.
-        Returns: [..., K]; points inside come back within the solver's accuracy (about 1e-3).
+            codes: [..., K] in anchor standard deviations. dilation: >= 1. steps: of the iteration.
+        Returns: [..., K]; points inside the hull return within the iteration's accuracy (about 1e-3).
         """
         corners, target = self.codes.double(), codes.double().reshape(-1, self.rank) / dilation
         step = 1.0 / torch.linalg.matrix_norm(corners, 2).square()
@@ -104,7 +106,7 @@ class AnchorSpace:
 
 
 def _simplex(v: Tensor) -> Tensor:
-    """Euclidean projection of each row on the probability simplex (sort form)."""
+    """Euclidean projection of each row [B, N] on the probability simplex, by sorting."""
     n = v.shape[1]
     ordered = v.sort(1, descending=True).values
     excess = ordered.cumsum(1) - 1

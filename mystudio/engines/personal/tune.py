@@ -1,38 +1,42 @@
 """MyStyle tuning (arXiv 2203.17272): make the generator show this person at the anchors.
 
 All synthesis weights are free, anchors and noise stay fixed: min_theta  LPIPS(G(w_i), x_i) + |G(w_i) - x_i|^2.
-To this comes LPIPS of the face, the eyes and the mouth alone, enlarged: they are a tenth of the picture and most of
-the person; and landmarks as their network sees them, for a gaze is a pixel.
+LPIPS of the face, the eyes and the mouth alone, enlarged, is added, because they are a tenth of the picture and most
+of the person. The distance of landmarks is added because a change of gaze moves an iris by only a pixel.
 """
 
 from __future__ import annotations
 
-import copy
-import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mystudio.compute.compilation import Precision, compiled
 from mystudio.compute.device import feature_dtype
 from mystudio.compute.muon import Muon
+from mystudio.engines.personal import tune_checkpoint
+from mystudio.engines.personal.likeness import Likeness
+from mystudio.engines.personal.tune_checkpoint import TuneState
+from mystudio.engines.personal.tune_nets import Nets, Snapshot
 from mystudio.errors import TrainingDiverged
 from mystudio.motion import losses
+from mystudio.stylegan2.generator import Generator
 from mystudio.types import Progress, silent
 from selfscan.checkpoints import NO_CHECKPOINTS, Checkpoints
-from selfscan.face.facemesh import crop_landmarks, load_facemesh
 from selfscan.io.pixels import to_uint8
+from selfscan.perceptual.metric import Perceptual
 
-CHECKPOINT = "tune"  # its name among the checkpoints
 MAX_ROLLBACKS = 5
 WORTH_COMPILING = 4e8  # steps x batch x pixels, on a GPU
-AVERAGED = 4  # steps between two that enter the average of the weights: neighbours hardly differ
+BETTER = 0.995  # share of the best held-out distance that a check must fall below to count as better
+BETAS = (0.9, 0.99)  # of either optimiser
+SHOWN = 6  # scan images in a preview
 
 
 @dataclass(frozen=True)
@@ -44,14 +48,14 @@ class TuneSettings:
     optimizer: Literal["muon", "adam"] = "muon"  # muon: filters by ``mystudio.compute.muon``, the rest by Adam
     #   (MyStyle: adam)
     rate: float = 8e-3  # of the optimiser at the start (MyStyle: 3e-4, constant)
-    decay: float = 40.0  # steps after which the rate has fallen to 0.7: rate / sqrt(1 + step / decay); 0 = constant, as
-    #   MyStyle
-    average: float = 0.1  # share of the steps so far over which the weights are averaged; 0 = the last, as MyStyle
+    decay: float = 40.0  # steps after which the rate has fallen to 0.7: rate / sqrt(1 + step / decay); 0 = constant
+    #   (MyStyle)
+    average: float = 0.1  # share of the steps so far over which the weights are averaged; 0 = none (MyStyle)
     perceptual: float = 1.0  # weight of the perceptual distance (MyStyle: 1)
     face: float = 1.0  # weight of the perceptual distance of the face alone, enlarged (MyStyle: 0)
     eyes: float = 0.7  # weight of the perceptual distance of the eyes alone, enlarged (MyStyle: 0)
     mouth: float = 0.7  # weight of the perceptual distance of the mouth alone, enlarged (MyStyle: 0)
-    landmarks: float = 0.3  # weight of the distance of landmarks, in sizes of their part (MyStyle: 0)
+    landmarks: float = 0.3  # weight of the distance of landmarks, in sizes of their facial part (MyStyle: 0)
     resolution: int = 256  # px of the avatar at least: a smaller base is grown (0 = the base's)
     width: int = 6144  # a block of r px has width / r channels at least, up to the base's most (0 = the base's)
     view: int = 160  # px at which the perceptual distances are taken, at most; 0 = the base's resolution (MyStyle)
@@ -59,173 +63,116 @@ class TuneSettings:
     held_out: int = 4  # scan images kept out of tuning to decide when to stop; they stay anchors
     check_every: int = 100  # steps between checks, checkpoints and previews
     patience: int = 5  # checks without a better held-out distance before stopping; 0 = never stop early
-    precision: Precision = "auto"  # of the feature maps; auto = bfloat16 where the
-    #   hardware multiplies in it (weights and their updates stay float32)
-    compile: Literal["auto", "yes", "no"] = "auto"  # torch.compile of each step; auto = on a GPU, where a minute or two
-    #   of compiling is soon won back, judged by steps x batch x pixels; where it fails, tuning goes on without
+    precision: Precision = "auto"  # of the feature maps; auto = bfloat16 where the hardware multiplies in it
+    #   (weights and their updates stay float32)
+    compile: Literal["auto", "yes", "no"] = "auto"  # torch.compile of each step; auto = on a GPU, if steps x batch x
+    #   pixels is large enough to win back the minutes of compiling; tuning goes on without it if it fails
     seed: int = 0  # order of the images, weights of what is grown
 
 
-@dataclass
-class _State:
-    step: int = 0
-    rate_scale: float = 1.0
-    rollbacks: int = 0
-    best: float = math.inf
-    stale: int = 0
-    history: list | None = None
+@dataclass(frozen=True)
+class _Task:
+    """What stays the same over all steps of a tuning."""
+
+    anchors: Tensor  # [N, D]
+    images: Tensor  # [N, 3, H, W]
+    likeness: Likeness
+    trained: Tensor  # [N'] indices of the images that are trained on
+    checked: list[int]  # indices of the images that decide when to stop
+    settings: TuneSettings
+    forward: Callable[..., Tensor]  # of the tuned generator, compiled or not
 
 
 def tune(
-    generator,
+    generator: Generator,
     anchors: Tensor,
     images: Tensor,
-    perceptual,
+    perceptual: Perceptual,
     settings: TuneSettings = TuneSettings(),
     progress: Progress = silent,
     checkpoints: Checkpoints = NO_CHECKPOINTS,
-    watch: Callable[[int, torch.nn.Module], bool] | None = None,
-):
+    watch: Callable[[int, nn.Module], bool] | None = None,
+) -> tuple[Generator, dict[str, Any]]:
     """Tune a copy of ``generator`` so that G(anchor_i) is image_i.
 
     Args:
         generator: the base. anchors: [N, D] fixed. images: [N, 3, H, W] in [-1, 1] at the base's resolution.
-        perceptual: ``selfscan.perceptual.metric.Perceptual``. checkpoints: a run that was stopped goes on from the last
-            one and ends in the same weights on a CPU; a preview is shown at each.
-        watch: called with (step, generator) at every check; True ends the tuning.
-    Returns: the tuned generator and {"history": [...], "steps": n, "held_out_distance": d}.
-    Raises: TrainingDiverged after five roll-backs.
+        checkpoints: a run that was stopped goes on from the last one and ends in the same weights on a CPU; a preview
+            is shown at each.
+        watch: called at every check with the step and the generator; True ends the tuning.
+    Returns: the tuned generator, and figures: "history" ([step, loss, held-out distance] of every check), "steps",
+        "held_out_distance" (the best one), "rollbacks" and "remarks" (sentences about what did not work).
+    Raises: TrainingDiverged: values were not finite ``MAX_ROLLBACKS`` times, even with smaller steps.
     """
-    nets = _Nets(generator, settings, anchors.device)
-    state = _State(history=[])
-    resume(checkpoints, nets, state)
-    remarks: list[str] = []
-    fast = _fast(nets.tuned, settings, remarks)
-    held, train = split(len(images), settings.held_out)
-    likeness = _Likeness(perceptual, images, settings)
+    nets = Nets(generator, partial(_optimizer, settings, anchors.device), settings.average)
+    state, remarks = TuneState(), []
+    tune_checkpoint.resume(checkpoints, nets, state)
+    task = _task(nets, anchors, images, perceptual, settings, remarks)
     good = nets.snapshot()
     while state.step < settings.steps and not (settings.patience and state.stale >= settings.patience):
-        loss = _step(nets, fast, anchors, images, likeness, train, settings, state)
+        loss = _step(task, nets, state)
         if not math.isfinite(loss):
             _roll_back(nets, good, state)
             continue
         state.step += 1
-        nets.average(state.step, settings.average)
+        nets.average(state.step)
         progress("tune", state.step, settings.steps)
         if state.step % settings.check_every and state.step < settings.steps:
             continue
-        distance = _check(nets, anchors, likeness, held)
-        if not math.isfinite(distance):  # the loss was finite, the step it led to was not
+        distance = _check(task, nets)
+        if not math.isfinite(distance):  # the loss was finite, but the weights after the step are not
             state.step -= 1
             _roll_back(nets, good, state)
             continue
-        state.history.append([state.step, loss, distance])
+        _record(state, loss, distance)
         good = nets.snapshot()
-        state.stale = 0 if distance < state.best * 0.995 else state.stale + 1
-        state.best = min(state.best, distance)
-        checkpoints.put(CHECKPOINT, {"content": np.frombuffer(to_bytes(nets, state), np.uint8)})
+        tune_checkpoint.save(checkpoints, nets, state)
         if checkpoints is not NO_CHECKPOINTS:
-            checkpoints.show("preview", _preview(nets.mean, anchors, images))
+            checkpoints.show("preview", _preview(task, nets))
         if watch and watch(state.step, nets.mean):
             break
-    return nets.mean.eval().requires_grad_(False), {
-        "history": state.history,
-        "steps": state.step,
-        "held_out_distance": state.best,
-        "rollbacks": state.rollbacks,
-        "remarks": remarks,
-    }
+    return nets.mean.eval().requires_grad_(False), _figures(state) | {"remarks": remarks}
 
 
 def split(count: int, held_out: int) -> tuple[list[int], list[int]]:
-    """Held-out and training indices; the held-out ones are spread evenly, and never more than a tenth."""
-    keep = min(held_out, count // 10)
-    held = [int((k + 0.5) * count / keep) for k in range(keep)]
-    return held, [i for i in range(count) if i not in held]
+    """Indices of held-out and of training images. Held-out ones are spread evenly and are at most a tenth of all."""
+    number = min(held_out, count // 10)
+    out = [int((k + 0.5) * count / number) for k in range(number)]
+    return out, [i for i in range(count) if i not in out]
 
 
-class _Nets:
-    """The generator that is tuned, the running average of its weights, which is what comes out, and the optimiser."""
-
-    def __init__(self, generator, settings: TuneSettings, device: torch.device):
-        self.tuned = copy.deepcopy(generator).train().requires_grad_(False)
-        self.mean = copy.deepcopy(self.tuned) if settings.average else self.tuned
-        self.tuned.synthesis.requires_grad_(True)
-        self.adam = _optimizer(self.tuned.synthesis.parameters(), settings, device)
-        self.generators = {"g": self.tuned} | ({"mean": self.mean} if settings.average else {})
-
-    @torch.no_grad()
-    def average(self, step: int, share: float) -> None:
-        """Exponential average over the last ``share`` of the steps: what single steps waver by is no likeness."""
-        if self.mean is self.tuned:
-            return
-        weight = min(1.0, AVERAGED / (share * step))
-        if weight == 1 or step % AVERAGED == 0:
-            mean, last = (list(net.synthesis.parameters()) for net in (self.mean, self.tuned))
-            torch._foreach_lerp_(mean, last, weight)  # pyright: ignore[reportPrivateImportUsage]
-
-    def snapshot(self) -> tuple[dict[str, dict], dict]:
-        """Copies of the states of the generators and of the optimiser."""
-        states = {
-            name: {key: value.clone() for key, value in net.state_dict().items()}
-            for name, net in self.generators.items()
-        }
-        return states, copy.deepcopy(self.adam.state_dict())
-
-    def restore(self, kept: tuple[dict[str, dict], dict]) -> None:
-        """Take back a snapshot, which stays whole."""
-        for name, net in self.generators.items():
-            net.load_state_dict(kept[0][name])
-        self.adam.load_state_dict(copy.deepcopy(kept[1]))
+def _task(
+    nets: Nets, anchors: Tensor, images: Tensor, perceptual: Perceptual, settings: TuneSettings, remarks: list[str]
+) -> _Task:
+    views = (
+        (settings.perceptual, losses.whole),
+        (settings.face, losses.face),
+        (settings.eyes, losses.eyes),
+        (settings.mouth, losses.mouth),
+    )
+    weighted = [(weight, partial(view, size=settings.view)) for weight, view in views if weight]
+    held_out, trained = split(len(images), settings.held_out)
+    return _Task(
+        anchors,
+        images,
+        Likeness(perceptual, images, weighted, settings.landmarks),
+        torch.tensor(trained),
+        held_out or list(range(min(4, len(anchors)))),  # of very few images none is held out
+        settings,
+        _forward(nets.tuned, settings, remarks),
+    )
 
 
-class _Likeness:
-    """Weighted perceptual distance to the scan images, of several views; the images are embedded once."""
-
-    def __init__(self, perceptual, images: Tensor, settings: TuneSettings):
-        views = (
-            (settings.perceptual, losses.whole),
-            (settings.face, losses.face),
-            (settings.eyes, losses.eyes),
-            (settings.mouth, losses.mouth),
-        )
-        self._perceptual, self._views = (
-            perceptual,
-            [(weight, partial(view, size=settings.view)) for weight, view in views if weight],
-        )
-        self._weight, self._mesh = settings.landmarks, None
-        if self._weight:
-            self._mesh = load_facemesh(device=images.device)
-        with torch.no_grad():
-            self._aims = [
-                torch.cat([perceptual.embed(view(part)) for part in images.split(8)]) for _, view in self._views
-            ]
-            if self._mesh:
-                self._marks = torch.cat([crop_landmarks(self._mesh, part)[0] for part in images.split(8)])
-
-    def distance(self, made: Tensor, rows: Tensor | list[int]) -> Tensor:
-        """[B] of images made [B, 3, H, W] for the scan images ``rows``."""
-        made = made.float()
-        apart = sum(
-            (
-                weight * self._perceptual.distance_to(view(made), aims[rows])
-                for (weight, view), aims in zip(self._views, self._aims)
-            ),
-            made.new_zeros(len(made)),
-        )
-        if self._mesh:
-            apart = apart + self._weight * losses.landmarks(crop_landmarks(self._mesh, made)[0], self._marks[rows])
-        return apart
-
-
-def _optimizer(parameters, settings: TuneSettings, device: torch.device) -> torch.optim.Adam:
+def _optimizer(
+    settings: TuneSettings, device: torch.device, parameters: Iterable[nn.Parameter]
+) -> torch.optim.Optimizer:
     if settings.optimizer == "muon":
-        return Muon(parameters, settings.rate, (0.9, 0.99), dtype=feature_dtype(settings.precision, device))
-    return torch.optim.Adam(parameters, settings.rate, (0.9, 0.99))
+        return Muon(parameters, settings.rate, BETAS, dtype=feature_dtype(settings.precision, device))
+    return torch.optim.Adam(parameters, settings.rate, BETAS)
 
 
-def _fast(tuned, settings: TuneSettings, remarks: list[str]) -> Callable:
-    """The generator's forward pass, compiled where that pays."""
+def _forward(tuned: Generator, settings: TuneSettings, remarks: list[str]) -> Callable[..., Tensor]:
+    """The generator's forward pass, compiled if the settings say so or if that pays."""
     work = settings.steps * settings.batch * tuned.resolution**2
     pays = next(tuned.parameters()).is_cuda and work >= WORTH_COMPILING
     if settings.compile == "no" or (settings.compile == "auto" and not pays):
@@ -233,44 +180,66 @@ def _fast(tuned, settings: TuneSettings, remarks: list[str]) -> Callable:
     return compiled(tuned, remarks)
 
 
-def _step(nets: _Nets, fast, anchors, images, likeness, train, settings, state) -> float:
+def _step(task: _Task, nets: Nets, state: TuneState) -> float:
+    """One step of the optimiser; returns the loss, and leaves the weights alone if that is not finite."""
+    settings = task.settings
     draw = torch.Generator().manual_seed(settings.seed * 1_000_003 + state.step)  # stateless: resuming is exact
-    rows = torch.tensor(train)[torch.randperm(len(train), generator=draw)[: settings.batch]]
-    scale = state.rate_scale
-    if settings.decay:
-        scale /= math.sqrt(1 + state.step / settings.decay)  # of no end known: good whenever tuning stops
-    for group in nets.adam.param_groups:
-        group["lr"] = settings.rate * scale
-    dtype = feature_dtype(settings.precision, anchors.device)
-    made = fast(nets.tuned.broadcast(anchors[rows]), "const", None, None, dtype)
-    loss = (likeness.distance(made, rows) + settings.pixel * losses.pixel(made, images[rows])).mean()
-    nets.adam.zero_grad()
+    rows = task.trained[torch.randperm(len(task.trained), generator=draw)[: settings.batch]]
+    for group in nets.optimizer.param_groups:
+        group["lr"] = settings.rate * _rate_scale(settings, state)
+    dtype = feature_dtype(settings.precision, task.anchors.device)
+    made = task.forward(nets.tuned.broadcast(task.anchors[rows]), "const", None, None, dtype)
+    loss = (task.likeness.distance(made, rows) + settings.pixel * losses.pixel(made, task.images[rows])).mean()
+    nets.optimizer.zero_grad()
     loss.backward()
     value = float(loss.detach())
     if math.isfinite(value):
-        nets.adam.step()
+        nets.optimizer.step()
     return value
 
 
+def _rate_scale(settings: TuneSettings, state: TuneState) -> float:
+    """Factor of the rate. It falls with the root of the steps, which needs no preset number of steps."""
+    if not settings.decay:
+        return state.rate_scale
+    return state.rate_scale / math.sqrt(1 + state.step / settings.decay)
+
+
 @torch.no_grad()
-def _check(nets: _Nets, anchors, likeness, held) -> float:
-    rows = held or list(range(min(4, len(anchors))))
-    if not all(bool(p.isfinite().all()) for p in nets.tuned.synthesis.parameters()):
+def _check(task: _Task, nets: Nets) -> float:
+    """Mean distance of the averaged generator on the held-out images; infinite if weights are not finite."""
+    if not nets.are_finite():
         return math.inf
-    return float(likeness.distance(nets.mean(nets.mean.broadcast(anchors[rows])), rows).mean())
+    made = nets.mean(nets.mean.broadcast(task.anchors[task.checked]))
+    return float(task.likeness.distance(made, task.checked).mean())
+
+
+def _record(state: TuneState, loss: float, distance: float) -> None:
+    state.history.append([state.step, loss, distance])
+    state.stale = 0 if distance < state.best * BETTER else state.stale + 1
+    state.best = min(state.best, distance)
+
+
+def _figures(state: TuneState) -> dict[str, Any]:
+    return {
+        "history": state.history,
+        "steps": state.step,
+        "held_out_distance": state.best,
+        "rollbacks": state.rollbacks,
+    }
 
 
 @torch.no_grad()
-def _preview(tuned, anchors, images, count: int = 6) -> np.ndarray:
-    """Scan images above what the generator makes of them, [H, W, 3] uint8 RGB."""
-    few = len(images) < count
-    rows = list(range(len(images))) if few else [int(k * len(images) / count) for k in range(count)]
-    pair = torch.stack([images[rows], tuned(tuned.broadcast(anchors[rows])).clamp(-1, 1)])
+def _preview(task: _Task, nets: Nets) -> np.ndarray:
+    """Some scan images above what the generator makes of them, [H, W, 3] uint8 RGB."""
+    count = min(SHOWN, len(task.images))
+    rows = [int(k * len(task.images) / count) for k in range(count)]
+    pair = torch.stack([task.images[rows], nets.mean(nets.mean.broadcast(task.anchors[rows])).clamp(-1, 1)])
     return to_uint8(torch.cat([torch.cat(list(row), 2) for row in pair], 1))
 
 
-def _roll_back(nets: _Nets, good, state: _State) -> None:
-    """Return to the last good weights at half the step size."""
+def _roll_back(nets: Nets, good: Snapshot, state: TuneState) -> None:
+    """Return to the last good weights and halve the rate. Raises TrainingDiverged after too many times."""
     state.rollbacks += 1
     if state.rollbacks > MAX_ROLLBACKS:
         raise TrainingDiverged(
@@ -279,50 +248,3 @@ def _roll_back(nets: _Nets, good, state: _State) -> None:
         )
     nets.restore(good)
     state.rate_scale *= 0.5
-
-
-def to_bytes(nets: _Nets, state: _State) -> bytes:
-    """A checkpoint of a tuning as safetensors."""
-    from safetensors.torch import save
-
-    tensors = {
-        f"{name}.{k}": v.contiguous() for name, net in nets.generators.items() for k, v in net.state_dict().items()
-    }
-    for i, slot in nets.adam.state_dict()["state"].items():
-        tensors |= {f"adam.{i}.{k}": v.contiguous() for k, v in slot.items()}
-    return save(tensors | {"state": _as_tensor(vars(state))})
-
-
-def resume(checkpoints: Checkpoints, nets: _Nets, state: _State) -> None:
-    """Take over the last checkpoint; without a whole one of this very tuning nothing changes, and it starts over."""
-    found = checkpoints.get(CHECKPOINT)
-    if found and "content" in found:
-        from_bytes(found["content"].tobytes(), nets, state)
-
-
-def from_bytes(content: bytes, nets: _Nets, state: _State) -> None:
-    """Take over what ``to_bytes`` wrote; content that is no checkpoint of this very tuning changes nothing."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    kept = nets.snapshot()
-    try:
-        tensors = load(content)
-        stored = _State(**json.loads(tensors.pop("state").numpy().tobytes()))
-        for name, net in nets.generators.items():
-            net.load_state_dict({k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")})
-        slots: dict[int, dict] = {}
-        for name in tensors:
-            if name.startswith("adam."):
-                _, i, part = name.split(".")
-                slots.setdefault(int(i), {})[part] = tensors[name]
-        if slots:
-            nets.adam.load_state_dict({**nets.adam.state_dict(), "state": slots})
-    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, RecursionError):
-        nets.restore(kept)
-        return
-    vars(state).update(vars(stored))
-
-
-def _as_tensor(values: dict) -> Tensor:
-    return torch.frombuffer(bytearray(json.dumps(values).encode()), dtype=torch.uint8)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mystudio.engines.personal import gauss_newton
-from mystudio.engines.personal.gauss_newton import Frames, State
+from mystudio.engines.personal.gauss_newton import Frames, State, Trial
 from mystudio.engines.personal.measure import Measured, Residual, data_terms, output_vector, weighted_sum
 from mystudio.engines.personal.problem import Problem, SolveSettings
 from mystudio.engines.personal.regress import Regressor
@@ -128,3 +128,36 @@ def test_an_undamped_step_solves_a_linear_problem_exactly(frames):
     slope = torch.autograd.grad(objective, solution)[0]
     assert slope.abs().max() < 1e-3
     assert move.abs().max() > 0.1
+
+
+def test_a_step_is_kept_only_in_the_frames_that_it_improves():
+    settings, count = SolveSettings(tolerance=0.01, temporal=0.0), 4
+    motion, zeros = random_motion(count), torch.zeros(count, 3)
+    problem = problem_of(motion, settings, zeros, torch.ones(count), draw(3, 4))
+    window = Frames(problem, torch.arange(count), motion, Residual.of(motion, RetargetSettings(), settings.weights))
+    best, value = torch.ones(count), torch.tensor([0.5, 2.0, 0.999, 1.0])  # much better, worse, hardly better, equal
+    moving = torch.tensor([True, True, True, False])
+    state = State(zeros, zeros, {"mouth": best}, best, torch.zeros(count, 3, 3), torch.full((count,), 0.1), ~moving)
+    move = draw(count, 3) * moving[:, None]
+    trial = Trial(move, moving, move, 2 * move, {"mouth": value}, value)
+    after = gauss_newton.accept(window, state, trial)
+    assert torch.equal(after.codes, move * torch.tensor([1.0, 0.0, 1.0, 0.0])[:, None])
+    assert torch.equal(after.outputs, 2 * after.codes)
+    assert after.best.tolist() == after.terms["mouth"].tolist() == [0.5, 1.0, value[2].item(), 1.0]
+    assert after.settled.tolist() == [False, False, True, True]
+    assert torch.allclose(after.damping, torch.tensor([0.03, 0.8, 0.03, 0.8]))
+    seen = torch.einsum("tmk,tk->tm", after.jacobian, move)  # also a step that is not kept tells about the Jacobian
+    assert torch.allclose(seen, 2 * move, atol=0.02)
+
+
+def test_a_settled_frame_among_settled_frames_is_not_synthesized_again():
+    settings, count = SolveSettings(temporal=0.0), 3
+    motion, zeros = random_motion(count), torch.zeros(count, 3)
+    problem = problem_of(motion, settings, zeros, torch.ones(count), draw(3, 4))
+    window = Frames(problem, torch.arange(count), motion, Residual.of(motion, RetargetSettings(), settings.weights))
+    outputs, settled = draw(count, window.residual.gain.shape[1]), torch.tensor([True, False, True])
+    jacobian = draw(*outputs.shape, 3, seed=1)
+    state = State(zeros, outputs, {}, torch.ones(count), jacobian, torch.full((count,), 0.1), settled)
+    move, moving = gauss_newton.propose(window, state)
+    assert moving.tolist() == [False, True, False]
+    assert move[1].norm() > 0 and move[1].norm() < 2.001 and not move[[0, 2]].any()

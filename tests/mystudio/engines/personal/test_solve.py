@@ -22,6 +22,7 @@ from mystudio.engines.personal.space import hull_weights
 from mystudio.engines.personal.start import pose_lid_map
 from mystudio.engines.personal.state import AXES, state_of
 from mystudio.motion.retarget import Motion, RetargetSettings, normalise, relative_motion, retarget
+from mystudio.storage.journal import DiskCheckpoints
 from mystudio.types import Avatar, Outcome, Take
 from selfscan.face import patches
 from selfscan.face.facemesh import crop_landmarks, load_facemesh
@@ -225,7 +226,9 @@ def test_a_killed_run_goes_on_and_gives_the_same_take(avatar, motion, tmp_path):
     assert [p.name for p in tmp_path.glob("window*")] == ["window0000000.npz"]
     (tmp_path / "window0000005.part").write_bytes(b"half a window")
     said: list[int] = []
-    resumed = solve(avatar, motion, SHAPE, settings, lambda stage, done, total: said.append(done), tmp_path)
+    resumed = solve(
+        avatar, motion, SHAPE, settings, lambda stage, done, total: said.append(done), DiskCheckpoints(tmp_path)
+    )
     assert said[0] == 5 and min(said[1:]) >= 5  # the first window was there
     assert torch.equal(resumed.codes[AXES], expected.codes[AXES])
     assert np.array_equal(resumed.outcome, expected.outcome)
@@ -267,11 +270,13 @@ def test_a_solver_whose_memory_is_limited_goes_on_with_less_and_gives_the_same_c
 @pytest.mark.parametrize("damage", ["cut", "empty", "text"])
 def test_a_damaged_window_is_solved_again(avatar, motion, tmp_path, damage):
     settings = replace(FAST, steps=1, window=12)
-    expected = solve(avatar, motion, SHAPE, settings, journal=tmp_path)
+    expected = solve(avatar, motion, SHAPE, settings, checkpoints=DiskCheckpoints(tmp_path))
     path = tmp_path / "window0000000.npz"
     content = path.read_bytes()
     path.write_bytes({"cut": content[: len(content) // 2], "empty": b"", "text": b"disk was full"}[damage])
-    assert torch.equal(solve(avatar, motion, SHAPE, settings, journal=tmp_path).codes[AXES], expected.codes[AXES])
+    assert torch.equal(
+        solve(avatar, motion, SHAPE, settings, checkpoints=DiskCheckpoints(tmp_path)).codes[AXES], expected.codes[AXES]
+    )
     assert path.read_bytes()[:2] == b"PK"
 
 

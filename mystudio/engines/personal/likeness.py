@@ -1,0 +1,49 @@
+"""How far generated images are from the scan images: the perceptual distance of several views, and of landmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from mystudio.motion import losses
+from selfscan.face.facemesh import crop_landmarks, load_facemesh
+from selfscan.perceptual.metric import Perceptual
+
+BATCH = 8  # scan images embedded at once
+
+
+class Likeness:
+    """A weighted distance to the scan images, whose embeddings and landmarks are computed once.
+
+    Args:
+        perceptual: the perceptual distance. images: [N, 3, H, W] of the scan in [-1, 1].
+        views: weight, and function from images to the part and size that is compared.
+        landmarks: weight of the distance of landmarks; 0 = they are not measured.
+    """
+
+    def __init__(
+        self,
+        perceptual: Perceptual,
+        images: Tensor,
+        views: Sequence[tuple[float, Callable[[Tensor], Tensor]]],
+        landmarks: float,
+    ):
+        self._perceptual, self._views, self._weight = perceptual, views, landmarks
+        self._mesh = load_facemesh(device=images.device) if landmarks else None
+        parts = images.split(BATCH)
+        with torch.no_grad():
+            self._aims = [torch.cat([perceptual.embed(view(part)) for part in parts]) for _, view in views]
+            if self._mesh:
+                self._marks = torch.cat([crop_landmarks(self._mesh, part)[0] for part in parts])
+
+    def distance(self, made: Tensor, rows: Tensor | list[int]) -> Tensor:
+        """Distance [B] of generated images [B, 3, H, W] from the scan images ``rows``."""
+        made = made.float()
+        total = made.new_zeros(len(made))
+        for (weight, view), aims in zip(self._views, self._aims):
+            total = total + weight * self._perceptual.distance_to(view(made), aims[rows])
+        if self._mesh:
+            total = total + self._weight * losses.landmarks(crop_landmarks(self._mesh, made)[0], self._marks[rows])
+        return total
