@@ -207,12 +207,13 @@ from pathlib import Path
 import torch
 torch.set_num_threads(int(sys.argv[2]))
 from mystudio.engines.personal.solve import solve
+from mystudio.storage.journal import DiskCheckpoints
 folder = Path(sys.argv[1])
 avatar, motion, shape, settings = pickle.loads((folder / "task").read_bytes())
 def die(stage, done, total):
     if done > 5:
         os.kill(os.getpid(), signal.SIGKILL)
-solve(avatar, motion, shape, settings, die, folder)
+solve(avatar, motion, shape, settings, die, DiskCheckpoints(folder))
 """
 
 
@@ -242,6 +243,7 @@ import torch
 torch.set_num_threads(int(sys.argv[2]))
 torch.backends.mkldnn.enabled = False  # may crash where it gets no memory for its machine code
 from mystudio.engines.personal.solve import solve
+from mystudio.engines.personal.state import AXES
 logging.basicConfig(level=logging.WARNING, format="%(message)s")
 folder = Path(sys.argv[1])
 avatar, motion, shape, large, small = pickle.loads((folder / "task").read_bytes())

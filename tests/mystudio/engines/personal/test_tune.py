@@ -218,7 +218,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import torch
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[1].split(os.pathsep)
 from test_tune import FAST, problem
 from mystudio.engines.personal.tune import tune
 from mystudio.storage.journal import DiskCheckpoints
@@ -233,8 +233,9 @@ tune(*problem(), load_perceptual("offline"), FAST, die, DiskCheckpoints(Path(sys
 
 def test_a_run_that_was_killed_ends_in_the_same_weights(task, tmp_path):
     expected, info = tune(*task, FAST)
-    folder, threads = str(Path(__file__).parent), str(torch.get_num_threads())
-    run = subprocess.run([sys.executable, "-c", KILLED, folder, str(tmp_path), threads], timeout=500,
+    here, threads = Path(__file__).parent, str(torch.get_num_threads())
+    folders = os.pathsep.join(map(str, (here, here.parents[2])))  # of this module, and of what it imports
+    run = subprocess.run([sys.executable, "-c", KILLED, folders, str(tmp_path), threads], timeout=500,
                          env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[4])})  # fmt: skip
     assert run.returncode == -signal.SIGKILL
     (tmp_path / ".tune.npz.new").write_bytes(b"half a checkpoint")  # as if it had been writing
