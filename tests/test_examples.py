@@ -17,6 +17,7 @@ import pytest
 
 import mystudio
 from mystudio.demo import FOLDER as DEMO
+from mystudio.errors import BadArtifact
 from mystudio.rendering.render import synthesize
 from selfscan.face.facemesh import load_facemesh
 from selfscan.face.observe import measure
@@ -88,6 +89,12 @@ def test_five_verbs(studio):
     assert len(before) == len(after) == int(SECONDS * 25)
     assert [edit.name for edit in after.edits] == ["smile", "gaze_x"]
     assert json.loads((studio / "report/metrics.json").read_text(encoding="utf-8"))["metrics"]
+    for name, kind in {"me.scan": mystudio.Scan, "me.avatar": mystudio.Avatar, "hello.take": mystudio.Take}.items():
+        assert isinstance(mystudio.load(studio / name), kind)
+    with pytest.raises(BadArtifact, match="is a report, expected one of scan, performance, avatar, take"):
+        mystudio.load(studio / "report")
+    with pytest.raises(BadArtifact, match="is a take, expected an avatar"):
+        mystudio.load(studio / "hello.take", mystudio.Avatar)
 
 
 def test_folder_of_clips(studio, tmp_path):
