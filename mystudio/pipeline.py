@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import fields, replace
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -94,12 +95,9 @@ def run_personalize(
     with stage(out, "avatar", {"scan": scan_path, "base": found.path}, settings, force=force) as job:
         if not job.done:
             blas.reserve()
-            save(
-                engines.named(engine).personalize(
-                    load(scan_path, Scan), found, own, DiskCheckpoints(job.journal()), choose(device), progress
-                ),
-                job,
-            )
+            person, checkpoints = load(scan_path, Scan), DiskCheckpoints(job.journal())
+            make = engines.named(engine).personalize
+            save(make(person, found, own, checkpoints, choose(device), progress), job)
     return out
 
 
@@ -134,13 +132,9 @@ def run_reenact(
     with stage(out, "take", inputs, _tables(settings), force=force) as job:
         if not job.done:
             blas.reserve()
-            avatar, checkpoints = load(avatar_path, Avatar), DiskCheckpoints(job.journal())
-            save(
-                engines.named(engine).reenact(
-                    avatar, load(performance_path, Performance), settings, checkpoints, choose(device), progress
-                ),
-                job,
-            )
+            drive = partial(engines.named(engine).reenact, load(avatar_path, Avatar))
+            rest = settings, DiskCheckpoints(job.journal()), choose(device), progress
+            save(drive(load(performance_path, Performance), *rest), job)  # no name keeps what the engine lets go of
     return out
 
 
