@@ -1,4 +1,4 @@
-"""Memory that OpenBLAS takes while there is some: where it gets none it asks again and again, for ever."""
+"""Memory for OpenBLAS, reserved at the start of a stage: where an allocation fails, OpenBLAS retries without end."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ SIDE = 256  # of a product that every thread of a library takes part in
 
 
 def reserve() -> None:
-    """Let numpy's and scipy's OpenBLAS take the memory that they keep; costs milliseconds, and nothing the next time.
+    """Let numpy's and scipy's OpenBLAS allocate the memory that they keep. It costs milliseconds, once a process.
 
-    Raises: MemoryError: there is no room for it; asked for by them, this would never come back.
+    Raises: MemoryError: there is no room for it; inside OpenBLAS the same failure would hang.
     """
     try:
         mmap.mmap(-1, ROOM).close()

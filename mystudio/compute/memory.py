@@ -1,4 +1,4 @@
-"""Work that goes on with less when memory runs out."""
+"""Out of memory: catch it, free memory, and let the caller retry with less."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ Result = TypeVar("Result")
 
 
 def attempt(work: Callable[[], Result], may_fail: bool) -> Result | None:
-    """What ``work`` returns; None where memory ran out, and what it held is free again.
+    """The result of ``work``; None if memory ran out, after the memory it held was freed.
 
     Args:
-        may_fail: whether there is less to go on with.
-    Raises: MemoryError, torch.OutOfMemoryError, RuntimeError: memory ran out and may not; and what ``work`` raises.
+        may_fail: whether the caller can retry with less.
+    Raises: MemoryError, torch.OutOfMemoryError, RuntimeError: memory ran out and ``may_fail`` is False; and what
+        ``work`` raises.
     """
     try:
         return work()
@@ -31,15 +32,14 @@ def attempt(work: Callable[[], Result], may_fail: bool) -> Result | None:
 
 
 def _give_back() -> None:
-    """Hand freed memory back to the system, and not only to the next that asks the same library.
+    """Return freed memory to the system, so that other libraries can have it.
 
-    glibc keeps what was freed for its own next requests, and the next may be another library's. oneDNN takes memory for
-    its machine code from the system, keeps it, and where it gets none may call code that is not there (seen in its
-    brgemm transposed convolution): the process dies.
+    glibc keeps freed memory for its own next requests. oneDNN takes memory for its machine code from the system. Where
+    it gets none, it may call code that is not there, and the process dies (seen in its brgemm transposed convolution).
     """
-    gc.collect()  # only now is what a failed run held free
+    gc.collect()  # frees what the failed run held
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # none where the C library is another
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # None for other C libraries than glibc
     if trim is not None:
         trim(0)
