@@ -85,7 +85,6 @@ def test_transform_is_a_similarity_and_decompose_is_its_inverse():
     assert np.allclose(back, points)
 
 
-@pytest.mark.filterwarnings("error")
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 10_000), st.floats(0.3, 6.0), st.floats(0.0, 0.7))
 def test_smoothing_keeps_constants_and_steady_motion_everywhere(seed, sigma, missing):
