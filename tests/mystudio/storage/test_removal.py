@@ -163,8 +163,10 @@ def test_a_strangers_file_a_link_and_a_writer_stop_it(home):
         with pytest.raises(ArtifactBusy):
             removal.carry_out(planned)
     assert tree(home) == before
-    for name in ("me.scan", "hello.take", "driver.mp4", "nowhere"):
+    for name in ("me.scan", "hello.take", "driver.mp4"):
         assert "avatar" in delete(home / name, "--yes", code=1).stderr
+    missing = delete(home / "nowhere", "--yes", code=1).stderr
+    assert "does not exist; give the folder that `mystudio personalize` made" in missing
     assert tree(home) == before
 
 
