@@ -107,7 +107,7 @@ class Hungry(torch.nn.Module):
     def __init__(self, generator, limit, error):
         super().__init__()
         self.generator, self.limit, self.error = generator, limit, error
-        self.resolution, self.batches = generator.resolution, []
+        self.resolution, self.num_ws, self.batches = generator.resolution, generator.num_ws, []
 
     def styles(self, ws):
         return self.generator.styles(ws)
