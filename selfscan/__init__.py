@@ -1,6 +1,6 @@
-"""selfscan: the eyes of the studio. Real video to measurements; knows no generator.
+"""selfscan measures faces in real video. It contains no generator.
 
-The stages and types below are loaded when they are first used, so that importing selfscan takes no time.
+The stages and types below are loaded on first use, so that importing selfscan stays fast.
 """
 
 from importlib import import_module
@@ -32,7 +32,7 @@ __all__ = [
     "scan_video",
 ]
 
-#: where what is offered is defined; no name may be a module's, whose import would replace it
+#: module -> the public names that it defines; a name must not equal a submodule's, since importing that replaces it
 _HOMES = {
     "selfscan.errors": ("SelfscanError",),
     "selfscan.face.observe": ("iter_crops", "observe"),

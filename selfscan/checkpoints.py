@@ -13,26 +13,26 @@ import numpy as np
 
 from selfscan.types import Array
 
-CHUNK = 32  # frames of a checkpoint: a second or two of work, which a kill may cost
+CHUNK = 32  # frames in a checkpoint: a killed command loses at most this much work, a second or two
 Arrays = dict[str, Array]
 Item = TypeVar("Item")
 
 
 class Checkpoints(Protocol):
-    """A place for arrays, by name."""
+    """Stores arrays by name."""
 
     def get(self, name: str) -> Arrays | None:
-        """Return what was put under a name; None if nothing was, or it is damaged."""
+        """Return the arrays stored under a name; None if they are missing or damaged."""
 
     def put(self, name: str, arrays: Arrays) -> None:
-        """Keep arrays: all of them or none. Raises OSError."""
+        """Store arrays: all of them or none. Raises OSError."""
 
     def show(self, name: str, picture: Array) -> None:
-        """Show a picture [H, W, 3] uint8 RGB of the work so far to whoever looks; a later one replaces it."""
+        """Publish a preview [H, W, 3] uint8 RGB of the work so far; it replaces the one before."""
 
 
 class NoCheckpoints:
-    """Keeps nothing."""
+    """Stores nothing; the default."""
 
     def get(self, name: str) -> None:
         return None
@@ -48,7 +48,7 @@ NO_CHECKPOINTS = NoCheckpoints()
 
 
 class Prefixed:
-    """A part of another place: every name gets a prefix."""
+    """Checkpoints stored in other checkpoints, with a prefix before every name."""
 
     def __init__(self, checkpoints: Checkpoints, prefix: str):
         self._checkpoints, self._prefix = checkpoints, prefix
@@ -64,7 +64,7 @@ class Prefixed:
 
 
 def once(checkpoints: Checkpoints, name: str, make: Callable[[], Arrays]) -> Arrays:
-    """The arrays under a name; if there are none, those that ``make`` returns, which are kept."""
+    """Return the arrays stored under a name; if there are none, call ``make`` and store its result."""
     found = checkpoints.get(name)
     if found is None:
         checkpoints.put(name, found := make())
@@ -79,17 +79,17 @@ def in_chunks(
     work: Callable[[Array, Iterator[Item]], Arrays],
     tick: Callable[[int], None] = lambda done: None,
 ) -> Iterator[tuple[Array, Arrays]]:
-    """Compute something for a clip chunk by chunk; chunks that were kept are not computed again.
+    """Compute something for a clip chunk by chunk; chunks with a checkpoint are loaded instead.
 
     Args:
-        checkpoints: where finished chunks are kept, as ``NAME0000000`` with the number of their first index.
-        name: of this pass.
-        indices: [N] of the wanted frames, ascending; CHUNK of them make a chunk.
-        stream: opens the clip at a frame or before it: pairs of frame index and item, ascending; not opened if all
-            chunks were kept, and not read beyond the last wanted frame.
-        work: gets the indices [n] of a chunk and its items, and returns what is measured.
-        tick: told how many indices are done, where a chunk was done before.
-    Returns: pairs of a chunk's indices and what was measured, in order.
+        checkpoints: store finished chunks as ``NAME0000000``; the number is the position of the chunk's first index.
+        name: name of this pass, the start of its checkpoints' names.
+        indices: [N] indices of the wanted frames, ascending; CHUNK of them make a chunk.
+        stream: opens the clip at a frame or before it and returns pairs of frame index and item, ascending. It is not
+            called if every chunk has a checkpoint, and not read beyond the last wanted frame.
+        work: gets a chunk's indices [n] and its items; returns the measured arrays.
+        tick: called with the number of finished indices after each chunk that was loaded.
+    Returns: pairs of a chunk's indices and its measured arrays, in order.
     """
     opened = None
     for start in range(0, len(indices), CHUNK):
@@ -105,6 +105,6 @@ def in_chunks(
 
 
 def _wanted(stream: Iterator[tuple[int, Item]], chunk: Array) -> Iterator[Item]:
-    """The items of a chunk; other items of the stream are skipped."""
+    """The items of a chunk; the stream's other items are skipped."""
     for wanted in chunk.tolist():
         yield next(item for index, item in stream if index == wanted)

@@ -1,8 +1,8 @@
-"""Everything that can go wrong with a clip, each with what to do about it."""
+"""selfscan's errors: one class for each way in which a clip can fail."""
 
 
 class SelfscanError(Exception):
-    """Root of selfscan's errors. The message says what was expected, what came and what to do."""
+    """Root of selfscan's errors. The message says what was expected, what was found and what to do."""
 
 
 class UnreadableVideo(SelfscanError):
@@ -18,7 +18,7 @@ class VideoTooLarge(SelfscanError):
 
 
 class NoCamera(SelfscanError):
-    """There is no camera, or it gives no picture."""
+    """No camera was found, or it delivers no picture."""
 
 
 class NoFaceFound(SelfscanError):
@@ -26,7 +26,7 @@ class NoFaceFound(SelfscanError):
 
 
 class SecondFace(SelfscanError):
-    """A scan shows a second stable face."""
+    """A scan shows a second face for a second or longer."""
 
 
 class SecondPerson(SelfscanError):
@@ -38,8 +38,8 @@ class TooFewFrames(SelfscanError):
 
 
 class ConsentMissing(SelfscanError):
-    """A scan needs the name of the person who is shown or has consented."""
+    """A scan was started without the name of the person who consents."""
 
 
 class ModelMissing(SelfscanError):
-    """A landmark or perceptual network is not where it should be."""
+    """The file of a landmark or perceptual network is missing or unreadable."""

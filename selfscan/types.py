@@ -1,4 +1,4 @@
-"""What selfscan measures: frozen carriers, shapes and units checked when made.
+"""selfscan's results: frozen dataclasses that check their shapes when they are made.
 
 Conventions: first axis T (frames) or N (chosen images); pixels x right, y down; seconds; radians;
 transforms are named ``b_from_a``.
@@ -13,16 +13,16 @@ from typing import Any, Protocol
 import numpy as np
 
 NUM_LANDMARKS = 478
-Array = np.ndarray[Any, np.dtype[Any]]  # shape, type and unit stand beside each use
+Array = np.ndarray[Any, np.dtype[Any]]  # the comment at each use gives shape, dtype and unit
 Progress = Callable[[str, int, int], None]  # (stage, done, total)
 
 
 def silent(stage: str, done: int, total: int) -> None:
-    """The default progress: says nothing."""
+    """The default progress callback; it does nothing."""
 
 
 class Shaped(Protocol):
-    """What has a shape: an array or a tensor."""
+    """An array or a tensor: anything with a shape."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -42,7 +42,7 @@ class FaceTrack:
     landmarks: Array  # [T, 478, 3] float32 px of the source frame (z in the scale of x); gaps are filled
     pose: Array  # [T, 4, 4] float32 frame_from_head: a similarity (rotation x scale, translation px)
     score: Array  # [T] float32 face confidence in 0..1 (0 where nothing was found)
-    valid: Array  # [T] bool: measured in this frame; False = filled from neighbours
+    valid: Array  # [T] bool: True = measured in this frame; False = interpolated from neighbours
     times: Array  # [T] float64 s, the source's own time stamps
     frame_size: tuple[int, int]  # (width, height) px after rotation
     second_face: Array  # [T] bool: another face of at least half this one's width was visible
@@ -71,10 +71,10 @@ class Alignment:
 
 @dataclass(frozen=True)
 class Observation:
-    """A clip as seen by the studio: where the face is, its crop, and the landmarks *measured in the crop*.
+    """A measured clip: the face's track, its aligned crop, and the landmarks *measured in the crop*.
 
-    Landmarks in the crop come from the same network with the same fixed region that looks at generated
-    images, so both sides of a comparison share the network's bias.
+    The same network measures real crops and generated images in the same fixed region. A comparison of the two is
+    therefore free of the network's bias.
     """
 
     track: FaceTrack
@@ -96,17 +96,17 @@ class Observation:
 
 @dataclass(frozen=True)
 class Said:
-    """Something that was shown to a person to say it or hold it up."""
+    """A prompt that was shown to the person, to read aloud or to hold up."""
 
     text: str
     start: float  # s of the recording
     end: float  # s
-    mouth: float | None = None  # how much the mouth's opening changed meanwhile, in eye distances; None: not seen
+    mouth: float | None = None  # range of the mouth's opening meanwhile, in eye distances; None: no face was found
 
 
 @dataclass(frozen=True)
 class CodeWords:
-    """Random words shown while a clip was recorded: evidence for a human listener, nothing recognises speech."""
+    """Random words shown during a recording: evidence for a human listener; no speech recognition is run."""
 
     said: tuple[Said, ...]
     recorded: str  # ISO 8601, UTC: when the recording ended
@@ -118,14 +118,14 @@ class ConsentClip:
     """A separate clip in which the person says that they agree."""
 
     video_sha256: str
-    likeness: float  # of its face to the scan's: see selfscan.scan.identity
-    threshold: float  # likeness below which it would have been refused
+    likeness: float  # of its face to the scan's face: see selfscan.scan.identity
+    threshold: float  # a lower likeness is rejected
     words: CodeWords | None = None
 
 
 @dataclass(frozen=True)
 class Consent:
-    """Who is shown, who says so, when, and for which clip."""
+    """The person's consent: who, the statement, when, and for which clip."""
 
     name: str
     statement: str
@@ -138,20 +138,20 @@ class Consent:
 
 @dataclass(frozen=True)
 class Coverage:
-    """Which poses, expressions and gazes a clip holds."""
+    """Which poses, expressions and gazes a clip contains."""
 
     measures: dict[str, Array]  # name -> [T] (yaw, pitch, roll rad; mouth, eyes, brows, gaze_x, gaze_y ratios)
     share: dict[str, float]  # name of a bin ("yaw left", "mouth open", ...) -> share of the valid frames
-    missing: tuple[str, ...] = ()  # what to record again, in words: "turn further left"
+    missing: tuple[str, ...] = ()  # instructions for a new recording, such as "turn further left"
 
 
 @dataclass(frozen=True)
 class IdentityCheck:
     """Whether a clip shows one person: see ``selfscan.scan.identity``."""
 
-    seconds: float  # s that could be judged
-    lowest: float | None  # likeness of the least like two seconds to the rest; None: nothing could be judged
-    threshold: float  # likeness below which it would have been refused
+    seconds: float  # s of the clip that could be compared
+    lowest: float | None  # lowest likeness of any two seconds to the rest; None: nothing could be compared
+    threshold: float  # a lower likeness is rejected
 
 
 @dataclass(frozen=True)
@@ -160,14 +160,14 @@ class Scan:
 
     images: Array  # [N, H, W, 3] uint8 RGB
     landmarks: Array  # [N, 478, 3] float32, in crops (0..1 spans the crop)
-    frame_index: Array  # [N] int64 index into the clip: also the id of the image
+    frame_index: Array  # [N] int64 frame index in the clip; also the image's id
     quality: Array  # [N] float32 0..1
     rejects: dict[str, int]  # reason -> number of frames
     coverage: Coverage
     consent: Consent
     perceptual: str  # name of the metric that chose the frames
-    held_out: Array = field(default_factory=lambda: np.zeros((0, 2)))  # [M, 2] s: spans kept away from the scan
-    identity: IdentityCheck | None = None  # None: the scan is from before it was looked at
+    held_out: Array = field(default_factory=lambda: np.zeros((0, 2)))  # [M, 2] s: start and end of the spans held out
+    identity: IdentityCheck | None = None  # None: made by a version without this check
 
     def __post_init__(self):
         n = len(self.images)

@@ -12,10 +12,10 @@ from selfscan.face.landmarks import FFHQ_POINTS
 from selfscan.types import Alignment, Array, FaceTrack, check_shape
 
 EYE_FACTOR, MOUTH_FACTOR = 2.0, 1.8  # half the side of the crop in eye distances / eye-mouth distances: FFHQ's own
-MESH_FACTOR = 0.991  # the mesh sees eyes and mouth this little further apart than FFHQ's 68 points (458 FFHQ faces)
+MESH_FACTOR = 0.991  # FFHQ's 68-point distances / the mesh's, which are slightly larger (458 FFHQ faces)
 CENTRE_BELOW_EYES = 0.1  # of the eye-mouth vector: FFHQ's own
 KERNEL_RADIUS = 4  # in sigmas, where a Gaussian has fallen to 0.03 %
-PREFILTER = 0.4  # sigma in target pixels that keeps shrinking free of aliasing and about as sharp as area averaging
+PREFILTER = 0.4  # sigma, target px: prevents aliasing when shrinking; about as sharp as area averaging
 
 
 def ffhq_transform(landmarks: Array, size: int) -> Array:
@@ -31,14 +31,14 @@ def ffhq_transform(landmarks: Array, size: int) -> Array:
     right, left, mouth = (points[..., list(FFHQ_POINTS[k]), :].mean(-2) for k in ("right_eye", "left_eye", "mouth"))
     across, eyes = left - right, (left + right) / 2
     down = mouth - eyes
-    x = across + np.stack([down[..., 1], -down[..., 0]], -1)  # averages the eye line and the upright of eyes to mouth
+    x = across + np.stack([down[..., 1], -down[..., 0]], -1)  # mean of the eye line and the normal to eyes-to-mouth
     half = np.maximum(np.linalg.norm(across, axis=-1) * EYE_FACTOR, np.linalg.norm(down, axis=-1) * MOUTH_FACTOR)
     side = 2 * MESH_FACTOR * half
     return similarity(size / side, -np.arctan2(x[..., 1], x[..., 0]), eyes + CENTRE_BELOW_EYES * down, size)
 
 
 def similarity(scale: Array, angle: Array, centre: Array, size: int) -> Array:
-    """Similarity that turns and scales a frame and puts a point of it into the middle of the crop.
+    """Similarity that rotates and scales a frame and moves ``centre`` to the middle of the crop.
 
     Args:
         scale: [...] crop px a frame px.
@@ -76,7 +76,7 @@ def invert(b_from_a: Array) -> Array:
 
 
 def apply(b_from_a: Array, points: Array) -> Array:
-    """Move points by similarities; a third coordinate is scaled along.
+    """Transform points by similarities; a third coordinate is only scaled.
 
     Args:
         b_from_a: [..., 2, 3].
@@ -95,8 +95,8 @@ def smooth(crop_from_frame: Array, size: int, sigma: float = 2.0, valid: Array |
     """Smooth similarities over time without delay: first-order normalised convolution with a Gaussian.
 
     Log scale, unwrapped angle and centre are smoothed (Knutsson and Westin, Normalized and Differential Convolution,
-    1993): frames that are not valid carry no weight, and steady motion is kept exactly, at the clip's ends as well.
-    Frames that are not valid are interpolated between the smoothed valid ones.
+    1993). Invalid frames have weight 0 and are interpolated between the smoothed valid ones. Linear motion stays
+    exact, also at the clip's ends.
 
     Args:
         crop_from_frame: [T, 2, 3].
@@ -105,6 +105,8 @@ def smooth(crop_from_frame: Array, size: int, sigma: float = 2.0, valid: Array |
         valid: [T] bool, or None for all.
     Returns:
         crop_from_frame [T, 2, 3].
+    Raises:
+        ValueError: no frame is valid, or ``valid`` has another length.
     """
     count = len(crop_from_frame)
     valid = np.ones(count, bool) if valid is None else np.asarray(valid, bool)
@@ -142,10 +144,10 @@ def rescale(crop_from_frame: Array, factor: float) -> Array:
 
 
 def crop(frame: Array, crop_from_frame: Array, size: int) -> Array:
-    """Cut an aligned square out of a frame; free of aliasing when it shrinks.
+    """Cut an aligned square out of a frame; shrinking is antialiased.
 
-    Beyond the frame its last row and column are repeated: mirroring would show a second crown above a head near the
-    edge, and the landmark network pads the same way.
+    Outside the frame, its last row and column are repeated. Mirroring would show a second crown above a head near the
+    edge; the landmark network also pads by repetition.
 
     Args:
         frame: [H, W, 3] uint8 RGB.
@@ -190,7 +192,7 @@ def paste(frame: Array, image: Array, crop_from_frame: Array, mask: Array | None
 
 
 def _local_lines(values: Array, weight: Array, sigma: float) -> Array:
-    """Value at each frame of the line fitted to its neighbours under a Gaussian."""
+    """Fit a line to each frame's neighbours, weighted by a Gaussian; return its value at the frame."""
     radius = min(int(np.ceil(KERNEL_RADIUS * sigma)), len(values) - 1)
     offset = np.arange(-radius, radius + 1, dtype=float)
     kernel = np.exp(-0.5 * (offset / sigma) ** 2)
@@ -201,7 +203,7 @@ def _local_lines(values: Array, weight: Array, sigma: float) -> Array:
 
     m0, m1, m2 = (correlate(weight, power) for power in range(3))
     det = m0 * m2 - m1**2
-    lonely = det < 1e-9 * np.maximum(m0, 1) ** 2  # one neighbour gives no slope: the mean is the answer
+    lonely = det < 1e-9 * np.maximum(m0, 1) ** 2  # a single neighbour defines no slope: use the mean
     out = np.empty_like(values)
     for k, column in enumerate(values.T):
         p0, p1 = correlate(column * weight, 0), correlate(column * weight, 1)
@@ -216,7 +218,7 @@ def _warp(image: Array, b_from_a: Array, size: tuple[int, int], border: int) -> 
     shrink = 1 / np.sqrt(abs(np.linalg.det(b_from_a[:, :2])))
     inside = _corners(size[0], size[1])
     top, bottom, left, right = _box(apply(invert(b_from_a), inside), image.shape, margin=3 + int(3 * shrink))
-    if top >= bottom or left >= right:  # nothing of the source is seen: its nearest row or column stands in
+    if top >= bottom or left >= right:  # the crop lies outside the source: repeat its nearest row or column
         top, left = min(max(top, 0), image.shape[0] - 1), min(max(left, 0), image.shape[1] - 1)
         bottom, right = top + 1, left + 1
     source = image[top:bottom, left:right]

@@ -1,4 +1,4 @@
-"""Finding faces in a frame with the two detectors that the mediapipe package carries."""
+"""Find faces in a frame with the two detectors of the mediapipe package."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-FULL_RANGE = 1  # mediapipe's number of the model that finds faces of 4 % of the frame's width
-SHORT_RANGE = 0  # the model for near faces: finds some large ones that the other misses
-SURE = {FULL_RANGE: 0.0, SHORT_RANGE: 0.7}  # least scores: the short-range model sees faces of up to .68 in plain noise
-SAME_FACE = 0.5  # of a box's width: closer centres are one face
+FULL_RANGE = 1  # mediapipe's number of the full-range model; finds faces down to 4 % of the frame's width
+SHORT_RANGE = 0  # the model for near faces; finds some large faces that the full-range model misses
+SURE = {FULL_RANGE: 0.0, SHORT_RANGE: 0.7}  # minimum scores: the short-range model scores noise at up to 0.68
+SAME_FACE = 0.5  # share of a box's width: boxes with closer centres are one face
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Detection:
     score: float  # 0..1
 
     def is_near(self, point: np.ndarray) -> bool:
-        """Whether a face centred on a point [2] px would be this one."""
+        """Whether a face centred at ``point`` [2] px counts as this face."""
         return bool(np.linalg.norm(self.centre - point) < SAME_FACE * self.width)
 
 
@@ -41,7 +41,7 @@ class Detector:
 
             self._nets = {model: FaceDetection(model_selection=model) for model in SURE}
             for net in self._nets.values():
-                net.process(np.zeros((64, 64, 3), np.uint8))  # the start messages come with the first picture
+                net.process(np.zeros((64, 64, 3), np.uint8))  # the first picture triggers the start messages
 
     def __call__(self, frame: np.ndarray) -> list[Detection]:
         """Find faces.
@@ -55,7 +55,7 @@ class Detector:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # protobuf deprecations inside mediapipe
             for model, net in self._nets.items():
-                answer: Any = net.process(frame)  # a named tuple that mediapipe makes as it goes
+                answer: Any = net.process(frame)  # a named tuple whose type mediapipe creates at run time
                 seen = [_detection(face, *frame.shape[1::-1]) for face in answer.detections or []]
                 seen = [face for face in seen if face.score >= SURE[model]]
                 found += [face for face in seen if not any(face.is_near(other.centre) for other in found)]

@@ -19,12 +19,12 @@ from selfscan.face.tflite_graph import Graph, Operator, read_graph
 INPUT_SIZE = 192  # px, side of the network's input
 MODEL = Path("modules/face_landmark/face_landmark_with_attention.tflite")
 INSTALL = "install mediapipe>=0.10.14,<0.10.22"
-# (left, top, side) of the square region of an FFHQ-aligned crop that the network looks at, in crops: MediaPipe's own
-# region (1.5 x the landmark box) on typical FFHQ faces; it reaches below the crop, where the last row is repeated
+# (left, top, side) of the network's square input region in an FFHQ-aligned crop, in sides of the crop.
+# It is MediaPipe's region (1.5 x the landmark box) on typical FFHQ faces. Below the crop, the last row is repeated.
 CROP_ROI = (1 / 32, 4 / 32, 30 / 32)
 
 _IRIS = 5
-_EYE_CONTOUR = 16  # the first points that an eye refines are its contour
+_EYE_CONTOUR = 16  # an eye's first refined points are its contour
 _REGIONS = 3  # lips, left eye, right eye
 _HEADS = ("lips", "left_eye", "left_iris", "right_eye", "right_iris")
 _REGION_OF_HEAD = (0, 1, 1, 2, 2)
@@ -43,11 +43,11 @@ class FaceMesh(nn.Module):
     flag_bias: Tensor
     points_weight: Tensor  # of the heads side by side
     points_bias: Tensor
-    subsets: Tensor  # [3, P] int64 points that make a region's box; repeated ones leave the box as it is
-    ends: Tensor  # [3, 2] int64 points whose line is level in a region
+    subsets: Tensor  # [3, P] int64 points that span a region's box; padded by repetition
+    ends: Tensor  # [3, 2] int64 points whose line is made level in a region
     target: Tensor  # [3] rad, angle of that line
     region_of_head: Tensor  # [5] int64
-    source: Tensor  # [478] int64 where each point comes from: mesh first, then heads
+    source: Tensor  # [478] int64 index of each point in the mesh's points followed by the heads'
 
     def __init__(self, graph: Graph):
         super().__init__()
@@ -76,7 +76,7 @@ class FaceMesh(nn.Module):
         self.regions = nn.ModuleList(Block(merge(layer)) for layer in zip(*regions))
         self.heads = nn.ModuleList(Block(merge(layer)) for layer in zip(*(c[shared:] for c in chains)))
         weights, biases = zip(*(conv_weights(graph, h) for h in heads))
-        most = max(len(b) for b in biases)  # heads with fewer points are filled up with zeros
+        most = max(len(b) for b in biases)  # heads with fewer points are padded with zeros
         weights = [F.pad(w, (0, 0, 0, 0, 0, 0, 0, most - len(w))) for w in weights]
         self._hold("points", torch.cat(weights), torch.cat([F.pad(b, (0, most - len(b))) for b in biases]))
 
@@ -151,7 +151,7 @@ class FaceMesh(nn.Module):
         x = _run(self.heads, x)
         x = F.conv2d(x, self.points_weight, self.points_bias, groups=len(_HEADS)).reshape(n, len(_HEADS), -1, 2)
         linear, shift = (t.index_select(1, self.region_of_head) for t in (linear, shift))
-        x = (x @ linear.mT + shift[:, :, None] / scale).flatten(1, 2)  # the heads count in px of the input
+        x = (x @ linear.mT + shift[:, :, None] / scale).flatten(1, 2)  # the heads' outputs are in px of the input
         xy = torch.cat([mesh[..., :2], x], dim=1).index_select(1, self.source)
         z = mesh[..., 2]
         contours = self.subsets[1:, :_EYE_CONTOUR]
@@ -202,7 +202,7 @@ def model_path() -> Path:
     """Find the network inside the installed mediapipe package, without importing it.
 
     Raises:
-        ModelMissing: mediapipe is not installed or carries no models.
+        ModelMissing: mediapipe is not installed or contains no such model.
     """
     spec = importlib.util.find_spec("mediapipe")
     if spec is None or spec.origin is None:
@@ -219,17 +219,17 @@ def load_facemesh(dtype: torch.dtype = torch.float32, device: str | torch.device
 
     Args:
         dtype: of weights and images.
-        device: of weights and images; ask for it here, since moving the module would move the shared copy.
+        device: of weights and images. Do not move the returned module: its copy is shared.
 
     Returns:
-        The network in evaluation mode; it holds no parameters and adds nothing to a state_dict.
+        The network in evaluation mode; it has no parameters and adds no entry to a state_dict.
 
     Raises:
         ModelMissing: mediapipe or its network is missing, damaged or of an unknown kind.
     """
     path = model_path()
     try:
-        with torch.inference_mode(False):  # weights made in inference mode could not be used for gradients later
+        with torch.inference_mode(False):  # weights made in inference mode cannot be used for gradients
             mesh = FaceMesh(read_graph(path)).to(device, dtype).to(memory_format=torch.channels_last)
     except (struct.error, LookupError, AttributeError, TypeError, ValueError, RuntimeError) as error:
         raise ModelMissing(f"expected the attention mesh in {path.name}, could not read it; {INSTALL}") from error
@@ -237,13 +237,13 @@ def load_facemesh(dtype: torch.dtype = torch.float32, device: str | torch.device
 
 
 def crop_region(images: Tensor) -> tuple[Tensor, tuple[float, float, float]]:
-    """Cut CROP_ROI out of FFHQ-aligned crops, antialiased where that makes it smaller.
+    """Cut CROP_ROI out of FFHQ-aligned crops and resize it; shrinking is antialiased.
 
     Args:
         images: [N, 3, H, H] RGB in [-1, 1].
 
     Returns:
-        region [N, 3, 192, 192] in [0, 1], and its (left, top, side) in crops: CROP_ROI in whole pixels.
+        region [N, 3, 192, 192] in [0, 1], and its (left, top, side) in crops: CROP_ROI rounded to whole pixels.
 
     Raises:
         ValueError: the images are not square RGB.

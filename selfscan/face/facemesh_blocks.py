@@ -85,7 +85,7 @@ class Block(nn.Module):
     """prelu(conv(x) + shortcut(x)) with frozen weights; the shortcut is x, max-pooled when the block halves the map.
 
     Args:
-        weights: what the graph holds.
+        weights: the block's weights from the graph.
     """
 
     weight: Tensor
@@ -107,7 +107,7 @@ class Block(nn.Module):
         self.register_buffer("widen", self._widening_kernel(), persistent=False)
 
     def _widening_kernel(self) -> Tensor | None:
-        # the pooled shortcut has fewer channels than the block's output: zeros are appended within each group
+        # the pooled shortcut has fewer channels than the block's output: append zero channels within each group
         wide, narrow = self.weight.shape[0] // self.groups, self.weight.shape[1]
         if not self.shortcut or wide == narrow:
             return None
@@ -132,13 +132,13 @@ class Block(nn.Module):
 
 
 def _same_kernel(kernel: Tensor, stride: int) -> Tensor:
-    # TensorFlow's SAME at stride 2 pads an even map on the right and bottom only; a zero row and column in front
-    # of the kernel give that with torch's symmetric padding of 1
+    # TensorFlow's SAME at stride 2 pads an even map on the right and bottom only; a zero row and column before
+    # the kernel reproduce this with torch's symmetric padding of 1
     return F.pad(kernel, (1, 0, 1, 0)) if stride == 2 else kernel
 
 
 class _FrozenPReLU(torch.autograd.Function):
-    # torch's own PReLU also computes the gradient of the slope, which takes 50 times longer than this
+    # torch's PReLU also computes the slope's gradient, which makes it 50 times slower than this one
 
     @staticmethod
     def forward(ctx, x: Tensor, slope: Tensor) -> Tensor:

@@ -1,12 +1,13 @@
-"""Head pose from landmarks: the similarity that lays a canonical head onto the rigid points of a face.
+"""Head pose from landmarks: the similarity that fits a canonical head to the rigid points of a face.
 
-Head axes equal the frame's when the face looks straight into the camera: x right, y down, z away from the camera, so a
-frontal, upright face has yaw = pitch = roll = 0. Signs: yaw > 0 turns the face to the right of the picture, pitch > 0
-looks down, roll > 0 tilts the crown to the left of the picture (counter-clockwise as seen). One head unit is the
-distance between the outer eye corners of the canonical head; its origin is the mean of the rigid points.
+Axes: x right, y down, z away from the camera. A frontal, upright face has yaw = pitch = roll = 0. Signs: yaw > 0 turns
+the face to the right of the picture; pitch > 0 looks down; roll > 0 tilts the crown to the left of the picture
+(counter-clockwise). One head unit is the distance between the outer eye corners of the canonical head. The origin is
+the mean of the rigid points.
 
-Frontal means as FFHQ's mean face: synthetic actors, whose zero is another, come out 3.4 degrees lower in pitch; beyond
-that constant the mean error on them is 1.6 degrees in yaw, 1.1 in pitch and 1.2 in roll (three self-scans, +-40 yaw).
+The pose of FFHQ's mean face is defined as frontal. Synthetic actors define their zero differently and measure 3.4
+degrees lower in pitch. Apart from that offset, the mean error on actors is 1.6 degrees in yaw, 1.1 in pitch and 1.2 in
+roll (three self-scans, +-40 degrees yaw).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from selfscan.face.landmarks import RIGID
 from selfscan.types import Array
 
 CANONICAL = Path(__file__).parents[1] / "data" / "canonical.npz"  # made by recipes/make_canonical.py
-_UPRIGHT = np.array([1.0, -1.0, -1.0])  # y up and z towards the camera, where the angles are defined
+_UPRIGHT = np.array([1.0, -1.0, -1.0])  # flips y and z: the angles are defined with y up and z towards the camera
 
 
 @lru_cache(maxsize=1)
@@ -53,7 +54,7 @@ def euler(pose: Array) -> Array:
     """Yaw, pitch and roll of a pose, where rotation = roll after pitch after yaw.
 
     Args:
-        pose: [..., 4, 4] or [..., 3, 3]; a scale is divided out.
+        pose: [..., 4, 4] or [..., 3, 3]; its scale is removed.
     Returns:
         [..., 3] yaw, pitch, roll in rad (see the module for the signs).
     """
@@ -85,10 +86,10 @@ def procrustes(source: Array, target: Array) -> tuple[Array, Array, Array]:
     """Similarity target = scale rotation source + shift with the least squared error: Umeyama, 1991.
 
     Args:
-        source: [N, D], in the plane or in space.
+        source: [N, D] points, D = 2 or 3.
         target: [..., N, D].
     Returns:
-        scale [...], rotation [..., D, D] (never a mirror image), shift [..., D].
+        scale [...], rotation [..., D, D] (no reflection), shift [..., D].
     """
     source_mean, target_mean = source.mean(0), target.mean(-2)
     a, b = source - source_mean, target - target_mean[..., None, :]

@@ -1,7 +1,4 @@
-"""Which of the 478 landmarks lie where: indices of MediaPipe's face mesh, by part of the face.
-
-Right and left are the person's own.
-"""
+"""Indices of MediaPipe's 478 face landmarks, by part of the face. Right and left are the person's own."""
 
 from __future__ import annotations
 
@@ -18,11 +15,11 @@ OUTER_EYE_CORNERS = (33, 263)  # right, left
 MOUTH_CORNERS = (61, 291)  # right, left
 LIP_GAP = (13, 14)  # middle of the upper and of the lower lip's inner rim
 NOSE_BRIDGE, NOSE_BASE, NOSE_TIP = 168, 2, 4
-STABLE = (168, 6, 2)  # down the nose: expressions do not move them
+STABLE = (168, 6, 2)  # along the nose; expressions do not move them
 EXTREMES = (234, 454, 10, 152)  # right, left, top and bottom of the face
 LID_PAIRS = (((159, 145), (158, 153), (160, 144)), ((386, 374), (385, 380), (387, 373)))  # right, left: upper, lower
 
-# Contours, each point beside the next
+# Contours, points in order
 OVAL = (
     10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
     152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
@@ -35,7 +32,7 @@ LIDS = (
 
 # Sets
 BROWS = (105, 66, 107, 65, 55, 334, 296, 336, 295, 285)  # both
-LIPS = (61, 291, 0, 17, 13, 14, 37, 267, 84, 314)  # around both rims
+LIPS = (61, 291, 0, 17, 13, 14, 37, 267, 84, 314)  # on the outer and inner rims
 MOVING = (
     0,
     7,
@@ -129,9 +126,9 @@ MOVING = (
     409,
     415,
     466,
-)  # fmt: skip; lips, lids and brows, whose colour changes by itself
+)  # fmt: skip; lips, lids and brows: expressions change the colour there
 SKIN = tuple(sorted(set(range(MESH_POINTS)) - set(MOVING)))
-#: points that lips, lids and brows move little, with their mirror images
+#: points that expressions move little, each with its mirror image
 RIGID_PARTS: dict[str, tuple[int, ...]] = {
     "forehead": (10, 151, 9, 8, 109, 338, 67, 297, 103, 332),
     "nose": (168, 6, 197, 195, 5, 4, 1, 2, 98, 327),
@@ -139,15 +136,15 @@ RIGID_PARTS: dict[str, tuple[int, ...]] = {
     "cheeks": (117, 346, 50, 280, 123, 352, 127, 356),
 }
 RIGID = tuple(index for part in RIGID_PARTS.values() for index in part)
-#: points that stand for those of the FFHQ recipe (68-point order)
+#: equivalents of the points that FFHQ's alignment uses (68-point order)
 FFHQ_POINTS: dict[str, tuple[int, ...]] = {
     "right_eye": (33, 160, 158, 133, 153, 144),  # 36..41
     "left_eye": (362, 385, 387, 263, 373, 380),  # 42..47
     "mouth": MOUTH_CORNERS,  # 48 and 54
 }
-#: 66 keypoints by part, of which reenactment makes its objective (PGR, arXiv 2307.06307, does not publish its own).
-#: An iris centre belongs to its eye: alone, with zero mean, it would carry no gaze. Lips are two parts so that an open
-#: mouth is more than one moving contour.
+#: 66 keypoints by part, for the objective of reenactment (PGR, arXiv 2307.06307, does not list its keypoints).
+#: Each part is centred on its mean. An iris centre is therefore grouped with its eye: alone it would lose the gaze.
+#: Outer and inner lips are separate parts so that opening the mouth moves one against the other.
 KEYPOINT_PARTS: dict[str, tuple[int, ...]] = {
     "oval": (10, 338, 389, 454, 361, 397, 152, 172, 132, 234, 162),
     "right_brow": (46, 53, 52, 65, 55),

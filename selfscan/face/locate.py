@@ -1,4 +1,4 @@
-"""Locate the face frame by frame from past frames alone: the live counterpart of ``track`` and ``align``."""
+"""Causal face localisation, frame by frame: the live counterpart of ``track`` and ``align``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from selfscan.face import align
 from selfscan.face.facemesh import FaceMesh
 from selfscan.face.track import SECOND_SHARE, Follower, Sighting, face_width, prominence
 
-PATIENCE = 1.0  # s without the face after which one of another size may take its place
+PATIENCE = 1.0  # s without the face after which a face of another size is accepted instead
 
 
 @dataclass(frozen=True)
@@ -19,18 +19,18 @@ class Place:
     """Where the face is in one frame."""
 
     found: bool
-    crop_from_frame: np.ndarray  # [2, 3] px to px; without a face the last one, or at first the middle of the frame
-    is_new: bool  # this may be somebody else than before
-    second_face: bool = False  # another face of at least half this one's width is there
+    crop_from_frame: np.ndarray  # [2, 3] px to px; without a face the last crop, or at first the middle of the frame
+    is_new: bool  # True: this may be another person than before
+    second_face: bool = False  # another face of at least half this one's width is visible
 
 
 class Locator:
-    """Follows one face of an endless stream: widest and most central at first, then the same as long as it is there.
+    """Follows one face of a live stream: at first the widest and most central, then the same one until it is lost.
 
     Args:
         size: side of the crop, px.
-        sigma: smoothing of the crop, frames: a line is fitted to the past under half a Gaussian, so that steady
-            motion has no delay; 0 = off.
+        sigma: smoothing of the crop, frames; 0 = off. A line is fitted to past frames, weighted by half a Gaussian;
+            steady motion is therefore not delayed.
         mesh: the landmark network; None = the shared one on the CPU.
     """
 
@@ -45,6 +45,7 @@ class Locator:
 
         Args:
             frame: [H, W, 3] uint8 RGB. time: s.
+        Returns: where the face is; ``found`` is False without a face.
         """
         faces = self._follower.step(frame)
         number = self._choose(faces, (frame.shape[1], frame.shape[0]), time)

@@ -1,8 +1,8 @@
 """Pose, expression and gaze as ten numbers, the same for filmed and generated faces.
 
-Lengths are 3D, so that turning the head changes them little; d is the distance between the two eyes' centres. The
-face's own axes: x from the right eye's outer corner to the left one's; down from the nose bridge to the base of the
-nose, made orthogonal to x.
+Lengths are measured in 3D, so that head rotation changes them little. d is the distance between the two eyes' centres.
+The axes belong to the face: x runs from the right eye's outer corner to the left one's. down runs from the nose bridge
+to the base of the nose, made orthogonal to x.
 
 ==========  ============================================================================================
 yaw         rad, > 0: turned to the person's left (to the right of the picture)

@@ -32,22 +32,22 @@ def observe(
 ) -> Observation:
     """Track, align and measure a clip in two decoding passes of constant memory.
 
-    The landmarks of an observation are measured in the aligned crop, by the network and in the region that also look
-    at generated images: both sides of a later comparison then share one bias.
+    The landmarks are measured in the aligned crop, with the network and the region that also measure generated images.
+    Both sides of a later comparison then have the same bias.
 
     Args:
         path: the clip.
         size: side of the crop, px.
         sigma: temporal smoothing of the crop, frames; 2 is PGR's value (arXiv:2307.06307).
         progress: called with ("track" or "measure", frames done, frames in all).
-        second_face_stops: refuse a clip that shows a second face for a second or longer.
-        checkpoints: what was measured before, of the same clip with the same settings, is not measured again.
+        second_face_stops: reject a clip that shows a second face for a second or longer.
+        checkpoints: of the same clip with the same settings; stored chunks are not measured again.
     Returns:
-        The observation; frames without a face keep their slot, with interpolated landmarks and presence 0.
+        The observation; frames without a face get interpolated landmarks and presence 0.
     Raises:
         UnreadableVideo, VideoTooLarge, NoFaceFound, SecondFace: see ``track``.
     """
-    digest = file_digest(path) if Path(path).is_file() else ""  # what is no file is refused by track
+    digest = file_digest(path) if Path(path).is_file() else ""  # ``track`` raises if the file is missing
     face = track(path, progress, second_face_stops, checkpoints)
     alignment = align(face, size, sigma)
     landmarks = np.zeros((len(face), NUM_LANDMARKS, 3), np.float32)
@@ -79,11 +79,11 @@ def iter_crops(observation: Observation, size: int | None = None, start: int = 0
     Args:
         observation: the clip as observed.
         size: side of the crops, px; None = the side of the observation. The region is the same for every size.
-        start: the first frame; those before it are decoded only.
+        start: the first frame; earlier frames are decoded but not returned.
     Returns:
         Pairs of frame index and image [size, size, 3] uint8 RGB.
     Raises:
-        UnreadableVideo: the clip is gone or no longer what was observed.
+        UnreadableVideo: the clip is missing or has another number of frames than was observed.
     """
     size = size or observation.alignment.size
     transforms = rescale(observation.alignment.crop_from_frame, size / observation.alignment.size)
@@ -107,7 +107,7 @@ def _batches(images: Iterator[Array]) -> Iterator[Array]:
 
 
 def measure(mesh: FaceMesh, images: Array) -> tuple[Array, Array]:
-    """Landmarks of aligned crops, in the region that also looks at generated images.
+    """Landmarks of aligned crops, in the fixed region that is also used for generated images.
 
     Args:
         mesh: the network.

@@ -1,7 +1,7 @@
-"""Mouth and eye patches: small images in a frame that moves with the face, so that two people can be compared.
+"""Mouth and eye patches: small images aligned to the mouth or eye, so that two people can be compared.
 
-PGR (arXiv 2307.06307) compares mouth-cavity and iris pixels. A patch is cut in a similarity frame spanned by the
-corners of the mouth or eye; a mask keeps what is inside the lips, or on the visible iris.
+PGR (arXiv 2307.06307) compares mouth-cavity and iris pixels. A similarity, given by the corners of the mouth or eye,
+aligns each patch. A mask selects the pixels inside the lips, or on the visible iris.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from selfscan.types import Array
 
 MOUTH_SIZE = (24, 32)  # px (height, width) of a mouth patch
 IRIS_SIZE = (16, 32)  # px (height, width) of an eye patch
-CHUNK = 256  # frames whose targets are worked on at once
-MARGIN = 1.2  # patch width in distances between the corners
+CHUNK = 256  # frames processed at once
+MARGIN = 1.2  # patch width / distance between the corners
 
 
 def frames(landmarks: Tensor) -> Tensor:
@@ -37,7 +37,7 @@ def frames(landmarks: Tensor) -> Tensor:
     pairs = torch.tensor([MOUTH_CORNERS, *EYE_CORNERS], device=xy.device)
     a, b = xy[:, pairs[:, 0]], xy[:, pairs[:, 1]]
     middle = (a + b) / 2
-    mouth = (xy[:, list(INNER_LIPS)].mean(1) + middle[:, 0]) / 2  # lips open downwards: keep them centred
+    mouth = (xy[:, list(INNER_LIPS)].mean(1) + middle[:, 0]) / 2  # the jaw opens downwards: move the centre along
     middle = torch.cat([mouth[:, None], middle[:, 1:]], 1)
     x = (b - a) * (MARGIN / 2)
     y = torch.stack([-x[..., 1], x[..., 0]], -1)
@@ -124,27 +124,27 @@ def statistics(images: Tensor, landmarks: Tensor) -> dict[str, Tensor]:
 
 
 class Recoloured:
-    """Patches of a clip in somebody else's colours, made for the frames that are asked for.
+    """Patches of a clip in another person's colours, computed on access.
 
-    A clip's patches are kept as they were cut, a byte a value; its other colours would take twice that once more.
+    Only the original uint8 patches are stored. Storing the float16 result as well would triple the memory.
     """
 
     def __init__(self, patches: Array, have: Tensor, want: Tensor):
         self._patches, self._have, self._want = torch.as_tensor(patches), have, want
 
     def __getitem__(self, rows: Tensor | slice) -> Tensor:
-        """Frames chosen as by a tensor's first index: [R, ..., 3, h, w] float16 in [-1, 1]."""
+        """Patches of the frames ``rows``: [R, ..., 3, h, w] float16 in [-1, 1]."""
         return _match(to_tensor(self._patches[rows]), self._have, self._want).half()
 
 
 class Outlined:
-    """Masks of a clip, drawn for the frames that are asked for: kept, they would be a third of what a clip takes."""
+    """Masks of a clip, drawn on access: stored, they would take a third of a clip's memory."""
 
     def __init__(self, landmarks: Tensor, draw: Callable[[Tensor], Tensor]):
         self._landmarks, self._draw = landmarks, draw
 
     def __getitem__(self, rows: Tensor | slice) -> Tensor:
-        """Frames chosen as by a tensor's first index, as ``mouth_masks`` or ``iris_masks`` draws them."""
+        """Masks of the frames ``rows``, in the shape of ``mouth_masks`` or ``iris_masks``."""
         return self._draw(self._landmarks[rows])
 
 
@@ -153,8 +153,8 @@ def targets(
 ) -> tuple[Recoloured, Outlined, Recoloured, Outlined]:
     """The driver's patches in the avatar's colours, and their masks.
 
-    Colours are matched by mean and spread over the whole clip: light and skin differ between two recordings,
-    and pixels are only comparable after that.
+    Light and skin differ between two recordings. Mean and spread of the colours over the whole clip are therefore
+    matched before pixels are compared.
 
     Args:
         mouth: [T, 24, 32, 3] uint8. irises: [T, 2, 16, 32, 3] uint8. landmarks: [T, 478, 3] of the driver, in crops.
@@ -184,7 +184,7 @@ def _moments(parts: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
         weight += float(mask.sum())
         total = total + (x * mask).sum((0, 2, 3)).cpu()
         squares = squares + (x.square() * mask).sum((0, 2, 3)).cpu()
-    if weight < 50:  # the mouth never opens in this clip: nothing to match
+    if weight < 50:  # the mouth never opens in this clip: leave its colours unchanged
         return torch.stack([torch.zeros(3), torch.ones(3)])
     mean = total / weight
     return torch.stack([mean, (squares / weight - mean.square()).clamp_min(0).sqrt().clamp_min(0.02)]).float()

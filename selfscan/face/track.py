@@ -1,4 +1,4 @@
-"""Video to face track: find faces, follow them, choose one, fill its gaps, and say what was filled."""
+"""Video to face track: detect faces, follow them, choose one, and interpolate and mark its gaps."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from selfscan.face.landmarks import MESH, OUTER_EYE_CORNERS
 from selfscan.io import video
 from selfscan.types import NUM_LANDMARKS, FaceTrack, Progress, silent
 
-DETECT_EVERY = 10  # frames between looks for other faces
+DETECT_EVERY = 10  # frames between two detections of further faces
 MIN_PRESENCE = 0.5  # mediapipe's own threshold for a face in the region
-ROI_SCALE = 1.5  # side of the region in sides of the face's box: what the network was trained on
-FOLLOW_SHARE = 0.4  # of the widest face; narrower ones (insets, posters) are not followed
-SECOND_SHARE = 0.5  # of this face's width; a wider other face is a second face
-SECOND_SECONDS = 1.0  # a second face seen this long at a stretch is no accident
-MAX_FACES = 4  # followed at once
-MIN_FRAMES = 3  # shorter sightings are not joined to the chosen face
+ROI_SCALE = 1.5  # side of the region / side of the face's box, as in the network's training
+FOLLOW_SHARE = 0.4  # of the widest face's width; narrower faces (insets, posters) are not followed
+SECOND_SHARE = 0.5  # of the followed face's width; another face at least this wide is a second face
+SECOND_SECONDS = 1.0  # s without interruption after which a second face counts
+MAX_FACES = 4  # faces followed at once
+MIN_FRAMES = 3  # frames; a shorter track is not joined to the chosen face
 
 Sighting = tuple[np.ndarray, float]  # landmarks [478, 3] px, presence
 
@@ -43,14 +43,14 @@ def track(
     Args:
         path: the clip.
         progress: called with ("track", frames done, frames in all).
-        second_face_stops: refuse a clip that shows a second face for a second or longer.
-        checkpoints: what was followed before is not followed again.
+        second_face_stops: reject a clip that shows a second face for a second or longer.
+        checkpoints: of the same clip; stored chunks are not tracked again.
     Returns:
-        The face in every frame; gaps are interpolated between neighbours, held at the ends, and marked invalid.
+        The face in every frame. Gaps are marked invalid and interpolated; at the clip's ends they hold the nearest value.
     Raises:
         UnreadableVideo, VideoTooLarge: see ``video.probe``.
         NoFaceFound: no frame shows a face.
-        SecondFace: a second face is there and ``second_face_stops``.
+        SecondFace: the clip shows a second face for a second or longer, and ``second_face_stops`` is set.
     """
     total = video.probe(path).frames_estimate
     times, size = [], (0, 0)
@@ -72,7 +72,7 @@ def track(
 
 
 def _followed(path: str | Path, checkpoints: Checkpoints, tell) -> Iterator[Arrays]:
-    """Chunks of frames with what was seen in them; the last one says that it is the last."""
+    """Chunks of frames with the faces seen in them; the entry "last" marks the last chunk."""
     done, part = 0, None
     while part is None or not part["last"]:
         found = checkpoints.get(f"track{done:07d}")
@@ -100,7 +100,7 @@ def _followed(path: str | Path, checkpoints: Checkpoints, tell) -> Iterator[Arra
 
 
 def _follow_some(follower: Follower, frames: Iterator, done: int, tell) -> Arrays:
-    """The next chunk: times [n] s, and of m sightings frame, number, landmarks [m, 478, 3] px and presence."""
+    """Track the next chunk: times [n] s; for m sightings the frame, number, landmarks [m, 478, 3] px and presence."""
     times, size, seen = [], (0, 0), []
     for time, image in islice(frames, selfscan.checkpoints.CHUNK):
         seen += [(number, done + len(times), *sighting) for number, sighting in follower.step(image).items()]
@@ -121,23 +121,23 @@ def _follow_some(follower: Follower, frames: Iterator, done: int, tell) -> Array
 
 
 def _sightings(part: Arrays) -> Iterator[tuple[int, int, Sighting]]:
-    """Number of a face, frame and sighting, in the order in which they were seen."""
+    """Triples of a face's number, frame and sighting, in order of time."""
     for number, frame, points, presence in zip(*(part[name] for name in ("number", "frame", "points", "presence"))):
         yield int(number), int(frame), (points, float(presence))
 
 
 class Follower:
-    """Follows every large face of a stream of frames, from region to landmarks to the next region.
+    """Tracks every large face of a stream: the landmarks of a frame give the region in the next frame.
 
     Grishchenko et al., Attention Mesh, 2020 (arXiv:2006.10962), figure 1.
     """
 
     def __init__(self, mesh: FaceMesh | None = None):
-        self._live: dict[int, Sighting] = {}  # number of a face -> where it was seen last, one frame ago
+        self._live: dict[int, Sighting] = {}  # number of a face -> its sighting in the previous frame
         self._mesh, self._detector, self._index, self.born = mesh or load_facemesh(), Detector(), 0, 0
 
     def go_on(self, seen: list[tuple[int, Sighting]], index: int, born: int) -> None:
-        """Go on where another one stopped: what it saw last, how many frames it saw, and how many faces."""
+        """Continue another follower: its last sightings, its number of frames, and its number of faces so far."""
         self._live, self._index, self.born = dict(seen), index, born
 
     def step(self, frame: np.ndarray) -> dict[int, Sighting]:
@@ -183,7 +183,7 @@ class Follower:
                 self.born += 1
 
     def _taken(self, points: np.ndarray) -> bool:
-        """Whether one of the faces already is where these points are."""
+        """Whether a followed face already covers these points."""
         centres = [_centre(others) for others, _ in self._live.values()]
         return any(np.linalg.norm(centre - _centre(points)) < SAME_FACE * face_width(points) for centre in centres)
 
@@ -221,7 +221,7 @@ def _weight(face: dict[int, Sighting], size: tuple[int, int]) -> float:
 
 
 def prominence(sighting: Sighting, size: tuple[int, int]) -> float:
-    """How wide, sure and central a face is in a frame of ``size`` (width, height) px; more is more prominent."""
+    """Prominence of a face in a frame of ``size`` (width, height) px: grows with width, presence and centrality."""
     points, presence = sighting
     middle = np.array(size) / 2
     off = float(np.linalg.norm(_centre(points) - middle) / np.linalg.norm(middle))
@@ -282,7 +282,7 @@ def _region(centre: np.ndarray, side: float, angle: float) -> np.ndarray:
 
 
 def face_width(points: np.ndarray) -> float:
-    """Width of a face's landmarks [478, 3], irises aside."""
+    """Width of the landmarks [478, 3] of a face, without its irises; in their unit."""
     x = points[MESH, 0]
     return float(x.max() - x.min())
 
