@@ -46,7 +46,7 @@ def track(
         second_face_stops: reject a clip that shows a second face for a second or longer.
         checkpoints: of the same clip; stored chunks are not tracked again.
     Returns:
-        The face in every frame. Gaps are marked invalid and interpolated; at the clip's ends they hold the nearest value.
+        The face in every frame. Gaps are marked invalid and interpolated; at the clip's ends the nearest value is held.
     Raises:
         UnreadableVideo, VideoTooLarge: see ``video.probe``.
         NoFaceFound: no frame shows a face.
