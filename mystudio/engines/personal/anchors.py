@@ -6,6 +6,9 @@ person's neutral face. Landmarks mean the same on generated and on real images, 
 a smooth function of motion, and codes between anchors look right.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (types of torch and scipy have gaps)
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -43,6 +46,12 @@ class PersonalEncoder(nn.Module):
     The same map gave the anchors, so it is exact at the anchors up to ``equalise``, which is linear. Between them it is
     as smooth as the encoder.
     """
+
+    mean: Tensor  # [D] of the encoder's W
+    spread: Tensor  # [D]
+    look: Tensor  # [width] the person's appearance
+    centre: Tensor  # [D] mean of the encoder's own anchors
+    project: Tensor  # [D, K] from W to codes
 
     def __init__(self, width: int, w_dim: int, rank: int):
         super().__init__()
@@ -112,7 +121,7 @@ def invert(
     begin = _begin(generator, encoder, images, landmarks, neutral, settings)
     if not begin.steps:
         return begin.anchors
-    parts, total = [], begin.steps * -(-len(images) // settings.batch)
+    parts, total = list[Tensor](), begin.steps * -(-len(images) // settings.batch)
     for first in range(0, len(images), settings.batch):
         rows, done, name = slice(first, first + settings.batch), len(parts) * begin.steps, f"invert{first:05d}"
         found = checkpoints.get(name)

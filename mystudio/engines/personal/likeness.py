@@ -1,5 +1,8 @@
 """How far generated images are from the scan images: the perceptual distance of several views, and of landmarks."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (types of torch and scipy have gaps)
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence

@@ -5,6 +5,9 @@ appearance as a constant. For a base without an encoder it is trained on samples
 are drawn, synthesized and measured. The second is always trained on these samples; its Jacobian is Gauss-Newton's.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (types of torch and scipy have gaps)
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
@@ -18,10 +21,12 @@ from mystudio.engines.personal.anchors import PersonalEncoder
 from mystudio.engines.personal.measure import KEYPOINT_NUMBERS, output_vector
 from mystudio.engines.personal.space import AnchorSpace
 from mystudio.motion.retarget import relative_motion
+from mystudio.stylegan2.generator import Generator
 from mystudio.types import Progress, silent
 from selfscan.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints, in_chunks
 from selfscan.face import patches
-from selfscan.face.facemesh import crop_landmarks
+from selfscan.face.facemesh import FaceMesh, crop_landmarks
+from selfscan.types import Array
 
 PRESENT = 0.5  # least presence of a face in an image that is used as a sample
 HELD_OUT_EVERY = 12  # of so many samples one is held out
@@ -45,6 +50,13 @@ class RegressSettings:
 
 class Regressor(nn.Module):
     """Inverse: relative motion [B, 66, 3] -> code [B, K]. Forward: code [B, K] -> output vector [B, M]."""
+
+    motion_mean: Tensor  # of inputs and outputs over the samples, as their scales
+    motion_scale: Tensor
+    code_mean: Tensor
+    code_scale: Tensor
+    output_mean: Tensor
+    output_scale: Tensor
 
     def __init__(self, motion_dim: int, rank: int, output_dim: int, width: int = 256):
         super().__init__()
@@ -101,8 +113,8 @@ class Samples:
 
 
 def sample(
-    generator,
-    mesh,
+    generator: Generator,
+    mesh: FaceMesh,
     space: AnchorSpace,
     settings: RegressSettings,
     progress: Progress = silent,
@@ -140,8 +152,8 @@ def sample_codes(space: AnchorSpace, settings: RegressSettings) -> Tensor:
 
 @torch.no_grad()
 def draw_and_measure(
-    generator,
-    mesh,
+    generator: Generator,
+    mesh: FaceMesh,
     space: AnchorSpace,
     codes: Tensor,
     progress: Progress = silent,
@@ -155,14 +167,14 @@ def draw_and_measure(
     """
     device, names = next(generator.parameters()).device, ("marks", "outputs", "presence")
 
-    def work(chunk: np.ndarray, rows: Iterator[Tensor]) -> Arrays:
-        seen, done = [], int(chunk[0])
+    def work(chunk: Array, rows: Iterator[Tensor]) -> Arrays:
+        seen, done = list[tuple[Tensor, Tensor, Tensor]](), int(chunk[0])
         for part in torch.stack(list(rows)).split(batch):
             images = generator(generator.broadcast(space.decode(part).to(device))).clamp(-1, 1)
             marks, presence = crop_landmarks(mesh, images)
             seen.append((marks, output_vector(marks, *patches.mouth_and_irises(images, marks)), presence))
             progress("look", done := done + len(part), len(codes))
-        return {name: torch.cat(values).cpu().numpy() for name, values in zip(names, zip(*seen))}
+        return {name: np.asarray(torch.cat(values).cpu()) for name, values in zip(names, zip(*seen))}
 
     def tell(done: int) -> None:
         progress("look", done, len(codes))
@@ -180,7 +192,7 @@ def train_regressor(
     neutral: Tensor,
     settings: RegressSettings = RegressSettings(),
     person: PersonalEncoder | None = None,
-) -> tuple[Regressor, dict]:
+) -> tuple[Regressor, dict[str, float | None]]:
     """Fit both networks on synthesized samples, and the inverse also on the anchors with their real landmarks.
 
     Args:
@@ -241,7 +253,7 @@ def _fit(
     draw = torch.Generator().manual_seed(settings.seed + 1)
     adam = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=DECAY)
     plan = torch.optim.lr_scheduler.CosineAnnealingLR(adam, settings.steps)
-    spread = x.std(0)
+    spread, loss = x.std(0), x.new_zeros(())
     for _ in range(settings.steps):
         rows = torch.randint(len(x), (BATCH,), generator=draw)
         noisy = x[rows] + NOISE * spread * torch.randn(BATCH, x.shape[1], generator=draw)

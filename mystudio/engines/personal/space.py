@@ -4,6 +4,9 @@ MyStyle (Nitzan et al., arXiv 2203.17272): P0 is the convex hull of the anchors 
 alpha_i >= -beta with sum(alpha) = 1; P+ holds one alpha for every layer.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (types of torch and scipy have gaps)
+
 from __future__ import annotations
 
 from dataclasses import dataclass

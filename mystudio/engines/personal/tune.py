@@ -5,6 +5,9 @@ LPIPS of the face, the eyes and the mouth alone, enlarged, is added, because the
 of the person. The distance of landmarks is added because a change of gaze moves an iris by only a pixel.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (types of torch and scipy have gaps)
+
 from __future__ import annotations
 
 import math
@@ -13,7 +16,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -31,6 +33,7 @@ from mystudio.types import Progress, silent
 from selfscan.checkpoints import NO_CHECKPOINTS, Checkpoints
 from selfscan.io.pixels import to_uint8
 from selfscan.perceptual.metric import Perceptual
+from selfscan.types import Array
 
 MAX_ROLLBACKS = 5
 WORTH_COMPILING = 4e8  # steps x batch x pixels, on a GPU
@@ -91,7 +94,7 @@ def tune(
     settings: TuneSettings = TuneSettings(),
     progress: Progress = silent,
     checkpoints: Checkpoints = NO_CHECKPOINTS,
-    watch: Callable[[int, nn.Module], bool] | None = None,
+    watch: Callable[[int, Generator], bool] | None = None,
 ) -> tuple[Generator, dict[str, Any]]:
     """Tune a copy of ``generator`` so that G(anchor_i) is image_i.
 
@@ -105,7 +108,7 @@ def tune(
     Raises: TrainingDiverged: values were not finite ``MAX_ROLLBACKS`` times, even with smaller steps.
     """
     nets = Nets(generator, partial(_optimizer, settings, anchors.device), settings.average)
-    state, remarks = TuneState(), []
+    state, remarks = TuneState(), list[str]()
     tune_checkpoint.resume(checkpoints, nets, state)
     task = _task(nets, anchors, images, perceptual, settings, remarks)
     good = nets.snapshot()
@@ -230,7 +233,7 @@ def _figures(state: TuneState) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def _preview(task: _Task, nets: Nets) -> np.ndarray:
+def _preview(task: _Task, nets: Nets) -> Array:
     """Some scan images above what the generator makes of them, [H, W, 3] uint8 RGB."""
     count = min(SHOWN, len(task.images))
     rows = [int(k * len(task.images) / count) for k in range(count)]

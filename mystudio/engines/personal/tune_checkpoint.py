@@ -1,10 +1,14 @@
 """The checkpoint of a tuning: networks, optimiser and progress as one block of bytes."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (types of torch and scipy have gaps)
+
 from __future__ import annotations
 
 import json
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +32,7 @@ class TuneState:
     rollbacks: int = 0
     best: float = math.inf  # least distance of the held-out images so far
     stale: int = 0  # checks since the best one
-    history: list = field(default_factory=list)  # [step, loss, held-out distance] of every check
+    history: list[list[float]] = field(default_factory=list[list[float]])  # step, loss, held-out distance
 
 
 def save(checkpoints: Checkpoints, nets: Nets, state: TuneState) -> None:
@@ -71,7 +75,7 @@ def from_bytes(content: bytes, nets: Nets, state: TuneState) -> None:
 def _load_networks(tensors: dict[str, Tensor], nets: Nets) -> None:
     for name, net in nets.generators.items():
         net.load_state_dict({k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")})
-    slots: dict[int, dict] = {}
+    slots: dict[int, dict[str, Tensor]] = {}
     for name in tensors:
         if name.startswith("adam."):
             _, i, part = name.split(".")
@@ -80,5 +84,5 @@ def _load_networks(tensors: dict[str, Tensor], nets: Nets) -> None:
         nets.optimizer.load_state_dict({**nets.optimizer.state_dict(), "state": slots})
 
 
-def _as_tensor(values: dict) -> Tensor:
+def _as_tensor(values: dict[str, Any]) -> Tensor:
     return torch.frombuffer(bytearray(json.dumps(values).encode()), dtype=torch.uint8)

@@ -1,18 +1,22 @@
 """The networks of a tuning: the generator being tuned, the running average of its weights, and the optimiser."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (types of torch and scipy have gaps)
+
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mystudio.stylegan2.generator import Generator
 
 AVERAGED = 4  # steps between two weights that enter the average: weights of adjacent steps hardly differ
 
-Snapshot = tuple[dict[str, dict], dict]  # states of the generators by name, state of the optimiser
+Snapshot = tuple[dict[str, dict[str, Tensor]], dict[str, Any]]  # of generators by name, of the optimiser
 
 
 class Nets:
@@ -43,8 +47,8 @@ class Nets:
             return
         weight = min(1.0, AVERAGED / (self._share * step))
         if weight == 1 or step % AVERAGED == 0:
-            mean, last = (list(net.synthesis.parameters()) for net in (self.mean, self.tuned))
-            torch._foreach_lerp_(mean, last, weight)  # pyright: ignore[reportPrivateImportUsage]
+            mean, last = (list[Tensor](net.synthesis.parameters()) for net in (self.mean, self.tuned))
+            torch._foreach_lerp_(mean, last, weight)  # pyright: ignore[reportPrivateImportUsage, reportPrivateUsage]
 
     def are_finite(self) -> bool:
         """Whether all tuned weights are finite numbers."""
