@@ -1,9 +1,9 @@
-"""An avatar as one file: an uncompressed zip of which every byte follows from the manifest in front.
+"""An avatar as one file: an uncompressed zip whose layout is fixed by the manifest at its start.
 
-Any program opens it; ours accepts only the exact form that it writes. The manifest comes first and lists every other
-member with its size and digest, so the length of the whole file, the place of every header and the directory at the
-end are known before the second member is read. What differs anywhere is refused: links, paths, doubled, added or
-compressed members have no place to be in.
+Any zip program can open the file; ``unpack`` accepts only the exact form that ``pack`` writes. The manifest comes
+first and lists every other member with its size and digest. It therefore fixes the length of the file, the place of
+every header and the directory at the end before the second member is read. Any difference is rejected, which rules
+out links, paths, and duplicate, added or compressed members.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from mystudio.storage.manifest import (
 from mystudio.storage.workspace import lock, recover, sync_tree, tidy
 from mystudio.types import Avatar
 
-REQUIRED = {ARRAYS, GENERATOR, VALUES}  # what every avatar holds besides its manifest
-OWN = re.compile(rf"state\.[A-Za-z0-9_.]+{re.escape(GENERATOR_SUFFIX)}")  # generators of an engine's state
-MAX_BYTES = (4 << 30) - 1  # of an archive: what a zip without extensions can address
+REQUIRED = {ARRAYS, GENERATOR, VALUES}  # files of every avatar, besides its manifest
+OWN = re.compile(rf"state\.[A-Za-z0-9_.]+{re.escape(GENERATOR_SUFFIX)}")  # generator files of an engine's state
+MAX_BYTES = (4 << 30) - 1  # largest archive: the limit of a zip without the zip64 extension
 BLOCK = 1 << 20  # bytes read at a time
 
 LOCAL = struct.Struct("<4s5H3I2H")  # signature, version, flags, method, time, date, crc, two sizes, two lengths
 CENTRAL = struct.Struct("<4s6H3I5H2I")
 END = struct.Struct("<4s4H2IH")
-VERSION, DATE = 20, 0x21  # of the zip format; 1 January 1980, because the manifest says when
+VERSION, DATE = 20, 0x21  # zip version 2.0; a fixed date (1 January 1980), since the manifest has the real one
 
 
 @dataclass(frozen=True)
@@ -53,20 +53,20 @@ class Member:
     name: str
     bytes: int
     crc: int
-    offset: int  # of its header
+    offset: int  # byte where its header begins
 
 
 def pack(avatar: Path, out: Path) -> int:
     """Write an avatar as one file.
 
     Args:
-        avatar: its folder; every file is compared with its digest.
-        out: the archive; an older archive is replaced, anything else is not.
+        avatar: folder of the avatar; every file is compared with its digest.
+        out: file to write; an existing avatar archive is replaced, any other file is not.
     Returns: the archive's size in bytes.
     Raises:
-        BadArtifact: no avatar, or damaged.
-        BadArchive: ``out`` is something else, or the avatar is too large.
-        OutputFailed: disk full, no permission; what was there before is whole.
+        BadArtifact: the folder is not an avatar, or it is damaged.
+        BadArchive: ``out`` exists and is not an avatar archive, or the avatar is too large.
+        OutputFailed: disk full or no permission; an older archive is unchanged.
     """
     folder, out = open_folder(avatar, "avatar"), resolved(out)
     _check_members(folder.manifest, f"{avatar}")
@@ -80,7 +80,7 @@ def pack(avatar: Path, out: Path) -> int:
             os.replace(new, out)
         except OSError as error:
             if error.filename and Path(error.filename).parent == folder.path:
-                raise  # what failed was reading
+                raise  # reading the avatar failed, not writing the archive
             raise OutputFailed(
                 f"{out} could not be written ({error.strerror or error}); free space or choose another "
                 "place; what was there before is whole"
@@ -91,16 +91,16 @@ def pack(avatar: Path, out: Path) -> int:
 
 
 def unpack(archive: Path, out: Path) -> Manifest:
-    """Place an avatar from its archive, after every byte of it was verified.
+    """Extract an avatar from an archive after every byte was verified.
 
     Args:
-        archive: file that ``pack`` wrote; trusted in nothing.
-        out: folder to make; a whole copy of the same avatar may be there already.
+        archive: file that ``pack`` wrote; its content is not trusted.
+        out: folder to make; an undamaged copy of the same avatar may exist already.
     Returns: the avatar's manifest.
     Raises:
-        BadArchive: damaged, hostile, or not an avatar's archive; nothing was placed.
-        BadArtifact: something else has the name ``out``.
-        OutputFailed: disk full, no permission; nothing was placed.
+        BadArchive: damaged, hostile, or not an avatar's archive; nothing was written.
+        BadArtifact: ``out`` exists and is not this avatar.
+        OutputFailed: disk full or no permission; nothing was written.
     """
     archive, out = Path(archive), resolved(out)
     with _opened(archive) as file:
@@ -161,7 +161,7 @@ def _add(file: BinaryIO, name: str, size: int, blocks) -> Member:
 
 
 def _blocks(source: BinaryIO, size: int, seen):
-    """Blocks of at most ``size`` bytes in all; ``seen`` (a running digest) is told of every one."""
+    """Yield blocks of at most ``size`` bytes in all; every block is passed to ``seen``, which updates a digest."""
     while size > 0 and (block := source.read(min(BLOCK, size))):
         seen.update(block)
         yield block
@@ -194,7 +194,7 @@ def _opened(archive: Path) -> BinaryIO:
 
 
 def _manifest(file: BinaryIO, archive: Path) -> tuple[Manifest, bytes]:
-    """The manifest and its bytes; afterwards the length of the whole file is known to be right."""
+    """Return the manifest and its bytes, after checking the length of the whole file."""
     hint = "give a file that `mystudio avatar pack` wrote"
     size = _next_header(file, MANIFEST, None, archive).bytes
     if size > MAX_MANIFEST_BYTES:
@@ -232,7 +232,7 @@ def _length(manifest: Manifest, manifest_bytes: int) -> int:
 
 
 def _read_members(file: BinaryIO, manifest: Manifest, data: bytes, part: Path, archive: Path) -> None:
-    """Copy every member into ``part`` while it is verified; then the directory at the end must agree."""
+    """Copy every member into ``part`` and verify it; then compare the directory at the end with the members."""
     members = [Member(MANIFEST, len(data), zlib.crc32(data), 0)]
     for name in sorted(manifest.files):
         size, start, crc, seen = manifest.files[name].bytes, file.tell(), 0, hashlib.sha256()
@@ -255,7 +255,7 @@ def _read_members(file: BinaryIO, manifest: Manifest, data: bytes, part: Path, a
 
 
 def _next_header(file: BinaryIO, name: str, size: int | None, archive: Path) -> Member:
-    """The header of the member ``name``; of any other shape it is refused."""
+    """Return the header of the member ``name``. Raises BadArchive: the bytes differ from what ``pack`` writes."""
     start = file.tell()
     data = file.read(LOCAL.size + len(name))
     if len(data) < LOCAL.size + len(name) or data[:4] != b"PK\3\4":
@@ -283,13 +283,13 @@ def _described(data: bytes) -> str:
 def _check_content(part: Path, manifest: Manifest, archive: Path) -> None:
     try:
         read(Folder(part, manifest), Avatar)
-    except Exception as error:  # its message names a temporary folder
+    except Exception as error:  # replaced below, because its message names a temporary folder
         reason = " ".join(str(error).replace(str(part), "it").split())[:300]
         raise BadArchive(f"{archive} does not hold a usable avatar: {reason}") from None
 
 
 def _is_there(out: Path, manifest: Manifest) -> bool:
-    """Whether a whole copy has that name already; anything else that is not empty is refused."""
+    """Return whether ``out`` is an undamaged copy of the avatar. Raises BadArtifact: it holds anything else."""
     if not out.exists() or out.is_dir() and not any(out.iterdir()):
         return False
     try:
@@ -303,7 +303,7 @@ def _is_there(out: Path, manifest: Manifest) -> bool:
 
 
 def _refuse_other(out: Path) -> None:
-    """Replace an older archive, never anything else."""
+    """Raise BadArchive if ``out`` exists and is not an avatar archive."""
     if not out.exists():
         return
     start = b""

@@ -24,20 +24,20 @@ from selfscan.types import Scan
 
 KINDS = {Scan: "scan", Performance: "performance", Avatar: "avatar", Take: "take"}
 VALUES, ARRAYS, GENERATOR_SUFFIX = "values.json", "arrays.safetensors", ".safetensors"
-GENERATOR = f"generator{GENERATOR_SUFFIX}"  # of an avatar; one in its engine's state is state.NAME.safetensors
+GENERATOR = f"generator{GENERATOR_SUFFIX}"  # of an avatar; those in the engine's state: state.NAME.safetensors
 MAX_IMAGE_SIDE = 4096
-MAX_IMAGES_BYTES = 2 << 30  # of all images of a scan in memory; 250 of 1024 px take 0.8 GB
+MAX_IMAGES_BYTES = 2 << 30  # memory for all images of a scan; 250 images of 1024 px take 0.8 GB
 Artifact = TypeVar("Artifact", Scan, Performance, Avatar, Take)
 
 
 def save(artifact: Artifact, job: StageRun, extras: Mapping[str, bytes] | None = None) -> None:
-    """Write an artifact in one step.
+    """Write an artifact in one atomic step.
 
     Args:
         artifact: what a stage returned.
         job: the run of the stage (workspace.stage).
-        extras: more files for people to look at, name -> content ("coverage.png").
-    Raises: OutputFailed: nothing was changed.
+        extras: additional files for people to look at, name -> content ("coverage.png").
+    Raises: OutputFailed: disk full or no permission; nothing was changed.
     """
     with job.writing() as folder:
         write(artifact, folder)
@@ -56,9 +56,9 @@ def write(artifact: Artifact, folder: Path) -> None:
 
 
 def load(path: Path, cls: type[Artifact]) -> Artifact:
-    """Read an artifact, every file verified.
+    """Read an artifact and verify every file.
 
-    Raises: BadArtifact: missing, damaged, hostile, of another type or version.
+    Raises: BadArtifact: the artifact is missing, damaged, hostile, or of another type or version.
     """
     for _ in range(20):
         folder = open_folder(path, KINDS[cls])
@@ -66,9 +66,9 @@ def load(path: Path, cls: type[Artifact]) -> Artifact:
             found = read(folder, cls)
         except BadArtifact:
             if _unchanged(path, folder):
-                raise  # otherwise a writer replaced it while we read: read the new one
+                raise  # otherwise a writer replaced the artifact during the read: read the new one
             continue
-        if cls is not Performance or _unchanged(path, folder):  # what is mapped was compared before
+        if cls is not Performance or _unchanged(path, folder):  # mapped files may have been replaced since
             return found
     return read(open_folder(path, KINDS[cls]), cls)
 
@@ -79,7 +79,7 @@ def read(folder: Folder, cls: type[Artifact]) -> Artifact:
     from safetensors.torch import load as from_bytes
     from safetensors.torch import load_file
 
-    try:  # a performance grows with its clip: mapped, its arrays take memory that the system can have back
+    try:  # a performance grows with its clip: the system can reclaim the memory of mapped arrays
         arrays = load_file(folder.verified(ARRAYS)) if cls is Performance else from_bytes(folder.read(ARRAYS))
         values = upgraded(json.loads(folder.read(VALUES)), KINDS[cls], folder.manifest.schema)
         return _unpack(cls, values, arrays, folder)
@@ -101,14 +101,14 @@ def read(folder: Folder, cls: type[Artifact]) -> Artifact:
 
 
 def load_performance(path: Path) -> Performance:
-    """Read a performance and find its clip again, wherever both were moved together."""
+    """Read a performance and find its clip again, also after both were moved together."""
     performance, clip = load(path, Performance), open_folder(path).source("video")
     seen = dataclasses.replace(performance.observation, video=str(clip))
     return dataclasses.replace(performance, observation=seen)
 
 
 def engine_of(avatar: Path) -> str:
-    """The name of the engine that made an avatar, from its values alone. Raises BadArtifact: as ``load``."""
+    """Return the name of the engine that made an avatar; no array is read. Raises BadArtifact: as ``load``."""
     folder = open_folder(avatar, "avatar")
     try:
         return str(json.loads(folder.read(VALUES))["engine"])
@@ -127,7 +127,7 @@ def _pack(value: Any, name: str, arrays: dict[str, Tensor], folder: Path) -> Any
         array = torch.as_tensor(value).detach().cpu().contiguous()
         own = array.untyped_storage().nbytes() == array.nbytes
         own = own and all(array.data_ptr() != other.data_ptr() for other in arrays.values())
-        arrays[name] = array if own else array.clone()  # safetensors refuses memory that is shared
+        arrays[name] = array if own else array.clone()  # safetensors rejects tensors that share memory
         return {"$array": name}
     if isinstance(value, Scan):
         packed = {
@@ -181,7 +181,7 @@ def _join(prefix: str, name: str) -> str:
 
 
 def _write_generator(value: torch.nn.Module, name: str, folder: Path) -> dict[str, str]:
-    """One file for each generator of an artifact, named after its field."""
+    """Write one file for each generator of an artifact, named after its field."""
     from mystudio.stylegan2.checkpoint import save_generator
     from mystudio.stylegan2.generator import Generator
 
@@ -214,7 +214,7 @@ def _write_images(scan: Scan, folder: Path) -> dict[str, list[str]]:
 
 
 def _read_images(folder: Folder, names: list[str]) -> np.ndarray:
-    """All of one size, so that the first one says how much memory they take."""
+    """Read images of one size; the first image gives the memory that all of them need."""
     first = _read_image(folder, names[0])
     if first.nbytes * len(names) > MAX_IMAGES_BYTES:
         raise BadArtifact(
@@ -231,7 +231,7 @@ def _read_image(folder: Folder, name: str, shape: tuple[int, ...] | None = None)
     import cv2
 
     data = folder.read(name)
-    sides = (int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big"))  # of the PNG header
+    sides = (int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big"))  # in the PNG header
     whole = data[: len(PNG)] == PNG and png_fits(BytesIO(data))
     if not whole or not all(0 < side <= MAX_IMAGE_SIDE for side in sides):
         raise BadArtifact(

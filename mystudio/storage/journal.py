@@ -15,15 +15,16 @@ from mystudio.errors import BadArtifact
 from mystudio.storage import npz
 from mystudio.storage.manifest import beside, resolved
 
-KEY = "journal.key"  # file of a journal that says what it is for
+KEY = "journal.key"  # file in a journal that holds the key it was made for
 
 
 def journal(path: Path, key: str) -> Path:
-    """Return ``path``.partial, bound to ``key``: kept when it was made for the same key, otherwise emptied.
+    """Return ``path``.partial for ``key``: a journal of the same key is kept, any other is emptied.
 
-    It is created with its key, and renamed before it is emptied, so that a kill leaves no journal without a key.
+    The folder is created together with its key and renamed before it is emptied. A killed process therefore never
+    leaves a journal without a key.
 
-    Raises: BadArtifact: something else has its name.
+    Raises: BadArtifact: ``path``.partial exists and is not a journal.
     """
     folder = journal_of(resolved(path))
     found = key_of(folder)
@@ -41,9 +42,9 @@ def journal(path: Path, key: str) -> Path:
 
 
 def write_bytes(path: Path, *parts: bytes | memoryview) -> None:
-    """Write a file so that it is old or new after a crash, never half.
+    """Write a file atomically: after a crash it holds the old or the new content.
 
-    Raises: OSError: it could not be written; nothing of it is left.
+    Raises: OSError: the file could not be written; the temporary file is removed.
     """
     temporary = path.with_name(f".{path.name}.new")
     try:
@@ -61,12 +62,12 @@ def write_bytes(path: Path, *parts: bytes | memoryview) -> None:
 
 
 def seal(path: Path, content: bytes) -> None:
-    """Write a checkpoint with its digest behind it. Raises OSError."""
+    """Write a checkpoint followed by its digest. Raises OSError."""
     write_bytes(path, content, hashlib.sha256(content).digest())
 
 
 def unseal(path: Path) -> bytes | None:
-    """Return the content of a checkpoint that ``seal`` wrote; None if it is missing or damaged."""
+    """Return the content of a checkpoint that ``seal`` wrote, or None if it is missing or damaged."""
     try:
         data = path.read_bytes()
     except OSError:
@@ -76,23 +77,23 @@ def unseal(path: Path) -> bytes | None:
 
 
 class DiskCheckpoints:
-    """Arrays by name in a journal, each sealed (``selfscan.checkpoints.Checkpoints``)."""
+    """Checkpoints on disk: named arrays in a journal, each file with its digest (``selfscan.checkpoints``)."""
 
     def __init__(self, folder: Path):
         self.folder = folder
 
     def get(self, name: str) -> dict[str, np.ndarray] | None:
-        """Return the arrays of a name; None if there are none, or they are damaged: then they are made again."""
+        """Return the arrays stored as ``name``, or None if they are missing or damaged and must be computed again."""
         path = self.folder / f"{name}.npz"
         if unseal(path) is None:
             return None
         try:
-            return npz.load(path)  # the digest behind it is no part of the zip, and no hindrance
+            return npz.load(path)  # a zip reader ignores the digest after the end of the zip
         except ValueError:
             return None
 
     def put(self, name: str, arrays: dict[str, np.ndarray]) -> None:
-        """Keep arrays. Raises OSError."""
+        """Store arrays as ``name``. Raises OSError."""
         np.savez(content := BytesIO(), **arrays)
         seal(self.folder / f"{name}.npz", content.getvalue())
 
@@ -109,13 +110,13 @@ def journal_of(path: Path) -> Path:
 
 
 def key_of(folder: Path) -> str | None:
-    """Return what a journal is for; None if this is no journal."""
+    """Return the key that a journal was made for, or None if the folder is not a journal."""
     stamp = folder / KEY
     return stamp.read_text(errors="replace") if stamp.is_file() else None
 
 
 def discard(folder: Path) -> None:
-    """Remove a journal: at once by name, then its content."""
+    """Remove a journal: rename it first, so that its name is free at once, then delete its content."""
     if not folder.exists():
         return
     gone = beside(folder, "deleted")

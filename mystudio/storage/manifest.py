@@ -1,4 +1,4 @@
-"""What an artifact folder says about itself, and reading it: every file is compared with its digest first."""
+"""The manifest of an artifact folder, and verified reading: every file is compared with its digest first."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from mystudio import __version__
 from mystudio.errors import BadArtifact
 from selfscan.io.digest import file_digest
 
-SCHEMA = 2  # of what is written; 1: the personal engine's fields and codes lay open in avatars and takes
-OLDEST_SCHEMA = 1  # older artifacts are converted on reading (storage/upgrade.py)
+SCHEMA = 2  # schema written now; in schema 1, avatars and takes held the personal engine's fields directly
+OLDEST_SCHEMA = 1  # oldest schema that can be read; older artifacts are converted on reading (storage/upgrade.py)
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 8 << 20
 MAX_FILES = 20_000
@@ -36,7 +36,7 @@ RECORDED_VERSIONS = ("torch", "numpy", "mediapipe", "lpips", "av")
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """Something that a stage read: a file or another artifact."""
+    """An input of a stage: a file or another artifact."""
 
     path: str  # relative to the folder that holds the artifact where possible
     digest: str  # sha256
@@ -52,7 +52,7 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """What an artifact is, what it was made from and with, and what its files must contain."""
+    """An artifact's type, inputs, settings and versions, and the digests of its files."""
 
     type: str
     schema: int
@@ -62,8 +62,8 @@ class Manifest:
     versions: dict[str, str]
     created: str  # ISO 8601, UTC
     files: dict[str, Entry]
-    digest: str  # of type, schema and files: equal digests mean equal content
-    checksum: str = ""  # of everything else here; "" in manifests that were written before there was one
+    digest: str  # sha256 of type, schema and file digests: equal digests mean equal content
+    checksum: str = ""  # sha256 of all other fields; "" in manifests of older versions
 
     def content_digest(self) -> str:
         """Return the sha256 of type, schema and file digests."""
@@ -71,7 +71,7 @@ class Manifest:
         return digest_of({"type": self.type, "schema": self.schema, "files": files})
 
     def own_digest(self) -> str:
-        """Return the sha256 of all values but the checksum, in canonical JSON."""
+        """Return the sha256 of all fields except the checksum, in canonical JSON."""
         values = dataclasses.asdict(self)
         del values["checksum"]
         return digest_of(values)
@@ -99,7 +99,7 @@ class Folder:
         return data
 
     def verified(self, name: str) -> Path:
-        """Return where one file lies, after comparing its content block by block.
+        """Return the path of one file, after its content was compared with its digest block by block.
 
         Raises: BadArtifact: as ``read``.
         """
@@ -113,7 +113,7 @@ class Folder:
         return path
 
     def file(self, name: str) -> tuple[Path, Entry]:
-        """Return where one file lies and what it must contain, which is not compared here.
+        """Return the path of one file and its entry in the manifest; the content is not compared here.
 
         Raises: BadArtifact: the artifact lists no such file, or it is a link.
         """
@@ -125,9 +125,9 @@ class Folder:
         return self.path / name, entry
 
     def source(self, name: str) -> Path:
-        """Return where the input ``name`` lies, after checking that it is still what the artifact was made from.
+        """Return the path of the input ``name``, after checking that its content has not changed.
 
-        Raises: BadArtifact: it was moved, or it has changed since.
+        Raises: BadArtifact: the input was moved or has changed.
         """
         source = self.manifest.inputs.get(name)
         if source is None:
@@ -140,7 +140,7 @@ class Folder:
         return path
 
     def source_if_there(self, name: str) -> Path | None:
-        """As ``source``; None if there is no such input any more: a shared avatar comes without its scan."""
+        """As ``source``, or None if the input is missing: a shared avatar comes without its scan."""
         recorded = self.manifest.inputs.get(name)
         return self.source(name) if recorded and (self.path.parent / recorded.path).exists() else None
 
@@ -158,7 +158,7 @@ def digest(path: Path) -> str:
 
 
 def is_there(path: Path) -> bool:
-    """Whether a file or artifact exists, an artifact also while its writer swaps the older one for the newer."""
+    """Return whether a file or artifact exists; true also while a writer replaces the artifact."""
     path = resolved(path)
     return path.exists() or path.name != "" and beside(path, "old").exists() or path.exists()
 
@@ -169,7 +169,7 @@ def open_folder(path: Path, kind: str | None = None) -> Folder:
     Args:
         path: the artifact.
         kind: required type ("scan", "avatar", ...), or None for any.
-    Raises: BadArtifact: missing, damaged, of another type or version.
+    Raises: BadArtifact: the artifact is missing, damaged, or of another type or version.
     """
     path = resolved(path)
     found, manifest = _find_manifest(path, kind)
@@ -183,11 +183,11 @@ def open_folder(path: Path, kind: str | None = None) -> Folder:
 
 
 def _find_manifest(path: Path, kind: str | None) -> tuple[Path, Manifest]:
-    """Look again a few times: a writer may swap folders between our look and our read."""
+    """Find the manifest, with a few retries: a writer may replace the folder between the check and the read."""
     missing = BadArtifact(f"{path} does not exist; give the folder that {MADE_BY.get(kind or '', 'mystudio')} made")
     reason = missing
     for _ in range(20):
-        found = path if path.exists() else beside(path, "old")  # a writer is, or died, between its two renames
+        found = path if path.exists() else beside(path, "old")  # between a writer's two renames
         try:
             return found, _parse_manifest(found)
         except (FileNotFoundError, BadArtifact) as error:
@@ -208,13 +208,13 @@ def check_schema(manifest: Manifest, place: Path | str) -> None:
 
 
 def with_article(kind: str) -> str:
-    """Return a kind of artifact with its article."""
+    """Return a kind of artifact with its indefinite article: "an avatar"."""
     shown = _printable(kind, 40)
     return f"an {shown}" if shown[:1] in ("a", "e", "i", "o", "u") else f"a {shown}"
 
 
 def _printable(text: str, most: int) -> str:
-    """A text from a file, fit for a message: escaped where it is long or holds control characters."""
+    """Return a text from a file for use in a message; long texts and control characters are escaped."""
     return text if text.isprintable() and len(text) <= most else ascii(text[:most])
 
 
@@ -224,12 +224,12 @@ def resolved(path: Path) -> Path:
 
 
 def beside(path: Path, role: str) -> Path:
-    """Return the hidden sibling of an artifact that plays ``role`` (lock, new, old)."""
+    """Return the path of the hidden file or folder beside an artifact for ``role`` (lock, new, old)."""
     return path.with_name(f".{path.name}.{role}")
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of everything that can change a result."""
+    """Return the versions of mystudio and of the packages that can change a result."""
     found = {"mystudio": __version__}
     for name in RECORDED_VERSIONS:
         try:
@@ -248,13 +248,13 @@ def _parse_manifest(folder: Path) -> Manifest:
 
 
 def parse(data: bytes, file: Path | str, hint: str) -> Manifest:
-    """Return the manifest in a file's content, every value checked.
+    """Parse a manifest and check every value.
 
     Args:
-        data: the content.
-        file: where it came from, for the error.
-        hint: what to do if it is not valid.
-    Raises: BadArtifact: not a manifest, or its digest differs.
+        data: content of the file.
+        file: its path, for the error message.
+        hint: advice for the error message.
+    Raises: BadArtifact: the content is not a manifest, or its checksum differs.
     """
     from pydantic import TypeAdapter, ValidationError
 

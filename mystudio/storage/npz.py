@@ -1,4 +1,4 @@
-"""Arrays in .npz files that may come from anywhere: no pickles, and sizes are compared before memory is taken."""
+"""Read .npz files of unknown origin: pickles are rejected, and sizes are checked before memory is allocated."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ import numpy as np
 from mystudio.errors import reason
 from selfscan.types import Array
 
-MAX_BYTES = 1 << 30  # of all arrays of a file together, unless the caller says otherwise
+MAX_BYTES = 1 << 30  # default limit for all arrays of a file together
 MAX_ARRAYS = 1000
 MAX_DIRECTORY = 16 << 20  # bytes of a zip's list of members
-#: all that zipfile, zlib and numpy are known to raise on what is no archive or no array
+#: errors that zipfile, zlib and numpy raise on damaged archives and arrays
 DAMAGE = (
     OSError,
     ValueError,
@@ -42,13 +42,13 @@ DAMAGE = (
 
 
 def load(path: str | Path, names: Sequence[str] | None = None, most: int = MAX_BYTES) -> dict[str, Array]:
-    """Read arrays.
+    """Read the arrays of a .npz file.
 
     Args:
-        path: .npz, compressed or not. names: of the arrays that are wanted; None = all.
-        most: bytes that they may take together.
+        path: .npz file, compressed or not. names: arrays to read; None = all.
+        most: limit in bytes for all arrays together.
     Returns: name -> array.
-    Raises: ValueError: what is wrong: missing, damaged, too large, or Python objects among the arrays.
+    Raises: ValueError: an array is missing, damaged, too large, or holds Python objects.
     """
     try:
         with Zip(path) as archive:
@@ -68,7 +68,7 @@ def load(path: str | Path, names: Sequence[str] | None = None, most: int = MAX_B
 
 
 class Zip(zipfile.ZipFile):
-    """A zip for reading; an absurdly long list of members is rejected. Raises the errors in ``DAMAGE``."""
+    """A zip opened for reading, with a limit on the size of its directory. Raises the errors in ``DAMAGE``."""
 
     _limited: _Limited | None = None  # until the file is open
 
@@ -89,15 +89,15 @@ class Zip(zipfile.ZipFile):
 
 
 def header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, whether in Fortran's order, and type of the .npy at ``stream``, which is left where the numbers begin.
+    """Read the header of a .npy: shape, whether in Fortran order, and dtype. The stream is left at the first number.
 
-    Raises: ValueError: not a header of plain numbers.
+    Raises: ValueError: the header is damaged or describes Python objects.
     """
     try:
         version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a header of Python 2, or a damaged one
+            warnings.simplefilter("ignore")  # numpy warns about headers written by Python 2 and about damaged ones
             shape, fortran, dtype = read(stream)
     except DAMAGE as error:
         raise ValueError(f"no array ({reason(error)})") from None
@@ -107,7 +107,7 @@ def header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
 
 
 class _Limited(io.FileIO):
-    """A file that gives at most ``most`` bytes at a time."""
+    """A file with a limit of ``most`` bytes for each read."""
 
     most: int | None = MAX_DIRECTORY
 
@@ -127,7 +127,7 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Array:
         if size > info.file_size:
             raise ValueError(f"{info.filename[:80]!r} holds fewer numbers than it says")
         data = bytearray(stream.read(size))
-        stream.read(1)  # to the end, where the checksum is compared
+        stream.read(1)  # reading to the end makes zipfile compare the checksum
     if len(data) != size:
         raise ValueError(f"{info.filename[:80]!r} holds fewer numbers than it says")
     return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")

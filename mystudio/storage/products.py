@@ -1,4 +1,4 @@
-"""Files for people, such as finished clips: made once, recorded in a sidecar, locked while they are made."""
+"""Output files such as finished clips: locked while they are written, and described in a sidecar file."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from mystudio.storage.workspace import lock, plain, refuse_inputs, tidy
 
 @dataclasses.dataclass
 class Product:
-    """One making of a file for people, holding its lock."""
+    """One run that makes an output file and holds its lock."""
 
     path: Path
-    done: bool  # it is already what would be made
-    key: str  # of what it is made from, and how
+    done: bool  # the file exists already, with equal inputs and settings
+    key: str  # digest of inputs and settings
 
     def journal(self) -> Path:
-        """Return the folder where the maker keeps what it needs to resume; a stale one is emptied."""
+        """Return the folder for the checkpoints of this file; one for other inputs or settings is emptied."""
         return journal(self.path, self.key)
 
 
 @contextmanager
 def product(path: Path, inputs: Mapping[str, Path], settings: Any, force: bool = False) -> Iterator[Product]:
-    """Lock a file for people (a video) and say whether it is already what would be made; record it on success.
+    """Lock an output file, report whether it is up to date, and write its sidecar on success.
 
-    The record is a small hidden file beside it: a finished clip is not an artifact that later stages read. A journal
-    goes when both are there.
+    The sidecar is a small hidden file beside the output, because later stages do not read a clip as an artifact. The
+    journal is deleted once the output and its sidecar are written.
     """
     path = resolved(path)
     refuse_inputs(path, inputs)
@@ -66,7 +66,7 @@ def product(path: Path, inputs: Mapping[str, Path], settings: Any, force: bool =
 
 
 def read_sidecar(path: Path) -> dict[str, Any]:
-    """Return what is recorded about a finished file (inputs, settings, sha256); empty if nothing is."""
+    """Return the sidecar of a finished file (inputs, settings, sha256); empty if there is none."""
     file = sidecar_of(resolved(path))
     try:
         if not file.is_file() or file.stat().st_size > MAX_MANIFEST_BYTES:
@@ -78,5 +78,5 @@ def read_sidecar(path: Path) -> dict[str, Any]:
 
 
 def sidecar_of(path: Path) -> Path:
-    """Return where the record of how a file was made lies: beside it."""
+    """Return the path of an output file's sidecar."""
     return beside(path, "made")

@@ -1,4 +1,4 @@
-"""Delete an avatar with its scan, and on request what was made from it; report what stays."""
+"""Delete an avatar with its scan, and on request its takes and reports; list what is kept."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from mystudio.storage.manifest import MANIFEST, Folder, beside, open_folder, res
 from mystudio.storage.products import read_sidecar
 from mystudio.storage.workspace import journal_of, lock, recover
 
-GONE = ".deleted"  # a folder of this suffix is being removed; what a kill left of it goes with the next deletion
-KINDS = ("avatar", "scan", "take", "report")  # what has a lock of its own
+GONE = ".deleted"  # suffix of a folder that is being deleted; after a kill, the next deletion removes the rest
+KINDS = ("avatar", "scan", "take", "report")  # kinds with their own lock
 #: input of a scan -> what it is, where it stays
 RECORDINGS = {
     "video": "the recording of the scan",
@@ -40,21 +40,21 @@ class Item:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a deletion removes, in order, and what it knows of and keeps."""
+    """The folders that a deletion removes, in order, and the related files that it keeps."""
 
     items: tuple[Item, ...]
     left: tuple[str, ...]
 
 
 def plan(avatar: Path, with_scan: bool | None = None, with_takes: bool = False, search: Sequence[Path] = ()) -> Plan:
-    """Find what belongs to an avatar; nothing is changed.
+    """Find the folders that belong to an avatar; nothing is changed.
 
     Args:
-        avatar: its folder.
-        with_scan: remove the scan that it was made from too; None = unless another avatar of it is there.
-        with_takes: remove takes, edited takes and reports made from it too.
-        search: folders to look in besides the avatar's own.
-    Raises: BadArtifact: no avatar, damaged, or a folder holds files that are not its own.
+        avatar: folder of the avatar.
+        with_scan: also remove the avatar's scan; None = only if no other avatar was made from it.
+        with_takes: also remove takes, edited takes and reports made from the avatar.
+        search: folders to search in addition to the avatar's parent.
+    Raises: BadArtifact: not an avatar, damaged, or a folder to remove holds foreign files.
     """
     if Path(avatar).is_symlink():
         raise BadArtifact(f"{avatar} is a link; give the folder itself, {resolved(avatar)}")
@@ -85,15 +85,15 @@ def plan(avatar: Path, with_scan: bool | None = None, with_takes: bool = False, 
 
 
 def carry_out(plan: Plan) -> tuple[Item, ...]:
-    """Remove what a plan lists.
+    """Remove the folders of a plan.
 
-    A folder loses its name first and its content after: it is whole or gone, and the avatar goes last, so that the
-    same command goes on after a kill.
+    Each folder is renamed first and emptied afterwards, so a folder under its own name is always complete. The avatar
+    is removed last, so that the same command can finish the work after a kill.
 
-    Returns: what was removed.
+    Returns: the items that were removed.
     Raises:
-        ArtifactBusy: one of the folders is being written; nothing was removed.
-        OutputFailed: no permission; the message says what was removed before.
+        ArtifactBusy: another process writes one of the folders; nothing was removed.
+        OutputFailed: no permission; the message lists what was removed before the failure.
     """
     done: list[Item] = []
     with ExitStack() as locks:
@@ -116,12 +116,12 @@ def carry_out(plan: Plan) -> tuple[Item, ...]:
 
 
 def _forget_locks(place: Path) -> None:
-    """Remove the locks, empty files, that a killed deletion left of folders that are gone."""
+    """Remove the lock files of deleted folders that a killed deletion left behind."""
     for file in place.glob(".*.lock"):
         path = file.with_name(file.name[1:].removesuffix(".lock"))
         if not path.exists():
             with suppress(ArtifactBusy, OSError), lock(path):
-                pass  # leaving removes it
+                pass  # the lock file is removed on exit
 
 
 def _remove(path: Path) -> None:
@@ -153,7 +153,7 @@ def _artifacts(place: Path) -> Iterator[Folder]:
 
 
 def _made_from(folder: Folder, role: str, source: Folder) -> bool:
-    """Whether the input is this very artifact: equal content, and not another copy that is where the input was."""
+    """Return whether ``source`` is the recorded input: equal content, and no other copy at the recorded path."""
     recorded = folder.manifest.inputs.get(role)
     if recorded is None or recorded.digest != source.manifest.digest:
         return False
@@ -170,7 +170,7 @@ def _scan_of(avatar: Folder, known: list[Folder]) -> Folder | None:
         if scan.manifest.digest == recorded.digest:
             return scan
     except BadArtifact:
-        pass  # it was moved: look for its content
+        pass  # the scan was moved: search for it by its digest
     return next((f for f in known if f.manifest.type == "scan" and f.manifest.digest == recorded.digest), None)
 
 

@@ -17,8 +17,8 @@ def upgraded(values: Any, kind: str, schema: int) -> Any:
 
     Args:
         values: content of ``values.json``. kind: "scan", "performance", "avatar" or "take".
-        schema: in which they were written.
-    Raises: ValueError, KeyError, TypeError: they are not what that schema holds.
+        schema: schema of the values.
+    Raises: ValueError, KeyError, TypeError: the values do not fit that schema.
     """
     if not isinstance(values, dict):
         raise ValueError(f"expected a table of values, got {type(values).__name__}")
@@ -28,7 +28,7 @@ def upgraded(values: Any, kind: str, schema: int) -> Any:
 
 
 def _avatar_1_to_2(values: Values) -> Values:
-    """The engine's fields stood beside those of every avatar; they are the avatar's ``state`` now."""
+    """Move the engine's fields into ``state``; in schema 1 they were fields of the avatar itself."""
     own = {field.name for field in dataclasses.fields(engines.named(values["engine"]).State)}
     every = {field.name for field in dataclasses.fields(Avatar)}
     kept = {name: value for name, value in values.items() if name in every}
@@ -36,9 +36,9 @@ def _avatar_1_to_2(values: Values) -> Values:
 
 
 def _take_1_to_2(values: Values) -> Values:
-    """Codes were one array, the personal engine's; they have names now."""
+    """Give the codes a name; in schema 1 they were one array of the personal engine."""
     return values | {"codes": {"axes": values["codes"]}}
 
 
-#: step k converts schema k + 1 to k + 2; a kind that is not named stays as it is
+#: step k converts schema k + 1 to k + 2; kinds that a step does not list are unchanged
 _STEPS: tuple[Mapping[str, Callable[[Values], Values]], ...] = ({"avatar": _avatar_1_to_2, "take": _take_1_to_2},)

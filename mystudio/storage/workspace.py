@@ -1,7 +1,8 @@
-"""Artifact folders: a manifest beside the data, replaced as a whole, locked while written, verified when read.
+"""Artifact folders: data with a manifest, replaced atomically, locked while written, verified when read.
 
-``NAME/`` is the artifact, ``NAME.partial/`` the journal of a stage that can resume, ``.NAME.lock``, ``.NAME.new``
-and ``.NAME.old`` exist only while a process works on it; what a kill leaves of them goes with the next run.
+``NAME/`` is the artifact and ``NAME.partial/`` is the journal of a stage that can resume. ``.NAME.lock``,
+``.NAME.new`` and ``.NAME.old`` exist only while a process writes the artifact. If that process is killed, the next
+run removes them.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def plain(settings: Any) -> dict[str, Any]:
 
 
 def up_to_date(path: Path, kind: str, inputs: Mapping[str, Source], settings: Mapping[str, Any], seed: int = 0) -> bool:
-    """Return whether ``path`` holds, undamaged, what this stage would make from equal inputs and settings."""
+    """Return whether ``path`` holds an undamaged artifact of the same inputs, settings and seed."""
     try:
         folder = open_folder(path, kind)
     except BadArtifact:
@@ -73,22 +74,22 @@ def up_to_date(path: Path, kind: str, inputs: Mapping[str, Source], settings: Ma
 
 @dataclasses.dataclass
 class StageRun:
-    """One run of a stage on one artifact, holding its lock."""
+    """One run of a stage that makes one artifact and holds its lock."""
 
     path: Path
     kind: str
     inputs: dict[str, Source]
     settings: dict[str, Any]
     seed: int
-    done: bool  # equal inputs and settings were computed before: there is nothing to do
+    done: bool  # the artifact is up to date: there is nothing to do
 
     def journal(self) -> Path:
-        """Return the folder where the stage keeps what it needs to resume; a stale one is emptied."""
+        """Return the folder for the stage's checkpoints; one for other inputs or settings is emptied."""
         return journal(self.path, self._key)
 
     @contextmanager
     def checkpoints(self) -> Iterator[DiskCheckpoints]:
-        """Checkpoints of a pass over a clip; if the clip is rejected, they are deleted."""
+        """Give the checkpoints of a pass over a clip; if the clip is rejected, they are deleted."""
         try:
             yield DiskCheckpoints(self.journal())
         except SelfscanError:
@@ -96,7 +97,7 @@ class StageRun:
             raise
 
     def forget_journal(self) -> None:
-        """Remove the journal of this very run; one for other inputs or settings is somebody's unfinished work."""
+        """Remove this run's journal; a journal for other inputs or settings is unfinished work and is kept."""
         if key_of(journal_of(self.path)) == self._key:
             discard(journal_of(self.path))
 
@@ -107,7 +108,7 @@ class StageRun:
 
     @contextmanager
     def writing(self) -> Iterator[Path]:
-        """Give an empty folder to write into; on success it becomes the artifact at once, on failure nothing changes.
+        """Give an empty folder to write into; success makes it the artifact atomically, failure changes nothing.
 
         Raises: OutputFailed: the disk is full or the place cannot be written.
         """
@@ -118,11 +119,11 @@ class StageRun:
             yield new
             _finish(new, self)
             _replace(self.path, new)
-            with suppress(OSError):  # the artifact is there; the next run tries again
+            with suppress(OSError):  # the artifact is written; the next run tries again to delete the journal
                 discard(journal_of(self.path))
         except OSError as error:
             if error.errno == errno.ENOMEM or not _is_in(self.path.parent, error.filename):
-                raise  # what failed was not the writing
+                raise  # the error is not about writing this folder
             raise OutputFailed(
                 f"{self.path} could not be written ({error.strerror or error}); free space or choose "
                 f"another place; what was there before is whole"
@@ -135,16 +136,18 @@ class StageRun:
 def stage(
     path: Path, kind: str, inputs: Mapping[str, Path], settings: Any, seed: int = 0, force: bool = False
 ) -> Iterator[StageRun]:
-    """Lock an artifact for one run of a stage and say whether there is anything to do.
+    """Lock an artifact for one run of a stage and report whether it is up to date.
 
     Args:
         path: the artifact to make.
         kind: its type.
         inputs: name -> file or artifact that the stage reads.
         settings: dataclass or mapping; stored in the manifest.
-        seed: of everything random in the stage.
+        seed: seed of all random numbers in the stage.
         force: compute even if the artifact is up to date.
-    Raises: ArtifactBusy, BadArtifact: ``path`` is in use, is something else, or is one of the inputs.
+    Raises:
+        ArtifactBusy: another process writes ``path``.
+        BadArtifact: ``path`` is something else or one of the inputs, or an input is missing.
     """
     path = resolved(path)
     refuse_inputs(path, inputs)
@@ -162,13 +165,13 @@ def stage(
 
 
 def recover(path: Path) -> None:
-    """Give an artifact its name back if its writer died between its two renames; call it with the lock held."""
+    """Restore an artifact's name if its writer was killed between its two renames. The caller holds the lock."""
     if not path.exists() and beside(path, "old").exists():
         os.rename(beside(path, "old"), path)
 
 
 def tidy(path: Path) -> None:
-    """Remove what a writer that was killed left beside an artifact; call it with the lock held, after ``recover``."""
+    """Remove the files that a killed writer left beside an artifact. Call it after ``recover``, with the lock held."""
     partial = journal_of(path)
     for rest in (beside(path, "old"), beside(path, "new"), beside(partial, "new"), beside(partial, "deleted")):
         shutil.rmtree(rest, ignore_errors=True)
@@ -176,7 +179,7 @@ def tidy(path: Path) -> None:
 
 @contextmanager
 def lock(path: Path) -> Iterator[None]:
-    """Hold the only right to write ``path``; the operating system releases it if the process dies.
+    """Hold the exclusive lock for writing ``path``; the operating system releases it if the process dies.
 
     Raises: ArtifactBusy: another process holds it.
     """
@@ -192,7 +195,7 @@ def lock(path: Path) -> Iterator[None]:
             raise ArtifactBusy(message) from None
         if _is_still(name, handle):
             break
-        os.close(handle)  # the holder removed the file between our open and our lock
+        os.close(handle)  # the previous holder removed the file between open and lock here
     try:
         yield
     finally:
@@ -201,7 +204,7 @@ def lock(path: Path) -> Iterator[None]:
 
 
 def _is_in(folder: Path, name: Any) -> bool:
-    """Whether a file that an error names lies in a folder; an error without a name may be about any file."""
+    """Return whether an error's file lies in a folder; true also for an error without a file name."""
     return (
         name is None or not isinstance(name, (str, bytes)) or resolved(Path(os.fsdecode(name))).is_relative_to(folder)
     )
@@ -215,7 +218,7 @@ def _is_still(name: Path, handle: int) -> bool:
 
 
 def refuse_inputs(path: Path, inputs: Mapping[str, Path]) -> None:
-    """Raise BadArtifact if an input is not there, is the result itself, or a name cannot be written down."""
+    """Raise BadArtifact if an input is missing or is the result itself, or if a name is not UTF-8."""
     for name, source in inputs.items():
         if not is_there(source):
             raise BadArtifact(f"{source} does not exist; give the path of the {name}")
@@ -248,7 +251,7 @@ def _refuse_foreign(path: Path, kind: str) -> None:
         found = manifest["type"] if "schema" in manifest and isinstance(manifest["type"], str) else None
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         found = None
-    if found is None:  # never replace what may not be ours
+    if found is None:  # never replace files that mystudio may not have written
         raise BadArtifact(f"{path} holds other files or a damaged {kind}; remove it or choose another name")
     if found != kind:
         raise BadArtifact(
@@ -288,7 +291,7 @@ def _replace(path: Path, new: Path) -> None:
 
 
 def sync_tree(folder: Path) -> None:
-    """Make sure that everything in a folder is on the disk: files first, then the folders that name them."""
+    """Flush a folder to disk (fsync): files first, then the folders that contain them."""
     for path in [*sorted(folder.rglob("*"), key=lambda p: p.is_dir()), folder]:
         _sync(path)
 
