@@ -1,8 +1,8 @@
-"""STAGE evaluate: how good a take is, in numbers with their definitions and in pictures.
+"""STAGE evaluate: measure a take and write the numbers, their definitions and pictures.
 
-Everything is compared in the aligned crop at 256 px. What the avatar should show is the truth where there is one (the
-driving clip itself in self-reenactment, or a clip of the avatar's person doing the same), else the driver, with what
-belongs to the driver's own face taken out where the metric says so.
+Everything is compared in the aligned crop at 256 px. The reference is the true result if there is one: the driving
+clip itself in self-reenactment, or a clip of the avatar's person doing the same. Otherwise the reference is the
+driver, and some metrics remove the shape of the driver's face first.
 """
 
 from __future__ import annotations
@@ -53,21 +53,21 @@ def evaluate(
     """Measure a take; write ``metrics.json`` and a self-contained ``report.html``.
 
     Args:
-        avatar, take, performance: what is judged.
-        out: folder for the two files; made when missing.
-        scan: identity, sharpness and coverage are measured against it.
+        avatar, take, performance: the take to measure, its avatar and its driving performance.
+        out: folder for the two files; created if missing.
+        scan: reference for identity, sharpness and coverage.
         truth: video of the true result, or "same": the driving clip shows the avatar's own person.
         identity_net: ONNX file of an independent face network (``metrics.IdentityNet``).
         blendshapes: MediaPipe's ``face_landmarker.task``, for the expression error in 52 weights.
-        unedited: the take before its edits, for the strip of frames.
+        unedited: the take before its edits, shown in the strip of frames.
         edit_sheet: PNG or JPEG of the avatar's edits, for the report.
         recipe: resolved settings of all stages, for the report.
-        batch: images a pass.
-        progress: told as frames are measured.
-        checkpoints: what was measured before, of the same take and clips, is not measured again.
-    Returns: what ``metrics.json`` holds: a row for each metric, per-frame values, warnings, versions.
+        batch: images per pass.
+        progress: called with (stage, done, total).
+        checkpoints: finished measurements of the same take and clips, which are read instead of measured.
+    Returns: the content of ``metrics.json``: a row for each metric, per-frame values, warnings, versions.
     Raises:
-        StudioError: the truth has another number of frames than the take.
+        StudioError: the truth and the take differ in their number of frames.
     """
     true = _truth(truth, performance, len(take), progress, Prefixed(checkpoints, "truth."))
     case = scorecard.Case(avatar, take, performance.observation, true, scan)
@@ -95,7 +95,7 @@ def evaluate(
 
 
 def choose_columns(observation: Observation, take: Take, count: int = 8) -> list[int]:
-    """Frames that show a take well: its extremes of mouth, eyes and yaw, the rest far from those; in order of time."""
+    """Choose frames for the strip: extremes of mouth, eyes and yaw, then frames far from those; ascending indices."""
     usable = np.flatnonzero(observation.track.valid & (take.outcome != Outcome.NO_FACE))
     usable = usable if len(usable) else np.arange(len(take))
     measured = measures(observation.landmarks)
@@ -151,7 +151,7 @@ def _coverage_png(scan: Scan) -> bytes:
 
 
 def _finite(value):
-    """JSON knows no NaN: what was not measured is null."""
+    """Replace NaN by None, because JSON has no NaN; null means "not measured"."""
     if isinstance(value, Mapping):
         return {str(k): _finite(v) for k, v in value.items()}
     if isinstance(value, (list, tuple, np.ndarray)):

@@ -13,7 +13,7 @@ from selfscan.face.facemesh import crop_landmarks, load_facemesh
 from selfscan.io.pixels import to_tensor
 
 SIZE = 256  # px: everything is compared at this size, so that avatars of any resolution compare
-SCAN_IMAGES = 100  # of a scan are enough to know a person's own spread
+SCAN_IMAGES = 100  # images of a scan that suffice to estimate the person's own spread
 
 
 class EvaluationNets:
@@ -38,7 +38,7 @@ class EvaluationNets:
         """Measure crops.
 
         Args: images: [N, H, W, 3] uint8 RGB.
-        Returns: landmarks [N, 478, 3], presence [N], sharpness [N], and where there are networks for it
+        Returns: landmarks [N, 478, 3], presence [N], sharpness [N]; with the optional networks also
             identity [N, E] and blendshapes [N, 52].
         """
         landmarks, presence = crop_landmarks(self._mesh, to_tensor(images, self.device))
@@ -68,11 +68,11 @@ class EvaluationNets:
         return join(rows) | {"chosen": chosen}
 
     def close(self) -> None:
-        """Free memory outside Python."""
+        """Free native memory that the networks hold."""
         if self.blendshapes:
             self.blendshapes.close()
 
 
 def join(rows: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Batches of measurements, one after the other."""
+    """Concatenate batches of measurements along the frame axis."""
     return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}

@@ -1,4 +1,4 @@
-"""One self-contained HTML page about a take: nothing in it is loaded from elsewhere."""
+"""One self-contained HTML page about a take: it loads nothing from other files or the network."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ class Curve:
     """One panel of values over time."""
 
     title: str
-    lines: Mapping[str, np.ndarray]  # label -> [T]; the first one is the avatar's
+    lines: Mapping[str, np.ndarray]  # label -> [T]; the first line is the avatar's
     unit: str = ""
     log: bool = False
 
 
 @dataclass(frozen=True)
 class Page:
-    """What the report shows, besides the numbers."""
+    """Pictures and series that the report shows in addition to the numbers."""
 
-    strip: Mapping[str, Sequence[np.ndarray]]  # row title -> images [H, W, 3] uint8, one a column
-    strip_times: Sequence[float]  # s, one a column
+    strip: Mapping[str, Sequence[np.ndarray]]  # row title -> images [H, W, 3] uint8, one per column
+    strip_times: Sequence[float]  # s, one per column
     curves: Sequence[Curve]
     times: np.ndarray  # [T] s
     outcome: np.ndarray  # [T] values of Outcome
     held_out: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))  # [M, 2] s
     coverage: bytes | None = None  # PNG
-    missing: Sequence[str] = ()  # what to record again, in words
+    missing: Sequence[str] = ()  # advice on what to record again
     edit_sheet: bytes | None = None  # PNG or JPEG
 
 
@@ -49,14 +49,14 @@ def write(path: Path, numbers: Mapping, page: Page) -> None:
 
     Args:
         path: target file.
-        numbers: what ``metrics.json`` holds (see ``evaluate``).
+        numbers: content of ``metrics.json`` (see ``evaluate``).
         page: pictures and curves.
     """
     path.write_text(html(numbers, page), encoding="utf-8")
 
 
 def html(numbers: Mapping, page: Page) -> str:
-    """The report as one string; every text from outside is escaped."""
+    """Return the report as one string; every text from user files is escaped."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
@@ -77,17 +77,17 @@ def html(numbers: Mapping, page: Page) -> str:
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """A number for people: a dash where nothing was measured."""
+    """Format a number; a dash means "not measured"."""
     return "–" if value is None or not np.isfinite(value) else f"{value:.{digits}f}"
 
 
 def sentence(text: str) -> str:
-    """A remark with a capital and a full stop; the names of files and networks stay as they are."""
+    """Return a remark with a capital letter and a full stop; names of files and networks are unchanged."""
     return f"{text[0].upper() if ' ' in text else text[0]}{text[1:]}." if text else ""
 
 
 def data_uri(image: np.ndarray, size: int = TILE) -> str:
-    """A picture [H, W, 3] uint8 as a JPEG of at most ``size`` px a side, inside the page."""
+    """Return a picture [H, W, 3] uint8 as a data URI: a JPEG of at most ``size`` px a side."""
     import cv2
 
     scale = size / max(image.shape[:2])
@@ -99,13 +99,13 @@ def data_uri(image: np.ndarray, size: int = TILE) -> str:
 
 
 def png_uri(data: bytes) -> str:
-    """PNG or JPEG bytes inside the page."""
+    """Return PNG or JPEG bytes as a data URI."""
     kind = "jpeg" if data[:2] == b"\xff\xd8" else "png"
     return f"data:image/{kind};base64," + base64.b64encode(data).decode()
 
 
 def curves_svg(page: Page) -> str:
-    """All curves under one time axis, with the frames' outcomes as a band on top, as inline SVG."""
+    """Plot all curves over one time axis, with the frames' outcomes as a band on top; returns inline SVG."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure

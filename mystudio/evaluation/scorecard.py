@@ -1,4 +1,4 @@
-"""From per-frame measurements to the rows, warnings and curves of an evaluation."""
+"""Turn per-frame measurements into the rows, warnings and curves of an evaluation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LOWER, HIGHER, NEAR_ONE = "lower is better", "higher is better", "1 is best"
 
 @dataclass(frozen=True)
 class Spec:
-    """How a metric is shown; its definition is its function's docstring."""
+    """How a metric is displayed; its definition is the docstring of its function."""
 
     title: str
     unit: str
@@ -56,11 +56,11 @@ SPECS = {
 
 
 def scores(case: Case, seen: dict, person: dict) -> dict:
-    """Turn measurements into what ``metrics.json`` holds.
+    """Turn measurements into the content of ``metrics.json``.
 
     Args:
-        case: what is judged.
-        seen: measurements a frame of avatar, driver, truth, and of pairs of images.
+        case: the take that is measured, with its avatar, clips and scan.
+        seen: per-frame measurements of avatar, driver, truth, and of pairs of images.
         person: measurements of the scan's images; empty without a scan.
     Returns: rows, per-frame values, warnings and facts.
     """
@@ -92,7 +92,7 @@ def scores(case: Case, seen: dict, person: dict) -> dict:
 
 
 def held_out_of(case: Case) -> np.ndarray:
-    """Seconds [M, 2] of the driving clip that were kept away from the scan; none when it is another clip."""
+    """Return the held-out seconds [M, 2] of the driving clip; none if the scan was made from another clip."""
     if case.scan is None or case.scan.consent.video_sha256 != case.driver.video_sha256:
         return np.zeros((0, 2))
     return case.scan.held_out
@@ -106,7 +106,7 @@ def _series(case: Case, seen: dict, reference: dict, person: dict, usable: np.nd
     ours, theirs = seen["avatar"]["landmarks"], reference["landmarks"]
     a, b = seen["avatar"]["measures"], reference["measures"]
     cross = case.truth is None and usable.any()
-    if cross:  # two people differ at rest: compare the changes from each one's median
+    if cross:  # two people differ at rest: compare changes from each person's median
         offsets = {name: np.median(a[name][usable]) - np.median(b[name][usable]) for name in a}
         a = {name: values - offsets[name] * (name not in POSE_MEASURES) for name, values in a.items()}
     angles = [np.stack([m[name] for name in POSE_MEASURES], -1) for m in (a, b)]
@@ -188,7 +188,7 @@ def _row(name: str, spec: Spec, values, ratio, chosen: np.ndarray, usable: np.nd
 
 
 def definition(function: Callable) -> str:
-    """A metric's definition in words: its docstring up to its arguments."""
+    """Return a metric's definition: its docstring up to "Args:"."""
     return " ".join((inspect.getdoc(function) or "").split("Args:")[0].replace("``", "").split())
 
 
@@ -226,7 +226,7 @@ def _facts(case: Case, seen: dict) -> dict[str, str]:
 
 
 def curves(case: Case, seen: dict) -> list[Curve]:
-    """The report's panels over time: losses, keypoint error, mouth, eyes, gaze, head, likeness."""
+    """Return the report's panels over time: losses, keypoint error, mouth, eyes, gaze, head, likeness."""
     reference, name = (seen["truth"], "truth") if "truth" in seen else (seen["driver"], "driver")
     usable = case.driver.track.valid & (case.take.outcome != Outcome.NO_FACE)
     series = _series(case, seen, reference, {}, usable)

@@ -1,4 +1,4 @@
-"""One pass over avatar, driver and truth side by side, in constant memory but for a few numbers a frame."""
+"""One pass over avatar, driver and truth side by side; only a few numbers per frame are kept in memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from selfscan.io.pixels import to_tensor, to_uint8
 from selfscan.perceptual.metric import load_perceptual
 from selfscan.types import Observation
 
-SKETCH = 4096  # numbers an embedding is squeezed into for the nearest scan image: 2 % standard error
+SKETCH = 4096  # dimensions after a random projection of the embeddings: 2 % standard error of a distance
 Pictures = Mapping[str, np.ndarray]  # "avatar" and name of a clip -> [SIZE, SIZE, 3] uint8, or [n, ...] of a batch
 
 
@@ -38,16 +38,17 @@ def measure_side_by_side(
     """Draw the avatar, read the clips beside it, and measure all of them frame by frame.
 
     Args:
-        case: what is judged. nets: that measure. person: the scan's own measurements; gets ``nearest``.
-        columns: frames whose pictures are kept for the report. batch: images a pass.
-        progress: told as frames are measured. checkpoints: of chunks; what they hold is not measured again.
+        case: the take and its clips. nets: the measuring networks.
+        person: measurements of the scan; ``nearest`` is added.
+        columns: frames whose pictures are kept for the report. batch: images per pass.
+        progress: called with (stage, done, total). checkpoints: finished chunks, which are not measured again.
     Returns:
         Measurements: "avatar", "driver", "truth" and "pairs" -> name -> [T, ...], "perceptual" -> the metric's name.
         Pictures of the columns: "avatar" and each clip -> images, "index" -> the columns.
     """
     clips = _clips(case)
     compare = Comparison(case, nets, person, checkpoints)
-    batch = math.gcd(batch, selfscan.checkpoints.CHUNK)  # whoever goes on at a chunk's end draws the same batches
+    batch = math.gcd(batch, selfscan.checkpoints.CHUNK)  # a resumed run then draws the same batches
 
     def work(chunk: np.ndarray, pictures: Iterator[Pictures]) -> Arrays:
         rows, kept, start = [], [], int(chunk[0])
@@ -75,7 +76,7 @@ def measure_side_by_side(
 
 
 def _clips(case: Case) -> dict[str, Observation]:
-    """The clips that are read: the truth on its own only where it is another one than the driver's."""
+    """Return the clips to read; the truth is included only if it is not the driving clip."""
     clips = {"driver": case.driver}
     return clips if case.truth is None or case.truth is case.driver else clips | {"truth": case.truth}
 
@@ -87,7 +88,7 @@ def _measure(
     nets: observers.EvaluationNets,
     compare: Comparison,
 ) -> Arrays:
-    """Measurements of a batch that begins at frame ``start``, as GROUP.NAME -> [n, ...]."""
+    """Measure a batch that begins at frame ``start``; returns GROUP.NAME -> [n, ...]."""
     span = slice(start, start + len(shown["avatar"]))
     row = {"avatar": nets.measure(shown["avatar"])}
     row |= {name: nets.measure_at(shown[name], seen.landmarks[span]) for name, seen in clips.items()}
@@ -96,7 +97,7 @@ def _measure(
 
 
 def _merged(parts: list[Arrays], clips: Mapping[str, Observation]) -> tuple[dict[str, Any], dict[str, list]]:
-    """Chunks one after the other: measurements by group and name, and the pictures of the columns."""
+    """Join the chunks: measurements by group and name, and the pictures of the columns."""
     seen: dict[str, Any] = {group: {} for group in ("avatar", "pairs", *clips)}
     strip: dict[str, list] = {name: [] for name in ("avatar", *clips)}
     for key in dict.fromkeys(key for part in parts for key in part):
@@ -114,7 +115,7 @@ def _merged(parts: list[Arrays], clips: Mapping[str, Observation]) -> tuple[dict
 
 
 def _pictures(case: Case, clips: dict[str, Observation], batch: int, start: int) -> Iterator[tuple[int, Pictures]]:
-    """Frame index and, of avatar and clips, the picture [SIZE, SIZE, 3]."""
+    """Yield each frame's index and the pictures [SIZE, SIZE, 3] of avatar and clips."""
     crops = {name: iter_crops(seen, observers.SIZE, start) for name, seen in clips.items()}
     drawn = (image for images in synthesize(case.avatar, case.take, batch, start) for image in to_uint8(images))
     for index, image in enumerate(drawn, start):
@@ -122,7 +123,7 @@ def _pictures(case: Case, clips: dict[str, Observation], batch: int, start: int)
 
 
 class Comparison:
-    """Image-to-image metrics of a batch."""
+    """Computes the image-to-image metrics of a batch."""
 
     def __init__(self, case: Case, nets: observers.EvaluationNets, person: dict, checkpoints: Checkpoints):
         stand_in = case.scan if nets.identity is None else None

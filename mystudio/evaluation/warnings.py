@@ -11,10 +11,10 @@ from mystudio.types import Avatar, Outcome, Take
 from selfscan.face.measures import measures
 from selfscan.types import Observation, Scan
 
-SEEN_FACE = 0.5  # presence below which the landmark network sees no face
-BEYOND = 0.1  # of a measure's range in the scan: how far outside a driver may go before the report says so
+SEEN_FACE = 0.5  # presence below which a crop counts as having no face
+BEYOND = 0.1  # share of a measure's range in the scan by which a driver may exceed it without a warning
 RARE = 0.02  # share of the frames below which there is no warning
-#: measure -> what a driver does that the scan never did
+#: measure -> words for a motion that exceeds its range in the scan
 BEYOND_WORDS = {
     "yaw": "turns the head",
     "pitch": "tilts the head",
@@ -36,13 +36,13 @@ class Case:
 
 
 def warnings(case: Case, seen: dict, rows: dict[str, dict], usable: np.ndarray) -> list[str]:
-    """Sentences about poor results and their reasons, for the reader of a report."""
+    """Return sentences about poor results and their reasons, for the reader of a report."""
     take, track = case.take, case.driver.track
     counts = [
         (int((take.outcome == Outcome.NO_FACE).sum()), "had no face and were held"),
         (int((take.outcome == Outcome.HELD).sum()), "could not be solved and were held"),
         (int((take.outcome == Outcome.MAX_STEPS).sum()), "used all their steps before they converged"),
-        (int(track.second_face.sum()), "show a second face, which was left alone"),
+        (int(track.second_face.sum()), "show a second face, which was ignored"),
         (int((usable & (seen["avatar"]["presence"] < SEEN_FACE)).sum()), "of the avatar show no recognisable face"),
     ]
     said = [f"{n} of {len(take)} frames {words}." for n, words in counts if n]
@@ -68,7 +68,7 @@ def warnings(case: Case, seen: dict, rows: dict[str, dict], usable: np.ndarray) 
 
 
 def _beyond(case: Case, seen: dict, usable: np.ndarray) -> list[str]:
-    """Measures in which the driver goes beyond the scan, so that the avatar cannot follow."""
+    """Return a sentence for each measure in which the driver exceeds the scan's range, so the avatar cannot follow."""
     if case.scan is None:
         return []
     scan, driver = measures(case.scan.landmarks), seen["driver"]["measures"]

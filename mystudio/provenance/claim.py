@@ -1,7 +1,7 @@
-"""The signed C2PA manifest inside every output, which says what it is (c2pa.org, specification 2.x).
+"""The signed C2PA manifest inside every output (c2pa.org, specification 2.x).
 
-It says that the pictures are synthetic, of which avatar (digest), after which driving clip (digest), with which edits.
-It names nobody: neither the person nor a path. Nothing is fetched or sent; there is no time stamp of a third party.
+It states that the pictures are synthetic, and records the digests of the avatar and of the driving clip, and the edits.
+It holds no name of a person and no path. Signing uses no network, so there is no third-party time stamp.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mystudio.types import Edit
 
 SOURCE = "http://cv.iptc.org/newscodes/digitalsourcetype/"
-#: view of a render -> IPTC's word for where its pictures come from
+#: view of a render -> IPTC's term for the source of its pictures (digital source type)
 SOURCE_TYPES = {
     "aligned": "trainedAlgorithmicMedia",
     "edit sheet": "trainedAlgorithmicMedia",
@@ -35,8 +35,8 @@ SOURCE_TYPES = {
     "live": "compositeSynthetic",
     "paste": "compositeWithTrainedAlgorithmicMedia",
 }
-STATEMENT = "mystudio.render"  # label of our own assertion
-WHOLE_BYTES = 64 << 20  # larger clips are hashed in blocks, so that memory does not grow with them
+STATEMENT = "mystudio.render"  # label of mystudio's own assertion
+WHOLE_BYTES = 64 << 20  # larger clips are hashed in blocks, to bound memory
 BLOCK_KB = 4096
 
 
@@ -44,26 +44,26 @@ BLOCK_KB = 4096
 class ProvenanceSettings:
     """How outputs are marked."""
 
-    mark: bool = True  # put a signed C2PA manifest into every output; false is recorded beside it
-    watermark: bool = True  # hide the avatar's id in the pixels too, where mark is true
-    sign_key: str | None = None  # PEM file of your own private key; None = this user's, made at first use
-    sign_cert: str | None = None  # PEM file of the certificates of sign_key, the signing one first
+    mark: bool = True  # put a signed C2PA manifest into every output; false is recorded in the sidecar
+    watermark: bool = True  # also hide the avatar's id in the pixels; needs mark = true
+    sign_key: str | None = None  # PEM file of your own private key; None = a key made at first use
+    sign_cert: str | None = None  # PEM file of sign_key's certificates, the signing certificate first
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What an output says about itself."""
+    """The facts that an output's manifest records."""
 
     view: str  # one of SOURCE_TYPES
     avatar: str  # digest of the avatar
-    fictional: bool  # the person shown does not exist; otherwise has consented
+    fictional: bool  # True: the person does not exist; False: the person has consented
     driver: str | None = None  # sha256 of the driving clip
     take: str | None = None  # digest of the take
     edits: Sequence[Edit] = ()
 
 
 def definition(claim: Claim, title: str) -> dict[str, Any]:
-    """The manifest in the words of the C2PA library."""
+    """Return the manifest's definition in the form that the C2PA library takes."""
     inputs = {"avatar": (claim.avatar, "application/octet-stream"), "driving clip": (claim.driver, "video/mp4")}
     shown = "inputTo" if claim.view in ("aligned", "edit sheet") else "componentOf"
     ingredients = [
@@ -118,9 +118,11 @@ def definition(claim: Claim, title: str) -> dict[str, Any]:
 
 
 def signing_key(settings: ProvenanceSettings) -> SigningKey | None:
-    """Who signs, tried on a small picture, so that what is wrong is said before the work; None if nothing is marked.
+    """Return the key to sign with, or None if marking is off.
 
-    Raises: SigningFailed: the key, the certificates or the library are not fit.
+    The key is tried on a small picture first, so that a fault is reported before the long work.
+
+    Raises: SigningFailed: the key, the certificates or the C2PA library cannot sign.
     """
     if not settings.mark:
         return None
@@ -144,7 +146,7 @@ def signing_key(settings: ProvenanceSettings) -> SigningKey | None:
 
 
 def stamp(settings: ProvenanceSettings, avatar: str) -> Callable[[Array], Array] | None:
-    """A function that hides an avatar's digest in a picture [H, W, 3] uint8 (``watermark``); None without marks."""
+    """Return a function that embeds an avatar's digest in a picture [H, W, 3] uint8, or None if marking is off."""
     if not (settings.mark and settings.watermark):
         return None
     from mystudio.provenance.watermark import embed, payload_of
@@ -153,9 +155,9 @@ def stamp(settings: ProvenanceSettings, avatar: str) -> Callable[[Array], Array]
 
 
 def finisher(target: Path, claim: Claim, who: SigningKey) -> Callable[[Path], None]:
-    """Return what signs a finished temporary clip before it gets its name.
+    """Return a function that signs a finished temporary clip before it is renamed to ``target``.
 
-    If that fails the clip is not lost: it is kept, unsigned, under a name that says so.
+    If signing fails, the clip is kept unsigned as NAME.unsigned and the function raises OutputFailed.
     """
 
     def finish(whole: Path) -> None:

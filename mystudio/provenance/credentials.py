@@ -1,4 +1,4 @@
-"""Read the C2PA manifest of a file that may come from anywhere: in a process of its own, with limits."""
+"""Read the C2PA manifest of an untrusted file, in a separate process with limits on time and memory."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ UNKNOWN_SIGNER = "signingCredential.untrusted"
 
 @dataclass(frozen=True)
 class Credentials:
-    """What a manifest says and whether it is true."""
+    """The content of a manifest and the result of its validation."""
 
     state: Literal["valid", "tampered", "absent"]
-    known: bool = False  # the signer's issuer is one of the anchors
-    signer: str = ""  # common name in the signing certificate; anybody can write any name
+    known: bool = False  # the certificate was issued by one of the anchors
+    signer: str = ""  # common name in the signing certificate; proves nothing, since anybody can choose it
     issuer: str = ""
     serial: str = ""
     generator: str = ""  # program that made the manifest
-    statements: dict[str, Any] = field(default_factory=dict)  # label -> assertion, in the manifest in force
+    statements: dict[str, Any] = field(default_factory=dict)  # label -> assertion of the active manifest
     problems: tuple[str, ...] = ()  # codes and explanations of what failed
 
 
 def kind_of(path: Path) -> str | None:
-    """MIME type by the first bytes: a PNG, a JPEG, or a file of the mp4 family; None for others."""
+    """Return the MIME type by the first bytes (PNG, JPEG or the mp4 family), or None for other files."""
     with open(path, "rb") as file:
         start = file.read(16)
     return next((kind for at, magic, kind in MAGIC if start[at : at + len(magic)] == magic), None)
@@ -44,8 +44,8 @@ def read(path: Path, anchors: bytes = b"") -> Credentials:
 
     Args:
         path: mp4, png or jpeg.
-        anchors: certificates (PEM) of issuers that are known.
-    Raises: StudioError: not such a file, or the reader ran into its limits.
+        anchors: certificates (PEM) of trusted issuers.
+    Raises: StudioError: the file has another type, or reading exceeds the limits.
     """
     path = Path(path).absolute()
     if not path.is_file():
@@ -64,7 +64,7 @@ def read(path: Path, anchors: bytes = b"") -> Credentials:
     if answer is None:
         raise StudioError(
             f"{path} could not be read within {SECONDS} s and {MEMORY >> 30} GiB; it is damaged or was "
-            "made to be unreadable"
+            "made to exceed the limits"
         )
     if "failed" in answer:
         raise StudioError(answer["failed"])
@@ -72,7 +72,10 @@ def read(path: Path, anchors: bytes = b"") -> Credentials:
 
 
 def serve(_: dict) -> None:
-    """Be the child: read a JSON request from stdin (certificates outgrow a command line), write a JSON answer."""
+    """Run in the child process: read a JSON request from stdin and write a JSON answer to stdout.
+
+    The request comes by stdin because certificates can exceed the length of a command line.
+    """
     json.dump(_answer(json.load(sys.stdin)), sys.stdout)
 
 
@@ -95,7 +98,7 @@ def _answer(request: dict[str, str]) -> dict[str, Any]:
 
 
 def _told(store: dict[str, Any], state: str | None) -> dict[str, Any]:
-    active = store.get("manifests", {}).get(store.get("active_manifest"), {})  # none where it cannot be parsed
+    active = store.get("manifests", {}).get(store.get("active_manifest"), {})  # empty if the manifest cannot be parsed
     results = store.get("validation_results", {}).get("activeManifest", {})
     problems = [
         f"{entry['code']}: {entry.get('explanation', '')}"

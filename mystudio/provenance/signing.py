@@ -1,7 +1,7 @@
-"""Keys and certificates that outputs are signed with: one made at first use, kept by the user alone, or the user's own.
+"""Signing keys and certificates: a pair made at first use and kept in the user's folder, or the user's own files.
 
-C2PA asks for a signing certificate issued by another one. At first use both are made; the issuer's private key is
-deleted at once, so nobody, not even its owner, can issue a second certificate under that name.
+C2PA requires a signing certificate that another certificate issued. At first use both are made. The issuer's private
+key is deleted at once, so nobody can issue a second certificate under that name.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from mystudio.bases import user_folder
 from mystudio.errors import SigningFailed
 
-YEARS = 10  # a certificate made here is good for
+YEARS = 10  # validity of the certificates made here
 MAX_PEM_BYTES = 1 << 20
 log = logging.getLogger(__name__)
 
@@ -26,12 +26,12 @@ class SigningKey:
 
     key: bytes  # PEM, PKCS 8
     chain: bytes  # PEM
-    algorithm: str  # es256, ... in the words of C2PA
+    algorithm: str  # C2PA's name of the algorithm: es256, ...
     name: str  # common name of the signing certificate
 
 
 def key_file() -> Path | None:
-    """Where this user's key is kept: ``keys/signing.pem`` beside the user's bases; None without a home that exists."""
+    """Return the path of this user's key, ``keys/signing.pem`` beside the bases; None if there is no home folder."""
     folder = user_folder()
     if folder is None or not os.environ.get("MYSTUDIO_HOME") and not Path.home().is_dir():
         return None
@@ -39,9 +39,9 @@ def key_file() -> Path | None:
 
 
 def own_signing_key() -> SigningKey:
-    """This user's identity, made at first use; where no folder can keep it, one that is used once and forgotten.
+    """Return this user's key, made at first use; without a folder to store it, a key for this run only.
 
-    Raises: SigningFailed: the kept key is damaged or has expired.
+    Raises: SigningFailed: the stored key is damaged or has expired.
     """
     file = key_file()
     try:
@@ -53,15 +53,15 @@ def own_signing_key() -> SigningKey:
     except OSError as error:
         reason = f"{error.filename or file}: {error.strerror or error}"
     log.warning(
-        "there is no place to keep a signing key (%s): this result is signed with a key that is used once; set "
-        "MYSTUDIO_HOME to a folder to be known by one key",
+        "there is no folder to keep a signing key in (%s): this result is signed with a key for one use; set "
+        "MYSTUDIO_HOME to a folder to sign every result with the same key",
         reason,
     )
     return _signing_key(make())
 
 
 def own_issuer() -> bytes:
-    """The certificate (PEM) of which this user's key is; empty if none was made yet or it cannot be read."""
+    """Return the certificate (PEM) of the issuer of this user's key; empty if it is missing or cannot be read."""
     file = key_file()
     try:
         if file is not None and file.is_file():
@@ -72,12 +72,12 @@ def own_issuer() -> bytes:
 
 
 def read_signing_key(key: Path, chain: Path) -> SigningKey:
-    """The user's own key and certificate chain.
+    """Read the user's own key and certificate chain.
 
     Args:
         key: PEM file of an unencrypted private key (EC, Ed25519 or RSA).
-        chain: PEM file of its certificates, the signing one first.
-    Raises: SigningFailed: not there, not PEM, encrypted, expired, or they do not belong together.
+        chain: PEM file of the key's certificates, the signing certificate first.
+    Raises: SigningFailed: a file is missing, not PEM, encrypted or expired, or key and certificate do not match.
     """
     for path in (key, chain):
         if not Path(path).is_file() or Path(path).stat().st_size > MAX_PEM_BYTES:
@@ -86,7 +86,7 @@ def read_signing_key(key: Path, chain: Path) -> SigningKey:
 
 
 def make() -> bytes:
-    """A new P-256 key, its certificate, and that of an issuer whose key exists only in this function (PEM)."""
+    """Make a P-256 key, its certificate and its issuer's certificate (PEM); the issuer's key is not kept."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -137,7 +137,7 @@ def make() -> bytes:
 
 
 def _keep(file: Path, content: bytes) -> None:
-    """Write the key for its owner's eyes only; of two processes that make one at a time, the first wins."""
+    """Write the key file, readable by its owner only; if two processes do so at once, the first file stays."""
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     new = file.with_name(f".{file.name}.{os.getpid()}.new")
     new.unlink(missing_ok=True)
@@ -168,7 +168,7 @@ def _parse(key: Path, chain: Path) -> SigningKey:
 
 
 def _signing_key(content: bytes) -> SigningKey:
-    """Raises ValueError: what is wrong, in words."""
+    """Parse a key and its certificates (PEM). Raises ValueError: what is wrong, in words."""
     from cryptography import x509
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
@@ -179,16 +179,16 @@ def _signing_key(content: bytes) -> SigningKey:
     except TypeError:
         raise ValueError("the private key is encrypted; expected one without a password") from None
     except (ValueError, UnsupportedAlgorithm):
-        raise ValueError("expected an unencrypted private key as PEM, of a kind that is known") from None
+        raise ValueError("expected an unencrypted private key as PEM, of a supported kind") from None
     blocks = certificates(content)
     if not blocks:
         raise ValueError("expected a certificate as PEM")
     signing = x509.load_pem_x509_certificate(blocks[0])
     if signing.public_key() != key.public_key():
-        raise ValueError("the key is not that of the first certificate")
+        raise ValueError("the key does not match the first certificate")
     if not signing.not_valid_before_utc <= datetime.now(timezone.utc) <= signing.not_valid_after_utc:
         raise ValueError(
-            f"the certificate is good from {signing.not_valid_before_utc:%Y-%m-%d} to "
+            f"the certificate is valid from {signing.not_valid_before_utc:%Y-%m-%d} to "
             f"{signing.not_valid_after_utc:%Y-%m-%d} only; this machine's clock says "
             f"{datetime.now(timezone.utc):%Y-%m-%d}"
         )
@@ -200,7 +200,7 @@ def _signing_key(content: bytes) -> SigningKey:
 
 
 def certificates(content: bytes) -> list[bytes]:
-    """Every certificate in a PEM text, each as PEM. Raises ValueError."""
+    """Return every certificate in a PEM text, each as PEM. Raises ValueError: one cannot be parsed."""
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import Encoding
 

@@ -1,4 +1,4 @@
-"""What marks a file carries: each kind of mark is one function in ``CHECKS``, file -> ``Finding``."""
+"""Find the marks in a file: ``CHECKS`` holds one function for each kind of mark, file -> ``Finding``."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from mystudio.storage.products import read_sidecar
 from selfscan.errors import SelfscanError
 from selfscan.io import picture, video
 
-MAX_FRAMES = 500  # that are looked at for a watermark
+MAX_FRAMES = 500  # frames in which a watermark is looked for
 PICTURES = (".png", ".jpg", ".jpeg")
-MAX_TEXT = 200  # characters of a text that a file brings along
+MAX_TEXT = 200  # characters shown of a text from an untrusted file
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,14 @@ def examine(path: Path, trusted: Sequence[Path] = ()) -> list[Finding]:
 
     Args:
         path: mp4, png or jpeg.
-        trusted: PEM files of issuers whose signers are known, besides this user's own.
-    Raises: StudioError: no such file, or none that can carry a mark.
+        trusted: PEM files of trusted issuers, in addition to this user's own.
+    Raises: StudioError: the file is missing or of a type that cannot carry a mark.
     """
     return [check(Path(path), trusted) for check in CHECKS]
 
 
 def manifest(path: Path, trusted: Sequence[Path] = ()) -> Finding:
-    """Look for a C2PA manifest and compare it with the file."""
+    """Read the C2PA manifest and validate it against the file."""
     anchors = signing.own_issuer() + b"".join(map(_certificates, trusted))
     found = credentials.read(path, anchors)
     if found.state == "absent":
@@ -145,14 +145,14 @@ def _edit(edit: dict[str, Any]) -> str:
 
 
 def _recorded(path: Path) -> str:
-    """What the record beside a file of our own adds to the lack of a mark."""
+    """Return what the sidecar says about a missing mark: removed later, or turned off on purpose."""
     known = read_sidecar(path)
     settings = known.get("settings")
     choice = settings.get("provenance") if isinstance(settings, dict) else None
     if not isinstance(choice, dict) or "mark" not in choice:
         return ""
     if choice["mark"]:
-        return "; the record beside the file says that it was marked: the mark was taken out or the file replaced"
+        return "; the record beside the file says that it was marked: the mark was removed or the file replaced"
     same = known.get("sha256") == digest(path)
     return "; the record beside the file says that marking was turned off on purpose" if same else ""
 
@@ -170,6 +170,6 @@ def _certificates(path: Path) -> bytes:
 
 
 def _plain(text: Any) -> str:
-    """A foreign text as one short printable line."""
+    """Return a text from an untrusted file as one short printable line."""
     shown = "".join(c if c.isprintable() else "?" for c in str(text if text is not None else "nothing"))
     return shown if len(shown) <= MAX_TEXT else shown[:MAX_TEXT] + "..."

@@ -83,7 +83,7 @@ def pack(avatar: Path, out: Path) -> int:
                 raise  # reading the avatar failed, not writing the archive
             raise OutputFailed(
                 f"{out} could not be written ({error.strerror or error}); free space or choose another "
-                "place; what was there before is whole"
+                "place; an older archive there is unchanged"
             ) from error
         finally:
             new.unlink(missing_ok=True)

@@ -126,7 +126,7 @@ class StageRun:
                 raise  # the error is not about writing this folder
             raise OutputFailed(
                 f"{self.path} could not be written ({error.strerror or error}); free space or choose "
-                f"another place; what was there before is whole"
+                f"another place; an older artifact there is unchanged"
             ) from error
         finally:
             shutil.rmtree(new, ignore_errors=True)

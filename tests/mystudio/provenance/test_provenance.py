@@ -234,7 +234,7 @@ def test_without_a_home_renders_are_signed_with_a_key_that_is_forgotten(studio, 
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("MYSTUDIO_HOME", str(tmp_path / "file" / "home"))
     run("render", studio / "hello.take", "-o", tmp_path / "x.mp4")
-    assert "no place to keep a signing key" in caplog.text
+    assert "no folder to keep a signing key" in caplog.text
     found = verified(tmp_path / "x.mp4")
     assert found["state"] == "found" and not found["details"]["known"] and "anybody could have" in found["statement"]
     assert sorted(os.listdir(tmp_path)) == [".x.mp4.made", "file", "x.mp4"]
