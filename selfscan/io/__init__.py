@@ -1,1 +1,1 @@
-"""Video, sound, pictures and cameras; files of others are decoded in a child process."""
+"""Video, sound, pictures and cameras; untrusted files are decoded in a child process."""

@@ -19,11 +19,11 @@ def read(number: int) -> Generator[tuple[float, Array], None, None]:
     """Stream a camera's frames until it stops or the iterator is closed.
 
     Args:
-        number: of the camera; 0 is the first.
+        number: number of the camera; 0 is the first.
     Returns:
         Pairs of time in s since the first frame and image [H, W, 3] uint8 RGB.
     Raises:
-        NoCamera: there is none of that number, or it gives no picture.
+        NoCamera: no camera has that number, or it delivers no picture.
     """
     import cv2
 
@@ -36,7 +36,7 @@ def read(number: int) -> Generator[tuple[float, Array], None, None]:
                 f"expected a camera at {where}, found none that can be opened; plug one in, close other programs that "
                 f"use it, or name a video file instead"
             )
-        camera.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # old frames are of no use
+        camera.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # always deliver the newest frame
         start = None
         while True:
             there, frame = camera.read()
@@ -53,7 +53,7 @@ def read(number: int) -> Generator[tuple[float, Array], None, None]:
 
 @contextmanager
 def _silent(cv2):
-    """OpenCV warns of every driver it tries; one sentence of ours says it."""
+    """Silence OpenCV, which warns about every driver that it tries; NoCamera replaces those warnings."""
     level = cv2.getLogLevel()
     cv2.setLogLevel(SILENT)
     try:

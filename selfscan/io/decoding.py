@@ -1,7 +1,8 @@
-"""The child process of ``video``: open a clip from a stranger, check it, decode it, and hand over its pictures.
+"""The child process of ``video``: open an untrusted clip, check it, decode it and return its pictures.
 
-FFmpeg's demuxers and decoders run in this process alone, with limits on its memory, time and files (``isolation``).
-Pictures go to the parent through memory that both share; everything else is a line of JSON. Only PyAV is imported.
+FFmpeg's demuxers and decoders run only in this process, with limits on memory, time and files (``isolation``).
+Pictures go to the parent through shared memory; each other message is a line of JSON. Only PyAV is imported, to keep
+the start short.
 """
 
 from __future__ import annotations
@@ -22,18 +23,18 @@ from av.video.reformatter import VideoReformatter
 from selfscan.errors import UnreadableVideo, VideoTooLarge
 from selfscan.io.opening import Limits, VideoInfo, checked, in_words, origin, packets
 
-HD_HEIGHT = 720  # px; untagged video of at least this height is BT.709, below it BT.601, as players assume
+HD_HEIGHT = 720  # px; as in players, untagged video of at least this height is BT.709, smaller video BT.601
 ITU709, ITU601, UNSPECIFIED = 1, 5, 2  # FFmpeg's AVColorSpace / SWS_CS numbers
-SLOTS = 3  # pictures in the shared memory: one being read, one waiting, one being written
-LEAST_STEP = 1e-5  # s between two frames; damaged files repeat a time or go back, and no container tells less apart
+SLOTS = 3  # pictures in shared memory: one is read, one waits, one is written
+LEAST_STEP = 1e-5  # s, minimum between two frames; damaged files repeat times or go back; no container resolves less
 UNDECODABLE = "no frame could be decoded; the file is damaged, record or export it again"
 
 
 def serve(request: dict) -> None:
-    """Be the child of ``video.probe`` and ``video.read``: say what the clip is, then give frames as they are asked for.
+    """Entry point of the child of ``video.probe`` and ``video.read``: describe the clip, then send frames on request.
 
     Args:
-        request: path, limits (a dict), memory (descriptor of the shared memory) or None to look only.
+        request: path, limits (a dict), and memory: descriptor of the shared memory, or None to describe only.
     """
     path, limits = request["path"], Limits(**request["limits"])
     try:
@@ -41,7 +42,7 @@ def serve(request: dict) -> None:
     except (UnreadableVideo, VideoTooLarge) as error:
         _say(failed=type(error).__name__, text=str(error))
     except MemoryError:
-        _say(failed="UnreadableVideo", text=f"{path}: decoding it takes more memory than a clip may; export it anew")
+        _say(failed="UnreadableVideo", text=f"{path}: decoding it needs more memory than is allowed; export it again")
 
 
 def _say(**message) -> None:
@@ -68,11 +69,11 @@ def _serve(path: str, limits: Limits, memory: int | None) -> None:
 def _hand_over(
     path: str, first, rest: Iterator, clock: tuple[float, float], memory: int, slot: int, limits: Limits
 ) -> None:
-    """Write each picture into the next free slot and say so; the parent frees slots by writing to our stdin."""
+    """Write each picture into the next free slot and announce it; the parent frees slots by writing to our stdin."""
     free, ring, last, count = 0, None, -math.inf, 0
     frame, picture = first
     del first
-    gc.freeze()  # what there is now stays: looking for garbage then takes microseconds
+    gc.freeze()  # exclude present objects from collection, which then takes microseconds
     while True:
         time = _time(frame, *clock, last)
         count += 1
@@ -80,7 +81,7 @@ def _hand_over(
             raise VideoTooLarge(f"{path}: goes on beyond {in_words(limits)}; cut it or raise the limits")
         if not free:
             free = len(os.read(0, SLOTS))
-        if not free:  # the parent is gone
+        if not free:  # the parent has ended
             return
         ring = ring or mmap.mmap(memory, SLOTS * slot)
         at = (count - 1) % SLOTS
@@ -90,7 +91,7 @@ def _hand_over(
         last = time
         _renew(limits)
         del frame, picture
-        gc.collect()  # PyAV's frames and their side data hold each other
+        gc.collect()  # PyAV's frames and their side data form reference cycles
         following = next(rest, None)
         if following is None:
             _say(end=count)
@@ -99,19 +100,19 @@ def _hand_over(
 
 
 def _put(ring: mmap.mmap, start: int, slot: int, picture) -> int:
-    """Copy a picture's rows into the memory; return bytes from row to row, negative where the last one comes first."""
+    """Copy a picture's rows into the memory; return the row stride in bytes, negative if stored bottom to top."""
     plane, tight = picture.planes[0], 3 * picture.width
     row, data = plane.line_size, memoryview(plane).cast("B")
     if len(data) <= slot:
         ring[start : start + len(data)] = data
         return row
-    for y in range(picture.height):  # wider rows than the first picture's
+    for y in range(picture.height):  # row padding larger than the first picture's
         ring[start + y * tight : start + (y + 1) * tight] = data[y * abs(row) : y * abs(row) + tight]
     return tight if row > 0 else -tight
 
 
 def _renew(limits: Limits) -> None:
-    """Give the next frame as much processor time as the last one was allowed."""
+    """Raise the limit on processor time by the allowance of one frame."""
     try:
         import resource
     except ImportError:
@@ -123,7 +124,7 @@ def _renew(limits: Limits) -> None:
 
 
 def cpu_seconds(limits: Limits) -> int:
-    """Processor time of one frame: all processors as long as the parent is patient."""
+    """Allowed processor time of one frame, s: all processors for ``limits.patience`` seconds, and 10 s."""
     return math.ceil(limits.patience * (os.cpu_count() or 1)) + 10
 
 
@@ -131,13 +132,13 @@ def _frames(container, stream):
     for packet in packets(container, stream):
         try:
             frames = packet.decode()
-        except FFmpegError:  # one damaged packet costs its frames, not the clip
+        except FFmpegError:  # skip the frames of a damaged packet, keep the rest
             continue
         yield from frames
 
 
 def _pictures(container, stream, limits: Limits) -> Iterator[tuple]:
-    """Pairs of decoded frame and its RGB picture, all of the first one's shown size."""
+    """Pairs of decoded frame and RGB picture; all pictures have the display size of the first."""
     reformatter, size = VideoReformatter(), None
     for frame in _frames(container, stream):
         size = size or _square_pixels(frame, stream)
@@ -151,7 +152,7 @@ def _pictures(container, stream, limits: Limits) -> Iterator[tuple]:
             matrix = ITU709 if frame.height >= HD_HEIGHT else ITU601
         try:
             yield frame, reformatter.reformat(frame, size[0], size[1], "rgb24", src_colorspace=matrix)
-        except (FFmpegError, ValueError):  # a frame that cannot be shown is a damaged one
+        except (FFmpegError, ValueError):  # skip a frame that cannot be converted, as a damaged one
             continue
 
 
@@ -166,7 +167,7 @@ def _time(frame, origin: float, fps: float, last: float) -> float:
 
 
 def _orientation(frame) -> tuple[bool, bool, bool]:
-    """Whether to transpose, then flip up-down, then left-right, to bring a frame upright."""
+    """Whether to transpose, then flip up-down, then flip left-right, so that the frame is upright."""
     side = frame.side_data.get("DISPLAYMATRIX")
     if side is None or len(bytes(side)) < 20:
         return False, False, False

@@ -1,4 +1,4 @@
-"""The digest by which files are known."""
+"""The digest that identifies files."""
 
 from __future__ import annotations
 

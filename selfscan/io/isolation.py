@@ -1,7 +1,7 @@
-"""Read files from strangers in a child process with limits, so that a crash ends the child alone.
+"""Read untrusted files in a child process with limits, so that a crash ends only the child.
 
-The child is a fresh interpreter. It imports from the same places as this process, never from the folder it was started
-in, and only what its job needs. Limits that an operating system does not have are left out.
+The child is a fresh interpreter. It imports from this process's import paths, never from the working folder, and only
+what its task needs. Limits that the operating system does not support are not set.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
-#: the child's program: where to import from, then its limits, then its job
+#: the child's program; its arguments: task, request, limits, then the import paths
 CHILD = "import sys; sys.path[:] = sys.argv[4:]; from selfscan.io.isolation import serve; serve()"
-#: glibc's: few arenas (each takes 128 MB of address space), and pictures' memory is kept for the next, not given back
+#: glibc settings: one arena (each takes 128 MB of address space); freed pictures' memory is reused, not returned
 MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
-SLICE = 1.0  # s between two looks at a silent child; a process that was paused meanwhile counts no more than this
+SLICE = 1.0  # s of one wait for a child; a pause of the whole machine counts as at most this much waiting
 
 
 @dataclass(frozen=True)
 class Rations:
-    """What a child may use."""
+    """Limits on what a child may use."""
 
-    memory: int = 4 << 30  # bytes of address space, libraries and the stacks of threads among them
+    memory: int = 4 << 30  # bytes of address space, including libraries and thread stacks
     cpu: int = 600  # s of processor time
-    files: int = 64  # open at a time
-    written: int | None = 0  # bytes of a file that it may write; None = as many as we may
+    files: int = 64  # files open at the same time
+    written: int | None = 0  # bytes of a file that it may write; None = this process's own limit
 
 
 def start(
@@ -44,10 +44,10 @@ def start(
     """Start a child.
 
     Args:
-        job: "module:function"; called with the request.
+        task: "module:function"; the child calls it with the request.
         request: JSON values.
-        rations: what it may use.
-        inherit: file descriptors that it shares with us.
+        rations: limits on what it may use.
+        inherit: file descriptors that it inherits.
     Returns: the process; its stdin and stdout are unbuffered pipes.
     """
     root = str(Path(__file__).resolve().parents[2])
@@ -65,19 +65,19 @@ def start(
 
 
 def pipes(child: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
-    """The stdin and stdout of a child that ``start`` made."""
+    """The stdin and stdout of a child of ``start``."""
     assert child.stdin is not None and child.stdout is not None, "start makes both"
     return child.stdin, child.stdout
 
 
 def ask(task: str, request: dict, rations: Rations, seconds: float, most: int, question: bytes = b"") -> bytes | None:
-    """What a child writes to its stdout.
+    """Run a task in a child and return what it writes to its stdout.
 
     Args:
-        job, request, rations: see ``start``.
-        seconds: after which it is killed. most: bytes of an answer.
-        question: what it finds on its stdin.
-    Returns: the answer; None where it crashed, ran out of its rations, or said too much.
+        task, request, rations: see ``start``.
+        seconds: time limit, after which the child is killed. most: bytes, the longest answer accepted.
+        question: the bytes on the child's stdin.
+    Returns: the answer; None if the child crashed, exceeded a limit, or answered too much.
     """
     child, answer, deadline = start(task, request, rations), bytearray(), time.monotonic() + seconds
     stdin, stdout = pipes(child)
@@ -100,7 +100,7 @@ def ask(task: str, request: dict, rations: Rations, seconds: float, most: int, q
 
 
 def wait_for(pipe: int, seconds: float) -> bool:
-    """Whether a pipe has something to read, or has ended, within so many seconds of our own running time."""
+    """Wait until a pipe can be read or has ended; False after ``seconds`` of this process's running time."""
     look = select.poll()
     look.register(pipe, select.POLLIN)
     while seconds > 0:
@@ -111,7 +111,7 @@ def wait_for(pipe: int, seconds: float) -> bool:
 
 
 def stop(child: subprocess.Popen[bytes]) -> int:
-    """End a child, whatever it does; return its exit code, -N where signal N ended it."""
+    """Kill a child; return its exit code, -N if signal N ended it."""
     child.kill()
     for pipe in pipes(child):
         with suppress(OSError):
@@ -120,18 +120,18 @@ def stop(child: subprocess.Popen[bytes]) -> int:
 
 
 def ended(child: subprocess.Popen[bytes]) -> int:
-    """Exit code of a child that closed its end and has a moment to go by itself; -N where signal N ended it."""
+    """Exit code of a child that closed its stdout; it is killed after 5 s; -N if signal N ended it."""
     with suppress(subprocess.TimeoutExpired):
         return child.wait(5)
     return stop(child)
 
 
 def serve() -> None:
-    """Be the child: take the limits, then do the job."""
+    """Entry point of the child: set the limits, then run the task."""
     import importlib
     import signal
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: who started us decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the parent ends the child
     task, request, rations = sys.argv[1:4]
     _limit(Rations(**json.loads(rations)))
     module, _, function = task.partition(":")
@@ -141,7 +141,7 @@ def serve() -> None:
 def _limit(rations: Rations) -> None:
     try:
         import resource
-    except ImportError:  # no such limits here
+    except ImportError:  # Windows has no such limits
         return
     most = {
         "RLIMIT_AS": rations.memory,
@@ -156,5 +156,5 @@ def _limit(rations: Rations) -> None:
         what = getattr(resource, name)
         _, hard = resource.getrlimit(what)
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        with suppress(ValueError, OSError):  # macOS knows the name of RLIMIT_AS only
+        with suppress(ValueError, OSError):  # macOS defines RLIMIT_AS but rejects it
             resource.setrlimit(what, (value, value))

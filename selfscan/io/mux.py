@@ -1,7 +1,7 @@
-"""Writing a video in two passes, all or nothing: encode pictures, then join them with the sound.
+"""Write a video in two passes, all or nothing: encode the pictures, then join them with the sound.
 
-Pictures may come as they are (``write_stream``), or as segments that were encoded one by one and can be kept
-(``encode_segment``, ``assemble``).
+The input is raw pictures (``write_stream``), or segments that were encoded and stored separately (``encode_segment``,
+``assemble``).
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from av.error import FFmpegError
 from selfscan.io import sound
 from selfscan.types import Array
 
-TIME_BASE = Fraction(1, 720_000)  # s; whole multiples: 24, 25, 30, 50, 60 fps, their 1000/1001, 1/1000, 1/90000
+TIME_BASE = Fraction(1, 720_000)  # s; divides 1/24, 1/25, 1/30, 1/50, 1/60 s, their 1001/1000, 1/1000 and 1/90000 s
 ITU709 = 1  # FFmpeg's number of the BT.709 matrix, primaries and transfer curve
 LIMITED_RANGE = 1
-KEY_SECONDS = 2  # s of film between pictures that need no others
-SAME_BITS = "cpu-independent=1"  # x264's AVX-512 code reads memory that was never set unless a width is 128 n: twice
-#   the same pictures gave two files
-HELD_BACK = 2  # pictures that x264 may keep while it reorders: two, with its pyramid of B-pictures
+KEY_SECONDS = 2  # s between key frames
+SAME_BITS = "cpu-independent=1"  # x264's AVX-512 code reads uninitialised memory unless the width is a multiple
+#   of 128; equal pictures then gave different files
+HELD_BACK = 2  # pictures by which x264 may delay its output to reorder them: two, for its B-pyramid
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Some encoded pictures that follow each other and need no others."""
+    """A run of encoded pictures that can be decoded without any other."""
 
-    data: Array  # [sum of sizes] uint8: the packets, in the order of decoding
+    data: Array  # [sum of sizes] uint8: the packets, in decoding order
     sizes: Array  # [T] int64 bytes of each packet
-    shown: Array  # [T] int64 when each is shown, TIME_BASE
-    keys: Array  # [T] bool: it needs no other picture
+    shown: Array  # [T] int64 presentation time of each, in units of TIME_BASE
+    keys: Array  # [T] bool: True = a key frame
     shape: Array  # [2] int64 height and width of the pictures, px
 
 
@@ -57,15 +57,15 @@ def write_stream(
     Args:
         path: target .mp4.
         timed: pairs of time in s (not negative, strictly increasing) and image [H, W, 3] uint8 RGB, all of one size.
-        rate: frames a second, about; the times are exact whatever it is.
+        rate: approximate frames a second; the times are exact in any case.
         audio_from: clip whose sound is copied.
         crf: x264 quality.
-        finish: told the path of the whole temporary file before it gets the target's name; may change the file.
+        finish: called with the path of the complete temporary file, before it replaces the target; may change the file.
     Returns:
         Number of frames written.
     Raises:
-        OSError: disk full, no permission, ...; an existing target is untouched and temporary files are gone.
-        ValueError: no frames, other sizes, or times that do not increase.
+        OSError: disk full, no permission, ...; an existing target is untouched and temporary files are deleted.
+        ValueError: no frames, different sizes, or times that do not increase.
     """
     return len(_whole(Path(path), lambda part: encode(part, timed, rate, crf), audio_from, finish))
 
@@ -78,7 +78,7 @@ def assemble(
     crf: float = 18,
     finish: Callable[[Path], None] | None = None,
 ) -> int:
-    """Like ``write_stream``, for pictures that are encoded already.
+    """Like ``write_stream``, from encoded segments.
 
     Args:
         path: target .mp4.
@@ -93,7 +93,7 @@ def assemble(
 
 
 def _whole(path: Path, fill: Callable[[Path], Array], audio_from, finish) -> Array:
-    """Let ``fill`` write the pictures, add the sound, finish, and only then give it its name; returns the times."""
+    """Let ``fill`` write the pictures, add the sound, call ``finish``, then rename to ``path``; returns the times."""
     part, whole = path.with_name(f"{path.stem}.part.mp4"), path.with_name(f"{path.stem}.mux.part.mp4")
     try:
         times = fill(part)
@@ -112,7 +112,7 @@ def _whole(path: Path, fill: Callable[[Path], Array], audio_from, finish) -> Arr
         ) from error
     finally:
         for leftover in (part, whole):
-            with suppress(OSError):  # the folder itself is gone or closed: the first error says why
+            with suppress(OSError):  # the folder is missing or not writable: the first error says why
                 leftover.unlink(missing_ok=True)
     return times
 
@@ -123,12 +123,12 @@ def encode(path: Path, timed: Iterable[tuple[float, Array]], rate: float, crf: f
     Args:
         path: file to write.
         timed: pairs of time in s and image [H, W, 3] uint8 RGB.
-        rate: frames a second, about.
+        rate: approximate frames a second.
         crf: x264 quality.
     Returns:
         times [T] s.
     Raises:
-        ValueError: no frames, another size, or a time that is not later than the last.
+        ValueError: no frames, different sizes, or a time that is not later than the one before.
     """
     options = {"movflags": "frag_keyframe+delay_moov"}
     stream, times = None, []
@@ -138,27 +138,28 @@ def encode(path: Path, timed: Iterable[tuple[float, Array]], rate: float, crf: f
                 stream = _video_stream(container, frame.shape, rate, crf)
             container.mux(stream.encode(_yuv(frame, time)))
             times.append(time)
-        if stream is not None:  # there was a picture, or _checked has refused
+        if stream is not None:  # always true here: _checked raises if there is no picture
             container.mux(stream.encode(None))
     return np.array(times)
 
 
 def encode_segment(timed: Iterable[tuple[float, Array]], rate: float, crf: float) -> Segment:
-    """Encode frames by themselves, to be kept and assembled later.
+    """Encode frames as one independent segment, which ``assemble`` joins with others.
 
-    Equal frames, times, rate and crf give an equal segment, whatever was encoded before.
+    Equal frames, times, rate and crf give an equal segment, independent of earlier segments.
 
     Args:
-        timed: pairs of time in s and image [H, W, 3] uint8 RGB. rate: frames a second, about. crf: x264 quality.
+        timed: pairs of time in s and image [H, W, 3] uint8 RGB. rate: approximate frames a second.
+        crf: x264 quality.
     Raises:
-        ValueError: no frames, another size, or a time that is not later than the last.
+        ValueError: no frames, different sizes, or a time that is not later than the one before.
     """
     context, packets, shape = None, [], ()
     for time, frame in _checked(timed):
         if context is None:
             context, shape = av.CodecContext.create("libx264", "w"), frame.shape
             context.framerate, context.options = _rate(rate), _options(rate, crf)
-            context.flags |= Flags.global_header  # mp4 has it in front, once for all segments
+            context.flags |= Flags.global_header  # mp4 stores the codec's header once, before all segments
             _prepare(context, shape)
         packets += context.encode(_yuv(frame, time))
     packets += [] if context is None else context.encode(None)
@@ -172,10 +173,10 @@ def encode_segment(timed: Iterable[tuple[float, Array]], rate: float, crf: float
 
 
 def _chain(path: Path, segments: Iterable[Segment], rate: float, crf: float) -> Array:
-    """Write segments one after the other into a fragmented mp4; returns the times [T] s.
+    """Write segments in order into a fragmented mp4; returns the times [T] s.
 
-    A picture is decoded when the one HELD_BACK places before it is shown: early enough for each, and ever later, as mp4
-    wants it, also where one segment follows another.
+    The decoding time of a packet is the presentation time HELD_BACK pictures earlier. Decoding times then increase, as
+    mp4 requires, also across segments, and never exceed the presentation times.
     """
     stream, shape, shown, written = None, [], [], 0
     with av.open(f"file:{path}", "w", format="mp4", options={"movflags": "frag_keyframe+delay_moov"}) as container:
@@ -203,7 +204,7 @@ def _chain(path: Path, segments: Iterable[Segment], rate: float, crf: float) -> 
 
 
 def _decoded(shown: list[int], number: int) -> int:
-    """When the picture that is the ``number``-th to be decoded is, given when all up to its segment's end are shown."""
+    """Decoding time of packet ``number``, from the sorted presentation times up to its segment's end (TIME_BASE)."""
     return shown[number - HELD_BACK] if number >= HELD_BACK else shown[0] - (HELD_BACK - number)
 
 
@@ -226,13 +227,13 @@ def _checked(timed: Iterable[tuple[float, Array]]) -> Iterable[tuple[float, Arra
 def join(pictures: Path, path: Path, times: Array, audio_from: str | Path | None) -> None:
     """Copy encoded pictures and the sound of a clip into one mp4 with its index in front.
 
-    A clip whose sound cannot be joined costs the sound, not the pictures: a warning says so.
+    If the sound cannot be joined, the result is silent and a warning is logged.
 
     Args:
         pictures: mp4 written by ``encode``.
         path: mp4 to write.
         times: [T] s of the pictures; sound after the last picture is dropped.
-        audio_from: clip whose first audio stream is taken, or None.
+        audio_from: clip whose first audio stream is copied, or None.
     """
     first, until = float(times[0]), float(times[-1] + (np.diff(times).mean() if len(times) > 1 else 0.04))
     if audio_from is not None:

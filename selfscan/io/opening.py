@@ -1,4 +1,4 @@
-"""A clip from a stranger, opened: what it is, and whether its header keeps the limits. Nothing is decoded here."""
+"""Open an untrusted clip: read its header and check it against the limits. Nothing is decoded here."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from av.error import FFmpegError
 
 from selfscan.errors import UnreadableVideo, VideoTooLarge
 
-#: demuxers that hold videos; playlists and network formats are left out on purpose, they open other files
+#: allowed demuxers; playlists and network formats are excluded because they open other files
 VIDEO_FORMATS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,flv,asf,ogg,mxf,gif,ivf,dv,nut"
-#: known only so that the error can say what the file is
+#: allowed only so that the error message can name the file's kind
 PICTURE_FORMATS = "image2,png_pipe,apng,jpeg_pipe,jpegls_pipe,webp_pipe,bmp_pipe,tiff_pipe,psd_pipe,svg_pipe"
 AUDIO_FORMATS = "mp3,wav,flac,aac,ac3,aiff,caf,amr"
 PICTURE_BRANDS = ("heic", "heix", "mif1", "avif")  # pictures in an mp4-like box
@@ -24,21 +24,21 @@ PULSE = 2000  # packets read between two calls of ``pulse``
 
 @dataclass(frozen=True)
 class Limits:
-    """What is refused: before anything is decoded where the header says it, while decoding where it lies."""
+    """Limits on a clip, checked in the header before decoding, and again while decoding since headers can lie."""
 
-    pixels: int = 4096 * 4096  # a frame: 8K is refused, 4K in any orientation is not
+    pixels: int = 4096 * 4096  # a frame; accepts 4K in any orientation, rejects 8K
     seconds: float = 3600.0  # a self-scan is half a minute, a performance some minutes
     frames: int = 250_000  # an hour at 60 frames a second, with room
-    patience: float = 60.0  # s of running time without a frame
+    patience: float = 60.0  # s without a frame after which the decoder counts as hung
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What the header of a video says, as it will be seen after rotation."""
+    """The header of a video; sizes are those after rotation."""
 
     width: int  # px
     height: int  # px
-    fps: float  # mean frames a second; means little for variable frame rate
+    fps: float  # mean frames a second; only approximate for a variable frame rate
     frames_estimate: int
     duration: float  # s
     rotation: int  # degrees clockwise that read() applies: 0, 90, 180 or 270
@@ -46,10 +46,10 @@ class VideoInfo:
 
 
 def opened(path: str | Path):
-    """A container that opens no other file, over no protocol. Raises UnreadableVideo."""
+    """Open a container that cannot open further files or network addresses. Raises UnreadableVideo."""
     try:
         return av.open(
-            f"file:{path}",  # the prefix keeps a name such as "concat:a" from being a protocol
+            f"file:{path}",  # the prefix prevents that a name such as "concat:a" selects a protocol
             options={
                 "protocol_whitelist": "file",
                 "format_whitelist": ",".join((VIDEO_FORMATS, PICTURE_FORMATS, AUDIO_FORMATS)),
@@ -64,23 +64,23 @@ def opened(path: str | Path):
 
 
 def origin(container) -> float:
-    """Time in s that counts as zero: broadcast streams start their clock anywhere, files at 0."""
+    """Start time in s, subtracted from all times: broadcast streams start at any time, other files at 0."""
     broadcast = container.format.name in ("mpegts", "mpeg")
     return (container.start_time or 0) / av.time_base if broadcast else 0.0
 
 
 @contextmanager
 def checked(path: str, limits: Limits, pulse: Callable[[int], None] = lambda number: None):
-    """Open a clip that may be decoded: container, picture stream, frames a second, number of frames, seconds.
+    """Open a clip and check its limits: yields container, picture stream, frames a second, number of frames, seconds.
 
     Args:
-        pulse: told the number of packets, now and then, while a clip without a length is walked through.
+        pulse: called every PULSE packets with their number, while the packets of a clip without a length are counted.
     Raises: UnreadableVideo, VideoTooLarge.
     """
     _check_file(Path(path))
     with opened(path) as container:
         stream = _video_stream(path, container)
-        # a decoder may be told of a larger picture than the header names: it looks before it takes the memory
+        # packets may declare a larger picture than the header; the decoder checks this before it allocates
         stream.codec_context.options = {"max_pixels": str(2 * limits.pixels + 65536)}
         yield container, stream, *_check_limits(path, container, stream, limits, pulse)
 
@@ -119,7 +119,7 @@ def _check_limits(path: str, container, stream, limits: Limits, pulse) -> tuple[
     seconds = stream.duration and float(stream.duration * stream.time_base)
     seconds = max(seconds or (container.duration or 0) / av.time_base, 0.0)
     count = max(stream.frames, 0)
-    if not seconds:  # browsers' recordings carry no length: walk the packets, nothing is decoded
+    if not seconds:  # browsers' recordings have no length: count the packets without decoding
         count, seconds = _walk(container, stream, limits, pulse)
     fps = float(stream.average_rate or 0) or (count / seconds if seconds else 0) or 25.0
     count = count or max(1, round(seconds * fps))
@@ -129,7 +129,7 @@ def _check_limits(path: str, container, stream, limits: Limits, pulse) -> tuple[
 
 
 def in_words(limits: Limits) -> str:
-    """The limits, for a sentence."""
+    """The limits as words of an error message."""
     return f"the limit of {limits.seconds:.0f} s, {limits.frames} frames and {limits.pixels} px a frame"
 
 
@@ -149,8 +149,8 @@ def _walk(container, stream, limits: Limits, pulse) -> tuple[int, float]:
 
 
 def packets(container, stream):
-    """The packets of a stream, up to the first that cannot be read."""
+    """Yield the packets of a stream up to the first unreadable one."""
     try:
         yield from container.demux(stream)
-    except FFmpegError:  # a damaged tail: what came before counts
+    except FFmpegError:  # a damaged tail: keep what came before
         return

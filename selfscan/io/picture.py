@@ -1,4 +1,4 @@
-"""One picture from a stranger, decoded in a process of its own with limits."""
+"""Decode one untrusted picture in a child process with limits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from selfscan.errors import UnreadablePicture
 from selfscan.io import isolation
 
-MAX_PIXELS = 1 << 26  # an edit sheet of an avatar of 1024 px has 5e7
+MAX_PIXELS = 1 << 26  # the largest own picture, an edit sheet at 1024 px, has 5e7
 MAX_BYTES = 256 << 20  # of the file
 SECONDS = 60.0
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -27,7 +27,7 @@ def read(path: str | Path) -> np.ndarray:
     Returns:
         [H, W, 3] uint8 RGB.
     Raises:
-        UnreadablePicture: it cannot be decoded, is absurdly large, or crashes what decodes it.
+        UnreadablePicture: it cannot be decoded, exceeds the limits, or crashes the decoder.
     """
     rations = isolation.Rations(memory=3 << 30, cpu=int(SECONDS))
     answer = isolation.ask(
@@ -37,15 +37,15 @@ def read(path: str | Path) -> np.ndarray:
     if answer is None or not height * width or len(answer) != SIZE.size + 3 * height * width:
         raise UnreadablePicture(
             f"{path}: expected a PNG or JPEG of at most {MAX_PIXELS} px, got one that cannot be "
-            "decoded; it is damaged, or made to be unreadable"
+            "decoded; it is damaged; export it again"
         )
     return np.frombuffer(answer, np.uint8, offset=SIZE.size).reshape(height, width, 3)
 
 
 def png_fits(file: BinaryIO) -> bool:
-    """Whether a PNG's parts fit into the file, up to its end mark.
+    """Whether all chunks of a PNG, up to IEND, fit into the file by their declared lengths.
 
-    OpenCV takes up to 2 GB and some seconds for a part that says it is that long, in a file of 90 bytes.
+    OpenCV allocates up to 2 GB for a chunk that declares that length, even in a file of 90 bytes.
     """
     end = file.seek(0, 2)
     at = len(PNG)
@@ -59,10 +59,10 @@ def png_fits(file: BinaryIO) -> bool:
 
 
 def serve(request: dict) -> None:
-    """Be the child: write height, width and pixels; nothing where there are none."""
+    """Entry point of the child: write height, width and pixels to stdout; nothing if the picture is unreadable."""
     import os
 
-    os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(MAX_PIXELS)  # compared with the header, before memory is taken
+    os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(MAX_PIXELS)  # checked against the header before allocation
     import cv2
 
     if os.path.getsize(request["path"]) > MAX_BYTES:

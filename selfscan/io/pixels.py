@@ -1,4 +1,4 @@
-"""8-bit pictures as numbers in [-1, 1], and back: no other module converts."""
+"""The only conversion between 8-bit pictures and tensors in [-1, 1]."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from selfscan.types import Array
 
 
 def to_tensor(images: Array | Tensor, device: torch.device | str | None = None) -> Tensor:
-    """Pictures as networks take them.
+    """Convert pictures to a network's input.
 
     Args:
-        images: [..., H, W, 3] uint8. device: of the result; None = where the images are. The bytes move, not the
-            floats.
-    Returns: [..., 3, H, W] float32 in [-1, 1]; the channels are moved in the strides alone, as in channels_last.
+        images: [..., H, W, 3] uint8.
+        device: of the result; None = the device of the images. The uint8 bytes are copied, which is less than floats.
+    Returns: [..., 3, H, W] float32 in [-1, 1], a permuted view in channels_last order.
     """
     if not isinstance(images, Tensor):
         images = torch.from_numpy(np.ascontiguousarray(images))
@@ -23,7 +23,7 @@ def to_tensor(images: Array | Tensor, device: torch.device | str | None = None) 
 
 
 def to_uint8(images: Tensor) -> Array:
-    """Pictures as files take them.
+    """Convert a network's output to pictures.
 
     Args:
         images: [..., 3, H, W] in [-1, 1], on any device.
@@ -38,5 +38,5 @@ def dequantize(values: Tensor) -> Tensor:
 
 
 def quantize(values: Tensor) -> Tensor:
-    """Tensor of [-1, 1] of any shape -> uint8 of the nearest levels; what is beyond the range is clamped."""
+    """Tensor of [-1, 1] of any shape -> uint8, rounded to the nearest level; values outside the range are clamped."""
     return ((values + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)

@@ -1,4 +1,4 @@
-"""The sound of a clip beside new pictures, joined in a child process: a stranger's packets are parsed there alone."""
+"""Join the sound of an untrusted clip with new pictures, in a child process that parses the clip's packets."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from selfscan.errors import UnreadableVideo
 from selfscan.io import isolation
 from selfscan.io.opening import opened, origin
 
-MP4_SOUND = ("aac", "mp3", "ac3", "eac3", "alac", "opus", "flac")  # copied as they are; others become AAC
+MP4_SOUND = ("aac", "mp3", "ac3", "eac3", "alac", "opus", "flac")  # codecs copied unchanged; others are encoded as AAC
 MEMORY = 2 << 30  # bytes of address space
 CPU = 1800  # s; an hour of sound is encoded in half a minute
 SECONDS = 1800.0
 MAX_ANSWER = 1 << 14
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the place is to blame, not the sound
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the target disk fails, not the sound
 
 
 class NoSound(Exception):
@@ -30,10 +30,10 @@ class NoSound(Exception):
 
 
 def join_apart(pictures: Path, path: Path, first: float, until: float, sound: str | Path) -> None:
-    """Do ``join`` in a child process with limits.
+    """Run ``join`` in a child process with limits.
 
     Raises:
-        NoSound: the clip cannot be read, or crashes or stops what reads it.
+        NoSound: the clip cannot be read, or the child crashes or takes too long.
         OSError: the disk is full.
     """
     request = {"pictures": str(pictures), "path": str(path), "first": first, "until": until, "sound": str(sound)}
@@ -49,7 +49,7 @@ def join_apart(pictures: Path, path: Path, first: float, until: float, sound: st
 
 
 def serve(request: dict) -> None:
-    """Be the child: join, and say what went wrong."""
+    """Entry point of the child: run ``join`` and write its error, if any, to stdout as JSON."""
     try:
         join(Path(request["pictures"]), Path(request["path"]), request["first"], request["until"], request["sound"])
         said = {}
@@ -64,8 +64,8 @@ def join(pictures: Path, path: Path, first: float, until: float, sound: str | Pa
     Args:
         pictures: mp4 written by ``mux.encode``.
         path: mp4 to write.
-        first: s at which the first picture is shown. until: s after which sound is dropped.
-        sound: clip whose first audio stream is taken, or None.
+        first: s, time of the first picture. until: s, time after which sound is dropped.
+        sound: clip whose first audio stream is copied, or None.
     """
     with av.open(f"file:{path}", "w", format="mp4", options={"movflags": "faststart"}) as out:
         with av.open(f"file:{pictures}") as source:
@@ -84,7 +84,7 @@ def _interleave(out, *streams: Iterator) -> None:
 
 
 def _shifted(packets: Iterator, stream, first_time: float) -> Iterator:
-    """Move packets so that the first picture is shown at first_time (fragments forget the encoder's delay)."""
+    """Shift packets so that the first picture is shown at first_time; fragmented mp4 loses the encoder's delay."""
     shift = None
     for packet in packets:
         if packet.dts is None:
@@ -114,7 +114,7 @@ def _copied(clip, source, target, start: float, until: float) -> Iterator:
         stamped = packet.dts is not None and packet.pts is not None
         if not stamped or packet.dts - offset > until / packet.time_base:
             continue
-        if last is not None and packet.dts <= last:  # mp4 holds no time twice
+        if last is not None and packet.dts <= last:  # mp4 does not allow equal times
             continue
         last = packet.dts
         packet.pts, packet.dts, packet.stream = packet.pts - offset, packet.dts - offset, target

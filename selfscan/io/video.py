@@ -1,7 +1,7 @@
-"""Video in and out: rotation, variable frame rate, audio copy, limits; RGB only from here on.
+"""Read and write video: rotation, variable frame rate, audio copy and limits. Frames are RGB.
 
-Reading streams frame by frame in constant memory, from a child process that decodes (``decoding``): a clip that crashes
-or hangs FFmpeg costs that child. Writing is all or nothing: the target appears whole or not at all.
+Reading streams frame by frame in constant memory. A child process decodes (``decoding``), so that a clip that crashes
+or hangs FFmpeg ends only the child. Writing is all or nothing: the target appears complete or not at all.
 """
 
 from __future__ import annotations
@@ -43,21 +43,21 @@ __all__ = [
     "write",
 ]
 write_stream = mux.write_stream  # like write, for a stream of unknown length
-assemble, encode_segment = mux.assemble, mux.encode_segment  # like write, in parts that are kept
+assemble, encode_segment = mux.assemble, mux.encode_segment  # like write, in segments that can be stored
 Segment = mux.Segment
 log = logging.getLogger(__name__)
 
-MEMORY = 4 << 30  # bytes of address space of a decoder; 4K in 10 bits on 16 threads takes less than half
-MAX_LINE = 1 << 14  # bytes of a message of the child
-ROW_SLACK = 256  # bytes by which rows in the shared memory may be longer than their pixels
+MEMORY = 4 << 30  # bytes of a decoder's address space; 10-bit 4K on 16 threads takes less than half
+MAX_LINE = 1 << 14  # bytes, longest message of the child
+ROW_SLACK = 256  # bytes of padding allowed after each row in shared memory
 
 
 def probe(path: str | Path, limits: Limits = Limits()) -> VideoInfo:
-    """Look at a video without decoding more than its first frame.
+    """Describe a video; only its first frame is decoded.
 
     Args:
         path: the video file.
-        limits: what to refuse.
+        limits: the limits that the video must keep.
     Returns:
         Size, rate, length, rotation and whether there is sound.
     Raises:
@@ -73,7 +73,7 @@ def read(path: str | Path, limits: Limits = Limits()) -> Generator[tuple[float, 
 
     Args:
         path: the video file.
-        limits: what to refuse, before and while decoding.
+        limits: the limits that the video must keep, checked before and while decoding.
     Returns:
         Pairs of time in s (the source's own, not negative, strictly increasing) and image [H, W, 3] uint8 RGB.
     Raises:
@@ -94,8 +94,8 @@ def write(
 ) -> int:
     """Write an H.264 mp4 from a stream of frames, with exact times and the source's sound.
 
-    Odd sizes are padded by one repeated row or column. While it runs, ``<name>.part.mp4`` beside the target can
-    be played up to its last second; the target itself is replaced only when everything is written.
+    Odd sizes are padded by one repeated row or column. While it runs, ``<name>.part.mp4`` beside the target is
+    playable, except for the last seconds. The target is replaced only when everything is written.
 
     Args:
         path: target .mp4.
@@ -103,19 +103,19 @@ def write(
         times: [T] s, strictly increasing, one a frame.
         audio_from: clip whose sound is copied (sound that mp4 cannot hold is encoded as AAC).
         crf: x264 quality, 0 best to 51; 18 is visually lossless.
-        finish: told the path of the whole temporary file before it gets the target's name; may change the file.
+        finish: called with the path of the complete temporary file, before it replaces the target; may change the file.
     Returns:
         Number of frames written.
     Raises:
-        OSError: disk full, no permission, ...; an existing target is untouched and temporary files are gone.
-        ValueError: no frames, other sizes, or times that do not fit the frames.
+        OSError: disk full, no permission, ...; an existing target is untouched and temporary files are deleted.
+        ValueError: no frames, different sizes, or times that do not match the frames.
     """
     stamps = np.asarray(times, np.float64)
     return write_stream(path, _stamped(frames, stamps), rate_of(stamps), audio_from, crf, finish)
 
 
 def rate_of(times: Sequence[float] | Array) -> float:
-    """Frames a second, about, of times [T] s; raises ValueError if they are no times of a video."""
+    """Frames a second from the median step of times [T] s. Raises ValueError for negative or decreasing times."""
     stamps = np.asarray(times, np.float64)
     if len(stamps) == 0 or not np.isfinite(stamps).all() or (np.diff(stamps) <= 0).any() or stamps[0] < 0:
         raise ValueError("times: expected at least one time stamp, not negative and strictly increasing")
@@ -133,14 +133,14 @@ def _stamped(frames: Iterable[Array], times: Array) -> Iterator[tuple[float, Arr
 
 
 def _memory():
-    """An empty file that lives in memory, or where there is no such thing without a name."""
+    """An empty anonymous file, in memory if the system supports it."""
     if hasattr(os, "memfd_create"):
         return os.fdopen(os.memfd_create("frames", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING), "r+b", buffering=0)
     return tempfile.TemporaryFile(buffering=0)
 
 
 class _Decoder:
-    """Our end of a child that decodes a clip. What it says is trusted no more than the clip is."""
+    """The parent's side of a decoding child. Its messages are checked, since a malicious clip may control it."""
 
     def __init__(self, path: str | Path, limits: Limits, memory):
         self.path, self.limits, self.memory, self.pending = path, limits, memory, b""
@@ -179,7 +179,7 @@ class _Decoder:
     def _begin(self) -> None:
         said = self._next()
         if said is None:
-            raise UnreadableVideo(f"{self.path}: {self._why()}; the file is damaged or made to do that, export it anew")
+            raise UnreadableVideo(f"{self.path}: {self._why()}; the file is damaged or malicious, export it again")
         self.info, self.slot = VideoInfo(**said["info"]), int(said["slot"])
         width, height = self.info.width, self.info.height
         largest = (3 * width + ROW_SLACK) * height + ROW_SLACK * width
@@ -191,20 +191,20 @@ class _Decoder:
 
         try:
             os.ftruncate(self.memory.fileno(), SLOTS * self.slot)
-        except OSError as error:  # no memory for the frames, or no file may be so large
+        except OSError as error:  # out of memory, or above the file size limit
             error.filename = str(self.path)
             raise
-        if hasattr(fcntl, "F_ADD_SEALS"):  # a smaller file would be a bus error for us
+        if hasattr(fcntl, "F_ADD_SEALS"):  # if the child shrank the file, this process would get a bus error
             with suppress(OSError):
                 fcntl.fcntl(self.memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
         return mmap.mmap(self.memory.fileno(), SLOTS * self.slot, prot=mmap.PROT_READ)
 
     def _free(self, slots: int) -> None:
-        with suppress(BrokenPipeError):  # it has ended: what it said last is still to be read
+        with suppress(BrokenPipeError):  # the child has ended; its last messages are still in the pipe
             isolation.pipes(self.child)[0].write(bytes(slots))
 
     def _picture(self, said: dict[str, Any], ring: mmap.mmap, last: float) -> tuple[Array, float]:
-        """A copy of the picture that a message is about, and its time."""
+        """Check a message; return a copy of its picture, and its time."""
         (width, height), row, at, time = said["size"], said["row"], said["slot"], said["time"]
         fits = 0 <= at < SLOTS and min(width, height) > 0 and 3 * width <= abs(row) and abs(row) * height <= self.slot
         if not fits or not last < time < math.inf:
@@ -218,7 +218,7 @@ class _Decoder:
         return image.copy(order="C"), time
 
     def _next(self) -> dict[str, Any] | None:
-        """The next message; None where the child ended without one. Raises what the child refuses."""
+        """The next message; None if the child ended without one. Raises the error that the child reports."""
         while True:
             line = self._line()
             if line is None:
@@ -237,8 +237,8 @@ class _Decoder:
         while b"\n" not in self.pending:
             if not isolation.wait_for(pipe, self.limits.patience):
                 raise UnreadableVideo(
-                    f"{self.path}: its decoder hangs, nothing came for {self.limits.patience:g} s; "
-                    "the file is damaged or made to do that, export it anew"
+                    f"{self.path}: its decoder hangs, it sent nothing for {self.limits.patience:g} s; "
+                    "the file is damaged or malicious, export it again"
                 )
             block = os.read(pipe, MAX_LINE)
             if not block or len(self.pending) > MAX_LINE:
@@ -250,10 +250,8 @@ class _Decoder:
     def _ended_early(self, count: int) -> None:
         why = self._why()
         if not count:
-            raise UnreadableVideo(f"{self.path}: {why}; the file is damaged or made to do that, export it anew")
-        log.warning(
-            "%s: %s after %d frames; what follows is left out, as of a file that was cut off", self.path, why, count
-        )
+            raise UnreadableVideo(f"{self.path}: {why}; the file is damaged or malicious, export it again")
+        log.warning("%s: %s after %d frames; the rest of the clip is left out", self.path, why, count)
 
     def _why(self) -> str:
         code = isolation.ended(self.child)

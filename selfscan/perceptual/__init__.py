@@ -1,1 +1,1 @@
-"""The perceptual distance: LPIPS, or a labelled metric where its backbone is missing."""
+"""The perceptual distance: LPIPS, or another named metric if LPIPS's backbone is missing."""

@@ -1,6 +1,6 @@
-"""The networks behind LPIPS (v0.1), built here and filled from files on this machine.
+"""The networks of LPIPS (v0.1), built here; their weights come from files on this machine.
 
-torchvision is not needed. Nothing is downloaded: no code here opens a connection.
+torchvision is not needed and nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class _Fire(nn.Module):
 
 
 def _backbone(kind: str) -> nn.Sequential:
-    """The convolutions in torchvision's order, so that module i carries the weights ``features.i``."""
+    """The convolutions in torchvision's order: module i has the weights ``features.i``."""
 
     def conv(inputs, outputs, kernel, stride=1, padding=0):
         return [nn.Conv2d(inputs, outputs, kernel, stride, padding), nn.ReLU()]
@@ -77,7 +77,7 @@ class LpipsLayers(nn.Module):
     def __init__(self, kind: str, backbone: Path, heads: Path):
         super().__init__()
         self.taps = set(TAPS[kind])
-        self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188]).view(1, 3, 1, 1))  # as LPIPS scales
+        self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188]).view(1, 3, 1, 1))  # LPIPS's input scaling
         self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450]).view(1, 3, 1, 1))
         self.features = _backbone(kind)
         self.features.load_state_dict(_read_backbone(backbone, self.features, kind))
@@ -96,7 +96,7 @@ class LpipsLayers(nn.Module):
 
 
 class _WeightedUnit(torch.autograd.Function):
-    """f [N, h, w, c] of unit length at each pixel, times root [c]; by hand, as autograd takes twice as long."""
+    """f [N, h, w, c] normalised to unit length at each pixel, times root [c]; autograd would take twice as long."""
 
     @staticmethod
     def forward(ctx, f: Tensor, root: Tensor) -> Tensor:
@@ -128,7 +128,7 @@ def weighted_unit(f: Tensor, root: Tensor) -> Tensor:
 
 
 def hub_folder() -> Path:
-    """Folder where torch hub keeps downloaded weights."""
+    """Folder in which torch hub stores downloaded weights."""
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
@@ -140,10 +140,10 @@ def find_backbone(kind: str, weights: str | Path | None) -> Path | None:
         weights: a path, or None.
 
     Returns:
-        The file, or None where the cache has none.
+        The file, or None if the cache has none.
 
     Raises:
-        ModelMissing: the named file is not there.
+        ModelMissing: the named file does not exist.
     """
     named = weights or (os.environ.get(BACKBONE_VARIABLE) if kind == "squeeze" else None)
     if named:
@@ -161,7 +161,7 @@ def find_heads(kind: str) -> Path | None:
         kind: "squeeze", "alex" or "vgg".
 
     Returns:
-        The file, or None where the package is not installed.
+        The file, or None if the package is not installed.
     """
     package = importlib.util.find_spec("lpips")  # importing it would import torchvision
     path = Path(package.origin).parent / "weights" / "v0.1" / f"{kind}.pth" if package and package.origin else None
@@ -177,11 +177,11 @@ def _read_backbone(path: Path, features: nn.Sequential, kind: str) -> dict[str, 
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
         state = {k.removeprefix("features."): v.float() for k, v in state.items() if k.startswith("features.")}
-    except Exception as error:  # each reader has its own kinds; all mean the same to the user
-        raise ModelMissing(f"LPIPS {kind} backbone {path} cannot be read ({error}); copy it anew") from error
+    except Exception as error:  # readers raise different types; the user needs one message
+        raise ModelMissing(f"LPIPS {kind} backbone {path} cannot be read ({error}); copy it again") from error
     expected = {k: v.shape for k, v in features.state_dict().items()}
     if {k: v.shape for k, v in state.items()} != expected:
         raise ModelMissing(f"{path}: expected torchvision's {kind} weights ({len(expected)} tensors 'features.*')")
     if not all(v.isfinite().all() for v in state.values()):
-        raise ModelMissing(f"{path} holds NaN or infinite weights: the file is damaged; copy it anew")
+        raise ModelMissing(f"{path} holds NaN or infinite weights: the file is damaged; copy it again")
     return state

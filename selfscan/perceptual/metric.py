@@ -1,10 +1,10 @@
-"""How different two images look, as a squared Euclidean distance between fixed embeddings.
+"""Perceptual distance of two images: the squared Euclidean distance of their embeddings.
 
 LPIPS (Zhang et al. 2018, arXiv 1801.03924) sums ``w_c (f_c(x) - f_c(y))^2`` over channels, averages over pixels
 and sums over layers, with features f of unit length at each pixel. It therefore equals
-``|e(x) - e(y)|^2`` with ``e = sqrt(w_c / (H W)) f_c`` of all layers side by side: N images need N network passes,
-and all their pairs are one matrix product. Without backbone weights the labelled offline metric
-(``perceptual_offline``) takes its place. Nothing here ever downloads.
+``|e(x) - e(y)|^2`` with ``e = sqrt(w_c / (H W)) f_c`` of all layers, concatenated. N images therefore need N network
+passes; the distances of all pairs are one matrix product. Without backbone weights, the offline metric
+(``perceptual.offline``) is used and named in reports. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from selfscan.perceptual.lpips_layers import (
 )
 
 OFFLINE = "offline-facemesh"  # name of the metric that needs no backbone
-SMALLEST_SIDE = 32  # px; below it the deepest layers have no pixels left
+SMALLEST_SIDE = 32  # px; smaller images leave no pixels in the deepest layers
 
 
 class Perceptual(nn.Module):
     """A perceptual distance that is also an embedding.
 
     Args:
-        name: what reports call the metric, such as "lpips-squeeze".
+        name: the metric's name in reports, such as "lpips-squeeze".
         layers: images [N, 3, H, W] in [-1, 1] -> parts of the embedding, each [N, h, w, c]; two images differ by
             the squared Euclidean distance summed over all parts.
     """
@@ -71,8 +71,8 @@ class Perceptual(nn.Module):
 
         Args:
             x: [N, 3, H, W] in [-1, 1].
-            dims: None for the exact embedding; else a fixed random projection (count sketch, Charikar et al. 2002)
-                to that many numbers, whose distances are unbiased with a relative standard error of at most
+            dims: None for the exact embedding; else the length of a fixed random projection (count sketch, Charikar
+                et al. 2002). Its distances are unbiased; their relative standard error is at most
                 ``sqrt(2 / dims)`` (2.2 % at 4096).
 
         Returns:
@@ -96,7 +96,7 @@ class Perceptual(nn.Module):
         return reduce(torch.add, (_gap(a, b) for a, b in zip(self.parts(x), self.parts(y))))
 
     def distance_to(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """Perceptual distance to targets that were embedded once: half the work of ``distance``.
+        """Perceptual distance to targets with known embeddings: half the work of ``distance``.
 
         Args:
             x: [N, 3, H, W] in [-1, 1].
@@ -119,7 +119,7 @@ class Perceptual(nn.Module):
     def embed_images(
         self, images: np.ndarray, batch: int = 8, dims: int | None = None, tick: Callable[[int], None] | None = None
     ) -> np.ndarray:
-        """Embed many 8-bit images in batches, on the device where the metric is.
+        """Embed many 8-bit images in batches, on the metric's device.
 
         Args:
             images: [N, H, W, 3] uint8 RGB.
@@ -142,12 +142,12 @@ class Perceptual(nn.Module):
     def distances(self, images: np.ndarray, memory: int = 2 << 30, batch: int = 8) -> np.ndarray:
         """Exact distances of all pairs of images within bounded memory.
 
-        Images are embedded in blocks that fit; later images are embedded again for each earlier block, so B blocks
-        cost (B + 1) / 2 network passes an image. Still no pass is spent on a pair.
+        Images are embedded in blocks that fit into ``memory``. Later images are embedded again for each earlier block:
+        B blocks cost (B + 1) / 2 network passes an image, on average.
 
         Args:
             images: [N, H, W, 3] uint8 RGB.
-            memory: bytes for the embeddings that are held at once.
+            memory: bytes for the embeddings of one block.
             batch: images a network pass.
 
         Returns:
@@ -163,13 +163,13 @@ class Perceptual(nn.Module):
             block = self.embed_images(images[i : i + rows], batch)
             out[i : i + rows, i : i + rows] = pairwise(block)
             centre = block.mean(0)
-            block -= centre  # distances do not change, rounding shrinks
+            block -= centre  # reduces rounding errors; distances stay the same
             norm = np.array([row @ row for row in block])
             for j in range(i + rows, n, batch):
                 others = self.embed_images(images[j : j + batch], batch) - centre
                 cross = np.maximum(norm[:, None] + np.square(others).sum(1) - 2 * (block @ others.T), 0)
                 out[i : i + rows, j : j + batch], out[j : j + batch, i : i + rows] = cross, cross.T
-            del block  # before the next one is made
+            del block  # frees its memory before the next block is made
         return out
 
     def _sketch(self, flat: Tensor, dims: int) -> Tensor:
@@ -188,7 +188,7 @@ def pairwise(embeddings: np.ndarray, block: int = 1 << 16) -> np.ndarray:
 
     Args:
         embeddings: [N, E], float32 or float16.
-        block: columns taken at a time, which bounds the working memory to 4 N block bytes.
+        block: columns processed at once; the working memory is 4 N block bytes.
 
     Returns:
         [N, N] float32, symmetric, zero diagonal, never negative.
@@ -197,7 +197,7 @@ def pairwise(embeddings: np.ndarray, block: int = 1 << 16) -> np.ndarray:
     gram = np.zeros((n, n), np.float64)
     for start in range(0, embeddings.shape[1], block):
         part = embeddings[:, start : start + block].astype(np.float32)
-        part -= part.mean(0)  # distances do not change, rounding shrinks
+        part -= part.mean(0)  # reduces rounding errors; distances stay the same
         gram += part @ part.T
     norm = np.diag(gram)
     out = np.maximum(norm[:, None] + norm[None] - 2 * gram, 0)
@@ -206,7 +206,7 @@ def pairwise(embeddings: np.ndarray, block: int = 1 << 16) -> np.ndarray:
 
 
 def perceptual_name(net: str = "auto", weights: str | Path | None = None) -> str:
-    """Name of the metric that ``load_perceptual`` would load here, without loading it."""
+    """Name of the metric that ``load_perceptual`` would load on this machine, without loading it."""
     kind = "squeeze" if net == "auto" else net
     if net == "offline" or net == "auto" and weights is None and not (find_backbone(kind, None) and find_heads(kind)):
         return OFFLINE
@@ -214,19 +214,19 @@ def perceptual_name(net: str = "auto", weights: str | Path | None = None) -> str
 
 
 def load_perceptual(net: str = "auto", weights: str | Path | None = None) -> Perceptual:
-    """Load a perceptual metric from what is on this machine; never downloads.
+    """Load a perceptual metric from files on this machine; nothing is downloaded.
 
     Args:
         net: "auto" (LPIPS squeeze, or the offline metric where its backbone is missing), "squeeze", "alex", "vgg"
             (LPIPS v0.1) or "offline".
-        weights: backbone in torchvision's state-dict names, .pth or .safetensors; None looks at the environment
-            variable MYSTUDIO_LPIPS_BACKBONE (for squeeze) and then in the torch hub cache.
+        weights: backbone file with torchvision's state-dict names, .pth or .safetensors; None = the file named by the
+            environment variable MYSTUDIO_LPIPS_BACKBONE (for squeeze), else the torch hub cache.
 
     Returns:
-        The metric; its ``name`` says which one it is.
+        The metric; its ``name`` identifies it.
 
     Raises:
-        ModelMissing: a named file or net is not there or does not fit.
+        ModelMissing: a named file or net is missing or does not match.
     """
     if net not in ("auto", "offline", *TAPS):
         raise ModelMissing(f"perceptual net: expected auto, offline or one of {', '.join(TAPS)}, got {net!r}")

@@ -1,8 +1,8 @@
-"""The offline metric: early features of the bundled landmark network beside image gradients, built like LPIPS.
+"""The offline metric: early features of the landmark network and image gradients, combined as in LPIPS.
 
-It stands in where no LPIPS backbone is on the machine. The landmark network's first layers see skin, eyes and lips;
-the gradients also see hair, clothes and background. Both are brought to (about) unit length at each pixel, so weak
-texture counts as strong edges do, and all channels weigh the same within a part.
+It replaces LPIPS if the machine has no backbone. The landmark network's first layers respond to skin, eyes and lips.
+The gradients also respond to hair, clothes and background. Both are normalised to (about) unit length at each pixel, so
+that weak texture counts as much as strong edges. All channels of a part have the same weight.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from torch import Tensor, nn
 from selfscan.face.facemesh import load_facemesh
 from selfscan.perceptual.lpips_layers import weighted_unit
 
-# Shares of the parts: two aligned faces are about as far apart as in LPIPS squeeze (0.5), and the finest parts weigh
-# most, so that blur costs more than a shift of the same look.
+# Weights of the parts, scaled so that two aligned faces are about as far apart as in LPIPS squeeze (0.5). The finest
+# parts have the largest weights, so that blur costs more than a small shift.
 FEATURE_WEIGHTS = (0.20, 0.15, 0.12)
 GRADIENT_WEIGHTS = (0.06, 0.04, 0.02, 0.02)
-FAINT = 0.05  # gradient length, in units of [-1, 1] a pixel, below which it counts as noise
+FAINT = 0.05  # gradient length, in units of [-1, 1] a pixel; shorter gradients count as noise
 
 
 class OfflineLayers(nn.Module):
     """Images [N, 3, H, W] in [-1, 1] -> parts of the embedding, each [N, h, w, c]."""
 
-    one: Tensor  # [] 1, of the type and on the device of the embedding
+    one: Tensor  # [] the number 1; carries the embedding's dtype and device
 
     def __init__(self):
         super().__init__()
-        self.mesh = copy.deepcopy(load_facemesh())  # ours to move between devices and types
+        self.mesh = copy.deepcopy(load_facemesh())  # a copy, since the shared network must not change device or dtype
         self.register_buffer("one", torch.ones(()))
 
     def forward(self, x: Tensor) -> list[Tensor]:
