@@ -1,4 +1,4 @@
-"""The optimiser of base training: Adam with StyleGAN2's lazy regularisation, its slots as tensors by name."""
+"""The optimiser of base training: Adam, adjusted for StyleGAN2's lazy regularisation. Its state is named tensors."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def make_adam(
     """Adam over the weights of a network.
 
     Args:
-        rate: step; also kept as ``peak`` of each group, for schedules.
-        every: a regulariser has a step of its own after so many others (StyleGAN2, appendix B); 0 = never.
-        betas: decay of the two moments. mapping: factor on the rate of a generator's mapping network.
+        net: the network. rate: learning rate; each group also stores it as ``peak``, for schedules.
+        every: main steps between two steps of a lazy regulariser (StyleGAN2, appendix B); 0 = no regulariser.
+        betas: decay of the two moments. mapping: factor on the learning rate of a generator's mapping network.
     """
-    share = every / (every + 1) if every else 1.0  # two updates where a regulariser has its turn
+    share = every / (every + 1) if every else 1.0  # a regulariser's step is an extra update
     slow = list(net.mapping.parameters()) if mapping != 1 and isinstance(net, Generator) else []
     fast = [p for p in net.parameters() if all(p is not q for q in slow)]
     groups = [{"params": fast, "peak": rate * share}]
@@ -30,9 +30,10 @@ def make_adam(
 
 
 def descend(loss: Tensor, adams: Sequence[torch.optim.Adam], nets: Sequence[nn.Module], team: Team) -> Tensor:
-    """Gradient of the loss, mean over processes, one step of each optimiser.
+    """Back-propagate the loss, average the gradients over processes and step each optimiser once.
 
-    Returns: bool [], whether the gradient was finite; one that is not becomes zero. Nothing waits for the device.
+    Returns: bool [] on the device, whether the gradient was finite. A gradient that is not finite is set to zero.
+        The call does not synchronise with the device.
     """
     for adam in adams:
         adam.zero_grad()
@@ -50,13 +51,13 @@ def descend(loss: Tensor, adams: Sequence[torch.optim.Adam], nets: Sequence[nn.M
 
 
 def slots_of(adam: torch.optim.Adam) -> dict[str, Tensor]:
-    """The moments and step counts, as ``NUMBER.KEY`` with the number of the weight."""
+    """Adam's moments and step counts by name: ``NUMBER.KEY``, where NUMBER is the index of the weight."""
     slots = adam.state_dict()["state"]
     return {f"{number}.{key}": value for number, slot in slots.items() for key, value in slot.items()}
 
 
 def fill_slots(adam: torch.optim.Adam, tensors: Mapping[str, Tensor]) -> None:
-    """Take over what ``slots_of`` gave; nothing is changed where there are none."""
+    """Load the tensors that ``slots_of`` returned. Weights without entries keep their state."""
     slots: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         number, key = name.split(".")

@@ -1,8 +1,8 @@
 """Adaptive discriminator augmentation (Karras et al., arXiv 2006.06676), the published set "bgc".
 
-Pixel blitting and geometry make one 3x3 matrix an image, colour one 4x4 matrix; the image is then resampled once, at
-double size between two low-pass filters (the sym6 wavelet, appendix B.2). Borders are mirrored. All random numbers come
-from one small table, so that a step's augmentation follows from its seed.
+Pixel blitting and geometry combine into one 3x3 matrix for each image, colour into one 4x4 matrix. The image is then
+resampled once, at double size between two low-pass filters (the sym6 wavelet, appendix B.2). Borders are mirrored. All
+random numbers come from one small table, so that the seed determines a step's augmentation.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-#: the sym6 scaling filter (Daubechies, Ten Lectures on Wavelets), orthonormal to its even shifts
+#: the sym6 scaling filter (Daubechies, Ten Lectures on Wavelets); it is orthonormal to its own even shifts
 SYM6 = (
     0.015404109327027373,
     0.0034907120842174702,
@@ -29,8 +29,8 @@ SYM6 = (
     0.0017677118642428036,
     -0.007800708325034148,
 )
-_LEAN = 0.4017  # px at double size by which the filter's centre of mass lies before its middle
-_MARGIN = 6  # px at double size on each side that the second low-pass reaches beyond the image
+_LEAN = 0.4017  # px at double size: the filter's centre of mass lies so far before its middle
+_MARGIN = 6  # px at double size: the second low-pass reads so far beyond each side of the image
 _DECISIONS = (
     "flip",
     "turn",
@@ -52,19 +52,19 @@ _NORMAL = ("scale", "stretch", "slide_x", "slide_y", "brightness", "contrast", "
 
 @dataclass(frozen=True)
 class AugmentSettings:
-    """How strong the augmentations are and how their probability follows the discriminator."""
+    """The augmentations, and how their probability adapts to the discriminator."""
 
     start: float = 0.0  # probability at the beginning
-    target: float = 0.6  # r_t = E[sign D(real)] that the probability is steered to (ADA: 0.6); 0 = p stays as it is
-    speed_kimg: float = 500.0  # thousand images in which p could go from 0 to 1 (ADA: 500)
-    every: int = 4  # steps between two adjustments (ADA: 4)
-    limit: float = 0.8  # p never exceeds it: above, augmentations leak into the images (ADA, section 2.2)
+    target: float = 0.6  # target of r_t = E[sign D(real)]; p adapts to reach it (ADA: 0.6); 0 = p is constant
+    speed_kimg: float = 500.0  # thousand images that p needs at least to rise from 0 to 1 (ADA: 500)
+    every: int = 4  # steps between two adjustments of p (ADA: 4)
+    limit: float = 0.8  # upper limit of p; above it augmentations leak into the generated images (ADA, section 2.2)
     geometry: bool = True  # flips, quarter turns, shifts, scales, rotations ("bg")
     colour: bool = True  # brightness, contrast, luma flip, hue, saturation ("c")
 
 
 def draw(count: int, generator: torch.Generator) -> Tensor:
-    """Random numbers for ``count`` images: [count, K] on the CPU, the same whatever p is."""
+    """Random numbers for ``count`` images: [count, K] on the CPU; they do not depend on p."""
     decisions = torch.rand(count, len(_DECISIONS), generator=generator)
     uniform = torch.rand(count, len(_UNIFORM), generator=generator)
     normal = torch.randn(count, len(_NORMAL), generator=generator)
@@ -72,12 +72,14 @@ def draw(count: int, generator: torch.Generator) -> Tensor:
 
 
 def augment(images: Tensor, numbers: Tensor, p: float, settings: AugmentSettings = AugmentSettings()) -> Tensor:
-    """Transform images, each in its own way; differentiable any number of times.
+    """Transform each image independently; differentiable any number of times.
 
     Args:
         images: [N, 3, H, H] in [-1, 1].
         numbers: [N, K] from ``draw``.
-        p: probability of each transform, 0..1; at 0 the images come back as they are.
+        p: probability of each transform, 0..1; at 0 the images are returned unchanged.
+        settings: which transforms are used.
+    Returns: [N, 3, H, H].
     """
     if p <= 0:
         return images
@@ -87,7 +89,7 @@ def augment(images: Tensor, numbers: Tensor, p: float, settings: AugmentSettings
 
 
 def adjust(p: float, mean_sign: float, images: int, settings: AugmentSettings) -> float:
-    """Step p towards the target: up by images / (speed 1000) where r_t is above it, else down (section 3)."""
+    """Adjust p by images / (1000 speed_kimg): up if r_t is above the target, else down (section 3)."""
     if settings.target <= 0:
         return p
     step = images / (settings.speed_kimg * 1000)
@@ -95,7 +97,7 @@ def adjust(p: float, mean_sign: float, images: int, settings: AugmentSettings) -
 
 
 def geometry(numbers: Tensor, p: float, size: int) -> Tensor:
-    """Image-from-output matrices [N, 3, 3], pixels from the image's centre: where an output pixel is read."""
+    """Matrices [N, 3, 3] from output pixels to the image pixels that they show; both count from the image's centre."""
     chosen, u, z = _columns(numbers, p)
     n = len(numbers)
     flip = torch.where(chosen["flip"], (u["flip"] < 0.5).float(), 0.0)
@@ -105,7 +107,7 @@ def geometry(numbers: Tensor, p: float, size: int) -> Tensor:
     m = m @ _translation(*((s * size).round() for s in shift))
     scale = torch.where(chosen["scale"], torch.exp2(0.2 * z["scale"]), 1.0)
     m = m @ _scaling(1 / scale, 1 / scale)
-    p_rotation = 1 - math.sqrt(1 - p)  # before or after: together with probability p
+    p_rotation = 1 - math.sqrt(1 - p)  # p = probability of at least one of the two rotations
     m = m @ _turned(numbers, u, p_rotation, "rotate_before")
     stretch = torch.where(chosen["stretch"], torch.exp2(0.2 * z["stretch"]), 1.0)
     m = m @ _scaling(1 / stretch, stretch) @ _turned(numbers, u, p_rotation, "rotate_after")
@@ -136,7 +138,7 @@ def colour(numbers: Tensor, p: float) -> Tensor:
 
 
 def warp(images: Tensor, image_from_output: Tensor) -> Tensor:
-    """Resample images [N, C, H, H]: double size, low-pass, one bilinear look-up, low-pass, half size."""
+    """Resample images [N, C, H, H]: double the size, low-pass, one bilinear look-up, low-pass, halve the size."""
     size = images.shape[-1]
     taps = torch.tensor(SYM6, device=images.device, dtype=images.dtype) / math.sqrt(2)
     double = _doubled(images, taps)
@@ -190,7 +192,7 @@ def _rotation(angle: Tensor) -> Tensor:
 
 
 def _about_luma(angle: Tensor) -> Tensor:
-    """Rodrigues' rotation of colours about the grey axis, [N, 4, 4]."""
+    """Matrices [N, 4, 4] that rotate colours about the grey axis (Rodrigues' formula)."""
     v = 1 / math.sqrt(3)
     cross = torch.tensor([[0, -v, v], [v, 0, -v], [-v, v, 0]])
     sin, versine = angle.sin()[:, None, None], (1 - angle.cos())[:, None, None]
@@ -200,11 +202,11 @@ def _about_luma(angle: Tensor) -> Tensor:
 
 
 def _doubled(images: Tensor, taps: Tensor) -> Tensor:
-    """Twice the size, band-limited; sample n lies at (n + 1/2) / 2 - 1/2 of the image."""
+    """Double the size, band-limited; sample n of the result lies at (n + 1/2) / 2 - 1/2 px of the image."""
     n, c, size, _ = images.shape
     reach = len(SYM6) // 4
     index = torch.arange(-reach, size + reach, device=images.device) % (2 * size)
-    index = torch.where(index < size, index, 2 * size - 1 - index)  # the border is a mirror
+    index = torch.where(index < size, index, 2 * size - 1 - index)  # mirrored border
     x = images[:, :, index][..., index].reshape(n * c, 1, size + 2 * reach, -1)
     cut = len(SYM6) // 2 - 1 + 2 * reach
     x = F.conv_transpose2d(x, 2 * taps.view(1, 1, -1, 1), stride=(2, 1))[:, :, cut : cut + 2 * size]
@@ -224,7 +226,7 @@ def _halved(images: Tensor, taps: Tensor) -> Tensor:
 class _Sample(torch.autograd.Function):
     """Bilinear look-up that mirrors at the border; linear in the image, so its gradient can be differentiated again.
 
-    PyTorch's own grid_sample can be differentiated once only, and the gradient penalty needs it twice.
+    PyTorch's grid_sample can be differentiated only once; the gradient penalty needs the second derivative.
     """
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""All random numbers of a training step, each from (seed, step, purpose): resuming is exact, processes agree."""
+"""Random numbers of a training step, from (seed, step, purpose): runs resume exactly, and processes agree."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from mystudio.base.augment import draw
 from mystudio.base.parallel import Team
 from mystudio.base.settings import BaseSettings
 
-#: purposes: each has numbers of its own in each step
+#: purposes: each one has its own random numbers in each step
 G, D, REAL, FAKE, FAKE_D, R1, PATH, CODES, MIX, NOISE = range(10)
 
 
 class Chance:
-    """Draws for one process of a team.
+    """Random numbers for one process of a team.
 
-    Numbers for samples are drawn for the whole batch on the CPU and then shared out, so that the number of processes
-    changes nothing; noise inside the generator is drawn where it is needed, apart in each process.
+    Latents are drawn for the whole batch on the CPU, and each process takes its share. So they do not depend on the
+    number of processes. Each process draws its own noise inside the generator, on the device.
 
     Args:
-        settings: of the run. num_ws: layers of a W+. code_size, coded_share: of the data (``data.Mixture``).
+        settings: of the run. num_ws: number of layers of a W+. code_size, coded_share: of the data (``data.Mixture``).
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class Chance:
         self._step, self._phase = 0, ""
 
     def begin(self, step: int, phase: str) -> None:
-        """Name the step that is drawn for."""
+        """Set the step and the phase that the following numbers are for."""
         self._step, self._phase = step, phase
 
     def latents(self, purpose: int) -> Tensor:
@@ -45,7 +45,7 @@ class Chance:
         return self._team.share(z).to(self._device, non_blocking=True)
 
     def with_codes(self, codes: Tensor) -> Tensor:
-        """z [n, Z] of codes [n, C]: the code, then random numbers that the generator learns to do without."""
+        """z [n, Z] for codes [n, C]: the code, then random numbers, which the generator learns to ignore."""
         z = torch.randn(len(codes) * self._team.size, self._settings.model.z_dim, generator=self._on_cpu(CODES))
         z = self._team.share(z).to(self._device)
         if self.split:
@@ -53,11 +53,11 @@ class Chance:
         return torch.cat([codes, z[:, codes.shape[1] :]], 1)
 
     def augmentation(self, purpose: int) -> Tensor:
-        """This process's share of the augmentation's numbers."""
+        """This process's share of the augmentation's random numbers, [n, K]."""
         return self._team.share(draw(self._settings.adversarial.batch, self._on_cpu(purpose, 2)))
 
     def mixed(self, w: Tensor) -> Tensor:
-        """w [n, D] -> W+ [n, L, D]; for some samples the layers from a random one on take another sample's w."""
+        """Style mixing: w [n, D] -> W+ [n, L, D]; in some samples the last layers use another sample's w."""
         ws, share = w[:, None].expand(-1, self._num_ws, -1), self._settings.adversarial.mixing
         if not share:
             return ws
@@ -68,12 +68,12 @@ class Chance:
         return torch.where((layers < first[:, None])[..., None], ws, ws.roll(1, 0))
 
     def on_device(self, purpose: int, alike: bool = False) -> torch.Generator:
-        """A generator on the device: of this process alone, or alike in all."""
+        """A random generator on the device, different in each process unless ``alike`` is set."""
         return torch.Generator(self._device).manual_seed(self._seed(purpose, 3, 0 if alike else 1 + self._team.rank))
 
     @property
     def split(self) -> bool:
-        """Whether the sign of z's last number tells images with codes from those without."""
+        """Whether the sign of z's last number separates images with codes from images without."""
         both = self._phase == "adversarial" or self._settings.supervised.read
         return bool(
             both

@@ -1,7 +1,7 @@
-"""A training run's state on disk: safetensors bytes, whole or cut into parts, named by one small index.
+"""A training run's checkpoint on disk: one or several files of safetensors bytes, and a small index that lists them.
 
-The index is replaced last and at once, so a killed writer leaves the checkpoint before it. That one stays beside the
-new one until there is another: where the newest is damaged, the run goes on from it.
+The index is replaced last, in one step, so a killed writer leaves the previous checkpoint valid. The previous
+checkpoint is kept until the next save. If the newest one is damaged, the run resumes from the previous one.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from mystudio.errors import BadCheckpoint, OutputFailed
 from mystudio.storage.journal import write_bytes
 from mystudio.storage.manifest import digest_of
 
-INDEX, BEFORE = "checkpoint.json", "checkpoint.before.json"  # of the newest checkpoint, and of the one before
+INDEX, BEFORE = "checkpoint.json", "checkpoint.before.json"  # index of the newest checkpoint, and of the previous one
 _KIND = "base-training"
 MAX_INDEX = 8 << 20  # bytes
 MAX_PARTS = 10_000
 Read = TypeVar("Read")
 log = logging.getLogger(__name__)
-MAX_BYTES = 16 << 30  # of all parts; a generator of 1024 px with Adam's moments takes 0.7 GB
+MAX_BYTES = 16 << 30  # limit for all parts together; a generator of 1024 px with Adam's moments takes 0.7 GB
 
 
 def save(folder: Path, tensors: dict[str, Tensor], facts: dict[str, Any], max_part_mb: float = 0) -> None:
-    """Write a checkpoint, whole or not at all.
+    """Write a checkpoint atomically.
 
     Args:
-        folder: of the run. tensors: by name. facts: JSON values. max_part_mb: MiB of a file; 0 = one file.
-    Raises: OutputFailed: it cannot be written; the checkpoint before it is whole.
+        folder: of the run. tensors: by name. facts: JSON values. max_part_mb: largest file, MiB; 0 = one file.
+    Raises: OutputFailed: it cannot be written; the previous checkpoint stays valid.
     """
     data = memoryview(to_safetensors({k: v.detach().cpu().contiguous() for k, v in tensors.items()}))
     size = int(max_part_mb * (1 << 20)) or len(data)
@@ -54,7 +54,7 @@ def save(folder: Path, tensors: dict[str, Tensor], facts: dict[str, Any], max_pa
         for part, piece in zip(parts, pieces):
             write_bytes(folder / part["file"], piece)
         index = {"kind": _KIND, "version": 1, "facts": facts, "parts": parts}
-        with suppress(BadCheckpoint):  # none yet, or a damaged one: then the one before it stays where it is
+        with suppress(BadCheckpoint):  # if there is none yet, or it is damaged, the previous one is kept
             _index(folder, INDEX)
             write_bytes(folder / BEFORE, (folder / INDEX).read_bytes())
         write_bytes(folder / INDEX, json.dumps(index | {"sha256": digest_of(index)}, indent=1).encode())
@@ -68,9 +68,10 @@ def save(folder: Path, tensors: dict[str, Tensor], facts: dict[str, Any], max_pa
 
 
 def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what ``save`` wrote; if that is damaged, what it wrote before, and a warning says so.
+    """Read the newest checkpoint. If it is damaged, log a warning and read the previous one.
 
-    Raises: BadCheckpoint: both are missing, damaged or of another kind; the message is about the newest.
+    Returns: tensors by name, and the facts.
+    Raises: BadCheckpoint: both are missing, damaged or not checkpoints; the message describes the newest one.
     """
     return _newest(folder, _load)
 
@@ -108,12 +109,12 @@ def _load(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def is_begun(folder: Path) -> bool:
-    """Whether a run was begun here."""
+    """Whether the folder holds a run."""
     return (folder / INDEX).exists() or (folder / BEFORE).exists()
 
 
 def is_free(folder: Path) -> bool:
-    """Whether a run may begin here: nothing is there, or no more than a first checkpoint that was never finished."""
+    """Whether a new run may use the folder: it is empty, or holds only the parts of an unfinished first checkpoint."""
     return not folder.exists() or folder.is_dir() and set(folder.iterdir()) == set(_parts(folder))
 
 
@@ -123,7 +124,7 @@ def load_facts(folder: Path) -> dict[str, Any]:
 
 
 def lightened(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A checkpoint to send: averaged generator and discriminator as float16, without Adam's moments."""
+    """The tensors of a smaller checkpoint: averaged generator and discriminator as float16, without Adam's moments."""
     return {
         name: value.to(torch.float16) if value.numel() >= 128 and value.dtype == torch.float32 else value
         for name, value in tensors.items()
@@ -135,7 +136,7 @@ def _index(folder: Path, name: str) -> dict[str, Any]:
     try:
         with open(folder / name, "rb") as file:
             index = json.loads(file.read(MAX_INDEX))
-        said = index.pop("sha256", None)  # runs of before have none
+        said = index.pop("sha256", None)  # older runs have no checksum
         if said is not None and said != digest_of(index):
             raise ValueError
         if index["kind"] != _KIND or len(index["parts"]) > MAX_PARTS:
@@ -152,7 +153,7 @@ def _index(folder: Path, name: str) -> dict[str, Any]:
 
 
 def _named(folder: Path) -> set[str]:
-    """Parts that an index names."""
+    """Names of the parts that an index lists."""
     named = set()
     for name in (INDEX, BEFORE):
         with suppress(BadCheckpoint):

@@ -1,6 +1,6 @@
-"""Which training images come when: a mixture of sources, step by step.
+"""The order of training images: a weighted mixture of sources.
 
-Every sample of every step follows from (seed, step), so that a resumed run sees what it would have seen.
+(seed, step) determines every sample of a step, so that a resumed run sees the same images as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from mystudio.errors import BadData
 
 @dataclass(frozen=True)
 class Batch:
-    """A step's share of one process."""
+    """The part of one step's batch that one process trains on."""
 
     images: np.ndarray  # [n, R, R, 3] uint8 RGB
     codes: np.ndarray  # [n, Z] float32, zero where the image has none
     coded: np.ndarray  # [n] bool
-    coded_in_all: int  # images with a code in the whole batch, over all processes
+    coded_in_all: int  # number of images with a code in the whole batch, over all processes
 
 
 @dataclass
 class Mixture:
-    """Several sources by weight; which image comes when follows from the seed alone.
+    """Several sources, drawn from in proportion to their weights; the seed alone determines the order.
 
-    Raises: BadData: no source, unfit weights, or codes of two sizes.
+    Raises: BadData: there is no source, a weight is invalid, or two sources have codes of different sizes.
     """
 
     sources: Sequence[Source]
     weights: Sequence[float] = ()
-    mirror: bool = True  # flip half of the images without a code; a code says left and right
+    mirror: bool = True  # flip half of the images that have no code; codes distinguish left and right
     seed: int = 0
     _pool: ThreadPoolExecutor | None = field(default=None, repr=False)
 
@@ -53,7 +53,7 @@ class Mixture:
 
     @property
     def code_size(self) -> int:
-        """Numbers of a code; 0 where no source has any."""
+        """Numbers in a code; 0 if no source has codes."""
         return max(s.code_size for s in self.sources)
 
     @cached_property
@@ -67,7 +67,7 @@ class Mixture:
         return float(sum(share for share, s in zip(self.shares, self.sources) if s.code_size))
 
     def coded_only(self) -> Mixture:
-        """The sources with codes alone. Raises BadData where there are none."""
+        """A mixture of only the sources that have codes. Raises BadData if there are none."""
         kept = [(s, w) for s, w in zip(self.sources, self.weights) if s.code_size and w > 0]
         if not kept:
             raise BadData(
@@ -77,9 +77,9 @@ class Mixture:
         return Mixture([s for s, _ in kept], [w for _, w in kept], self.mirror, self.seed)
 
     def plan(self, step: int, batch: int) -> list[tuple[int, int, bool]]:
-        """Source, index and whether to flip, for every image of a step over all processes."""
+        """(source, index, whether to flip) for every image of a step's whole batch."""
         rng = np.random.default_rng((self.seed, step))
-        # evenly spread over the shares: the number of images of a source changes by one at most between steps
+        # stratified draw: a source's number of images varies by at most one between steps
         spread = (np.arange(batch) + rng.random()) / batch * self.shares.sum()
         chosen = rng.permutation(np.searchsorted(np.cumsum(self.shares)[:-1], spread, "right"))
         where, flips = rng.random(batch), rng.random(batch) < 0.5
@@ -89,7 +89,7 @@ class Mixture:
         ]
 
     def batch(self, step: int, size: int, rank: int = 0, world: int = 1) -> Batch:
-        """Images of a step for one of ``world`` processes: every world-th of the whole batch of ``size``."""
+        """Images of a step for process ``rank`` of ``world``: every world-th image of the whole batch of ``size``."""
         plan = self.plan(step, size)
         self._pool = self._pool or ThreadPoolExecutor(max(1, os.cpu_count() or 1))
         found = list(self._pool.map(self._take, plan[rank::world]))
@@ -110,14 +110,14 @@ class Mixture:
 
 
 class Ahead:
-    """Prepares the next step's batch while the present one is in use."""
+    """Prepares the next step's batch in another thread while the current one is in use."""
 
     def __init__(self, mixture: Mixture, size: int, rank: int, world: int):
         self._of, self._pool = (mixture, size, rank, world), ThreadPoolExecutor(1)
         self._lock, self._waiting = threading.Lock(), {}
 
     def batch(self, step: int) -> Batch:
-        """The batch of a step; that of the following step is begun."""
+        """Return the batch of a step and start to prepare the batch of the following step."""
         mixture, size, rank, world = self._of
         with self._lock:
             futures = {
@@ -128,5 +128,5 @@ class Ahead:
         return futures[step].result()
 
     def close(self) -> None:
-        """Stop preparing."""
+        """Stop the thread that prepares batches."""
         self._pool.shutdown(wait=True, cancel_futures=True)

@@ -1,8 +1,8 @@
 """The inversion encoder of a base generator: (appearance, motion) -> w.
 
-It sees two things: what the person looks like (an image network, averaged over all images, so that they share one
-identity) and what the face does in this image (normalised keypoints relative to the person's neutral face). Landmarks
-mean the same on generated and on real images; pixels do not. So w is a smooth function of motion.
+It has two inputs. Appearance comes from an image network and is averaged over all images, so that they share one
+identity. Motion is the image's normalised keypoints relative to the person's neutral face. Landmarks mean the same on
+generated and on real images, and pixels do not; so w is a smooth function of motion.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from mystudio.errors import BadCheckpoint, reason
 from mystudio.motion.retarget import relative_motion
 from selfscan.face.landmarks import KEYPOINTS
 
-MOTION_GAIN = 20.0  # brings relative motion to about unit size
+MOTION_GAIN = 20.0  # scales relative motion to about unit variance
 
-INPUT = 64  # px: the appearance branch looks at a small image; detail is the tuning's task
+INPUT = 64  # px: a small image is enough for the appearance branch, because tuning adds the detail
 
 
 class Encoder(nn.Module):
@@ -67,14 +67,14 @@ class Encoder(nn.Module):
 def load_encoder(path: Path) -> Encoder:
     """Read an encoder that ``base train-encoder`` wrote (safetensors).
 
-    Raises: BadCheckpoint: it is missing, damaged, of another shape, or holds numbers that are not finite.
+    Raises: BadCheckpoint: the file is missing, damaged, of another shape, or holds numbers that are not finite.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         state = {name: value.float() for name, value in load_file(path).items()}
-        with torch.device("meta"):  # shapes are compared before memory is taken
+        with torch.device("meta"):  # on "meta" shapes are compared before memory is allocated
             encoder = Encoder(len(state["mean"]), len(state["look.bias"]))
         encoder.load_state_dict(state, assign=True)
         encoder = encoder.to(memory_format=torch.channels_last)
@@ -89,11 +89,11 @@ def load_encoder(path: Path) -> Encoder:
 
 
 def encode(encoder: Encoder, images: Tensor, landmarks: Tensor, neutral: Tensor) -> Tensor:
-    """Anchors by the encoder alone: one identity for all, motion per image.
+    """Anchors from the encoder alone: all share one appearance, each has its image's motion.
 
     Args:
         images: [N, 3, H, W] in [-1, 1]. landmarks: [N, 478, 3]; neutral: [478, 3], in crops.
-    Returns: [N, D].
+    Returns: w [N, D].
     """
     looks = torch.cat([encoder.appearance(part) for part in images.split(32)])
     return encoder(looks.mean(0, keepdim=True).expand(len(images), -1), relative_motion(landmarks, neutral))

@@ -1,7 +1,7 @@
-"""How good a base is.
+"""Evaluation of a base.
 
-It counts the faces that are found, what they do and whether they obey their codes. It compares them with the training
-images, and looks for copies of those.
+Samples are compared with training images: share of images with a face, face measures, Frechet distance, precision and
+recall. The evaluation also measures how well images follow their codes, and searches for copies of training images.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from selfscan.face.measures import measures
 from selfscan.io.pixels import to_tensor
 from selfscan.perceptual.metric import load_perceptual
 
-PRESENT = 0.9  # of the landmark network, for a face that counts as found
+PRESENT = 0.9  # least confidence of the landmark network for an image that counts as a face
 MEASURES = ("yaw", "pitch", "mouth_open", "eyes_open", "gaze_x", "gaze_y")  # selfscan.face.measures
-OBEDIENT = 512  # images with codes that are made again from their codes
-NEAREST = 16  # samples whose nearest training image is shown
+OBEDIENT = 512  # number of images with codes that are generated again from their codes
+NEAREST = 16  # number of samples shown above their nearest training images
 BATCH = 16
-_SKETCH = 4096  # numbers of an embedding for the nearest images: distances right to about 2 %
+_SKETCH = 4096  # length of the random projection of an embedding; distances are accurate to about 2 %
 
 
 @dataclass(frozen=True)
 class BaseEvaluation:
-    """Figures, and the sheet of nearest training images."""
+    """The figures of an evaluation, and the sheet of nearest training images."""
 
     figures: dict
     nearest: np.ndarray  # [H, W, 3] uint8: samples above their nearest training images
@@ -58,9 +58,9 @@ def evaluate_base(
     """Measure samples of a base against training images.
 
     Args:
-        generator: the base. data: training images, drawn by their weights; sources that
-            are small enough are taken whole where there is one alone. samples, images: how many.
-        space: feature space of the distances; None = the best one on this machine.
+        generator: the base. data: training images, drawn by their weights; a single small source is used whole.
+        samples, images: number of generated and of training images.
+        space: feature space of the distances; None = the best one available on this machine.
     """
     generator = copy.deepcopy(generator).to(device)
     space = space or load_features(device)
@@ -104,10 +104,11 @@ def obedience(
     progress: Progress = silent,
     count: int = OBEDIENT,
 ) -> dict[str, dict[str, float]]:
-    """Whether a code does what it means: images with codes beside the pictures of those codes.
+    """How well generated images follow their codes: images with codes against images generated from those codes.
 
-    Returns: for each measure ``slope`` (1 = a picture moves as far as the image does) and ``correlation``, over the
-    images with a face in both; nothing where fewer than three are.
+    Args: count: largest number of images compared.
+    Returns: for each measure ``slope`` (1 = the generated image moves as far as the original) and ``correlation``, over
+        the pairs with a face in both; empty if there are fewer than three.
     """
     coded = data.coded_only()
     found = [coded.batch(step, BATCH) for step in range(math.ceil(count / BATCH))]
@@ -136,11 +137,11 @@ def obedience(
 
 
 def training_images(data: Mixture, count: int) -> np.ndarray:
-    """Up to ``count`` different training images [N, R, R, 3]: a single small source whole, else drawn by weight."""
+    """Up to ``count`` different training images [N, R, R, 3]: all of a single small source, else drawn by weight."""
     if len(data.sources) == 1 and len(data.sources[0]) <= count:
         return np.stack([data.sources[0].get(k)[0] for k in range(len(data.sources[0]))])
     found: dict[tuple[int, int], None] = {}
-    for step in range(64):  # draws repeat: small sources are soon exhausted
+    for step in range(64):  # draws may repeat, so a small source may not give ``count`` different images
         found |= {(source, index): None for source, index, _ in data.plan(step, count)}
         if len(found) >= count:
             break
@@ -150,7 +151,11 @@ def training_images(data: Mixture, count: int) -> np.ndarray:
 def nearest(
     made: np.ndarray, real: np.ndarray, device: torch.device, progress: Progress = silent
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Index of the nearest of ``real`` for each of ``made`` by perceptual distance, and that distance."""
+    """For each image of ``made``: index of the nearest one of ``real`` by perceptual distance, and the distance.
+
+    Args: made: [N, R, R, 3] uint8. real: [M, R, R, 3] uint8.
+    Returns: indices [N], distances [N].
+    """
     perceptual = load_perceptual().to(device)
     ours = torch.cat(
         [perceptual.embed(_input(made[i : i + BATCH], device), _SKETCH) for i in range(0, len(made), BATCH)]
@@ -164,7 +169,7 @@ def nearest(
 
 
 def summary(result: BaseEvaluation) -> str:
-    """The figures as a table for people."""
+    """The figures as a table of text."""
     f = result.figures
     lines = [
         f"faces found (presence > {PRESENT}): {f['faces_found']:.1%} of {f['samples']} samples, "
@@ -194,7 +199,7 @@ def write(result: BaseEvaluation, folder: Path) -> None:
 def _measured(
     images: np.ndarray, device: torch.device, name: str, progress: Progress, space: FeatureSpace | None = None
 ) -> dict[str, np.ndarray]:
-    """Measures of each image, ``presence`` of a face, and ``features`` in a space."""
+    """Face measures of each image, ``presence`` of a face, and ``features`` in the feature space."""
     mesh, rows = load_facemesh(device=device), []
     for start in range(0, len(images), BATCH):
         x = _input(images[start : start + BATCH], device)
@@ -208,7 +213,7 @@ def _measured(
 
 
 def _spread(seen: dict, name: str) -> dict[str, float]:
-    """Of the images with a face: mean, standard deviation, 5 and 95 %; angles in degrees."""
+    """Mean, standard deviation, 5th and 95th percentile over the images with a face; angles in degrees."""
     values = seen[name][seen["presence"] > PRESENT]
     if not len(values):
         return dict.fromkeys(("mean", "std", "low", "high"), 0.0)
@@ -223,7 +228,7 @@ def _of_halves(features: np.ndarray) -> float:
 
 
 def _typical(real: np.ndarray, device: torch.device, count: int = 64) -> float:
-    """Median distance of a training image to its nearest other, among the first ``count``."""
+    """Median distance of a training image to its nearest neighbour, among the first ``count``."""
     perceptual = load_perceptual().to(device)
     rows = torch.cat(
         [

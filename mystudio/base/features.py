@@ -1,4 +1,4 @@
-"""A feature space for comparing sets of images, named, from networks that are on this machine."""
+"""Feature spaces for comparing sets of images, from networks that are installed on this machine."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from selfscan.perceptual.offline import OfflineLayers
 
 @dataclass(frozen=True)
 class FeatureSpace:
-    """Images [N, 3, H, W] in [-1, 1] -> [N, E]; reports carry the name."""
+    """Images [N, 3, H, W] in [-1, 1] -> features [N, E]. Reports state the name of the space."""
 
     name: str
     embed: Callable[[Tensor], Tensor]
 
 
 def load_features(device: torch.device) -> FeatureSpace:
-    """SqueezeNet's last maps (ImageNet) averaged over pixels, or the landmark network's where SqueezeNet is missing."""
+    """SqueezeNet's last maps (ImageNet) averaged over pixels; without SqueezeNet, maps of the landmark network."""
     perceptual = load_perceptual().to(device)
     layers = perceptual.layers
     if perceptual.name == "lpips-squeeze" and isinstance(layers, LpipsLayers):
@@ -54,9 +54,10 @@ def frechet(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def precision_recall(real: np.ndarray, made: np.ndarray, k: int = 3) -> tuple[float, float]:
-    """Share of made images within the real ones' manifold, and the reverse (Kynkaanniemi et al., arXiv 1904.06991).
+    """Precision and recall (Kynkaanniemi et al., arXiv 1904.06991).
 
-    A manifold is the union of balls around its points, each reaching the point's k-th neighbour.
+    Precision is the share of generated images inside the manifold of real ones; recall is the reverse. A manifold is
+    the union of balls around its points; each ball reaches the point's k-th neighbour.
 
     Args: real: [N, E]. made: [M, E].
     """

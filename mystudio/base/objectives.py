@@ -1,4 +1,4 @@
-"""What the networks of a base are trained on; each returns one value per sample, the caller reduces."""
+"""Losses of base training. Each returns one value per sample; the caller reduces them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def gradient_penalty(discriminate: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    """R1 without its weight: |grad_x D(x)|^2 at real images (Mescheder et al., arXiv 1801.04406, equation 9).
+    """R1 penalty without its weight: |grad_x D(x)|^2 at real images (Mescheder et al., arXiv 1801.04406, equation 9).
 
     Args:
         discriminate: images [N, 3, H, W] -> logits [N]. images: real ones.
@@ -66,7 +66,7 @@ def multiscale(made: Tensor, aim: Tensor, levels: int) -> Tensor:
 
 
 def likeness(made: Tensor, aim: Tensor, settings: SupervisedSettings, perceptual=None, mesh=None) -> Tensor:
-    """How far made pictures are from images: pixels, perceptual distances, and landmarks as their network sees them.
+    """Distance of generated images from their targets: pixels, perceptual distances, and measured landmarks.
 
     Args:
         made, aim: [N, 3, H, H] in [-1, 1]. perceptual: ``selfscan.perceptual.metric.Perceptual``. mesh:

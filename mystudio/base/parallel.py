@@ -1,4 +1,4 @@
-"""Several processes, each with its share of a batch: ``torchrun`` starts them, gradients are averaged by hand."""
+"""Data-parallel training: ``torchrun`` starts the processes, each takes a share of a batch; gradients are averaged."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from mystudio.errors import StudioError
 
 @dataclass(frozen=True)
 class Team:
-    """This process among the processes of a run; alone, its methods do nothing."""
+    """The processes of a run. If there is only one, the methods return at once."""
 
     rank: int = 0
     size: int = 1
 
     def average_(self, tensors: Iterable[Tensor]) -> None:
-        """Replace tensors by their mean over the team, in one message; equal to the last bit everywhere."""
+        """Replace tensors by their mean over the team, in one all-reduce; all processes get the same bits."""
         tensors = list(tensors)
         if self.size == 1 or not tensors:
             return
@@ -39,22 +39,22 @@ class Team:
         return value
 
     def any(self, flag: bool, device: torch.device) -> bool:
-        """Whether the flag is set in any process."""
+        """Whether the flag is set in at least one process."""
         return flag if self.size == 1 else bool(self.mean(torch.tensor(float(flag), device=device)) > 0)
 
     def wait(self) -> None:
-        """Wait for all."""
+        """Wait until all processes have called this."""
         if self.size > 1:
             dist.barrier()
 
     def share(self, rows: Tensor) -> Tensor:
-        """This process's rows of a whole batch: every size-th."""
+        """This process's rows of the whole batch: every size-th row."""
         return rows[self.rank :: self.size]
 
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[tuple[Team, torch.device]]:
-    """Join the processes that ``torchrun`` started, if it did; gives the team and this process's device.
+    """Join the processes that ``torchrun`` started, or make a team of one. Yields the team and this process's device.
 
     Raises: StudioError: there are more processes than GPUs.
     """

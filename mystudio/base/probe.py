@@ -1,4 +1,4 @@
-"""Size of a JPEG or PNG file from its header, and whether its end is there; no pixel is decoded."""
+"""Size of a JPEG or PNG file from its header, and a check that the file is complete; no pixel is decoded."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from mystudio.errors import BadData
 from selfscan.io.picture import PNG, png_fits
 
 _FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})  # SOF markers
-_BARE = frozenset({0x01, *range(0xD0, 0xDA)})  # markers without a length
-_TAIL = 1 << 16  # bytes: cameras append a little behind the end marker
+_BARE = frozenset({0x01, *range(0xD0, 0xDA)})  # markers that have no length field
+_TAIL = 1 << 16  # bytes searched for the end marker: cameras append some data after it
 LARGEST = 16384  # px a side: more is a decompression bomb, not a portrait
 
 
@@ -19,7 +19,7 @@ def image_size(path: Path) -> tuple[int, int]:
     """Width and height of an image file, px.
 
     Raises:
-        BadData: it cannot be read, is no JPEG or PNG, is cut short, or is absurdly large.
+        BadData: it cannot be read, is not a JPEG or PNG, is incomplete, or is larger than ``LARGEST``.
     """
     try:
         with open(path, "rb") as file:

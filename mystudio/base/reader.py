@@ -1,8 +1,8 @@
 """Infer codes of unlabelled images, so that they take part in the supervised phase.
 
-A variational autoencoder (arXiv 1312.6114) around the generator. The reader, a temporary encoder, learns the meaning of
-a code's numbers from images with codes. It infers codes of the other images, which are made again and compared. It is
-discarded after training: a base does not hold it.
+A variational autoencoder (arXiv 1312.6114) around the generator. The reader is a temporary encoder. It learns the
+meaning of a code's numbers from images with codes, and infers codes of the other images. The generator's loss compares
+each image with the one generated from its inferred code. The reader is not part of the finished base.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ SIZE = 64  # px at which images are read
 
 
 class Reader(nn.Module):
-    """Image -> mean and logarithmic variance of its z.
+    """Image -> mean and log variance of its z.
 
     Args:
         z_dim: numbers of a z.
@@ -30,11 +30,11 @@ class Reader(nn.Module):
         self.head = nn.Linear(512, 2 * z_dim)
         nn.init.zeros_(self.head.bias)
         self.head.weight.data[z_dim:] *= 0.1
-        self.head.bias.data[z_dim:] = -3.0  # sure of itself at first: what it reads should be seen in the image
+        self.head.bias.data[z_dim:] = -3.0  # a small variance at first, so that the image depends on the code
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """images [N, 3, H, W] in [-1, 1] -> mean [N, Z], logarithmic variance [N, Z]."""
+        """images [N, 3, H, W] in [-1, 1] -> mean [N, Z], log variance [N, Z]."""
         x = F.interpolate(images, (SIZE, SIZE), mode="bilinear", antialias=True, align_corners=False)
         x = x.contiguous(memory_format=torch.channels_last)
         for conv, norm in zip(self.convs, self.norms):

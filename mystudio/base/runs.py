@@ -1,4 +1,4 @@
-"""What can be done with a training run beside training it: read its settings, export its generator, pack it."""
+"""Operations on a training run other than training: read its settings, export its generator, pack it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def settings_of(run: Path) -> BaseSettings:
 
 
 def with_budget(settings: BaseSettings, phase: str | None, kimg: float | None, batch: int | None) -> BaseSettings:
-    """Settings with one phase alone, its length, and a batch for both."""
+    """Settings changed by a phase to run alone, its length, and a batch size for both phases; None = unchanged."""
     changes = {name: {} for name in ("supervised", "adversarial")}
     for name in changes:
         if phase and name != phase:
@@ -37,7 +37,7 @@ def with_budget(settings: BaseSettings, phase: str | None, kimg: float | None, b
 
 
 def export_generator(run: Path) -> tuple[Generator, dict]:
-    """The averaged generator of a run, and facts for its header. Raises BadCheckpoint."""
+    """The averaged generator of a run, and metadata for its header. Raises BadCheckpoint."""
     tensors, facts = checkpoint.load(run)
     generator = Generator(**facts["settings"]["model"])
     generator.load_state_dict({k[4:]: v.float() for k, v in tensors.items() if k.startswith("ema.")})
@@ -47,7 +47,7 @@ def export_generator(run: Path) -> tuple[Generator, dict]:
 
 
 def pack(run: Path, out: Path, max_part_mb: float = 15.0) -> None:
-    """Write a light copy of a run to send and to go on from: float16 weights, without Adam's moments.
+    """Write a smaller copy of a run that can be sent and resumed: float16 weights, without Adam's moments.
 
     Raises: BadCheckpoint, BadArtifact, OutputFailed.
     """

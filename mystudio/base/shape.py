@@ -1,4 +1,4 @@
-"""How large a generator is."""
+"""Size of a generator: operations and bytes."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from mystudio.stylegan2.layers import SynthesisLayer
 
 
 def synthesis_macs(generator: Generator) -> int:
-    """Multiply-accumulates of one synthesis forward, convolutions and affine layers counted, filters not.
+    """Multiply-accumulates of one synthesis pass for one image: convolutions and affine layers, without filters.
 
-    A convolution that doubles the size counts once per input pixel: zeros that are inserted cost nothing.
+    A convolution that doubles the size is counted per input pixel, because the inserted zeros need no work.
     """
     total = 0
     for block in generator.synthesis.blocks():
@@ -23,5 +23,5 @@ def synthesis_macs(generator: Generator) -> int:
 
 
 def half_bytes(generator: Generator) -> int:
-    """Bytes of the generator's numbers as float16."""
+    """Bytes of the generator's weights and buffers as float16."""
     return 2 * sum(t.numel() for t in generator.state_dict().values())

@@ -1,4 +1,4 @@
-"""Sheets of samples, to be looked at."""
+"""Contact sheets of samples."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def pictures(generator: Generator, w: Tensor, batch: int = 8) -> np.ndarray:
 
 
 def tile(rows: list[np.ndarray], size: int = 128) -> np.ndarray:
-    """Lay rows of images [N, H, H, 3] under each other; larger images are reduced to ``size`` px."""
+    """Arrange rows of images [N, H, H, 3] in one image; images larger than ``size`` px are reduced."""
     import cv2
 
     width = max(len(row) for row in rows)
@@ -40,7 +40,7 @@ def tile(rows: list[np.ndarray], size: int = 128) -> np.ndarray:
 
 
 def write_png(path: Path, image: np.ndarray) -> None:
-    """Write an image [H, W, 3] uint8 RGB, whole or not at all."""
+    """Write an image [H, W, 3] uint8 RGB atomically."""
     import cv2
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,20 +48,20 @@ def write_png(path: Path, image: np.ndarray) -> None:
 
 
 def fixed_latents(count: int, size: int, seed: int = 0) -> Tensor:
-    """The same z [count, size] each time."""
+    """Latents z [count, size] that the seed alone determines."""
     return torch.randn(count, size, generator=torch.Generator().manual_seed(seed))
 
 
 def latents_of(codes: Tensor, size: int, seed: int = 0) -> Tensor:
-    """z [N, size] of codes [N, C] on the CPU: the code, then fixed numbers, on the side of images with codes."""
+    """z [N, size] for codes [N, C] on the CPU: the code, then fixed numbers; the last one marks images with codes."""
     z = fixed_latents(len(codes), size, seed)
-    z[:, -1].abs_()  # its sign tells images with codes from others, where a base knows both
+    z[:, -1].abs_()  # a positive last number marks images with codes, if the base was trained on both kinds
     z[:, : codes.shape[1]] = codes
     return z
 
 
 def sheet_of_base(generator: Generator, seed: int = 0, truncation: float = 0.7) -> np.ndarray:
-    """Two rows of samples, the same two truncated, and three rows of interpolations in W."""
+    """Two rows of samples, the same samples truncated, and three rows of interpolations in W: [H, W, 3] uint8."""
     device = next(generator.parameters()).device
     z = fixed_latents(2 * COLUMNS, generator.z_dim, seed).to(device)
     with torch.no_grad():
@@ -74,7 +74,7 @@ def sheet_of_base(generator: Generator, seed: int = 0, truncation: float = 0.7) 
 def sheet_of_training(
     generator: Generator, truth: np.ndarray | None, codes: Tensor | None, seed: int = 0
 ) -> np.ndarray:
-    """Three rows of samples; where there are images with codes, they and what their codes give."""
+    """Three rows of samples; for data with codes also training images and the images generated from their codes."""
     device = next(generator.parameters()).device
     with torch.no_grad():
         w = generator.mapping(fixed_latents(3 * COLUMNS, generator.z_dim, seed).to(device))

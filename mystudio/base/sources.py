@@ -1,4 +1,4 @@
-"""Where training images come from: folders, shards of images with codes, and images rendered by number."""
+"""Sources of training images: folders, shards of images with codes, and images rendered on demand."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ _SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 class Source(Protocol):
-    """Where training images come from."""
+    """A source of training images, each with a code or without."""
 
     @property
     def name(self) -> str: ...
 
     @property
     def code_size(self) -> int:
-        """Numbers of a code; 0 = the images have none."""
+        """Numbers in a code; 0 = the images have no codes."""
         ...
 
     def __len__(self) -> int: ...
 
     def get(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """Image [R, R, 3] uint8 RGB and its code [Z] float32, None where there is none. May run in any thread."""
+        """Image [R, R, 3] uint8 RGB, and its code [Z] float32 or None. Safe to call from any thread."""
         ...
 
 
 class Folder:
-    """JPEG and PNG images in a folder and the folders in it; square, decoded when they are needed.
+    """Square JPEG and PNG images in a folder and its subfolders, decoded on demand.
 
     Args:
         path: the folder. resolution: px that images are reduced to.
     Raises:
-        BadData: there is no image, or one is damaged, not square or smaller than ``resolution``.
+        BadData: there is no image, or an image is damaged, not square or smaller than ``resolution``.
     """
 
     code_size = 0
@@ -74,7 +74,7 @@ class Folder:
         return len(self.files)
 
     def get(self, index: int) -> tuple[np.ndarray, None]:
-        """Decode an image. Raises BadData where it cannot be decoded."""
+        """Decode an image. Raises BadData if that fails."""
         import cv2
 
         path = self.files[index]
@@ -90,12 +90,12 @@ class Folder:
 class Shards:
     """Images with codes in .npz files: ``images`` uint8 [N, H, H, 3] RGB and ``codes`` [N, Z], standard normal.
 
-    Files written without compression (np.savez) are memory-mapped; compressed ones are read whole.
+    Uncompressed files (np.savez) are memory-mapped; compressed ones are read into memory.
 
     Args:
-        path: a file, or a folder of them. resolution: px that images are reduced to.
+        path: a file, or a folder of such files. resolution: px that images are reduced to.
     Raises:
-        BadData: a file is missing or damaged, or does not hold what it should.
+        BadData: a file is missing or damaged, or its arrays have other types or shapes.
     """
 
     def __init__(self, path: str | Path, resolution: int):
@@ -122,9 +122,9 @@ class Shards:
 
 @dataclass(frozen=True)
 class Rendered:
-    """Images drawn when they are needed, by number: as many as there are numbers.
+    """An endless source: image number n is drawn when it is needed.
 
-    ``draw(number)`` gives an image [R, R, 3] uint8 and its code [Z], the same each time; it runs in several threads.
+    ``draw(number)`` returns an image [R, R, 3] uint8 and its code [Z]. It must be deterministic and thread-safe.
     """
 
     draw: Callable[[int], tuple[np.ndarray, np.ndarray]]
@@ -141,9 +141,9 @@ class Rendered:
 
 
 def open_source(path: str | Path, resolution: int) -> Source:
-    """Open a folder of images, an .npz file, a folder of .npz files, or ``actors[:SEED]``, drawn as they are needed.
+    """Open a folder of images, an .npz file, a folder of .npz files, or ``actors[:SEED]``, which draws on demand.
 
-    Raises: BadData; BadArtifact where actors have no head yet.
+    Raises: BadData; BadArtifact: the actors' 3D head has not been imported.
     """
     path = Path(path)
     if re.fullmatch(r"actors(:\d+)?", str(path)) and not path.exists():
@@ -159,7 +159,7 @@ def open_source(path: str | Path, resolution: int) -> Source:
 
 
 def reduced(image: np.ndarray, resolution: int) -> np.ndarray:
-    """An image [H, H, 3] at [resolution, resolution, 3], averaged over areas."""
+    """Reduce an image [H, H, 3] to [resolution, resolution, 3] by averaging over areas."""
     if image.shape[0] == resolution:
         return image
     import cv2
@@ -209,7 +209,7 @@ def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.n
         return npz.load(path, [name], MAX_COMPRESSED)[name]
     if math.prod(shape) * dtype.itemsize + header > info.file_size:
         raise ValueError("fewer numbers than the array says")
-    with open(path, "rb") as file:  # the local header's own lengths: its extra field differs from the directory's
+    with open(path, "rb") as file:  # the local header's extra field may be longer than the directory's
         file.seek(info.header_offset + 26)
         start = info.header_offset + 30 + sum(int.from_bytes(file.read(2), "little") for _ in range(2)) + header
     return np.memmap(path, dtype, "r", start, shape)

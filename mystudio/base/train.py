@@ -1,8 +1,8 @@
-"""Train a base: a supervised start from codes, then adversarial (StyleGAN2, arXiv 1912.04958; ADA, 2006.06676).
+"""Train a base: supervised on codes first, then adversarially (StyleGAN2, arXiv 1912.04958; ADA, 2006.06676).
 
-A run is a folder: ``checkpoint.json`` with its parts, the checkpoint before it, ``metrics.jsonl`` (an object a tick),
-``sheets/``. The same command again goes on where it stopped, and on a CPU a run that was killed ends in the same
-weights.
+A run is a folder: ``checkpoint.json`` with its parts, the previous checkpoint, ``metrics.jsonl`` (an object a tick) and
+``sheets/``. The same command resumes a stopped run. On a CPU a run that was killed and resumed ends in the same weights
+as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -32,31 +32,31 @@ from mystudio.types import Progress, silent
 from selfscan.face.facemesh import load_facemesh
 
 MAX_ROLLBACKS = 5
-SKIPS = 0.1  # share of a tick's updates that may be skipped before it counts as diverged
-_ASK_EVERY = 8  # steps between two looks at the clock, when several processes must agree
-_SPARE = 3.0  # s kept for leaving
+SKIPS = 0.1  # a tick counts as diverged if more than this share of its updates was skipped
+_ASK_EVERY = 8  # steps between two checks of the time limit in a run of several processes, which must agree
+_SPARE = 3.0  # s reserved for stopping
 
 
 @dataclass(frozen=True)
 class TrainingSession:
-    """What one call of ``train`` does, beside the run's settings."""
+    """Arguments of one call of ``train`` that are not settings of the run."""
 
     sources: Sequence[Source]
     weights: Sequence[float] = ()
-    start: Path | None = None  # a base that a new run starts from
-    minutes: float = 0.0  # of wall time from ``began``, stopping included; 0 = until the run is done
-    began: float | None = None  # time.monotonic() at which the clock started; None = when train is called
-    max_part_mb: float = 0.0  # MiB of a checkpoint's file; 0 = one file
+    start: Path | None = None  # base whose weights a new run starts from
+    minutes: float = 0.0  # limit of wall time since ``began``, stopping included; 0 = no limit
+    began: float | None = None  # time.monotonic() at the start of the limit; None = when train is called
+    max_part_mb: float = 0.0  # largest file of a checkpoint, MiB; 0 = one file
 
 
 def train(
     run: Path, settings: BaseSettings, session: TrainingSession, device: torch.device, progress: Progress = silent
 ) -> dict:
-    """Start a run or go on with it, until its phases are done or the time is over.
+    """Start or resume a run, and train until its phases are done or the time limit is reached.
 
     Args:
-        run: folder of the run. settings: of the run; a run that exists keeps its model and seed.
-        session: data, start, limits. progress: called with (phase, images, images of the phase).
+        run: folder of the run. settings: of the run; an existing run keeps its model and seed.
+        session: data, start, limits. progress: called with (phase, images so far, images of the phase).
     Returns: {"done": bool, "phase": str, "images": {...}, "rollbacks": int, "remarks": [...]}.
     Raises: BadData, BadArtifact, BadCheckpoint, OutputFailed, ArtifactBusy; TrainingDiverged after five roll-backs.
     """
@@ -112,11 +112,11 @@ class _Run:
         return self._report(done=True)
 
     def _phase(self, phase: str, total: int) -> bool:
-        """Train until the phase is done (True) or the time is over (False)."""
+        """Train until the phase is done (True) or the time limit is reached (False)."""
         t = self.trainer
         if t.counters.phase != phase:
             t.enter(phase)
-            self._save()  # roll-backs stay within the phase
+            self._save()  # a roll-back never returns to the phase before
         size = getattr(self.settings, phase).batch
         alone = phase == "supervised" and not self.settings.supervised.read
         mixture = self.mixture.coded_only() if alone else self.mixture
@@ -185,13 +185,13 @@ class _Run:
 
             start_from(self.trainer.g, load_generator(self.session.start))
             self.trainer.ema.load_state_dict(self.trainer.g.state_dict())
-        self.team.wait()  # every process has looked for a checkpoint before one writes it
+        self.team.wait()  # no process may write a checkpoint before all have looked for one
         self._save()
 
     def _resume(self) -> None:
         started = time.monotonic()
         tensors, facts = checkpoint.load(self.path)
-        self.save_seconds = 2 * (time.monotonic() - started)  # a guess, until the first one is written
+        self.save_seconds = 2 * (time.monotonic() - started)  # an estimate until the first checkpoint is written
         for key, mine in (("model", plain(self.settings.model)), ("seed", self.settings.train.seed)):
             theirs = facts["settings"]["model"] if key == "model" else facts["settings"]["train"]["seed"]
             if mine != theirs:
@@ -205,17 +205,17 @@ class _Run:
             self._forget_after(facts["counters"]["step"])
 
     def _forget_after(self, step: int) -> None:
-        """Drop rows of ticks that a killed run had written beyond its checkpoint; they come again."""
+        """Delete the rows of metrics after the checkpoint's step; the resumed run writes them again."""
         path = self.path / "metrics.jsonl"
         rows = []
         for line in path.read_text().splitlines() if path.is_file() else ():
-            with contextlib.suppress(ValueError, KeyError, TypeError):  # the last line may be half
+            with contextlib.suppress(ValueError, KeyError, TypeError):  # the last line may be incomplete
                 if json.loads(line)["step"] <= step:
                     rows.append(line + "\n")
         write_bytes(path, "".join(rows).encode())
 
     def _roll_back(self) -> None:
-        """Return to the checkpoint at half the step sizes."""
+        """Return to the checkpoint and halve the learning rates."""
         counters = self.trainer.counters
         if counters.rollbacks >= MAX_ROLLBACKS:
             raise TrainingDiverged(
@@ -277,7 +277,7 @@ class _Run:
 
 
 class _Tick:
-    """What is collected between two rows of metrics."""
+    """Values collected between two rows of metrics."""
 
     def __init__(self, trainer: Trainer):
         self.trainer, self.losses, self.started = trainer, [], time.monotonic()

@@ -1,8 +1,8 @@
-"""Train the inversion encoder of a base on the base's own samples: unlimited exact pairs (w, image, landmarks).
+"""Train the inversion encoder of a base on the base's own samples: exact triples (w, image, landmarks) without limit.
 
-A base whose z is documented as look and motion factors gives pairs of the same person in two poses: the appearance
-branch then sees one image and the motion branch the landmarks of another, so neither can take over the other's task.
-For any other base both branches see the same sample, and the mean sample stands in for the neutral face.
+If the base documents which factors of z are look and which are motion, it can generate one person in two poses. The
+appearance branch then gets one image and the motion branch the landmarks of the other. So neither branch can take over
+the other's task. For any other base both branches get the same sample, and the mean sample replaces the neutral face.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from selfscan.io.pixels import dequantize, quantize
 
 @dataclass(frozen=True)
 class EncoderSettings:
-    """How long the encoder is trained, and on how many samples."""
+    """Settings of the encoder's training."""
 
-    people: int = 2000  # sampled looks
-    poses: int = 4  # samples of each look, besides its neutral face
-    motion_factors: int = 0  # numbers of z behind the look factors that decide the motion; 0 = all the others
+    people: int = 2000  # number of sampled looks
+    poses: int = 4  # samples of each look, in addition to its neutral face
+    motion_factors: int = 0  # numbers of z after the look factors that are motion; 0 = all that follow
     steps: int = 2500
     batch: int = 128
-    rate: float = 1e-3  # peak Adam rate, cosine decay
+    rate: float = 1e-3  # learning rate of Adam at its peak, cosine decay
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Samples of a base: [P, Q] = people x poses."""
+    """Samples of a base; [P, Q] = people x poses."""
 
     images: Tensor  # [P, Q, 3, 64, 64] uint8
     motion: Tensor  # [P, Q, 66, 3] relative to the person's neutral face
@@ -49,7 +49,7 @@ class Pairs:
 def sample_pairs(
     generator, look_factors: int | None, settings: EncoderSettings, progress: Progress = silent, block: int = 8
 ) -> Pairs:
-    """Draw people and poses from the base, and measure their landmarks; all stays on the generator's device."""
+    """Sample people and poses from the base, and measure their landmarks; results are on the generator's device."""
     draw, device = torch.Generator().manual_seed(settings.seed), next(generator.parameters()).device
     mesh, people, poses = load_facemesh(device=device), settings.people, settings.poses
     images = torch.zeros(people, poses, 3, INPUT, INPUT, dtype=torch.uint8, device=device)
@@ -76,11 +76,11 @@ def sample_pairs(
 
 
 def one_look(z: Tensor, look_factors: int, motion_factors: int = 0) -> Tensor:
-    """Give all samples of a person its look, and the first of them the neutral face (motion 0).
+    """Give all samples of a person the same look, and the first one the neutral face (motion 0).
 
     Args:
-        z: [P, Q, Z]. look_factors: the first numbers, look. motion_factors: the numbers behind them, motion; what
-            follows belongs to the look. 0 = all that follow are motion.
+        z: [P, Q, Z]. look_factors: count of the first numbers, which are look. motion_factors: count of the next
+            numbers, which are motion; the rest belongs to the look. 0 = all after the look factors are motion.
     """
     end = look_factors + motion_factors if motion_factors else z.shape[-1]
     same = z[:, :1].repeat(1, z.shape[1], 1)
@@ -96,9 +96,14 @@ def train_encoder(
     progress: Progress = silent,
     pairs: Pairs | None = None,
 ) -> tuple[Encoder, dict]:
-    """Regress w, in standard deviations of W, from the appearance of one sample and the motion of another.
+    """Train an encoder to regress w from the appearance of one sample and the motion of another.
 
-    Returns: the encoder and its figures on held-out people (share of W's variance explained).
+    The loss is in standard deviations of W.
+
+    Args:
+        look_factors: count of z's look factors; None = the base does not document them.
+        pairs: samples to train on; None = new ones.
+    Returns: the encoder, and figures on held-out people (share of W's variance explained).
     """
     pairs = pairs or sample_pairs(generator, look_factors, settings, progress)
     draw = torch.Generator().manual_seed(settings.seed + 1)
@@ -134,8 +139,8 @@ def train_and_save(
     progress: Progress = silent,
     device: torch.device = torch.device("cpu"),
 ) -> tuple[Path, dict]:
-    """Train the encoder of a ``mystudio.bases.Base`` and place it beside the base, replacing an older one."""
-    generator = copy.deepcopy(base.generator).requires_grad_(False).to(device)  # the base's own is shared
+    """Train the encoder of a ``mystudio.bases.Base`` and write it beside the base; an older encoder is replaced."""
+    generator = copy.deepcopy(base.generator).requires_grad_(False).to(device)  # the base's own generator is shared
     encoder, figures = train_encoder(generator, look_factors, settings, progress)
     path = base.companion_path("encoder")
     part = path.with_suffix(".part")
@@ -153,7 +158,7 @@ def save_encoder(encoder: Encoder, path: Path, info: dict) -> None:
 
 
 def _augment(x: Tensor, draw: torch.Generator) -> Tensor:
-    """Vary light, contrast, noise and place, as real cameras do and the base does not; ``draw`` is on the CPU."""
+    """Vary light, contrast, noise and position as real cameras do; the base does not. ``draw`` is on the CPU."""
     n = len(x)
 
     def rand(*shape):

@@ -1,4 +1,4 @@
-"""The networks of a training run and one step of each phase; no files, no clocks."""
+"""The networks of a training run, and one step of each phase; without files or time limits."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ from mystudio.stylegan2.generator import Generator
 from selfscan.io.pixels import to_tensor
 
 PHASES = ("supervised", "adversarial")
-W_AVERAGE = 0.998  # share that stays of the running mean of w (StyleGAN2)
+W_AVERAGE = 0.998  # share of the running mean of w that each step keeps (StyleGAN2)
 
 
 @dataclass
 class Counters:
-    """Where a run stands, apart from tensors."""
+    """Progress of a run, without tensors."""
 
-    step: int = 0  # of both phases
+    step: int = 0  # steps of both phases together
     supervised: int = 0  # images seen in each phase
     adversarial: int = 0
     phase: str = ""
-    probability: float = 0.0  # of augmentation
-    mean_sign: float = 0.0  # last r_t
+    probability: float = 0.0  # probability of augmentations
+    mean_sign: float = 0.0  # last value of r_t (``augment.AugmentSettings``)
     rate_scale: float = 1.0
     rollbacks: int = 0
 
 
 class Trainer:
-    """Generator, its average, discriminator and their optimisers, with one method for a step.
+    """Generator, its average, discriminator and their optimisers; ``step`` trains them.
 
     Args:
         settings: of the run. team: this process among others. device: of the networks.
         code_size, coded_share: of the data (``data.Mixture``).
-        perceptual: ``selfscan.perceptual.metric.Perceptual``; None where no phase weighs it.
-        mesh: ``selfscan.face.facemesh.FaceMesh``; None where no phase weighs landmarks.
+        perceptual: ``selfscan.perceptual.metric.Perceptual``; None if its weight is 0 in all phases.
+        mesh: ``selfscan.face.facemesh.FaceMesh``; None if the weight of landmarks is 0 in all phases.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Trainer:
         self._likeness = partial(objectives.likeness, settings=settings.supervised, perceptual=perceptual, mesh=mesh)
         model = settings.model
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.train.seed)  # modules take their start from the global generator
+            torch.manual_seed(settings.train.seed)  # modules draw their first weights from the global generator
             self.g = Generator(
                 model.resolution, model.z_dim, model.w_dim, model.mapping_layers, model.channel_base, model.channel_max
             ).to(device)
@@ -88,7 +88,7 @@ class Trainer:
         self.adams: dict[str, torch.optim.Adam] = {}
 
     def enter(self, phase: str) -> None:
-        """Begin a phase: fresh optimisers; the generator starts from its own average."""
+        """Begin a phase with new optimisers; the generator's average becomes its first weights."""
         settings = self.settings
         if phase == "supervised":
             self.adams = {"g": make_adam(self.g, settings.supervised.rate, 0, (0.9, 0.99), settings.supervised.mapping)}
@@ -105,7 +105,7 @@ class Trainer:
         self.counters.phase = phase
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
-        """One optimisation step of the present phase; returns the losses."""
+        """One optimisation step of the current phase; returns the losses by name."""
         settings = getattr(self.settings, self.counters.phase)
         decay = 1.0
         if self.counters.phase == "supervised":
@@ -122,7 +122,7 @@ class Trainer:
         return losses
 
     def state(self) -> tuple[dict[str, Tensor], dict]:
-        """Everything that decides how the run goes on: tensors by name, and the counters."""
+        """Everything that a resumed run needs: tensors by name, and the counters."""
         nets = self._nets()
         tensors = {f"{name}.{key}": value for name, net in nets.items() for key, value in net.state_dict().items()}
         for name, adam in self.adams.items():
@@ -130,7 +130,7 @@ class Trainer:
         return tensors | {f"state.{k}": v for k, v in self.tensors.items()}, vars(self.counters).copy()
 
     def restore(self, tensors: dict[str, Tensor], counters: dict) -> None:
-        """Take over a state; of a light one the generator starts from its average and Adam anew."""
+        """Load a state. A packed one has no optimisers: the generator starts from its average, Adam without moments."""
         known = {f.name for f in fields(Counters)}
         self.counters = Counters(**{k: v for k, v in counters.items() if k in known})
         light = not any(name.startswith("g.") for name in tensors)
@@ -168,7 +168,7 @@ class Trainer:
         made = self._fast_g(self.g.broadcast(w), "none", None, None, self.dtype)
         likeness = self._likeness(made, images)
         for name, here, rows in (("likeness", batch.coded, known), ("portraits", ~batch.coded, ~known)):
-            if here.any():  # asked on the CPU: no wait for the device
+            if here.any():  # this flag is on the CPU, so reading it does not wait for the device
                 losses[name] = (likeness.detach() * rows).sum() / here.sum()
         loss = loss + likeness.mean()
         self._apply("g", loss, self.g, *([("reader", self.reader)] if self.reader else []))
@@ -177,7 +177,7 @@ class Trainer:
     def _read(
         self, reader: Reader, images: Tensor, codes: Tensor, known: Tensor
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """z [n, Z] as it is read off images, the reader's own loss, and its parts."""
+        """z [n, Z] inferred from images, the reader's own loss, and the parts of that loss."""
         s, size = self.settings.supervised, codes.shape[1]
         mean, variance = reader(images)
         noise = self.chance.with_codes(torch.zeros_like(codes[:, :0]))
@@ -252,7 +252,7 @@ class Trainer:
         return {"r1": penalty.detach()}
 
     def _follow(self) -> None:
-        """Steer the augmentation by how often real images are recognised."""
+        """Adjust the augmentations' probability by the share of real images that the discriminator recognises."""
         s = self.settings.adversarial
         if (self.counters.step + 1) % s.augment.every:
             return
@@ -264,13 +264,13 @@ class Trainer:
         )
 
     def _apply(self, name: str, loss: Tensor, net: nn.Module, *others: tuple[str, nn.Module]) -> None:
-        """One step down the loss; one whose gradient is not finite counts as skipped."""
+        """One optimiser step; a step whose gradient is not finite counts as skipped."""
         adams, nets = zip((self.adams[name], net), *((self.adams[other], net) for other, net in others))
         self.tensors["skipped"] += (~descend(loss, adams, nets, self.team)).float()
 
     @torch.no_grad()
     def _average(self) -> None:
-        """Exponential average of the weights (arXiv 1710.10196), fast at the start of a phase."""
+        """Update the exponential average of the weights (arXiv 1710.10196). Its half-life grows as a phase begins."""
         train, phase = self.settings.train, self.counters.phase
         seen = getattr(self.counters, phase)
         half = min(train.ema_kimg * 1000, seen * train.ema_rampup)
@@ -291,7 +291,7 @@ class Trainer:
         return self._fast_d(seen, self.dtype)
 
     def _to_device(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Images [n, 3, H, W], codes [n, C], and which rows have one."""
+        """Images [n, 3, H, W], codes [n, C], and bool [n], which rows have a code."""
         parts = [
             torch.from_numpy(np.ascontiguousarray(a)) for a in (batch.images, batch.codes, np.flatnonzero(batch.coded))
         ]
