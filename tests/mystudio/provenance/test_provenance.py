@@ -302,12 +302,12 @@ def test_a_key_that_is_not_fit_is_told_before_the_work(studio, tmp_path):
     (tmp_path / "leaf.pem").write_bytes(signing.certificates(chain.read_bytes())[1])
     for words, expected in (
         (["--sign-key", key], "together with"),
-        (["--sign-key", other, "--sign-cert", chain], "not that of"),
+        (["--sign-key", other, "--sign-cert", chain], "does not match"),
         (["--sign-key", locked, "--sign-cert", its], "encrypted"),
-        (["--sign-key", late, "--sign-cert", expired], "is good from"),
+        (["--sign-key", late, "--sign-cert", expired], "is valid from"),
         (["--sign-key", key, "--sign-cert", tmp_path / "noise.pem"], "certificate"),
         (["--sign-key", tmp_path / "noise.pem", "--sign-cert", chain], "private key"),
-        (["--sign-key", key, "--sign-cert", tmp_path / "leaf.pem"], "not that of"),
+        (["--sign-key", key, "--sign-cert", tmp_path / "leaf.pem"], "does not match"),
         (["--sign-key", tmp_path / "no", "--sign-cert", chain], "no PEM file"),
     ):
         told = run("render", studio / "hello.take", "-o", tmp_path / "x.mp4", *words, code=1).stderr

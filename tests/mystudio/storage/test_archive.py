@@ -308,7 +308,7 @@ def test_a_full_disk_leaves_nothing(avatar, packed, tmp_path):
     try:
         with pytest.raises(OutputFailed, match="nothing was placed"):
             archive.unpack(tmp_path / "me.zip", tmp_path / "me.avatar")
-        with pytest.raises(OutputFailed, match="is whole"):
+        with pytest.raises(OutputFailed, match="is unchanged"):
             archive.pack(avatar, tmp_path / "me.zip")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
