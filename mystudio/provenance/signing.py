@@ -53,7 +53,7 @@ def own_signing_key() -> SigningKey:
     except OSError as error:
         reason = f"{error.filename or file}: {error.strerror or error}"
     log.warning(
-        "there is no folder to keep a signing key in (%s): this result is signed with a key for one use; set "
+        "there is no folder to keep a signing key in (%s): this result is signed with a key that is used once; set "
         "MYSTUDIO_HOME to a folder to sign every result with the same key",
         reason,
     )

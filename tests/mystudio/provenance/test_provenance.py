@@ -188,7 +188,7 @@ def test_a_manifest_that_was_taken_out_or_taken_over_is_found_out(studio, clip, 
     left = verified(stripped)  # the watermark stays
     assert left["state"] == "absent" and "no C2PA manifest" in left["statement"]
     (tmp_path / ".smile.mp4.made").write_bytes((studio / ".smile.mp4.made").read_bytes())
-    assert "the mark was taken out" in verified(stripped)["statement"]
+    assert "the mark was removed" in verified(stripped)["statement"]
     start, end = box(data, "uuid")
     (tmp_path / "free.mp4").write_bytes(data[: start + 4] + b"free" + data[start + 8 :])
     assert "no C2PA manifest" in verified(tmp_path / "free.mp4")["statement"]
