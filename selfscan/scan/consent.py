@@ -1,4 +1,4 @@
-"""Who is shown in a scan and agrees: the record, the words that were shown, and a separate clip of consent."""
+"""Consent for a scan: the record, the words shown while recording, and a separate consent clip."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from selfscan.types import CodeWords, Consent, ConsentClip, Observation, Progres
 
 STATEMENT = "I am the person shown in this video, or I have this person's consent to make an avatar from it."
 FICTIONAL = "The person shown in this video does not exist."
-LEAST_SECONDS = 2.0  # of a consent clip that must show the face from the front
+LEAST_SECONDS = 2.0  # s for which a consent clip must show the face from the front
 
 
 def make_consent(name: str, video: str | Path, fictional: bool = False, words: CodeWords | None = None) -> Consent:
-    """Record who is shown in a clip and agrees, or that the person does not exist.
+    """Make the consent record of a clip: the person agrees, or does not exist.
 
     Args:
-        name: of the person, or of the fictional character.
-        video: the clip the record is for.
-        fictional: the person does not exist.
-        words: that were shown while the clip was recorded.
+        name: name of the person, or of the fictional character.
+        video: the clip to which the consent applies.
+        fictional: True if the person does not exist.
+        words: the words shown while the clip was recorded.
 
     Returns:
-        The record, with the present time and the clip's digest.
+        The record, with the current time and the clip's digest.
 
     Raises:
         ConsentMissing: the name is empty.
@@ -39,7 +39,7 @@ def make_consent(name: str, video: str | Path, fictional: bool = False, words: C
 
 
 def with_mouth(consent: Consent, seen: Observation) -> Consent:
-    """Add to the words of a consent whether the mouth moved while they were shown."""
+    """Add to each shown word of a consent how much the mouth moved meanwhile."""
     return replace(consent, words=_moved(consent.words, seen)) if consent.words else consent
 
 
@@ -51,17 +51,17 @@ def with_clip(
     progress: Progress = silent,
     checkpoints: Checkpoints = NO_CHECKPOINTS,
 ) -> Consent:
-    """Add a separate clip of consent, after comparing its face with that of the scan.
+    """Add a separate consent clip, after comparing its face with the scan's face.
 
     Args:
-        consent: the scan's. scanned: what its face looks like. clip: in which the person agrees.
-        words: that were shown while it was recorded.
-        checkpoints: what was measured before is not measured again.
+        consent: the scan's record. scanned: appearance of the scan's face. clip: the clip in which the person agrees.
+        words: the words shown while it was recorded.
+        checkpoints: of the same clip; stored chunks are not measured again.
 
     Raises:
-        SecondPerson: it shows somebody else, or two people one after the other.
+        SecondPerson: the clip shows another person, or two people one after the other.
         SecondFace, NoFaceFound, UnreadableVideo, VideoTooLarge: see ``observe``.
-        ConsentMissing: a face cannot be judged in it, or in the scan.
+        ConsentMissing: the clip or the scan shows too little of the face to compare.
     """
     seen = observe(clip, progress=progress, second_face_stops=True, checkpoints=checkpoints)
     face = appearance(seen, progress, checkpoints)

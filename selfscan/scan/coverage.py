@@ -1,4 +1,4 @@
-"""Which poses, expressions and gazes a clip holds, and in words what is missing."""
+"""Coverage: which poses, expressions and gazes a clip contains, and instructions for what is missing."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import numpy as np
 from selfscan.face.measures import measures
 from selfscan.types import Coverage, Observation, check_shape
 
-PRESENT = 0.5  # of the landmark network's presence
-NEEDED = 0.01  # share of the frames: a fifth of a second of a 20 s scan, one slow blink
-CLOSED_EYES = 0.5  # of the clip's usual eyes_open; blinks fall to 0.2-0.4 of it
-USUAL_EYES = 75  # percentile of eyes_open that stands for open eyes: blinks and downward looks do not reach it
+PRESENT = 0.5  # minimum presence from the landmark network
+NEEDED = 0.01  # minimum share of the frames: 0.2 s of a 20 s scan, one slow blink
+CLOSED_EYES = 0.5  # eyes_open / its usual value in the clip; blinks fall to 0.2-0.4
+USUAL_EYES = 75  # percentile of eyes_open taken as usual; blinks and downward looks are below it
 
-#: name of a bin -> (measure, reference, low, high, what to do when it is missing); angles in degrees.
+#: name of a bin -> (measure, reference, low, high, instruction if it is missing); angles in degrees.
 #: reference: "" = absolute, "usual" = relative to the clip's median. Left and right are the person's own.
 BINS: dict[str, tuple[str, str, float, float, str]] = {
     "yaw front": ("yaw", "", -12, 12, "look straight into the camera"),
@@ -22,7 +22,7 @@ BINS: dict[str, tuple[str, str, float, float, str]] = {
     "yaw far right": ("yaw", "", -90, -30, "turn further right"),
     "pitch up": ("pitch", "", -60, -10, "raise the chin"),
     "pitch down": ("pitch", "", 10, 60, "lower the chin"),
-    "roll left": ("roll", "", -60, -8, ""),  # the crop removes roll: told, never asked for
+    "roll left": ("roll", "", -60, -8, ""),  # reported but never requested: the crop removes roll
     "roll right": ("roll", "", 8, 60, ""),
     "mouth closed": ("mouth_open", "", 0, 0.03, "close the mouth for a moment"),
     "mouth open": ("mouth_open", "", 0.08, 0.3, "speak a few sentences"),
@@ -41,11 +41,11 @@ BINS: dict[str, tuple[str, str, float, float, str]] = {
 
 
 def eyes_closed(eyes_open: np.ndarray, use: np.ndarray | None = None) -> np.ndarray:
-    """Frames with closed eyes, judged by the clip's own usual opening.
+    """Frames with closed eyes, relative to the clip's usual opening.
 
     Args:
         eyes_open: [T] from ``measures``.
-        use: [T] bool, frames that tell what is usual; None = all.
+        use: [T] bool, frames that define what is usual; None = all.
 
     Returns:
         [T] bool.
@@ -54,14 +54,14 @@ def eyes_closed(eyes_open: np.ndarray, use: np.ndarray | None = None) -> np.ndar
 
 
 def coverage(observation: Observation, use: np.ndarray | None = None) -> Coverage:
-    """Tell which poses, expressions and gazes a clip holds and what to record again.
+    """Measure which poses, expressions and gazes a clip contains, and what to record again.
 
     Args:
         observation: the clip.
         use: [T] bool, frames that count; None = all with a face.
 
     Returns:
-        Measures of all T frames, shares of the frames that count, and in words what is missing.
+        Measures of all T frames, shares of the counted frames, and instructions for what is missing.
     """
     use = np.ones(len(observation), bool) if use is None else np.asarray(use, bool)
     check_shape("use", use, (len(observation),))
@@ -72,21 +72,21 @@ def coverage(observation: Observation, use: np.ndarray | None = None) -> Coverag
 
 
 def missing(share: dict[str, float]) -> tuple[str, ...]:
-    """What to do, in words, for each bin of ``shares`` that holds too little."""
+    """Instructions for the bins of ``shares`` that contain too few frames."""
     lacking = {name for name in BINS if share[name] < NEEDED}
     asked = [name for name in BINS if name in lacking and name.replace("far ", "") not in lacking - {name}]
     return tuple(BINS[name][-1] for name in asked if BINS[name][-1])
 
 
 def shares(measured: dict[str, np.ndarray], use: np.ndarray) -> dict[str, float]:
-    """Share of the frames in each bin; gaze counts frames with open eyes only.
+    """Share of the frames in each bin; for gaze, of the frames with open eyes.
 
     Args:
         measured: name -> [T] from ``measures``.
         use: [T] bool, frames that count.
 
     Returns:
-        Name of a bin -> 0..1; all 0 where no frame counts.
+        Name of a bin -> 0..1; all 0 if no frame counts.
     """
     if not use.any():
         return {name: 0.0 for name in BINS}

@@ -14,10 +14,10 @@ INK, SEEN, CHOSEN, LACKING = "#333333", "#4878a8", "#d1662f", "#b03030"
 
 
 def draw(coverage: Coverage, path: str | Path | BinaryIO, picks: Array | None = None) -> None:
-    """Draw what a clip covers: pose, mouth, gaze, eyes over time, and the shares with what is missing.
+    """Draw the coverage of a clip: pose, mouth, gaze, expression over time, and the shares with missing bins marked.
 
     Args:
-        coverage: of a clip.
+        coverage: the clip's coverage.
         path: PNG (or SVG, PDF) to write, or a binary file for a PNG.
         picks: [N] indices of chosen frames, drawn as rings.
     """
@@ -28,7 +28,7 @@ def figure(coverage: Coverage, picks: Array | None = None):
     """Make the figure of a coverage.
 
     Args:
-        coverage: of a clip.
+        coverage: the clip's coverage.
         picks: [N] indices of chosen frames, drawn as rings.
 
     Returns:
@@ -46,7 +46,7 @@ def figure(coverage: Coverage, picks: Array | None = None):
     pose = page.add_subplot(grid[0, 0])
     _cloud(pose, degrees["yaw"], degrees["pitch"], picks, "Head", "yaw, ° (right: person's left)", "pitch, °")
     _guides(pose, (-30, -15, 15, 30), (-10, 10))
-    pose.invert_yaxis()  # chin lowered is drawn low
+    pose.invert_yaxis()  # a lowered chin is drawn at the bottom
     mouth = page.add_subplot(grid[0, 1])
     _cloud(mouth, m["mouth_width"], m["mouth_open"], picks, "Mouth", "width / eye distance", "opening / eye distance")
     _guides(mouth, (), (0.08, 0.3))

@@ -1,7 +1,7 @@
-"""A self-scan while it is recorded: what to do next, what is wrong with the picture, and words to say.
+"""Guidance while a self-scan is recorded: instructions, faults of the picture, and words to say.
 
-The words are drawn at random when the recording starts and shown one after the other; when each was shown is kept with
-the digest of the recording. They are evidence for a person who watches: nothing here recognises speech or writing.
+The words are chosen at random at the start and shown one after the other. Their times are stored with the digest of
+the recording. They are evidence for a human viewer; no speech or writing is recognised.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from selfscan.scan.coverage import missing, shares
 from selfscan.scan.quality import BLURRED, BRIGHT, BURNT, DARK, FACE, SIZE, detail_of, skin_colours
 from selfscan.types import CodeWords, Said
 
-#: short, different in sound, of two syllables where possible; any three are said in some seconds
+#: short words that sound different, mostly of two syllables; three take a few seconds to say
 WORDS = (
     "amber", "anchor", "apple", "arrow", "badger", "basket", "beacon", "button", "candle", "canyon", "carrot", "castle",
     "cedar", "copper", "cotton", "desert", "dolphin", "donkey", "falcon", "feather", "garden", "garlic", "ginger",
@@ -35,46 +35,46 @@ WORDS = (
     "tiger", "timber", "tunnel", "velvet", "violet", "window", "winter", "yellow",
 )  # fmt: skip
 AGREE = "I agree to my avatar"
-FIRST_SECONDS, ITEM_SECONDS, RANDOM = 2.0, 2.5, 3  # when the first item is shown, for how long each, random words
-RATE = 8.0  # looks a second: the rest of the machine writes the recording
-LEAST_SECONDS = 20.0  # a recording with nothing missing ends here, not before
-NEAR = 256  # px of the frame that the aligned crop should span: the size of a scan's images
-AT_ONCE = 2  # things to do that are told at a time
-MOVED = 0.05  # of the eye distance: least change of the mouth's opening while somebody speaks
+FIRST_SECONDS, ITEM_SECONDS, RANDOM = 2.0, 2.5, 3  # s before the first item, s of each item, number of random words
+RATE = 8.0  # frames measured a second; leaves processor time for encoding
+LEAST_SECONDS = 20.0  # s, minimum length of a recording, even if nothing is missing
+NEAR = 256  # px, minimum side of the aligned crop in the frame: the size of a scan's images
+AT_ONCE = 2  # instructions shown at once
+MOVED = 0.05  # eye distances: minimum change of the mouth's opening during speech
 MAX_BYTES = 1 << 16
 
 
 @dataclasses.dataclass(frozen=True)
 class Advice:
-    """What to tell the person in front of the camera."""
+    """What to show to the person in front of the camera."""
 
     time: float  # s
-    say: str  # the item to say or hold up now; "" between them
-    wrong: tuple[str, ...]  # with the picture
-    todo: tuple[str, ...]  # poses and expressions that are missing, the first few
-    enough: bool  # nothing is missing
+    say: str  # the item to say or hold up now; "" = none
+    wrong: tuple[str, ...]  # faults of the picture
+    todo: tuple[str, ...]  # instructions for the first missing poses and expressions
+    enough: bool  # True = nothing is missing
 
 
 class Guide:
-    """Looks at a recording as it comes.
+    """Measures a recording in progress and gives advice.
 
     Args:
-        items: what to say or hold up, in order; see ``code_words``.
-        seconds: how long the recording is about to be.
+        items: texts to say or hold up, in order; see ``code_words``.
+        seconds: expected length of the recording.
     """
 
     def __init__(self, items: Sequence[str], seconds: float):
         self.items, self._seconds = tuple(items), seconds
         self._mesh = load_facemesh()
         self._locate = Locator(SIZE, 0.0, self._mesh)
-        self._seen: list[np.ndarray] = []  # measures of good frames, in the order of their names
+        self._seen: list[np.ndarray] = []  # measures of each good frame, in the order of ``measures``
         self._details: list[np.ndarray] = []
         self._todo: tuple[str, ...] = ()
         self._wrong: tuple[str, ...] = ()
         self._ticks = -1
 
     def __call__(self, frame: np.ndarray, time: float) -> Advice:
-        """Look at the next frame [H, W, 3] uint8 RGB; most are only passed by."""
+        """Take the next frame [H, W, 3] uint8 RGB at ``time`` s; RATE frames a second are measured."""
         if int(time * RATE) > self._ticks:
             self._ticks = int(time * RATE)
             self._look(frame, time)
@@ -84,11 +84,11 @@ class Guide:
 
     @property
     def last_word(self) -> float:
-        """When the last item has been shown, s."""
+        """Time at which the last item ends, s."""
         return FIRST_SECONDS + len(self.items) * ITEM_SECONDS
 
     def said(self, until: float) -> tuple[Said, ...]:
-        """What was shown before ``until`` s, and when."""
+        """The items shown before ``until`` s, with their times."""
         spans = ((FIRST_SECONDS + k * ITEM_SECONDS, item) for k, item in enumerate(self.items))
         return tuple(Said(item, start, min(start + ITEM_SECONDS, until)) for start, item in spans if start < until)
 
@@ -110,7 +110,7 @@ class Guide:
         found = measures(landmarks[None])
         self._seen.append(np.concatenate(list(found.values())))
         share = shares(dict(zip(found, np.stack(self._seen, 1))), np.ones(len(self._seen), bool))
-        part = len(self._seen) / (self._seconds * RATE)  # of all frames that the finished recording will hold
+        part = len(self._seen) / (self._seconds * RATE)  # share of the finished recording's measured frames
         self._todo = missing({name: value * part for name, value in share.items()})
 
     def _faults(self, image: np.ndarray, landmarks: np.ndarray, place) -> Iterator[str]:
@@ -129,7 +129,7 @@ class Guide:
 
 
 def code_words(today: date) -> tuple[str, ...]:
-    """What a person is to say or hold up: that they agree, the date, and three random words, none twice."""
+    """Texts for a person to say or hold up: that they agree, the date, and three different random words."""
     chosen: list[str] = []
     while len(chosen) < RANDOM:
         word = secrets.choice(WORDS)
@@ -148,9 +148,9 @@ def guided(
 
     Args:
         frames: pairs of time in s and image [H, W, 3] uint8 RGB; closed at the end.
-        guide: that looks at them.
+        guide: measures them and gives the advice.
         show: gets every frame and the advice; "stop" ends the recording.
-        seconds: at most. least: at least, even if nothing is missing before, and not before the last word.
+        seconds: maximum length. least: minimum length, s; the recording also continues until the last word ends.
     """
     with closing(frames):
         for time, frame in frames:
@@ -164,7 +164,7 @@ def guided(
 
 
 def to_json(words: CodeWords) -> bytes:
-    """A record of code words as a file's content."""
+    """Encode a record of code words as JSON."""
     return (json.dumps(dataclasses.asdict(words), indent=1) + "\n").encode()
 
 
@@ -172,10 +172,10 @@ def from_json(content: bytes, video_sha256: str, name: str) -> CodeWords:
     """Read and check a record of code words.
 
     Args:
-        content: of the file. video_sha256: of the recording beside it. name: of the file, for errors.
+        content: of the file. video_sha256: of the recording beside it. name: the file's name, for errors.
 
     Raises:
-        ConsentMissing: it is damaged, or for another recording.
+        ConsentMissing: the record is damaged or belongs to another recording.
     """
     from pydantic import TypeAdapter, ValidationError
 
@@ -201,8 +201,8 @@ def mouth_moved(words: CodeWords, landmarks: np.ndarray, times: np.ndarray, vali
         words: the record. landmarks: [T, 478, 3] in crops. times: [T] s. valid: [T] bool.
 
     Returns:
-        The record, each item with the range of the mouth's opening (5th to 95th percentile, in eye distances); None
-        where fewer than three frames showed the face.
+        The record, each item with the range of the mouth's opening (5th to 95th percentile, in eye distances). The
+        range is None if fewer than three frames show the face.
     """
     opening = measures(landmarks)["mouth_open"]
     out = []
@@ -214,12 +214,12 @@ def mouth_moved(words: CodeWords, landmarks: np.ndarray, times: np.ndarray, vali
 
 
 def now() -> str:
-    """The present time, ISO 8601, UTC."""
+    """The current time, ISO 8601, UTC."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def draw(frame: np.ndarray, advice: Advice) -> np.ndarray:
-    """The frame as a mirror, with the advice written on it; [H, W, 3] uint8 RGB."""
+    """Mirror the frame and write the advice on it; [H, W, 3] uint8 RGB."""
     import cv2
 
     picture = np.ascontiguousarray(frame[:, ::-1])

@@ -1,11 +1,11 @@
-"""Is it one person throughout, and the same as in another clip: the face's texture on a grid that moves with it.
+"""Identity check: does a clip show one person, and the same person as another clip?
 
-A grid of the frontal canonical face is laid onto every frame by the landmarks, so that shape, pose and expression are
-taken out of the picture; the lightness there loses its local mean and contrast, so that light is taken out; and the
-mean of many other faces is subtracted, so that what all faces share is taken out. What is left, averaged over a second
-or two, is compared by correlation: the mean-face idea of Turk and Pentland (Eigenfaces for Recognition, 1991) with the
-shape-free picture of Craw and Cameron (Parameterising Images for Recognition and Reconstruction, 1991). It needs no
-weights but that mean. Figures: docs/identity.md. Twins and look-alikes are one person to it.
+The check compares the face's texture, in three steps. The landmarks map each frame to a grid on the frontal canonical
+face, which removes shape, pose and expression. Normalising local mean and contrast of the lightness removes the light.
+Subtracting the mean of many faces removes what all faces share. The rest is averaged over two seconds and compared by
+correlation. This combines the mean face of Turk and Pentland (Eigenfaces for Recognition, 1991) with the shape-free
+picture of Craw and Cameron (Parameterising Images for Recognition and Reconstruction, 1991). The mean face is the only
+learned data. Twins and look-alikes pass as one person. Figures: docs/identity.md.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ from selfscan.face.observe import iter_crops
 from selfscan.types import IdentityCheck, Observation, Progress, check_shape, silent
 
 MEAN = Path(__file__).parents[1] / "data" / "mean_appearance.npz"  # made by recipes/make_mean_appearance.py
-SIDE = 192  # px, side of the crop that is looked at
+SIDE = 192  # px, side of the crop that is sampled
 CELLS = 48  # grid cells a side over the box of the canonical face: about 3 px each
-LOCAL = 2.0  # cells, Gaussian within which mean and contrast are taken out; wider ones keep more of the light
-FAINT, DARK = 0.03, 8.0  # least contrast (of log lightness), and the grey level that is added before the logarithm
-GRAZING, FACING = 0.35, 0.6  # cosine to the camera at which a grid point counts nothing, and fully
-FRONT = (25.0, 18.0)  # degrees of yaw and pitch beyond which a frame is not judged: a person's own windows fall to .33
-PRESENT = 0.5  # least presence of a face
-RATE = 8.0  # frames a second that are looked at
-CELL_SECONDS, WINDOW = 0.5, 4  # s that are summed up, and how many of them are judged together
-SAME = 0.55  # least likeness of two seconds to the rest, and of two recordings: see docs/identity.md
-ROUNDS = 3  # of finding the person that most windows show
-MOST_WINDOWS = 600  # compared all with all; longer clips are thinned for that
+LOCAL = 2.0  # cells, sigma of the Gaussian for local mean and contrast; a wider one leaves more of the light
+FAINT, DARK = 0.03, 8.0  # minimum contrast (of log lightness); grey level added before the logarithm
+GRAZING, FACING = 0.35, 0.6  # cosine to the camera at which a grid point has weight 0, and weight 1
+FRONT = (25.0, 18.0)  # degrees: frames with more yaw or pitch are skipped; one person's likeness falls to 0.33
+PRESENT = 0.5  # minimum presence of a face
+RATE = 8.0  # frames measured a second
+CELL_SECONDS, WINDOW = 0.5, 4  # s summed in a cell; cells in a window
+SAME = 0.55  # minimum likeness of a window to the rest, and of two recordings: see docs/identity.md
+ROUNDS = 3  # refinements of the majority's mean face
+MOST_WINDOWS = 600  # windows compared in all pairs; longer clips are subsampled for this step
 
 
 @dataclass(frozen=True)
 class Appearance:
-    """What a face looks like, light, pose and expression taken out, in steps of half a second."""
+    """Appearance of a face without light, pose and expression, summed in cells of half a second."""
 
     start: np.ndarray  # [C] s
     total: np.ndarray  # [C, G] float32 sum of the frames' values
-    weight: np.ndarray  # [C, G] float32 sum of the frames' weights; 0 where nothing was judged
+    weight: np.ndarray  # [C, G] float32 sum of the frames' weights; 0 = not measured
 
     def __post_init__(self):
         check_shape("total", self.total, (len(self.start), None))
@@ -53,13 +53,13 @@ class Appearance:
 
     @property
     def seconds(self) -> float:
-        """Time that could be judged, s."""
+        """Time that could be measured, s."""
         return CELL_SECONDS * int((self.weight.max(1, initial=0) > 0).sum())
 
 
 @dataclass(frozen=True)
 class Stranger:
-    """A part of a clip whose face is not that of the rest."""
+    """A part of a clip whose face differs from the rest."""
 
     start: float  # s
     end: float  # s
@@ -69,12 +69,12 @@ class Stranger:
 def appearance(
     observation: Observation, progress: Progress = silent, checkpoints: Checkpoints = NO_CHECKPOINTS
 ) -> Appearance:
-    """Measure what the face of a clip looks like, in one decoding pass.
+    """Measure the appearance of a clip's face in one decoding pass.
 
     Args:
         observation: the clip.
         progress: called with ("identity", frames done, frames in all).
-        checkpoints: what was measured before is not measured again.
+        checkpoints: of the same clip; stored chunks are not measured again.
 
     Returns:
         Sums for every half second that shows the face; frames turned beyond FRONT do not count.
@@ -92,7 +92,7 @@ def appearance(
             total[at[index]] += (values * weights)[0]
             weight[at[index]] += weights[0]
             progress("identity", index + 1, len(observation))
-        touched = np.unique([at[index] for index in chunk.tolist()])  # a half second may go on in the next chunk
+        touched = np.unique([at[index] for index in chunk.tolist()])  # a cell may continue in the next chunk
         return {"cells": touched, "total": total[touched], "weight": weight[touched]}
 
     shown = np.flatnonzero(wanted)
@@ -113,18 +113,18 @@ def of_images(images: np.ndarray, landmarks: np.ndarray) -> tuple[np.ndarray, np
     """Appearance of single aligned crops.
 
     Args:
-        images: [N, S, S, 3] uint8 RGB; 192 px is what the thresholds were measured with.
+        images: [N, S, S, 3] uint8 RGB; the thresholds hold for S = 192.
         landmarks: [N, 478, 3] in crops (0..1).
 
     Returns:
-        values [N, G] and weights [N, G] in 0..1: how much each grid point faces the camera.
+        values [N, G], and weights [N, G] in 0..1 that grow with how far each grid point faces the camera.
     """
     values, weights = texture(images, landmarks)
     return values - mean_appearance(), weights
 
 
 def texture(images: np.ndarray, landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """``of_images`` with what all faces share still in it."""
+    """``of_images`` before the mean face is subtracted; same arguments and shapes."""
     import cv2
 
     weights = _facing(landmarks)
@@ -141,7 +141,7 @@ def texture(images: np.ndarray, landmarks: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def likeness(a: Appearance, b: Appearance) -> float:
-    """How alike the faces of two clips are: 1 = equal, 0 = two of many; nan where one of them shows none."""
+    """Likeness of the faces of two clips: 1 = equal, 0 = unrelated people; nan if a clip shows no face."""
     if not (a.seconds and b.seconds):
         return float("nan")
     return float(
@@ -152,12 +152,12 @@ def likeness(a: Appearance, b: Appearance) -> float:
 
 
 def find_strangers(seen: Appearance) -> tuple[IdentityCheck, list[Stranger]]:
-    """Whether a clip shows one person.
+    """Check whether a clip shows one person.
 
-    The person is whom most windows of two seconds show: the window that is most like all others, then the mean of the
-    half that is most like it, so that a stranger has no part in it. Windows that are not like that mean are strangers.
+    The reference is the person in most windows of two seconds. It starts as the window most like all others. Then it
+    becomes the mean of the half that is most like it, which excludes strangers. Windows unlike it are strangers.
 
-    Returns: the figures, and the parts of the clip that show somebody else, in order.
+    Returns: the figures, and the parts of the clip that show another person, in order.
     """
     windows = _windows(seen)
     if not len(windows):
@@ -171,10 +171,10 @@ def find_strangers(seen: Appearance) -> tuple[IdentityCheck, list[Stranger]]:
 
 
 def check_one_person(path: str | Path, seen: Appearance) -> IdentityCheck:
-    """Refuse a clip that shows two people one after the other.
+    """Reject a clip that shows two people one after the other.
 
     Raises:
-        SecondPerson: for two seconds or longer the face is not that of the rest.
+        SecondPerson: for two seconds or longer the face differs from the rest.
     """
     found, strangers = find_strangers(seen)
     if strangers:
@@ -192,8 +192,8 @@ def grid() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The grid over the frontal canonical face.
 
     Returns:
-        landmarks [G, 3] at the corners of each point's triangle, their shares [G, 3] of it, and which cells of the
-        square [CELLS, CELLS] the G points are.
+        Landmark indices [G, 3] of each point's triangle, barycentric coordinates [G, 3] of the point in it, and the
+        mask [CELLS, CELLS] of the G cells inside the face.
     """
     import cv2
     from scipy.spatial import Delaunay
@@ -215,13 +215,13 @@ def grid() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @lru_cache(maxsize=1)
 def mean_appearance() -> np.ndarray:
-    """What the faces of many people have in common, [G]."""
+    """Mean appearance of many people, [G]."""
     with np.load(MEAN) as file:
         return file["mean"].astype(np.float32)
 
 
 def _wanted(observation: Observation) -> np.ndarray:
-    """[T] bool: seen from the front, and not more than RATE a second."""
+    """[T] bool: frames to measure: seen from the front, at most RATE a second."""
     yaw, pitch, _ = np.degrees(np.abs(euler(head_pose(observation.landmarks)))).T
     front = observation.track.valid & (observation.presence >= PRESENT) & (yaw < FRONT[0]) & (pitch < FRONT[1])
     tick = np.floor((observation.track.times - observation.track.times[0]) * RATE + 1e-6)
@@ -232,7 +232,7 @@ def _wanted(observation: Observation) -> np.ndarray:
 
 
 def _facing(landmarks: np.ndarray) -> np.ndarray:
-    """[N, G]: how much a grid point faces the camera, taking the head for a ball about a point inside it."""
+    """[N, G] in 0..1: how far each grid point faces the camera, if the head is a sphere."""
     corners, shares, _ = grid()
     head = canonical_head()
     outward = np.einsum("gk,gkd->gd", shares, head[corners]) - (head[list(EXTREMES)].mean(0) + [0, 0, 0.3])
@@ -243,7 +243,7 @@ def _facing(landmarks: np.ndarray) -> np.ndarray:
 
 
 def _without_light(lightness: np.ndarray, weight: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Lightness [G] without its local mean and contrast, both taken where the face is seen."""
+    """Normalise lightness [G] by its local mean and contrast, weighted by visibility [G]."""
     import cv2
 
     def around(image: np.ndarray) -> np.ndarray:
@@ -258,7 +258,7 @@ def _without_light(lightness: np.ndarray, weight: np.ndarray, inside: np.ndarray
 
 
 def _windows(seen: Appearance) -> list[np.ndarray]:
-    """Indices of the half seconds of each window: four in a row that could be judged, or fewer if there are no more."""
+    """Cell indices of each window: WINDOW successive measured cells, or all if there are fewer."""
     judged = np.flatnonzero(seen.weight.max(1, initial=0) > 0)
     count = min(WINDOW, len(judged))
     return [judged[k : k + count] for k in range(len(judged) - count + 1)] if count else []
@@ -270,14 +270,14 @@ def _means(total: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def _correlations(a: np.ndarray, a_weight: np.ndarray, b: np.ndarray, b_weight: np.ndarray) -> np.ndarray:
-    """Correlation [n, m] of all pairs, each over the points that both see."""
+    """Correlation [n, m] of all pairs, over the points visible in both."""
     x, y = a * a_weight, b * b_weight
     across = (a * x) @ b_weight.T * (a_weight @ (b * y).T)
     return (x @ y.T) / np.sqrt(np.maximum(across, 1e-12))
 
 
 def _like_most(values: np.ndarray, weights: np.ndarray, total: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Likeness [n] of every window to the person whom most of them show."""
+    """Likeness [n] of each window to the person in most windows."""
     some = np.unique(np.linspace(0, len(values) - 1, MOST_WINDOWS).astype(int))
     pairs = _correlations(values[some], weights[some], values[some], weights[some])
     like = _correlations(values, weights, *(part[some[[pairs.sum(1).argmax()]]] for part in (values, weights)))[:, 0]

@@ -1,4 +1,4 @@
-"""How usable each frame of a clip is: sharp, well lit, uncovered and inside the picture; and why not."""
+"""Frame quality: is the face sharp, well lit, uncovered and inside the picture, and if not, why?"""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from selfscan.face.observe import iter_crops
 from selfscan.scan.coverage import eyes_closed
 from selfscan.types import Observation, Progress, check_shape, silent
 
-SIZE = 256  # px, side of the crop in which pixels are judged, whatever the size of the scan
+SIZE = 256  # px, side of the crop that is measured, independent of the scan's size
 FACE = (slice(64, 218), slice(51, 205))  # rows and columns of that crop that show the face
 
-PRESENT = 0.5  # landmark network's presence
-OUTSIDE = 0.05  # share of the landmarks beyond the frame
+PRESENT = 0.5  # minimum presence from the landmark network
+OUTSIDE = 0.05  # maximum share of the landmarks outside the frame
 DARK, BRIGHT, BURNT = 10.0, 95.0, 0.25  # median L* of the skin; share of the face at 250 or more of 255
-BLURRED = 0.55  # of the usual detail: 7 px of motion blur in a 256 px crop fall below, calm clips stay above 0.7
-AROUND = 1.0  # s before and after a frame that tell what is usual there: a turned head shows less detail
-LEAST_USUAL = 0.65  # of the clip's median detail: below it, the whole stretch is out of focus
+BLURRED = 0.55  # detail / usual detail: 7 px of motion blur in a 256 px crop are below it; calm clips stay above 0.7
+AROUND = 1.0  # s before and after a frame that define its usual detail, since a turned head shows less
+LEAST_USUAL = 0.65  # share of the clip's median detail; if the usual detail is lower, the whole part is out of focus
 COVERED = 0.1  # share of the visible skin points with a foreign colour; clean clips stay below 0.05 in 99 % of frames
-FOREIGN = 11.0  # distance in (L*/2, a*, b*) from the point's own median colour
-FAST = 4.0  # eye distances a second; the smoothed crop and the shutter no longer follow
-FACING = 0.45  # cosine between a skin point's direction and the camera's; below, the point is hidden or grazing
+FOREIGN = 11.0  # distance in (L*/2, a*, b*) from the point's median colour over the clip
+FAST = 4.0  # eye distances a second; faster motion is blurred and leaves the smoothed crop
+FACING = 0.45  # cosine between a skin point's normal and the camera; points below it are hidden or seen obliquely
 
 
 @dataclass(frozen=True)
 class Quality:
-    """Verdict on every frame of a clip."""
+    """Quality of every frame of a clip."""
 
     score: np.ndarray  # [T] float32 0..1, 0 where rejected
-    reason: np.ndarray  # [T] str why the frame is rejected, in words; "" = usable
-    closed: np.ndarray  # [T] bool eyes closed: usable, but few are wanted
-    sharpness: np.ndarray  # [T] float32 relative to what is usual in the clip
+    reason: np.ndarray  # [T] str reason for rejection; "" = usable
+    closed: np.ndarray  # [T] bool eyes closed: usable, but a scan takes few of them
+    sharpness: np.ndarray  # [T] float32 detail relative to the usual detail
     lightness: np.ndarray  # [T] float32 L* of the skin, 0..100
     covered: np.ndarray  # [T] float32 share of the visible skin with a foreign colour
     speed: np.ndarray  # [T] float32 eye distances a second
@@ -48,7 +48,7 @@ class Quality:
 
     @property
     def usable(self) -> np.ndarray:
-        """[T] bool."""
+        """[T] bool: frames without a reason for rejection."""
         return self.reason == ""
 
     def rejects(self) -> dict[str, int]:
@@ -59,16 +59,16 @@ class Quality:
 
 
 def assess(observation: Observation, progress: Progress = silent, checkpoints: Checkpoints = NO_CHECKPOINTS) -> Quality:
-    """Judge every frame of a clip in one decoding pass.
+    """Assess every frame of a clip in one decoding pass.
 
-    Sharpness is the face's detail relative to what is usual around that time, along the poorer of x and y, so that
-    motion blur is seen in either direction. A frame is covered when skin points, followed by the landmarks, have
-    another colour than in the median frame: hands, cups, microphones, passers-by.
+    Sharpness is the face's detail relative to the usual detail around that time. The lower value of x and y counts, so
+    that motion blur in either direction lowers it. A face is covered if skin points differ in colour from their median
+    over the clip: hands, cups, microphones, passers-by.
 
     Args:
         observation: the clip.
         progress: called with ("quality", frames done, frames in all).
-        checkpoints: what was measured before is not measured again.
+        checkpoints: of the same clip; stored chunks are not measured again.
 
     Returns:
         Score and reject reason of each frame.
@@ -121,7 +121,7 @@ def _reasons(observation, seen, sharpness, lightness, burnt, covered, speed) -> 
     width, height = observation.track.frame_size
     x, y = np.moveaxis(observation.track.landmarks[..., :2], -1, 0)
     outside = ((x < 0) | (x > width) | (y < 0) | (y > height)).mean(1)
-    found = {  # the first that holds is the reason
+    found = {  # the first true condition is the reason
         "no face": ~seen,
         "second face": observation.track.second_face,
         "cut off by the picture's edge": outside > OUTSIDE,
@@ -144,11 +144,11 @@ def _score(sharpness, lightness, covered, speed, seen) -> np.ndarray:
 
 
 def detail_of(image: np.ndarray) -> np.ndarray:
-    """Strength of fine detail along x and along y, relative to the face's contrast."""
+    """Strength [2] of fine detail along x and y of a crop [SIZE, SIZE, 3], relative to the face's contrast."""
     import cv2
 
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[FACE].astype(np.float32)
-    smooth = cv2.GaussianBlur(grey, (0, 0), 0.8)  # below it is sensor noise
+    smooth = cv2.GaussianBlur(grey, (0, 0), 0.8)  # removes sensor noise
     along = [cv2.Sobel(smooth, cv2.CV_32F, dx, 2 - dx, ksize=3).std() for dx in (2, 0)]
     return np.array(along) / (grey.std() + 5)
 
@@ -164,7 +164,7 @@ def _sharpness(detail: np.ndarray, times: np.ndarray, seen: np.ndarray) -> np.nd
 
 
 def skin_colours(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-    """CIELAB at the skin points, [S, 3], L* in 0..100."""
+    """CIELAB colours [S, 3] at the skin points of a crop [SIZE, SIZE, 3], L* in 0..100."""
     import cv2
 
     smooth = cv2.GaussianBlur(image, (0, 0), 3)
@@ -177,7 +177,7 @@ def _covered(colours: np.ndarray, landmarks: np.ndarray, seen: np.ndarray) -> np
     if not seen.any():
         return np.zeros(len(colours))
     away = colours - np.median(colours[seen], 0)
-    away[..., 0] -= np.median(away[..., 0], 1, keepdims=True)  # a change of light is not a cover
+    away[..., 0] -= np.median(away[..., 0], 1, keepdims=True)  # ignore changes of light
     away[..., 0] /= 2
     foreign = np.linalg.norm(away, axis=-1) > FOREIGN
     visible = _facing(landmarks)
@@ -185,7 +185,7 @@ def _covered(colours: np.ndarray, landmarks: np.ndarray, seen: np.ndarray) -> np
 
 
 def _facing(landmarks: np.ndarray) -> np.ndarray:
-    """[T, S] bool: the skin point is turned to the camera, taking the head for a ball about a point inside it."""
+    """[T, S] bool: skin points that face the camera, if the head is a sphere."""
     head = canonical_head()
     inside = head[list(EXTREMES)].mean(0) + [0, 0, 0.3]
     outward = head[list(SKIN)] - inside
@@ -196,7 +196,7 @@ def _facing(landmarks: np.ndarray) -> np.ndarray:
 
 
 def _speed(observation: Observation) -> np.ndarray:
-    """Mean speed of the landmarks in the frame, eye distances a second: the faster of the steps before and after."""
+    """Mean speed [T] of the landmarks, eye distances a second: the larger of the steps before and after."""
     points = observation.track.landmarks.astype(np.float64)
     eyes = np.linalg.norm(points[:, OUTER_EYE_CORNERS[0]] - points[:, OUTER_EYE_CORNERS[1]], axis=-1)
     if len(points) < 2:

@@ -1,4 +1,4 @@
-"""STAGE scan: a video of one person becomes chosen, aligned images, with their coverage and the consent."""
+"""STAGE scan: a video of one person -> selected, aligned images with coverage and consent."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from selfscan.scan.quality import Quality, assess
 from selfscan.scan.select import k_centre, k_centre_distances
 from selfscan.types import CodeWords, Consent, Observation, Progress, Scan, silent
 
-EXACT = 1200  # candidates up to which distances are exact: 2.5 GB of embeddings at 128 px
-SKETCH = 8192  # numbers per candidate beyond that: distances with a relative standard error of 1.6 %
+EXACT = 1200  # candidates; up to this number distances are exact: 2.5 GB of embeddings at 128 px
+SKETCH = 8192  # numbers per candidate above EXACT: distances with a relative standard error of 1.6 %
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,13 @@ class ScanSettings:
     frames: int = 100  # images to choose; PGR chooses about 250 of 20-30 s, MyStyle works with 100
     size: int = 256  # px, side of the images
     sigma: float = 2.0  # frames, smoothing of the crop over time; PGR (arXiv 2307.06307)
-    min_frames: int = 12  # usable frames below which a scan is refused; MyStyle's smallest sets hold about 10
-    embed_size: int = 128  # px, side at which images are compared; finer texture adds cost, not diversity
-    max_blinks: float = 0.12  # share of the images with closed eyes: an avatar must blink, rarely
-    quality_weight: float = 0.5  # 0..1: how far low quality lowers a frame's squared distance
-    held_out: tuple[tuple[float, float], ...] = ()  # s, spans kept away from the scan, for evaluation
-    hold_out_every: int = 0  # s: every so many seconds, one second is kept away ("every fifth second" = 5); 0 = off
-    perceptual: str = "auto"  # metric that tells images apart: see selfscan.perceptual.metric.load_perceptual
+    min_frames: int = 12  # minimum number of usable frames; MyStyle's smallest sets have about 10
+    embed_size: int = 128  # px, side of images when they are compared; a larger side costs more without more diversity
+    max_blinks: float = 0.12  # maximum share of images with closed eyes: an avatar needs a few to blink
+    quality_weight: float = 0.5  # 0..1: how much low quality reduces a frame's squared distance; 0 = not at all
+    held_out: tuple[tuple[float, float], ...] = ()  # s, (start, end) of spans held out of the scan, for evaluation
+    hold_out_every: int = 0  # s, period in which one second is held out: 5 = every fifth second; 0 = off
+    perceptual: str = "auto"  # metric that compares images: see selfscan.perceptual.metric.load_perceptual
 
 
 def scan_video(
@@ -50,27 +50,28 @@ def scan_video(
     consent_clip: tuple[Path, CodeWords | None] | None = None,
     checkpoints: Checkpoints = NO_CHECKPOINTS,
 ) -> Scan:
-    """Choose few diverse, good images of one person from a clip.
+    """Select a small, diverse set of good images of one person from a clip.
 
-    Frames that pass quality and are not held out are compared by LPIPS; k-centre selection then takes those that
-    stand for all others (PGR, arXiv 2307.06307, section 3.1), poor ones and blinks with less weight.
+    Candidates are frames that pass the quality checks and are not held out. k-centre selection by LPIPS distance picks
+    images that represent all others (PGR, arXiv 2307.06307, section 3.1). Low quality reduces a frame's weight; the
+    number of blinks is limited.
 
     Args:
         video: the clip.
-        consent: record for this very clip; see ``selfscan.scan.consent.make_consent``.
+        consent: the record of this clip; see ``selfscan.scan.consent.make_consent``.
         settings: see ``ScanSettings``.
         progress: called with (stage, frames done, frames in all).
         perceptual: metric to use instead of ``settings.perceptual``.
-        consent_clip: a separate clip in which the person agrees, and the words that were shown while it was recorded.
-        checkpoints: what was measured before, of the same clips with the same settings, is not measured again.
+        consent_clip: a separate clip in which the person agrees, and the words shown while it was recorded.
+        checkpoints: of the same clips with the same settings; stored chunks are not measured again.
 
     Returns:
-        The scan; its images are in the order of the clip.
+        The scan; its images are in order of time.
 
     Raises:
-        ConsentMissing: no record, or one for another clip.
-        SecondFace: another face is there for a second or longer; insets of less than half the width are ignored.
-        SecondPerson: for two seconds or longer the face is not that of the rest, or the consent clip shows another.
+        ConsentMissing: there is no record, or it is for another clip.
+        SecondFace: another face is visible for a second or longer; faces of less than half the width are ignored.
+        SecondPerson: for two seconds or longer the face differs from the rest, or the consent clip shows another.
         NoFaceFound, UnreadableVideo, VideoTooLarge: see ``observe``.
         TooFewFrames: fewer than ``min_frames`` usable frames are left.
     """
@@ -93,7 +94,7 @@ def scan_observation(
     consent_clip: tuple[Path, CodeWords | None] | None = None,
     checkpoints: Checkpoints = NO_CHECKPOINTS,
 ) -> Scan:
-    """Choose the images of a scan from a clip that was observed already; see ``scan_video``."""
+    """Select the images of a scan from an observed clip; see ``scan_video``."""
     spans = held_out_spans(observation.track.times, settings)
     face = appearance(observation, progress, checkpoints)
     one_person = check_one_person(observation.video, face)
@@ -202,7 +203,7 @@ def _choose(embeddings: np.ndarray, quality: Quality, candidates: np.ndarray, se
     rules = {"weight": np.maximum(weight, 1e-3), "limit": (closed, blinks)}
     if len(candidates) > EXACT:
         return k_centre(embeddings, k, **rules)
-    return k_centre_distances(pairwise(embeddings), k, **rules)  # the same picks; one product beats k of them
+    return k_centre_distances(pairwise(embeddings), k, **rules)  # same picks, one matrix product instead of k
 
 
 def _images(

@@ -1,4 +1,4 @@
-"""Choice of few images that stand for many: k-centre by farthest point first."""
+"""Select a few images that represent many: k-centre by farthest-point-first."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ def k_centre(
     limit: tuple[np.ndarray, int] | None = None,
     block: int = 64,
 ) -> np.ndarray:
-    """Choose k rows so that every row has a chosen one nearby (Gonzalez 1985, farthest point first).
+    """Choose k rows so that every row is near a chosen one (Gonzalez 1985, farthest-point-first).
 
-    Each pick is the row farthest from all earlier picks. Without ``weight`` and ``limit`` the largest Euclidean
-    distance of any row to its nearest pick is at most twice the smallest one possible with k picks.
+    Each pick is the row farthest from all earlier picks. Without ``weight`` and ``limit``, the covering radius (the
+    largest Euclidean distance of a row to its nearest pick) is at most twice the optimum.
 
     Args:
-        embeddings: [N, E]; squared Euclidean distances are what counts.
-        k: number of picks, at most N; fewer come back when ``limit`` leaves no more.
+        embeddings: [N, E], compared by squared Euclidean distance.
+        k: number of picks, at most N; fewer are returned if ``limit`` excludes the rest.
         first: row to start from; None takes the medoid (smallest sum of squared distances).
         weight: [N] in 0..1, factor on each row's squared distance (quality); rows of weight 0 are never picked.
         limit: ([N] bool, count): at most ``count`` of the marked rows are picked.
-        block: rows taken at a time, which bounds the working memory to 4 block E bytes.
+        block: rows processed at once; the working memory is 4 block E bytes.
 
     Returns:
         [k] int64 indices in the order of choice; equal inputs give equal picks, ties go to the lowest index.
@@ -53,7 +53,7 @@ def k_centre_distances(
     weight: np.ndarray | None = None,
     limit: tuple[np.ndarray, int] | None = None,
 ) -> np.ndarray:
-    """Choose k images as ``k_centre`` does, from a matrix of squared distances.
+    """``k_centre`` from a matrix of squared distances.
 
     Args:
         distances: [N, N] squared distances.
@@ -84,7 +84,7 @@ def radius(distances: np.ndarray, picks: np.ndarray) -> float:
 def _rules(
     n: int, k: int, first: int | None, weight: np.ndarray | None, limit: tuple[np.ndarray, int] | None
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """Factor [N], marked [N] and how many marked ones may be picked, all checked."""
+    """Check the arguments; return factor [N], marked [N] and the number of marked rows that may be picked."""
     if not 1 <= k <= n:
         raise ValueError(f"k: expected 1..{n} (the number of images), got {k}")
     if first is not None and not 0 <= first < n:
@@ -118,7 +118,7 @@ def _farthest_first(
         if len(picks) == k or not factor.any():
             return np.array(picks, np.int64)
         nearest = np.minimum(nearest, to_row(row))
-        row = int(np.argmax(np.where(factor > 0, nearest * factor, -1)))  # -1: an exact copy still beats a barred row
+        row = int(np.argmax(np.where(factor > 0, nearest * factor, -1)))  # -1: below copies of a pick, at distance 0
 
 
 def _squared_to(e: np.ndarray, norm: np.ndarray, point: np.ndarray, block: int) -> np.ndarray:
