@@ -73,7 +73,7 @@ def manifest_of(files: dict[str, bytes], kind: str) -> bytes:
     entries = {name: manifest.Entry(len(data), hashlib.sha256(data).hexdigest()) for name, data in files.items()}
     made = manifest.Manifest(
         kind,
-        1,
+        manifest.SCHEMA,
         {"video": manifest.Source("d.mp4", EMPTY)},
         {"steps": 1},
         0,
