@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import mmap
 
-ROOM = 256 << 20  # bytes of address space: two libraries (numpy's, scipy's) with 32 MB a thread, on few threads
-SIDE = 256  # of a product that every thread of a library takes part in
+ROOM = 256 << 20  # bytes of address space: numpy's and scipy's libraries take 32 MB a thread each
+SIDE = 256  # side of matrices whose product uses all threads of a library
 
 
 def reserve() -> None:

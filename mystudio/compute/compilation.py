@@ -1,4 +1,4 @@
-"""torch.compile where it works, and not where it does not; and the generator as pictures are drawn with it."""
+"""torch.compile with a fall-back to the plain network, and the generator's forward pass for drawing images."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from torch import Tensor
 
 from mystudio.compute.device import feature_dtype
 
-Precision = Literal["auto", "float32", "bfloat16"]  # of feature maps; auto: bfloat16 where it is multiplied fast
-Compile = Literal["no", "yes", "graphs"]  # torch.compile; "graphs" records CUDA graphs as well (on a CPU as "yes")
+Precision = Literal["auto", "float32", "bfloat16"]  # of feature maps; auto = bfloat16 if the hardware is fast in it
+Compile = Literal["no", "yes", "graphs"]  # torch.compile; "graphs" also records CUDA graphs (on a CPU it equals "yes")
 log = logging.getLogger(__name__)
 
 
 def drawer(
     forward: Callable[..., Tensor], device: torch.device, precision: Precision = "auto", how: Compile = "no"
 ) -> Callable[..., Tensor]:
-    """A generator's forward pass as pictures are drawn with it: constant noise, at a precision, compiled or not.
+    """A generator's forward pass for drawing images: constant noise, the given precision, optionally compiled.
 
     Args:
-        forward: a ``Generator`` or its ``synthesize``. device: where it is.
+        forward: a ``Generator`` or its ``synthesize``. device: the generator's device.
     Returns: W+ or styles -> images [B, 3, H, W] float32 in about [-1, 1].
     """
     dtype, remarks = feature_dtype(precision, device), []
@@ -38,7 +38,7 @@ def drawer(
 
 
 def compiled(net: Callable, remarks: list[str], how: Compile = "yes") -> Callable:
-    """A network's forward pass, compiled; plain where compiling fails, which ``remarks`` then say."""
+    """A network's compiled forward pass. If compiling fails, the plain one is used, and ``remarks`` gets a sentence."""
     if how == "no":
         return net
     if how == "yes" or not torch.cuda.is_available():
@@ -48,13 +48,13 @@ def compiled(net: Callable, remarks: list[str], how: Compile = "yes") -> Callabl
 
 
 def with_fallback(fast: Callable, plain: Callable, remarks: list[str]) -> Callable:
-    """A function that is ``fast`` until that fails once, and ``plain`` from then on."""
+    """A function that calls ``fast`` until it fails once, and ``plain`` from then on; ``remarks`` gets the error."""
     chosen = [fast]
 
     def call(*arguments):
         try:
             return chosen[0](*arguments)
-        except Exception as error:  # of the compiler's making, many kinds; the plain form tells the true ones again
+        except Exception as error:  # the compiler raises many kinds of errors; ``plain`` raises genuine ones again
             if chosen[0] is plain:
                 raise
             chosen[0] = plain

@@ -1,4 +1,4 @@
-"""Which processor does the work."""
+"""Selection of the device and of the feature maps' type."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ NAMES = ("auto", "cpu", "cuda")
 
 
 def choose(name: str = "auto") -> torch.device:
-    """Return the device for a name: "auto" takes a GPU where there is one.
+    """Return the device for a name; "auto" = a GPU if there is one, else the CPU.
 
-    Raises: StudioError: a GPU was asked for and there is none that torch can use.
+    Raises: StudioError: a GPU was requested, but torch can use none.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -22,7 +22,7 @@ def choose(name: str = "auto") -> torch.device:
 
 
 def feature_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """Type of the feature maps: a torch type by name, or "auto" for bfloat16 where the hardware multiplies in it."""
+    """Type of the feature maps: a torch type by name; "auto" = bfloat16 if the hardware multiplies in it."""
     if precision != "auto":
         return getattr(torch, precision)
     if device.type == "cuda":

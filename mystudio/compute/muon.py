@@ -1,7 +1,8 @@
 """Muon (K. Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks") beside Adam.
 
-A layer's step has the directions of its averaged gradient and the same length in all of them: what few pictures ask
-for is learned as fast as what all of them ask for. torch has it for matrices in bfloat16; filters are what counts here.
+A layer's step has the singular directions of its averaged gradient, all with the same length. So a change that only a
+few images need is learned as fast as one that all images need. torch's Muon takes only matrices, in bfloat16; this one
+takes convolution filters.
 """
 
 from __future__ import annotations
@@ -11,17 +12,18 @@ import math
 import torch
 from torch import Tensor
 
-QUINTIC = (3.4445, -4.7750, 2.0315)  # Jordan's: five rounds bring singular values from above .01 between .7 and 1.2
+QUINTIC = (3.4445, -4.7750, 2.0315)  # Jordan's: five rounds bring singular values above 0.01 into 0.7 .. 1.2
 ROUNDS = 5
 
 
 class Muon(torch.optim.Adam):
-    """Adam for biases and the like, Muon for filters [out, in, h, w] of more than one pixel and three outputs.
+    """Muon for filters [out, in, h, w] (``is_filter``), Adam for all other parameters.
 
     Args:
-        parameters, betas, eps: as for Adam. lr: of Adam, and the root mean square of Muon's step, which is three to
-            five times as far as Adam goes (Liu et al. 2025, arXiv 2502.16982, take a fifth to be as far).
-        momentum: share of the averaged gradient that stays. dtype: in which directions are found.
+        parameters, betas, eps: as for Adam.
+        lr: learning rate of Adam, and root mean square of Muon's step. Adam's step is three to five times shorter; Liu
+            et al. 2025 (arXiv 2502.16982) scale Muon's step by a fifth to match it.
+        momentum: share of the averaged gradient that each step keeps. dtype: of ``orthogonal``.
     """
 
     def __init__(
@@ -38,7 +40,7 @@ class Muon(torch.optim.Adam):
 
     @torch.no_grad()
     def step(self) -> None:
-        """One step along the gradients, which stay as they are."""
+        """One optimiser step; the gradients are not changed."""
         turns = [
             (group["lr"], p, p.grad)
             for group in self.param_groups
@@ -46,13 +48,13 @@ class Muon(torch.optim.Adam):
             if p.grad is not None and is_filter(p)
         ]
         for _, p, _ in turns:
-            p.grad = None  # hidden from Adam
+            p.grad = None  # Adam skips parameters without a gradient
         super().step()
         for rate, p, gradient in turns:
             p.grad = gradient
             slot = self.state[p]
             if not slot:
-                slot |= {"step": torch.zeros(()), "momentum": torch.zeros_like(p)}  # Adam's loader asks for a step
+                slot |= {"step": torch.zeros(()), "momentum": torch.zeros_like(p)}  # Adam's loader requires "step"
             mean = slot["momentum"].lerp_(gradient, 1 - self._momentum)
             ahead = gradient.lerp(mean, self._momentum).flatten(1)  # Nesterov
             step = orthogonal(ahead.to(self._dtype)).to(p.dtype).view(p.shape)
@@ -60,15 +62,16 @@ class Muon(torch.optim.Adam):
 
 
 def is_filter(parameter: Tensor) -> bool:
-    """Whether Muon moves it: a convolution that mixes channels, other than one to colours."""
+    """Whether Muon updates the parameter: a convolution filter larger than 1x1 with more than three outputs."""
     return parameter.ndim == 4 and parameter.shape[-1] > 1 and len(parameter) > 3
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """U V^T of a matrix [m, n] = U S V^T, roughly: its singular values become .7 to 1.2 (Newton-Schulz).
+    """Approximate U V^T of a matrix [m, n] = U S V^T: singular values become 0.7 to 1.2 (Newton-Schulz).
 
-    A round is a polynomial of X X^T. In float32 they are multiplied out there, on a ninth of a filter, and meet X once;
-    what bfloat16 rounds off X X^T can be more than its small values, and would grow.
+    Each round multiplies X by a polynomial of X X^T. In float32 the polynomials are multiplied first, because X X^T is
+    a ninth of a filter's size, and X is multiplied once. bfloat16 cannot do this: its rounding errors of X X^T can
+    exceed the small singular values, and they would grow.
     """
     a, b, c = QUINTIC
     x = matrix if len(matrix) <= matrix.shape[1] else matrix.t()

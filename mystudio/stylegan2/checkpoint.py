@@ -1,4 +1,4 @@
-"""Generators as files: our own are safetensors with their shape and a checksum in the header, never pickles."""
+"""Generator files: safetensors with the generator's shape and a checksum in the header; never pickles."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ _LIMITS = {
 }
 _MAX_NUMBERS = 1 << 28  # 1 GB in float32; the 1024 px generator has 3e7
 _FLOATS = {"F16": torch.float16, "F32": torch.float32, "BF16": torch.bfloat16, "F64": torch.float64}
-_HALF_FROM = 128  # smaller tensors stay float32: nothing to gain
-_AVERAGE_OF = 10_000  # samples of w for a missing w_avg, as the official projector takes
+_HALF_FROM = 128  # smaller tensors stay float32, because float16 would save almost nothing
+_AVERAGE_OF = 10_000  # samples of w averaged to replace a missing w_avg, as many as in the official projector
 
 
 def save_generator(
     g: Generator, path: str | Path, info: Mapping[str, object] | None = None, half: bool = False
 ) -> None:
-    """Write a generator as safetensors, whole or not at all.
+    """Write a generator as safetensors, atomically.
 
     Args:
         g: the generator; its config goes into the header.
-        path: target file; replaced when it exists.
-        info: free facts for the header, stored as text.
-        half: store tensors of 128 numbers or more as float16 (where they fit its range).
+        path: target file; an existing one is replaced.
+        info: further header fields, stored as text.
+        half: store tensors of 128 numbers or more as float16, if their values fit its range.
 
     Raises:
         BadCheckpoint: a weight is not finite.
-        OutputFailed: the file cannot be written; what was there before is whole.
+        OutputFailed: the file cannot be written; an existing file is unchanged.
     """
     tensors = {name: _stored(name, value, half) for name, value in g.state_dict().items()}
     facts = {str(key): str(value) for key, value in (info or {}).items()}
@@ -59,7 +59,7 @@ def save_generator(
     facts[_CHECKSUM] = _checksum(tensors, facts)
     data = memoryview(to_safetensors(tensors, facts))
     length = int.from_bytes(data[:8], "little")
-    # sorted header: equal generators become equal files (the library orders metadata at random)
+    # sorted, so that equal generators give equal files: the library writes metadata in random order
     header = json.dumps(json.loads(bytes(data[8 : 8 + length])), sort_keys=True, ensure_ascii=False).encode()
     header += b" " * (-len(header) % 8)
     _write(Path(path), (len(header).to_bytes(8, "little"), header, data[8 + length :]))
@@ -91,7 +91,7 @@ def load_generator(path: str | Path) -> Generator:
 
 
 def read_info(path: str | Path) -> dict[str, str]:
-    """The header facts of a generator file, without its weights.
+    """Header fields of a generator file; the weights are not read.
 
     Raises:
         BadCheckpoint: the file is missing, damaged or of another kind.
@@ -108,19 +108,19 @@ def read_info(path: str | Path) -> dict[str, str]:
 
 
 def import_checkpoint(src: str | Path, dst: str | Path, half: bool = False) -> dict[str, str]:
-    """Convert a StyleGAN2 checkpoint of another code base into our own form; nothing in it is executed.
+    """Convert a StyleGAN2 checkpoint of another code base to a safetensors file; no code in it is executed.
 
     Args:
-        src: official ``.pkl`` (stylegan2-ada-pytorch, stylegan3), rosinality's ``.pt``, or our own ``.safetensors``.
+        src: official ``.pkl`` (stylegan2-ada-pytorch, stylegan3), rosinality's ``.pt``, or mystudio's ``.safetensors``.
         dst: safetensors file to write.
         half: store float16.
 
     Returns:
-        The facts stored in the header: shape, source form, source file and its digest.
+        The header fields: shape, source form, source file and its digest.
 
     Raises:
-        UnsafeCheckpoint: the file asks for code to be run.
-        BadCheckpoint: the file is damaged or holds no generator that fits.
+        UnsafeCheckpoint: the file requests the execution of code.
+        BadCheckpoint: the file is damaged or holds no supported generator.
         OutputFailed: ``dst`` cannot be written.
     """
     src = Path(src)
@@ -203,7 +203,7 @@ def _check_limits(config: Mapping[str, int], path: object) -> None:
 
 
 def _check_shapes(config: dict[str, int], shapes: Mapping[str, tuple[int, ...]], path: object) -> None:
-    """Compare with the shapes that the config implies, before any weight is allocated."""
+    """Compare the shapes with those that the config implies, before any weight is allocated."""
     with torch.device("meta"):
         expected = {name: tuple(value.shape) for name, value in Generator(**config).state_dict().items()}
     if sum(torch.Size(shape).numel() for shape in expected.values()) > _MAX_NUMBERS:
@@ -258,7 +258,7 @@ def _convert(foreign: ForeignGenerator, src: Path) -> tuple[Generator, dict[str,
 
 
 def _infer_config(shapes: Mapping[str, tuple[int, ...]], path: object) -> dict[str, int]:
-    """Shape of the generator from the shapes of its tensors; blocks of min(channel_base // r, channel_max) channels."""
+    """Infer the config from the tensors' shapes; blocks have min(channel_base // r, channel_max) channels."""
     try:
         w_dim = shapes["synthesis.b4.conv1.affine.weight"][1]
         z_dim = shapes["mapping.fc0.weight"][1]

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from mystudio.stylegan2.layers import GAIN, FullyConnected, blur, fir_kernel
 
-LOWEST = 16  # px: feature maps below this size, and the epilogue, stay float32 (they cost nothing)
+LOWEST = 16  # px: smaller feature maps, and the epilogue, stay float32, because they take little time
 _RESIDUAL = math.sqrt(0.5)  # keeps the variance of a sum of two branches
 
 
 class Convolution(nn.Module):
-    """Convolution with equalised learning rate; optionally low-passed and halved, with a leaky ReLU or without."""
+    """Convolution with equalised learning rate; optional low-pass and halving of the size, optional leaky ReLU."""
 
     resample_filter: Tensor
 
@@ -36,7 +36,7 @@ class Convolution(nn.Module):
         self.activation, self.down = activation, down
 
     def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
-        """x [N, C, H, W] -> [N, C', H, W] (or halved), times ``gain``."""
+        """x [N, C, H, W] -> [N, C', H, W], or [N, C', H / 2, W / 2]; the result is multiplied by ``gain``."""
         size = self.weight.shape[-1]
         if self.activation:
             gain = gain * GAIN  # leaky ReLU is homogeneous: its gain may be applied before it
@@ -52,7 +52,7 @@ class Convolution(nn.Module):
 
 
 class Block(nn.Module):
-    """One resolution: two convolutions, the second halves the size, beside a halved 1x1 skip."""
+    """One resolution: two convolutions, of which the second halves the size, plus a halved 1x1 skip connection."""
 
     def __init__(self, in_channels: int, channels: int, out_channels: int):
         super().__init__()
@@ -70,7 +70,7 @@ class Block(nn.Module):
 
 
 class Epilogue(nn.Module):
-    """4 px: minibatch standard deviation, convolution, two fully connected layers."""
+    """The last layers, at 4 px: minibatch standard deviation, convolution, two fully connected layers."""
 
     def __init__(self, channels: int, group: int):
         super().__init__()
@@ -106,9 +106,9 @@ class Discriminator(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-        """Images [N, 3, H, W] in [-1, 1] -> logits [N], positive for what looks real.
+        """Images [N, 3, H, W] in [-1, 1] -> logits [N]; positive means real.
 
-        ``dtype`` is that of the feature maps from 16 px up; the rest follows the images.
+        ``dtype`` is the type of feature maps of 16 px and more; all else has the type of the images.
         """
         x = images.contiguous(memory_format=torch.channels_last)
         for r in self.resolutions:
@@ -118,12 +118,12 @@ class Discriminator(nn.Module):
 
 
 def with_minibatch_deviation(x: Tensor, group: int) -> Tensor:
-    """Append a channel that holds how much the images of a group differ (arXiv 1710.10196, section 3).
+    """Append a channel with the standard deviation over the images of a group (arXiv 1710.10196, section 3).
 
-    Sample i belongs to group i mod (N / G), as in the official code, so that strided shares of a batch keep its groups.
+    Sample i belongs to group i mod (N / G), as in the official code. So a strided share of a batch has the same groups.
 
     Args:
-        x: [N, C, H, W]. group: G; where N is no multiple of it, the largest divisor of N below it is taken.
+        x: [N, C, H, W]. group: G; if N is not a multiple of G, G becomes the largest smaller divisor of N.
     Returns: [N, C + 1, H, W].
     """
     n = len(x)

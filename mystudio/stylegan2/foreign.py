@@ -1,9 +1,9 @@
-"""Generators of other StyleGAN2 code bases as tensors under the official names.
+"""Generators of other StyleGAN2 code bases, read as tensors under the official names.
 
-Two forms are known. The official one (stylegan2-ada-pytorch, and StyleGAN2 in the stylegan3 code base): a pickle whose
-``G_ema`` is a tree of torch modules. The other (stylegan2-pytorch by rosinality): a torch file whose ``g_ema`` is a
-state dictionary. Both store weights before the equalised learning rate, and the weights of a layer that doubles the
-size in the order of a transposed convolution, so numbers carry over as they are; only names and unit axes differ.
+Two forms are supported. The official one (stylegan2-ada-pytorch, and StyleGAN2 in the stylegan3 code base) is a pickle
+whose ``G_ema`` is a tree of torch modules. The other (stylegan2-pytorch by rosinality) is a torch file whose ``g_ema``
+is a state dictionary. Both store weights without the equalised learning rate's factor. Both store layers that double
+the size as transposed convolutions. So the values need no change; only names and axes of length one differ.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from mystudio.stylegan2.stand_ins import Record, quoted
 from mystudio.stylegan2.torchfile import TensorRef, open_torch
 
 _MAX_TENSORS = 4096
-_MAX_FILTER = 4096  # numbers in a storage that may hold a filter
+_MAX_FILTER = 4096  # numbers: larger storages are not searched for filters
 
 
 @dataclass
 class ForeignGenerator:
-    """Tensors under official names, not loaded yet, and what is known about them."""
+    """Tensors under official names, not loaded yet, and metadata."""
 
     tensors: dict[str, TensorRef]
     info: dict[str, str] = field(default_factory=dict)
 
 
 def read_foreign(path: Path) -> ForeignGenerator:
-    """Find the averaged generator (EMA) in a checkpoint of a known code base; nothing in the file is executed.
+    """Find the averaged generator (EMA) in a checkpoint of a supported code base; no code in the file is executed.
 
     Raises:
-        UnsafeCheckpoint: the file asks for more than data.
-        BadCheckpoint: the file is damaged or holds no StyleGAN2 generator of a known form.
+        UnsafeCheckpoint: the file requests more than data.
+        BadCheckpoint: the file is damaged or holds no StyleGAN2 generator of a supported form.
     """
     content = open_torch(path)
     if isinstance(content, dict) and isinstance(content.get("G_ema"), Record):
@@ -86,7 +86,7 @@ def _items(state: dict, kind: str) -> list:
 
 
 def _check_layer(prefix: str, state: dict) -> None:
-    """What shapes cannot tell: the activation and, in the mapping network, the learning-rate multiplier."""
+    """Check what shapes do not show: the activation and, in the mapping network, the learning-rate multiplier."""
     if state.get("c_dim", 0) != 0:
         raise BadCheckpoint("expected a generator without class labels, got a conditional one (c_dim > 0)")
     mapping = prefix.startswith("mapping.fc")
@@ -136,7 +136,7 @@ def _from_rosinality(state: dict, average: object) -> ForeignGenerator:
             continue
         official, axes = _official_name(name)
         tensors[official] = value.drop(*axes)
-    _check_filters(filters, gain=4)  # there the gain of doubling the size is part of the filter
+    _check_filters(filters, gain=4)  # this code base multiplies the filter by the gain of doubling the size
     info = {"source_form": "stylegan2-pytorch state", "conv_clamp": "none"}
     if isinstance(average, TensorRef):
         tensors["mapping.w_avg"] = average.drop(0)
@@ -163,5 +163,5 @@ def _official_name(name: str) -> tuple[str, tuple[int, ...]]:
 
 
 def _layer(index: int) -> str:
-    """Layer -1 is the only convolution at 4 px; then two a resolution from 8 px up."""
+    """Name of a layer. Layer -1 is the only convolution at 4 px; each resolution from 8 px up has two layers."""
     return "synthesis.b4.conv1" if index < 0 else f"synthesis.b{8 << index // 2}.conv{index % 2}"

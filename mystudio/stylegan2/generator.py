@@ -1,6 +1,6 @@
-"""The StyleGAN2 generator (skip architecture), any resolution and width, official parameter names.
+"""The StyleGAN2 generator (skip architecture) of any resolution and width, with the official parameter names.
 
-Three steps, each usable alone: ``mapping`` Z -> W, ``styles`` W+ -> S (StyleSpace, one vector a layer),
+Three steps can be called separately: ``mapping`` Z -> W, ``styles`` W+ -> S (StyleSpace, one vector a layer),
 ``synthesize`` S -> image.
 """
 
@@ -16,9 +16,9 @@ from mystudio.types import Styles
 
 
 class Mapping(nn.Module):
-    """Z -> W: second-moment normalisation and ``layers`` fully connected layers at learning rate 0.01."""
+    """Z -> W: second-moment normalisation and ``layers`` fully connected layers with learning-rate multiplier 0.01."""
 
-    w_avg: Tensor  # [w_dim] the mean of W, towards which truncation pulls
+    w_avg: Tensor  # [w_dim] mean of W, the target of truncation
 
     def __init__(self, z_dim: int, w_dim: int, layers: int = 8):
         super().__init__()
@@ -29,7 +29,7 @@ class Mapping(nn.Module):
         self.register_buffer("w_avg", torch.zeros(w_dim))
 
     def forward(self, z: Tensor, truncation: float = 1.0) -> Tensor:
-        """z [N, z_dim] -> w [N, w_dim]; ``truncation`` < 1 pulls towards the mean."""
+        """z [N, z_dim] -> w [N, w_dim]; ``truncation`` < 1 scales the distance of w from the mean."""
         x = z * torch.rsqrt(z.square().mean(1, keepdim=True) + 1e-8)
         for i in range(self.layers):
             x = getattr(self, f"fc{i}")(x)
@@ -37,7 +37,10 @@ class Mapping(nn.Module):
 
 
 class Block(nn.Module):
-    """One resolution: conv0 (doubles the size; absent at 4 px), conv1, toRGB added to the upsampled skip image."""
+    """One resolution: conv0, conv1, and toRGB, which is added to the upsampled skip image.
+
+    conv0 doubles the size; the block of 4 px has none.
+    """
 
     resample_filter: Tensor
 
@@ -53,7 +56,7 @@ class Block(nn.Module):
         self.register_buffer("resample_filter", fir_kernel())
 
     def layers(self) -> list[SynthesisLayer | ToRGB]:
-        """The modulated layers in the order of their styles."""
+        """The block's modulated layers in the order of their styles."""
         return [self.conv1, self.torgb] if self.first else [self.conv0, self.conv1, self.torgb]
 
     def forward(
@@ -128,7 +131,7 @@ class Generator(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def broadcast(self, w: Tensor) -> Tensor:
-        """One w for all layers: [N, D] -> [N, L, D]."""
+        """Repeat w for all L layers: [N, D] -> [N, L, D]."""
         return w[:, None].expand(-1, self.num_ws, -1)
 
     def layers(self) -> list[nn.Module]:
@@ -154,8 +157,10 @@ class Generator(nn.Module):
     ) -> Tensor:
         """StyleSpace and weight deltas -> image [N, 3, H, W] in about [-1, 1].
 
-        ``resolution`` stops early at a smaller skip image; ``dtype`` is that of the feature maps (styles,
-        demodulation and the image stay as they are).
+        Args:
+            noise_mode: "const", "random" (drawn from ``generator``) or "none".
+            resolution: px at which synthesis stops and returns the skip image; None = the full size.
+            dtype: of the feature maps; styles, demodulation and the image keep their type.
         """
         x = image = None
         dtype, deltas = dtype or styles.vectors[0].dtype, styles.weight_deltas or (None,) * len(styles.vectors)

@@ -1,4 +1,4 @@
-"""Growth: a larger generator starts from a smaller one and shows the same picture, enlarged."""
+"""Growth: initialise a larger generator from a smaller one, so that it generates the same images, enlarged."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from mystudio.stylegan2.generator import Generator
 
 
 def grown(generator: Generator, resolution: int, channel_base: int, seed: int = 0) -> Generator:
-    """The generator itself where it is large enough, else a larger one that starts from it.
+    """A generator of at least the given size: the generator itself, or a larger one initialised from it.
 
     Args:
-        resolution: px at least. channel_base: widths at least: a block of r px has channel_base / r channels, up to the
-            generator's own channel_max.
+        resolution: least resolution, px.
+        channel_base: least widths: a block of r px has channel_base / r channels, up to the generator's channel_max.
         seed: of the new weights.
     """
     config = dict(generator.config)
@@ -25,7 +25,7 @@ def grown(generator: Generator, resolution: int, channel_base: int, seed: int = 
     if config == generator.config:
         return generator
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)  # modules take their start from the global generator
+        torch.manual_seed(seed)  # modules draw their first weights from the global generator
         larger = Generator(**config)
     start_from(larger, generator)
     return larger.to(next(generator.parameters()).device)
@@ -33,15 +33,15 @@ def grown(generator: Generator, resolution: int, channel_base: int, seed: int = 
 
 @torch.no_grad()
 def start_from(generator: Generator, smaller: Generator) -> int:
-    """Copy what a generator of lower or equal resolution and width has; the new one then shows its image, enlarged.
+    """Copy a smaller generator's weights, so that the larger generator gives the same image, enlarged.
 
-    New channels have no readers at first and new blocks add nothing to the image, so that nothing is lost
-    (after Net2Net, arXiv 1511.05641). The mapping network may take a larger z: the new numbers start without effect.
+    Weights that read new channels start at zero, and new blocks add nothing to the image. So the function of the
+    network is unchanged (after Net2Net, arXiv 1511.05641). z may be larger: the new numbers have no effect at first.
 
     Args:
-        generator: changed in place. smaller: of the same w and mapping depth.
+        generator: changed in place. smaller: has the same w_dim and mapping depth.
     Returns: number of tensors that were copied.
-    Raises: BadCheckpoint: the two do not fit; the message says where.
+    Raises: BadCheckpoint: the shapes do not fit; the message names the first tensor.
     """
     if smaller.resolution > generator.resolution:
         raise BadCheckpoint(
@@ -62,8 +62,8 @@ def start_from(generator: Generator, smaller: Generator) -> int:
     for name, tensor in theirs.items():
         target, inputs = mine[name], tensor.shape[1] if tensor.ndim in (2, 4) else 0
         if inputs and inputs < target.shape[1]:
-            target[: len(tensor)] = 0  # what was there does not read what is new
-            if name == "mapping.fc0.weight" or ".torgb.weight" in name:  # the layer divides by the root of its inputs
+            target[: len(tensor)] = 0  # existing outputs ignore new inputs
+            if name == "mapping.fc0.weight" or ".torgb.weight" in name:  # the layer divides by sqrt(inputs)
                 tensor = tensor * (target.shape[1] / inputs) ** 0.5
         target[tuple(slice(n) for n in tensor.shape)] = tensor
     generator.load_state_dict(mine)
@@ -75,7 +75,7 @@ def start_from(generator: Generator, smaller: Generator) -> int:
 
 
 def _widens(name: str, mine: Tensor, theirs: Tensor) -> bool:
-    """Whether a tensor fits into another of equal or more channels (or a larger z)."""
+    """Whether ``theirs`` fits into ``mine``, which has equal or more channels (or a larger z)."""
     fixed = name.endswith(("noise_const", "resample_filter", "w_avg")) or (
         name.startswith("mapping.") and name != "mapping.fc0.weight"
     )

@@ -1,7 +1,7 @@
 """Building blocks of StyleGAN2 (Karras et al., arXiv 1912.04958), without grouped convolutions or compiled code.
 
-Modulation scales activations instead of weights: conv(W s, x) = conv(W, s x), so one convolution serves the batch.
-Parameter names and shapes are those of the official generator, so that its weights load as they are.
+Modulation scales activations instead of weights: conv(W s, x) = conv(W, s x), so a batch needs only one convolution.
+Parameter names and shapes are the official generator's, so that its weights load without conversion.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-GAIN = math.sqrt(2)  # after every leaky ReLU
+GAIN = math.sqrt(2)  # factor after every leaky ReLU
 
 
 def fir_kernel(taps: tuple[float, ...] = (1, 3, 3, 1)) -> Tensor:
-    """Normalised separable low-pass filter, [4, 4], as the official ``resample_filter`` buffers hold it."""
+    """Normalised separable low-pass filter [4, 4], equal to the official ``resample_filter`` buffers."""
     f = torch.tensor(taps, dtype=torch.float32)
     f = torch.outer(f, f)
     return f / f.sum()
@@ -65,8 +65,8 @@ class FullyConnected(nn.Module):
 class _ScaledAndShifted(torch.autograd.Function):
     """offset + x [N, C, H, W] * scale [N, C, 1, 1], differentiable twice; offset [1, C, 1, 1], [1, C, H, W] or as x.
 
-    By hand for the gradient of the offset: on a CPU torch sums channels_last pictures over the batch sixty times as
-    slowly as over pixels, which took a fifth of a pass forward and backward.
+    The gradient of the offset is written by hand for speed. On a CPU torch sums channels_last images over the batch 60
+    times slower than over pixels. That took a fifth of the time of a forward and backward pass.
     """
 
     @staticmethod
@@ -96,8 +96,8 @@ def _batch_sum(x: Tensor) -> Tensor:
 class SynthesisLayer(nn.Module):
     """Modulated 3x3 convolution, demodulated, with noise, bias and leaky ReLU; optionally doubles the size.
 
-    The official gain sqrt(2) after the leaky ReLU is left to the next layer, which folds it into its style: one pass
-    over the pixels less. ``gain`` is that of the layer's own input.
+    The official gain sqrt(2) after the leaky ReLU is applied by the next layer, as part of its style. This saves one
+    pass over the pixels. ``gain`` is the outstanding gain of the layer's input.
     """
 
     noise_const: Tensor  # [resolution, resolution]
@@ -124,14 +124,14 @@ class SynthesisLayer(nn.Module):
     ) -> Tensor:
         """x [N, C, h, w] without its gain, style [N, C] -> [N, C', H, W] without its gain.
 
-        ``delta`` [N or 1, C', C] turns the weights W into W (1 + delta), alike for all taps of a filter.
+        ``delta`` [N or 1, C', C] changes the weights W to W (1 + delta), equally for all taps of a filter.
         """
-        if delta is not None and len(delta) > 1:  # weights of their own for each image: one pass each
+        if delta is not None and len(delta) > 1:  # each image has its own weights, so each needs its own pass
             rows = zip(x.split(1), style.split(1), delta.split(1))
             return torch.cat([self(a, s, noise_mode, generator, gain, d) for a, s, d in rows])
         weight, alone = _changed(self.weight, delta), len(x) == 1
         demod = torch.rsqrt(style.square() @ weight.square().sum((2, 3)).t() + 1e-8)
-        if alone:  # one image: its weights are scaled, which are fewer than its pixels
+        if alone:  # for one image it is cheaper to scale the weights than the pixels
             weight = weight * (demod.t() * (style * gain))[..., None, None]
         else:
             x = x * (style * gain)[:, :, None, None].to(x.dtype)

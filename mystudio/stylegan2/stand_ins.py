@@ -1,4 +1,4 @@
-"""What stands for the objects in a foreign checkpoint: names and plain values, nothing of their behaviour."""
+"""Inert replacements for the objects in a foreign checkpoint: names and plain values, without behaviour."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mystudio.errors import BadCheckpoint
 
 
 class Marker:
-    """A global that the pickle names and the allow-list knows; inert."""
+    """Replacement for a global of the pickle that is on the allow-list; it does nothing."""
 
     __slots__ = ("name",)
 
@@ -17,7 +17,7 @@ class Marker:
 
 
 class Buildable:
-    """A stand-in that takes a state (the BUILD opcode)."""
+    """A stand-in whose state the BUILD opcode sets."""
 
     __slots__ = ()
 
@@ -26,7 +26,7 @@ class Buildable:
 
 
 class Fields(dict, Buildable):
-    """Stand-in for OrderedDict and EasyDict; attributes set on them are dropped."""
+    """Stand-in for OrderedDict and EasyDict; attributes that the pickle sets on them are dropped."""
 
     __slots__ = ()
 
@@ -36,7 +36,7 @@ class Fields(dict, Buildable):
 
 
 class Record(Buildable):
-    """Stand-in for an object: the name of its class and its state, nothing of its behaviour."""
+    """Stand-in for an object: the name of its class and its state, without behaviour."""
 
     __slots__ = ("class_name", "state")
 
@@ -51,5 +51,5 @@ class Record(Buildable):
 
 
 def quoted(text: object) -> str:
-    """A value from a foreign file, short and without control characters; anything but text or a number by its type."""
+    """Format a value of a foreign file for a message: short, no control characters; for other objects their type."""
     return ascii(text[:80] if isinstance(text, str) else text if isinstance(text, int | float) else type(text).__name__)

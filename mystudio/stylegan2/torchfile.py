@@ -1,7 +1,7 @@
-"""The tensors inside torch's own files (zip and legacy) and inside pickles of torch modules, read as plain data.
+"""Read the tensors in torch files (zip and legacy) and in pickles of torch modules as plain data.
 
-Nothing is unpickled by torch or Python: ``unpickle.read_pickle`` interprets the pickles with the allow-list below, and
-tensors stay references into the file until ``TensorRef.load`` copies the numbers of one.
+Neither torch nor Python unpickles anything: ``unpickle.read_pickle`` interprets the pickles with the allow-list below.
+Tensors are references into the file until ``TensorRef.load`` copies their numbers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mystudio.storage import npz
 from mystudio.stylegan2.stand_ins import Buildable, Fields, Marker, Record, quoted
 from mystudio.stylegan2.unpickle import Budget, read_pickle
 
-MAX_FILE = 4 << 30  # bytes; the largest public StyleGAN2 checkpoint with optimiser states stays under 1 GB
+MAX_FILE = 4 << 30  # bytes; the largest public StyleGAN2 checkpoint, with optimiser states, has less than 1 GB
 _MAX_ZIP_PICKLE = 64 << 20
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _STORAGE = {
@@ -57,7 +57,7 @@ _SCALAR = {
 
 @dataclass(frozen=True)
 class Storage:
-    """A run of numbers in a file, not read yet."""
+    """A contiguous block of numbers in a file, not read yet."""
 
     code: str  # one of _STORAGE's values
     numel: int
@@ -66,7 +66,7 @@ class Storage:
 
 @dataclass(frozen=True)
 class TensorRef:
-    """Where a tensor lies in a storage; ``load`` copies it out."""
+    """A tensor's position in a storage; ``load`` copies its numbers."""
 
     storage: Storage
     offset: int
@@ -74,7 +74,7 @@ class TensorRef:
     stride: tuple[int, ...]
 
     def drop(self, *axes: int) -> TensorRef:
-        """Without some axes of length one; an axis that is longer or absent stays as it is."""
+        """Remove axes of length one; axes that are longer or absent are ignored."""
         kept = [i for i, n in enumerate(self.size) if not (i in axes and n == 1)]
         return TensorRef(
             self.storage, self.offset, tuple(self.size[i] for i in kept), tuple(self.stride[i] for i in kept)
@@ -93,13 +93,13 @@ class TensorRef:
 
 
 def open_torch(path: Path) -> Any:
-    """Read the object of a checkpoint file: tensors become ``TensorRef``, foreign objects ``Record``.
+    """Read the object in a checkpoint file: tensors become ``TensorRef``, foreign objects ``Record``.
 
     Args:
-        path: a pickle with torch modules in it, or a file by ``torch.save`` (zip or legacy).
+        path: a pickle that contains torch modules, or a file by ``torch.save`` (zip or legacy).
 
     Raises:
-        UnsafeCheckpoint: the file asks for more than data.
+        UnsafeCheckpoint: the file requests more than data.
         BadCheckpoint: the file is missing, damaged, truncated or too large.
     """
     try:
@@ -113,7 +113,7 @@ def open_torch(path: Path) -> Any:
     budget = Budget()
     if data[:4] == b"PK\x03\x04":
         return _read_zip(path, budget)
-    stream = cast(IO[bytes], data)  # what a pickle's reader calls: read, readline and tell
+    stream = cast(IO[bytes], data)  # the pickle reader calls only read, readline and tell
     first = read_pickle(stream, _allowed(budget), budget)
     return _read_legacy(stream, memoryview(data), _allowed(budget), budget) if first == _LEGACY_MAGIC else first
 
@@ -157,7 +157,7 @@ def _entry(archive: zipfile.ZipFile, name: str) -> bytes:
 
 
 def _read_legacy(stream: IO[bytes], data: memoryview, allowed: dict, budget: Budget) -> Any:
-    """The rest of a legacy file, behind its magic number: protocol, system, object, keys, then the raw storages."""
+    """Read a legacy file after its magic number: protocol, system, object, keys, then the raw storages."""
     sources: dict[str, tuple[int, memoryview]] = {}
 
     def storage(identity: Any) -> Storage:
@@ -240,7 +240,7 @@ def _scalar(dtype: _DType, raw: bytes) -> float | int | bool:
 
 
 def _latin1(text: str, encoding: str = "latin1") -> bytes:
-    if type(text) is not str or len(text) > 4096 or encoding != "latin1":  # short: a copy is made with every call
+    if type(text) is not str or len(text) > 4096 or encoding != "latin1":  # a low limit: every call copies
         raise BadCheckpoint("expected short latin-1 bytes in the checkpoint, got something else")
     return text.encode("latin1")
 
@@ -276,7 +276,7 @@ def _persistent_object(meta: dict) -> Record:
 
 
 def _allowed(budget: Budget) -> dict[str, Callable | None]:
-    """The allow-list: "module name" -> stand-in, None where the name may be mentioned but not called."""
+    """The allow-list: "module name" -> stand-in; None = the pickle may name it but not call it."""
 
     def ordered(items: Sequence = ()) -> Fields:
         budget.spend(len(items))

@@ -1,7 +1,7 @@
-"""Read the data in a pickle without running anything in it.
+"""Read the data in a pickle without executing code in it.
 
-The opcodes are interpreted here, on plain values only. A global of the pickle never becomes the Python object of that
-name: it becomes a ``Marker``, and calling a marker calls our own stand-in from the caller's allow-list, or is refused.
+This module interprets the opcodes itself, on plain values only. A global of the pickle becomes a ``Marker``, never the
+Python object of that name. Calling a marker calls the stand-in on the caller's allow-list; without one it is an error.
 Nothing is imported, no attribute of a foreign object is read or set, and no method of one is called.
 """
 
@@ -16,14 +16,14 @@ from typing import IO, Any
 from mystudio.errors import BadCheckpoint, UnsafeCheckpoint
 from mystudio.stylegan2.stand_ins import Buildable, Fields, Marker, quoted
 
-#: steps that all pickles of one file may take together; an official checkpoint with three networks takes about 1e5
+#: limit of opcodes in all pickles of one file together; an official checkpoint with three networks has about 1e5
 MAX_STEPS = 4_000_000
 _MAX_INT = 1 << 128
 _KEY_TYPES = (str, bytes, int, bool, type(None))  # hashing a deeply nested tuple would overflow the C stack
 
 
 class Budget:
-    """Steps left for one file; a pickle nested in another spends from the same budget."""
+    """Opcodes that one file may still use; nested pickles share the budget."""
 
     def __init__(self, steps: int = MAX_STEPS):
         self.left = steps
@@ -46,19 +46,19 @@ def read_pickle(
     """Interpret one pickle at the position of ``stream`` and return its value.
 
     Args:
-        stream: seekable bytes; left just behind the pickle.
-        allowed: "module name" -> our stand-in called with the pickled arguments, or None for a name that may only
-            be mentioned.
-        budget: steps that may still be taken.
-        persistent: what a persistent id stands for; None refuses persistent ids.
+        stream: seekable bytes; on return its position is the end of the pickle.
+        allowed: "module name" -> the stand-in that is called with the pickled arguments; None = the pickle may name it
+            but not call it.
+        budget: opcodes that the file may still use.
+        persistent: converts a persistent id to its object; None = persistent ids are an error.
 
     Raises:
-        UnsafeCheckpoint: the pickle names a global outside the list, or uses an opcode that only code needs.
+        UnsafeCheckpoint: the pickle names a global that is not on the list, or uses an opcode that only code needs.
         BadCheckpoint: the pickle is damaged, truncated or too large.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # odd escapes in a damaged text
+            warnings.simplefilter("ignore", DeprecationWarning)  # a damaged text may contain invalid escapes
             return _Machine(allowed, budget, persistent).run(stream)
     except (
         ValueError,
@@ -86,7 +86,7 @@ class _Machine:
         self.memo: dict[int, Any] = {}
 
     def run(self, stream: IO[bytes]) -> Any:
-        for opcode, argument, _ in pickletools.genops(stream):  # raises where the end comes before STOP
+        for opcode, argument, _ in pickletools.genops(stream):  # raises if the stream ends before STOP
             self.budget.spend()
             if opcode.name != "STOP":
                 self.step(opcode.name, argument)
