@@ -1,4 +1,4 @@
-"""Base generators: what avatars are tuned from. Found by name in the user's folder and in the package."""
+"""Base generators, from which avatars are tuned. They are found by name in the user's folder and in the package."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _PACKAGED = Path(__file__).parent / "data" / "bases"
 
 @dataclass(frozen=True)
 class Base:
-    """A base generator on disk; weights, digest and facts are read when first asked for, and kept."""
+    """A base generator on disk; weights, digest and header are read on first use and cached."""
 
     name: str
     path: Path
 
     @cached_property
     def generator(self):
-        """The stylegan2.Generator, one shared copy: copy it before tuning. Raises BadCheckpoint."""
+        """The ``stylegan2.Generator``. All callers share it: copy it before tuning. Raises BadCheckpoint."""
         from mystudio.stylegan2.checkpoint import load_generator
 
         return load_generator(self.path)
@@ -38,23 +38,23 @@ class Base:
 
     @cached_property
     def info(self) -> dict[str, str]:
-        """Header facts: shape, meaning of z, training, source. Raises BadCheckpoint."""
+        """Header fields: shape, meaning of z, training, source. Raises BadCheckpoint."""
         from mystudio.stylegan2.checkpoint import read_info
 
         return read_info(self.path)
 
     def companion_path(self, kind: str) -> Path:
-        """Where a file of an engine for this base lies, or would lie: NAME.KIND.safetensors beside it."""
+        """Path of an engine's file for this base, NAME.KIND.safetensors beside it; the file may not exist."""
         return self.path.with_name(f"{self.path.name.removesuffix(_SUFFIX)}.{kind}{_SUFFIX}")
 
     def companion(self, kind: str) -> Path | None:
-        """A file of an engine for this base, such as the "encoder"; None where there is none."""
+        """Path of an engine's file for this base, such as the "encoder"; None if it does not exist."""
         path = self.companion_path(kind)
         return path if path.is_file() else None
 
 
 def user_folder() -> Path | None:
-    """Where imported bases live: ``$MYSTUDIO_HOME/bases`` or ``~/.local/share/mystudio/bases``; None without a home."""
+    """Folder of imported bases: ``$MYSTUDIO_HOME/bases`` or ``~/.local/share/mystudio/bases``; None without a home."""
     if home := os.environ.get("MYSTUDIO_HOME"):
         return Path(home) / "bases"
     try:
@@ -64,7 +64,7 @@ def user_folder() -> Path | None:
 
 
 def list_bases() -> list[Base]:
-    """All bases by name, the user's before the package's where both have one of that name."""
+    """All bases in order of their names. A user's base hides a packaged base of the same name."""
     found: dict[str, Base] = {}
     companions = tuple(f".{kind}{_SUFFIX}" for kind in engines.companions())
     for folder in (_PACKAGED, user_folder()):
@@ -78,15 +78,15 @@ def list_bases() -> list[Base]:
 def _files(folder: Path) -> list[Path]:
     try:
         return sorted(folder.glob(f"*{_SUFFIX}"))
-    except OSError:  # a folder that may not be read holds nothing for us
+    except OSError:  # an unreadable folder counts as empty
         return []
 
 
 def find_base(name_or_path: str | Path) -> Base:
-    """A base by its name, or by the path of its file.
+    """Find a base by its name, or by the path of its file.
 
     Raises:
-        BadArtifact: there is none; the message lists the names that exist.
+        BadArtifact: there is no such base; the message lists the existing names.
     """
     text = str(name_or_path)
     for base in list_bases():
@@ -102,14 +102,14 @@ def find_base(name_or_path: str | Path) -> Base:
 
 
 def import_base(src: str | Path, name: str) -> Base:
-    """Convert a StyleGAN2 checkpoint and keep it as a base of the user; nothing in the file is executed.
+    """Convert a StyleGAN2 checkpoint and store it as a base of the user; no code in the file is executed.
 
     Args:
-        src: official ``.pkl``, rosinality's ``.pt`` or our own ``.safetensors``.
-        name: letters, digits, ``-``, ``_`` and inner dots; new among all bases.
+        src: official ``.pkl``, rosinality's ``.pt`` or mystudio's ``.safetensors``.
+        name: letters, digits, ``-``, ``_`` and inner dots; no base may have it yet.
 
     Raises:
-        BadArtifact: the name is unfit or taken, or there is no home folder.
+        BadArtifact: the name is invalid or taken, or the user has no home folder.
         UnsafeCheckpoint, BadCheckpoint: see ``import_checkpoint``.
         OutputFailed: the user's folder cannot be written.
     """

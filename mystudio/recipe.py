@@ -1,6 +1,6 @@
 """Recipes: strict TOML -> the stages' settings; an unknown key is an error that names the nearest valid one.
 
-The settings live beside their stages as frozen dataclasses; this module only finds them, so a stage may change its
+Each stage defines its settings as a frozen dataclass; this module only looks them up. So a stage can change its
 settings without a change here. Nothing heavy is imported before a recipe is resolved.
 """
 
@@ -24,7 +24,7 @@ from mystudio.recipe_text import toml_lines
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    import tomli as tomllib  # pyright: ignore[reportMissingImports] - installed with Python 3.10 alone
+    import tomli as tomllib  # pyright: ignore[reportMissingImports] - installed only with Python 3.10
 
 if TYPE_CHECKING:
     from mystudio.base.settings import BaseSettings
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from mystudio.rendering.render import RenderSettings
     from selfscan.scan.scan import ScanSettings
 
-#: tables that all engines share -> where their settings live; an engine's own tables come from the engine
+#: tables that all engines share -> location of their settings; each engine defines its own tables
 STAGES = {
     "scan": "selfscan.scan.scan:ScanSettings",
     "retarget": "mystudio.motion.retarget:RetargetSettings",
@@ -42,13 +42,13 @@ STAGES = {
     "provenance": "mystudio.provenance.claim:ProvenanceSettings",
     "live": "mystudio.live.follow:LiveSettings",
 }
-_PACKAGED = Path(__file__).parent / "recipes"  # where a wheel puts them; the source tree has them at its top
+_PACKAGED = Path(__file__).parent / "recipes"  # in a wheel; in the source tree they are at the top
 FOLDER = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[1] / "recipes"
 EngineStage = Literal["personalize", "reenact"]
 DEFAULT = "default"
-BASE = "base-"  # recipes of this prefix train a base generator; the others run the stages
+BASE = "base-"  # recipes with this prefix train a base generator; the others run the stages
 MAX_BYTES = 1 << 20
-#: key of an older version -> its name today
+#: key of an older version -> its current name
 SUCCESSORS = {
     "reenact.hold": "reenact.pose_lid_weight",
     "reenact.pose": "reenact.pose_lid_weight",
@@ -59,8 +59,8 @@ SUCCESSORS = {
 class Recipe:
     """The resolved settings of every stage.
 
-    Tables of the default engine have plain names ([personalize], [reenact]); those of another engine stand under its
-    name ([hyper.train]). So one recipe can hold settings for every engine.
+    Tables of the default engine have plain names ([personalize], [reenact]). Tables of another engine have its name as
+    a prefix ([hyper.train]). So one recipe can hold settings for every engine.
     """
 
     name: str
@@ -78,7 +78,7 @@ class Recipe:
         return cls(**{f.name: own[f.name] if f.name in own else getattr(self, f.name) for f in dataclasses.fields(cls)})
 
     def tables(self) -> dict[str, Any]:
-        """All tables by the names that they have in TOML, such as "scan", "personalize" or "hyper.train"."""
+        """All tables by their names in TOML, such as "scan", "personalize" or "hyper.train"."""
         found = {name: getattr(self, name) for name in STAGES}
         for engine, own in self.engines.items():
             found |= {_table_name(engine, name): settings for name, settings in own.items()}
@@ -107,7 +107,7 @@ def resolve(source: str | Path = DEFAULT, options: Iterable[str] = ()) -> Recipe
     Args:
         source: name of a recipe that comes with mystudio, or a TOML file.
         options: "stage.key=value" each, applied in order.
-    Raises: BadRecipe: not there, not TOML, an unknown table or key, a wrong type, out of range.
+    Raises: BadRecipe: the file is missing or not TOML, a table or key is unknown, a value has a wrong type or range.
     """
     own = {engine: engine_tables(engine) for engine in engines.ENGINES}
     plain = own.get(engines.DEFAULT, {})
@@ -126,7 +126,7 @@ def resolve(source: str | Path = DEFAULT, options: Iterable[str] = ()) -> Recipe
 
 
 def resolve_base(source: str | Path, options: Iterable[str] = ()) -> BaseSettings:
-    """Read a recipe that trains a base, as ``resolve`` reads one of the stages. Raises BadRecipe."""
+    """Like ``resolve``, for a recipe that trains a base. Raises BadRecipe."""
     from mystudio.base.settings import BaseSettings
 
     classes = get_type_hints(BaseSettings)
@@ -143,7 +143,7 @@ def settings_class(stage: str) -> type:
 
 
 def engine_tables(engine: str) -> dict[str, type]:
-    """Return the tables that are an engine's own: name -> settings dataclass.
+    """Return the tables that only this engine has: name -> settings dataclass.
 
     Raises: BadEngine: it names a shared table with settings of another class.
     """
@@ -167,7 +167,7 @@ def _table_name(engine: str, name: str) -> str:
 
 
 def _in_order(table: str) -> tuple[int, str]:
-    """In the order of the stages; tables of other engines last."""
+    """Sort key: the order of the stages, then tables of other engines."""
     stages = ("scan", "invert", "personalize", "regress", "retarget", "reenact", "render", "provenance", "live")
     return (stages.index(table), "") if table in stages else (len(stages), table)
 
@@ -198,12 +198,12 @@ def _read(source: str | Path, shipped: list[str]) -> dict[str, Any]:
         raise BadRecipe(f"{path} has more than {MAX_BYTES} bytes, which no recipe has; give a TOML file")
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, a number of thousands of digits
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, or a number with thousands of digits
         raise BadRecipe(f"{path} is not valid TOML ({reason(error)}); correct that line") from None
 
 
 def _refuse_giants(value: Any, source: str) -> None:
-    """A number of thousands of digits can neither be checked nor be shown."""
+    """Reject numbers with thousands of digits: Python can neither convert them to floats nor print them."""
     if isinstance(value, int) and abs(value) >= 1 << 63:
         raise BadRecipe(f"{source}: expected numbers of at most 63 bits, got a larger one; try `mystudio recipe show`")
     for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
@@ -239,7 +239,7 @@ def _value_of(text: str) -> Any:
         parsed = tomllib.loads(f"value = {text}")
         return parsed["value"] if len(parsed) == 1 else text
     except (ValueError, RecursionError):
-        return text  # a bare word: lpips, auto, project
+        return text  # an unquoted word: lpips, auto, project
 
 
 def _validate(cls: type, stage: str, table: Any, source: str) -> Any:
@@ -248,11 +248,11 @@ def _validate(cls: type, stage: str, table: Any, source: str) -> Any:
     for where, value in _check_keys(cls, table, f"{source}: [{stage}]"):
         if isinstance(value, float) and not math.isfinite(value):
             raise BadRecipe(f"{where}: expected a finite number, got {value}; try `mystudio recipe show`")
-        if isinstance(value, (int, float)) and value < 0:  # no stage has a meaning for less than nothing
+        if isinstance(value, (int, float)) and value < 0:  # no setting may be negative
             raise BadRecipe(f"{where}: expected 0 or more, got {value}; try `mystudio recipe show`")
     try:
         return TypeAdapter(cls).validate_json(json.dumps(table), strict=True)
-    except TypeError as error:  # TOML dates and times have no place in a recipe
+    except TypeError as error:  # TOML dates and times are no settings
         raise BadRecipe(f"{source}: [{stage}] {error}; expected numbers, words, true or false") from None
     except ValidationError as errors:
         first = errors.errors()[0]
@@ -277,7 +277,7 @@ def _check_keys(cls: type, table: Any, where: str) -> Iterator[tuple[str, Any]]:
 
 
 def _shown(word: str) -> str:
-    """A foreign word as it is where it can be printed, otherwise with escapes."""
+    """The user's word, with escapes for characters that cannot be printed."""
     return word if word.isprintable() and len(word) <= 80 else ascii(word[:80])
 
 

@@ -1,4 +1,4 @@
-"""Settings as lines of TOML, each key with the meaning that stands beside it in the source."""
+"""Settings as lines of TOML, each key with its comment in the source code."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 
 def field_docs(cls: type) -> dict[str, str]:
-    """Return field -> what its comment in the source says: on the same line, or on lines of their own above.
+    """Return field -> its comment in the source code. The comment is on the same line, or on the lines above.
 
-    Lines below that begin with ``#`` and two or more spaces continue the comment.
+    Lines below that begin with ``#`` and at least two spaces continue the comment.
     """
     lines = textwrap.dedent(inspect.getsource(cls)).splitlines()
     docs = {}
@@ -35,7 +35,7 @@ def field_docs(cls: type) -> dict[str, str]:
 
 
 def toml_lines(settings: Any, prefix: str = "") -> Iterator[str]:
-    """One line a key, "key = value  # meaning"; ``prefix`` stands before the keys of nested settings."""
+    """One line a key: "key = value  # comment". Keys of nested settings are prefixed with the outer field's name."""
     docs, hints = field_docs(type(settings)), get_type_hints(type(settings))
     for field in dataclasses.fields(settings):
         value, doc = getattr(settings, field.name), docs.get(field.name, "")

@@ -31,9 +31,9 @@ from selfscan.perceptual.metric import Perceptual
 class InvertSettings:
     """How scan images become anchors."""
 
-    equalise: float = 0.3  # 0..1: how far the anchors' short principal axes are stretched towards the longest one
+    equalise: float = 0.3  # 0..1: lengthening of the anchors' short principal axes; at 1 all equal the longest
     axes: int = 16  # principal axes of the encoder's anchors that are kept
-    steps: int = 0  # optimisation steps after the encoder (0 = the encoder alone, as MyStyle)
+    steps: int = 0  # optimisation steps after the encoder; 0 = the encoder alone, as MyStyle
     blind_steps: int = 100  # optimisation steps from the mean w, for a base that has no encoder
     rate: float = 0.02  # Adam step, in standard deviations of W
     stay: float = 0.02  # weight of the squared distance to the encoder's anchor, in the same unit
@@ -142,7 +142,7 @@ def equalise(anchors: Tensor, share: float, axes: int) -> Tensor:
 
     Args:
         anchors: [N, D]. share: 0 = unchanged, 1 = all axes have the length of the longest. axes: number of axes used;
-            what lies outside of them is dropped.
+            components outside of them are dropped.
     """
     space = AnchorSpace.of(anchors, axes)
     length = space.axes.norm(dim=1, keepdim=True)
@@ -151,7 +151,7 @@ def equalise(anchors: Tensor, share: float, axes: int) -> Tensor:
 
 @dataclass(frozen=True)
 class _Begin:
-    """Where the optimisation starts and what keeps it near."""
+    """The anchors from which the optimisation starts, and the penalty for leaving them."""
 
     anchors: Tensor  # [N, D]
     spread: Tensor  # [D] standard deviation of W

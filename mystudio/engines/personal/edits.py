@@ -26,7 +26,7 @@ from selfscan.types import Array
 
 #: names of edits: what ``measures`` calls the attribute
 ATTRIBUTES = ("smile", "mouth_open", "eyes_open", "brows", "gaze_x", "gaze_y", "yaw", "pitch")
-#: measured as well, so that no direction tilts the head, but not offered: the alignment takes roll out of every crop
+#: measured so that no direction tilts the head; not offered as an edit, because the alignment removes roll from crops
 CONTROLS = ("roll",)
 LEAST_EXPLAINED = 0.05  # a direction is offered when it explains at least this share of its attribute's variance
 DILATION = 2.5  # of the hull at whose border the edge policies act
@@ -103,9 +103,9 @@ def _move(space: AnchorSpace, codes: Tensor, theta: Tensor, move: Tensor, edge: 
         out = codes.clone()
         out[moved] = space.project(far[moved], DILATION)
         return out
-    share = torch.zeros_like(theta)  # bisection on the share of the way that stays inside
+    share = torch.zeros_like(theta)  # bisection for the largest share of the move that stays inside
     step = 1.0
-    limit = space.outside(codes, DILATION).amax(1) + 0.02  # a code that starts outside may stay where it is
+    limit = space.outside(codes, DILATION).amax(1) + 0.02  # a code that is already outside may stay there
     for _ in range(8):
         trial = share + step
         inside = space.outside(codes + (trial * theta)[:, None, None] * move, DILATION).amax(1) <= limit

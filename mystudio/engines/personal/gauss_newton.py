@@ -36,7 +36,7 @@ EASED, RAISED = 0.3, 8.0  # factors of the damping after a step that improved th
 
 @dataclass(frozen=True)
 class Frames:
-    """The frames of one window and what they must show."""
+    """The frames of one window and their targets."""
 
     problem: Problem
     rows: Tensor  # [T] their indices in the clip, one after the other
@@ -67,7 +67,7 @@ class Frames:
             part = slice(first, first + self.problem.settings.batch)
             seen = self.problem.render_and_measure(codes[part])
             outputs.append(output_vector(seen.landmarks, seen.mouth, seen.irises))
-            valid = self.wanted.valid[which[part]].to(codes.dtype)  # a frame without a face asks for nothing
+            valid = self.wanted.valid[which[part]].to(codes.dtype)  # a frame without a face has no data terms
             terms.append({k: v * valid for k, v in data_terms(seen, self.wanted, which[part]).items()})
         return torch.cat(outputs), {k: torch.cat([t[k] for t in terms]) for k in terms[0]}
 
@@ -179,7 +179,7 @@ def evaluate(window: Frames, state: State, move: Tensor, moving: Tensor) -> Tria
 
 
 def accept(window: Frames, state: State, trial: Trial) -> State:
-    """Keep the step in every frame that it improves; damp the others more. All learn from it about the Jacobian."""
+    """Keep the step in every frame that it improves, and raise the damping of the others. Correct all Jacobians."""
     now = state.best + window.unrest(state.codes)
     then = trial.value + window.unrest(trial.codes)
     better = then < now

@@ -15,9 +15,9 @@ from mystudio.types import Avatar, Codes
 
 
 def follow(avatar: Avatar, settings: ReenactSettings, device: torch.device | str = "cpu") -> Follower:
-    """What drives an avatar live: landmarks of one frame -> codes [1, 1, K], one row for all layers.
+    """The function that drives an avatar live: landmarks of one frame -> codes [1, 1, K], one row for all layers.
 
-    The networks are small; they run on the CPU whatever ``device`` draws.
+    The networks are small, so they run on the CPU even if ``device`` is a GPU.
     """
     state = state_of(avatar)
     start = StartCodes(Regressor.load(state.regressor), state.space, state.anchor_keypoints, settings.reenact.match)

@@ -1,4 +1,4 @@
-"""What the solvers compare: keypoints, mouth and iris pixels of generated frames with those of the driver.
+"""The solvers' data terms: keypoints, mouth and iris pixels of generated frames against those of the driver.
 
 ``Term`` names the terms of the objective that both solvers minimise; ``weighted_sum`` adds them up.
 """
@@ -81,7 +81,7 @@ def output_vector(landmarks: Tensor, mouth: Tensor, irises: Tensor) -> Tensor:
 class Residual:
     """r(y) = G (P y - target): linear in the output vector, and |r|^2 is the weighted sum of the data terms.
 
-    Patches enter as averages over squares of ``POOL`` px, because finer detail does not tell how a face moves.
+    Patches enter as averages over squares of ``POOL`` px, because finer detail does not depend on how a face moves.
     """
 
     points: Tensor  # [198, 198] P for the keypoints: it applies the share of part offsets and the depth

@@ -29,7 +29,7 @@ CUT = 3.0  # usual frame intervals: a longer one is a cut or a gap, and the temp
 
 @dataclass(frozen=True)
 class SolveSettings:
-    """How codes are found for a driving clip."""
+    """Settings of the solvers, which find codes for a driving clip."""
 
     method: Literal["gauss-newton", "adam"] = "gauss-newton"
     space: Literal["axes", "hull", "softplus"] = "axes"  # adam only: principal axes, exact hull, or MyStyle's alpha

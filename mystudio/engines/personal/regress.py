@@ -29,11 +29,11 @@ from selfscan.face.facemesh import FaceMesh, crop_landmarks
 from selfscan.types import Array
 
 PRESENT = 0.5  # least presence of a face in an image that is used as a sample
-HELD_OUT_EVERY = 12  # of so many samples one is held out
+HELD_OUT_EVERY = 12  # one of so many samples is held out
 BATCH = 64  # samples a training step
 RATE = 2e-3  # of AdamW at the start; it falls to 0 as a cosine
 DECAY = 1e-2  # weight decay of AdamW
-NOISE = 0.05  # standard deviation of the noise added to the inputs, in units of their own
+NOISE = 0.05  # standard deviation of the noise added to the inputs, as a share of theirs
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,7 @@ def train_regressor(
         inverse = _fit(net, net.code, x.flatten(1), c, net.code_scale, settings)
     forward = _fit(net, net.predict, codes[trained], outputs[trained], net.output_scale, settings)
     net.eval().requires_grad_(False)
-    if person is not None:  # it was not trained here: what counts is how well it reproduces the anchors
+    if person is not None:  # it was not trained here, so the figure is how well it reproduces the anchors
         inverse = float((net.code(real) - space.codes).square().mean())
     known = (motion[held_out], codes[held_out]) if person is None else (real, space.codes)
     made, true = net.predict(codes[held_out]), outputs[held_out]

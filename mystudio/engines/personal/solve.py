@@ -1,9 +1,9 @@
-"""PGR's reenactment (arXiv 2307.06307): for every driving frame, the code whose image does what the driver does.
+"""PGR's reenactment (arXiv 2307.06307): for every driving frame, find the code whose image matches the driver.
 
     min_c  w_k |K(G(c)) - k|^2 + w_m |mouth - m|^2 + w_i |iris - i|^2 + priors(c) + w_t |c_t - c_t-1|^2
 
 Two solvers share the objective: ``gauss_newton`` (all frames of a window at once, few network passes) and ``adam``
-(the paper's way: through the pixels, frame after frame, each starting at the last one's solution).
+(the paper's method: gradients through the pixels, one frame after the other, each from the last one's solution).
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -41,8 +41,8 @@ def solve(
     """Find the codes of a whole clip, window by window.
 
     Args:
-        avatar: whose generator is driven. motion: from ``retarget.retarget``.
-        checkpoints: of finished windows; the same call goes on from them after a crash.
+        avatar: the avatar to drive. motion: from ``retarget.retarget``.
+        checkpoints: of finished windows; after a crash the same call resumes from them.
     Returns: a take with as many frames as the clip. Frames without a face, or whose solution is not finite, carry
         codes interpolated between their neighbours; their outcome says so.
     """

@@ -1,6 +1,6 @@
 """Start codes that show the driver's expression.
 
-The regressor was not trained on the driver and misses what is small in a picture: blinks and the corners of the mouth.
+The regressor was not trained on the driver and misses small details: blinks and the corners of the mouth.
 The scan gives codes together with expressions. A linear map learned from them yields, in closed form, the shortest
 step in code space that reaches the driver's expression and keeps the pose.
 """
@@ -27,7 +27,7 @@ BEYOND = 0.1  # standard deviations by which an expression may exceed the range 
 
 
 class StartCodes:
-    """Codes for the driver's motion, without a search: the regressor's codes, moved to the driver's expression.
+    """Codes for the driver's motion without optimisation: the regressor's codes, moved to the driver's expression.
 
     Args:
         regressor: of the avatar. space: its anchor space. scan_landmarks: [N, 478, 3] of the scan images, in the order
@@ -53,8 +53,8 @@ class ExpressionMap:
     slope: Tensor  # [K, M] expression = code @ slope + offset
     offset: Tensor  # [M]
     unit: Tensor  # [M] standard deviation of each expression over the scan
-    low: Tensor  # [M] least value that may be asked for
-    high: Tensor  # [M] greatest value that may be asked for
+    low: Tensor  # [M] least value of a wanted expression
+    high: Tensor  # [M] greatest value of a wanted expression
     step: Tensor  # [M + P, K] shortest steps for a miss of one standard deviation
 
     @classmethod

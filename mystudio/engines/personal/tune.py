@@ -1,4 +1,4 @@
-"""MyStyle tuning (arXiv 2203.17272): make the generator show this person at the anchors.
+"""MyStyle tuning (arXiv 2203.17272): make the generator reproduce the scan's images at the anchors.
 
 All synthesis weights are free, anchors and noise stay fixed: min_theta  LPIPS(G(w_i), x_i) + |G(w_i) - x_i|^2.
 LPIPS of the face, the eyes and the mouth alone, enlarged, is added, because they are a tenth of the picture and most
@@ -36,8 +36,8 @@ from selfscan.perceptual.metric import Perceptual
 from selfscan.types import Array
 
 MAX_ROLLBACKS = 5
-WORTH_COMPILING = 4e8  # steps x batch x pixels, on a GPU
-BETTER = 0.995  # share of the best held-out distance that a check must fall below to count as better
+WORTH_COMPILING = 4e8  # steps x batch x pixels, above which compiling saves time on a GPU
+BETTER = 0.995  # a check counts as better if its held-out distance is below this share of the best one
 BETAS = (0.9, 0.99)  # of either optimiser
 SHOWN = 6  # scan images in a preview
 
@@ -59,9 +59,9 @@ class TuneSettings:
     eyes: float = 0.7  # weight of the perceptual distance of the eyes alone, enlarged (MyStyle: 0)
     mouth: float = 0.7  # weight of the perceptual distance of the mouth alone, enlarged (MyStyle: 0)
     landmarks: float = 0.3  # weight of the distance of landmarks, in sizes of their facial part (MyStyle: 0)
-    resolution: int = 256  # px of the avatar at least: a smaller base is grown (0 = the base's)
-    width: int = 6144  # a block of r px has width / r channels at least, up to the base's most (0 = the base's)
-    view: int = 160  # px at which the perceptual distances are taken, at most; 0 = the base's resolution (MyStyle)
+    resolution: int = 256  # least resolution of the avatar, px: a smaller base is grown (0 = the base's)
+    width: int = 6144  # least width: a block of r px has width / r channels, up to the base's widest (0 = the base's)
+    view: int = 160  # largest size in px at which perceptual distances are taken; 0 = the base's resolution (MyStyle)
     pixel: float = 1.0  # weight of the mean squared error (MyStyle: 1)
     held_out: int = 4  # scan images kept out of tuning to decide when to stop; they stay anchors
     check_every: int = 100  # steps between checks, checkpoints and previews
@@ -70,12 +70,12 @@ class TuneSettings:
     #   (weights and their updates stay float32)
     compile: Literal["auto", "yes", "no"] = "auto"  # torch.compile of each step; auto = on a GPU, if steps x batch x
     #   pixels is large enough to win back the minutes of compiling; tuning goes on without it if it fails
-    seed: int = 0  # order of the images, weights of what is grown
+    seed: int = 0  # seed of the order of the images and of new weights in a grown base
 
 
 @dataclass(frozen=True)
 class _Task:
-    """What stays the same over all steps of a tuning."""
+    """The constants of a tuning."""
 
     anchors: Tensor  # [N, D]
     images: Tensor  # [N, 3, H, W]
@@ -100,11 +100,11 @@ def tune(
 
     Args:
         generator: the base. anchors: [N, D] fixed. images: [N, 3, H, W] in [-1, 1] at the base's resolution.
-        checkpoints: a run that was stopped goes on from the last one and ends in the same weights on a CPU; a preview
-            is shown at each.
+        checkpoints: a stopped run resumes from the last one; on a CPU it ends in the same weights. Each checkpoint
+            shows a preview.
         watch: called at every check with the step and the generator; True ends the tuning.
     Returns: the tuned generator, and figures: "history" ([step, loss, held-out distance] of every check), "steps",
-        "held_out_distance" (the best one), "rollbacks" and "remarks" (sentences about what did not work).
+        "held_out_distance" (the best one), "rollbacks" and "remarks" (sentences about what failed).
     Raises: TrainingDiverged: values were not finite ``MAX_ROLLBACKS`` times, even with smaller steps.
     """
     nets = Nets(generator, partial(_optimizer, settings, anchors.device), settings.average)
@@ -160,7 +160,7 @@ def _task(
         images,
         Likeness(perceptual, images, weighted, settings.landmarks),
         torch.tensor(trained),
-        held_out or list(range(min(4, len(anchors)))),  # of very few images none is held out
+        held_out or list(range(min(4, len(anchors)))),  # if there are too few images to hold any out
         settings,
         _forward(nets.tuned, settings, remarks),
     )
@@ -175,7 +175,7 @@ def _optimizer(
 
 
 def _forward(tuned: Generator, settings: TuneSettings, remarks: list[str]) -> Callable[..., Tensor]:
-    """The generator's forward pass, compiled if the settings say so or if that pays."""
+    """The generator's forward pass, compiled if the settings require it or if it saves time."""
     work = settings.steps * settings.batch * tuned.resolution**2
     pays = next(tuned.parameters()).is_cuda and work >= WORTH_COMPILING
     if settings.compile == "no" or (settings.compile == "auto" and not pays):
@@ -184,7 +184,7 @@ def _forward(tuned: Generator, settings: TuneSettings, remarks: list[str]) -> Ca
 
 
 def _step(task: _Task, nets: Nets, state: TuneState) -> float:
-    """One step of the optimiser; returns the loss, and leaves the weights alone if that is not finite."""
+    """One step of the optimiser; returns the loss. If the loss is not finite, the weights are unchanged."""
     settings = task.settings
     draw = torch.Generator().manual_seed(settings.seed * 1_000_003 + state.step)  # stateless: resuming is exact
     rows = task.trained[torch.randperm(len(task.trained), generator=draw)[: settings.batch]]
@@ -234,7 +234,7 @@ def _figures(state: TuneState) -> dict[str, Any]:
 
 @torch.no_grad()
 def _preview(task: _Task, nets: Nets) -> Array:
-    """Some scan images above what the generator makes of them, [H, W, 3] uint8 RGB."""
+    """Some scan images above the generated images of their anchors, [H, W, 3] uint8 RGB."""
     count = min(SHOWN, len(task.images))
     rows = [int(k * len(task.images) / count) for k in range(count)]
     pair = torch.stack([task.images[rows], nets.mean(nets.mean.broadcast(task.anchors[rows])).clamp(-1, 1)])

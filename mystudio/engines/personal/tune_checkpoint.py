@@ -36,12 +36,12 @@ class TuneState:
 
 
 def save(checkpoints: Checkpoints, nets: Nets, state: TuneState) -> None:
-    """Store the tuning, instead of the last checkpoint. Raises OSError."""
+    """Store a checkpoint of the tuning, which replaces the last one. Raises OSError."""
     checkpoints.put(NAME, {"content": np.frombuffer(to_bytes(nets, state), np.uint8)})
 
 
 def resume(checkpoints: Checkpoints, nets: Nets, state: TuneState) -> None:
-    """Take over the last checkpoint. Without a whole one of this tuning nothing changes, and it starts over."""
+    """Load the last checkpoint. If it is missing, damaged or of another tuning, nothing changes."""
     found = checkpoints.get(NAME)
     if found and "content" in found:
         from_bytes(found["content"].tobytes(), nets, state)
@@ -60,7 +60,7 @@ def to_bytes(nets: Nets, state: TuneState) -> bytes:
 
 
 def from_bytes(content: bytes, nets: Nets, state: TuneState) -> None:
-    """Take over what ``to_bytes`` wrote, as a whole; content of another kind or network changes nothing."""
+    """Load what ``to_bytes`` wrote, completely or not at all; content of another kind or network changes nothing."""
     before = nets.snapshot()
     try:
         tensors = parse(content)

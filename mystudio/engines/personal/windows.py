@@ -1,4 +1,4 @@
-"""Long clips in windows that overlap and are blended in code space, so that the cuts do not show.
+"""Solve long clips in overlapping windows, and blend them in code space so that the cuts are invisible.
 
 Only the temporal term couples frames, and its influence decays within a few frames (``reach``). Two windows that
 overlap by more than that agree where they are blended, whatever their sizes. The size may therefore change during a
@@ -40,7 +40,7 @@ class Solved:
 
 @dataclass(frozen=True)
 class Window:
-    """The ``core`` of a window is the part of the clip that it owns; ``frames`` adds the overlap on both sides."""
+    """A window of a clip: the cores of all windows tile the clip; ``frames`` adds the overlap on both sides."""
 
     core: range
     frames: range
@@ -136,7 +136,7 @@ class _Blend:
         if not len(self._codes):
             self._codes = solved.codes.new_zeros(self._total, *solved.codes.shape[1:])
         share = torch.as_tensor(window.weights(self._total), dtype=self._codes.dtype)
-        used = torch.nonzero(share)[:, 0]  # NaN times a weight of 0 would still be NaN
+        used = torch.nonzero(share)[:, 0]  # frames of weight 0 are skipped, because 0 times NaN is NaN
         self._codes[used + window.frames.start] += share[used, None, None] * solved.codes[used]
         self._weight[used + window.frames.start] += share[used]
         core = slice(window.core.start - window.frames.start, window.core.stop - window.frames.start)
