@@ -50,6 +50,20 @@ def examine(folder: Path = Path(".")) -> list[Finding]:
     ]
 
 
+def no_gpu() -> str:
+    """What to do where torch finds no GPU; nothing where it finds one."""
+    import torch
+
+    if torch.cuda.is_available():
+        return ""
+    if torch.version.cuda is None:
+        return "this torch is built for the CPU alone: install one with CUDA (pytorch.org), or go on with the CPU"
+    return (
+        f"torch is built for CUDA {torch.version.cuda}: see whether `nvidia-smi` names a GPU and update its driver, "
+        "or go on with the CPU"
+    )
+
+
 def _python() -> Iterator[Finding]:
     good = (3, 10) <= sys.version_info[:2] <= (3, 12)
     yield Finding(

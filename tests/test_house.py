@@ -72,6 +72,7 @@ TOP = (
     "mystudio.api",
     "mystudio.demo",
     "mystudio.doctor",
+    "mystudio.gpu_check",
     "mystudio.bench",
     "mystudio.commands",
     "mystudio.cli",

@@ -45,14 +45,19 @@ def demo(out, recipe, options, device):
 
 
 @click.command(cls=Command, short_help="What is there, and what to do about what is not.")
+@click.option("--gpu", is_flag=True, help="Check the GPU instead: two minutes of work, compared with the CPU's.")
 @common
-def doctor():
+def doctor(gpu):
     """Say what is there and what to do about what is not: torch, device, networks, bases, codecs, disk.
+
+    With --gpu a tiny avatar is made and driven on the CPU and on the GPU, and the results are compared.
 
     $ mystudio doctor
     """
     from mystudio.doctor import examine
 
+    if gpu:
+        return _check_gpu()
     findings = examine()
     lines = [
         f"{'ok  ' if f.ok else 'MISS' if f.needed else 'note'} {f.name}: {f.found}"
@@ -63,6 +68,29 @@ def doctor():
     answer("\n".join(lines), findings=[vars(f) for f in findings], missing=missing)
     if missing:
         raise Failure(f"missing: {', '.join(missing)}; the lines above say what to do")
+
+
+def _check_gpu() -> None:
+    from mystudio.doctor import no_gpu
+    from mystudio.errors import StudioError
+
+    if advice := no_gpu():
+        raise StudioError(f"no GPU was found, nothing was checked; {advice}")
+    import torch
+
+    from mystudio.gpu_check import check
+
+    device = torch.device("cuda")
+    rows, name = check(device, progress=progress()), torch.cuda.get_device_name(device)
+    memory = torch.cuda.max_memory_allocated(device) / 2**30
+    bad = [row.name for row in rows if not row.ok]
+    lines = [f"{'ok  ' if row.ok else 'BAD '} {row.name}: {row.verdict}" for row in rows]
+    lines.append(f"{name}: at most {memory:.1f} GiB of its memory in use")
+    answer(
+        "\n".join(lines), ok=not bad, gpu=name, memory_gib=round(memory, 2), rows=[vars(row) for row in rows], bad=bad
+    )
+    if bad:
+        raise Failure(f"the GPU differs from the CPU in {', '.join(bad)}; use --device cpu, and report the lines above")
 
 
 @click.group()
