@@ -1,1 +1,1 @@
-"""The benchmark: every figure of docs/benchmarks.md is made here, one resumable command a table."""
+"""The benchmark: makes the figures of docs/benchmarks.md, with one resumable command for each table."""

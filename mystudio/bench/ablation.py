@@ -25,7 +25,7 @@ SCAN = "scan-glasses"
 
 
 def chosen(names: tuple[str, ...]) -> tuple[Variant, ...]:
-    """The variants of these names, all when there are none; the recipe as it is always comes first."""
+    """Return the variants with these names, or all if no name is given; the unchanged recipe always comes first."""
     return tuple(v for v in VARIANTS if not names or v.name in (*names, PLAIN.name))
 
 
@@ -36,7 +36,7 @@ def run(
     actors_case: actors.ActorsCase | None,
     variants: tuple[Variant, ...] = VARIANTS,
 ) -> list[str]:
-    """Measure; returns the keys of all rows. A case that is None is left out."""
+    """Measure all variants; returns the keys of all rows. A case that is None is skipped."""
     keys = []
     if real_case:
         for name in real_case.scans:

@@ -1,4 +1,4 @@
-"""Synthetic actors: the true cross-reenactment is known, and so is the ceiling."""
+"""Cross-reenactment of synthetic actors, measured against rendered truth and against the best possible fit."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from selfscan.face.observe import observe
 from selfscan.io.pixels import to_tensor, to_uint8
 from selfscan.perceptual.metric import load_perceptual
 
-PEOPLE = (1000, 1008, 1018)  # seeds chosen by eye: tan, pale and brown skin, other faces, hair and light
-DRIVERS = ((1011, 9), (1015, 4))  # seeds of who drives, and of what that person does
+PEOPLE = (1000, 1008, 1018)  # seeds chosen by eye: tan, pale and brown skin; different faces, hair and light
+DRIVERS = ((1011, 9), (1015, 4))  # (seed of the person, seed of the performance)
 FPS = 25
 
 
 @dataclass(frozen=True)
 class ActorsCase:
-    """Who acts, and for how long."""
+    """Which actors are measured, and the length of their clips."""
 
     people: Sequence[int] = PEOPLE
     drivers: Sequence[tuple[int, int]] = DRIVERS
     scan_seconds: float = 20.0
     driver_seconds: float = 4.0
     size: int = 512  # px of a frame
-    ceiling_every: int = 4  # frames: the ceiling is fitted to every fourth
+    ceiling_every: int = 4  # the ceiling is fitted to every fourth frame
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Pair:
 
 
 def pair(studio: Studio, case: ActorsCase, seed: int, driver: tuple[int, int]) -> Pair:
-    """The clips of a pair, rendered when they are not there."""
+    """Return the clips of a pair; missing ones are rendered."""
     who, motion = driver
     stage = _Stage(case, studio)
     scan = stage.clip(f"person-{seed}", seed, "selfscan", case.scan_seconds, seed + 1)
@@ -58,7 +58,7 @@ def pair(studio: Studio, case: ActorsCase, seed: int, driver: tuple[int, int]) -
 
 
 def run(studio: Studio, ledger: Ledger, case: ActorsCase) -> list[str]:
-    """Measure; returns the keys of all rows."""
+    """Measure all pairs; returns the keys of all rows."""
     keys = []
     for seed in case.people:
         for driver in case.drivers:
@@ -77,7 +77,7 @@ def against_truth(
     labels: dict[str, str],
     ceiling_every: int = 0,
 ) -> list[str]:
-    """Cross-reenactment in several variants against the truth, with the ceiling where it is asked for."""
+    """Measure cross-reenactment in several variants against the truth, and optionally the ceiling."""
     name, keys, takes, new = f"{acted.person.name}-by-{acted.driver.stem}", [], {}, False
     for variant in variants:
 
@@ -107,7 +107,10 @@ def against_truth(
 def _measure_ceiling(
     studio: Studio, ledger: Ledger, acted: Pair, stem: str, labels: dict[str, str], every: int
 ) -> tuple[dict, list[str], bool]:
-    """Rows of ours and of the ceiling on the same frames; the ceiling's pictures, keys, and whether they are new."""
+    """Measure mystudio and the ceiling on the same frames.
+
+    Returns: the ceiling's pictures, the keys of both rows, and whether they were measured now.
+    """
     path = studio.take_path(acted.person, acted.driver, PLAIN)
     kept = path.with_suffix(".ceiling.npz")
     settings = studio.settings(acted.person, PLAIN, acted.driver, acted.truth) | {"every": every}
@@ -167,7 +170,7 @@ def _drawn(avatar, codes: torch.Tensor) -> np.ndarray:
 
 
 class _Stage:
-    """Films clips of actors, each once."""
+    """Renders clips of actors, each clip once."""
 
     def __init__(self, case: ActorsCase, studio: Studio):
         self.case, self.folder, self.progress = case, studio.out / "clips", studio.progress

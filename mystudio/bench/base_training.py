@@ -1,7 +1,7 @@
-"""Throughput of a base's training against a plain float32 StyleGAN2 with the same weights, in the same run.
+"""Throughput of base training against a plain float32 StyleGAN2 with the same weights, in the same run.
 
-The reference is written as the papers have it: weights modulated for each sample and convolved in groups, filters after
-zero insertion, one step after the other, NCHW. Both do one update of the generator and one of the discriminator.
+The reference follows the papers literally: grouped convolutions with weights modulated for each sample, filters after
+zero insertion, unfused operations, NCHW. Both do one update of the generator and one of the discriminator.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ class TrainingCase:
     """What is measured."""
 
     model: ModelSettings = field(default_factory=ModelSettings)
-    batch: int = 16  # images a step
-    steps: int = 5  # measured, after as many to warm up
-    precision: str = "auto"  # of ours; the reference is float32
+    batch: int = 16  # images per step
+    steps: int = 5  # measured steps, after the same number of warm-up steps
+    precision: str = "auto"  # precision of mystudio's training; the reference is float32
 
 
 def measure(case: TrainingCase, device: torch.device) -> dict[str, float]:
-    """Images a second of ours and of the reference, without regularisers and augmentation.
+    """Measure images per second of mystudio and of the reference, without regularisers and augmentation.
 
     Returns: {"ours": images/s, "reference": images/s, "times": ratio}.
     """
@@ -62,7 +62,7 @@ def measure(case: TrainingCase, device: torch.device) -> dict[str, float]:
 def reference_step(
     g: Generator, d: Discriminator, adams: dict, images: Tensor, device: torch.device
 ) -> Callable[[], None]:
-    """One plain training step of both networks, ready to be called."""
+    """Return a function that does one plain training step of both networks."""
     real = to_tensor(images, device).contiguous()
 
     def draw() -> Tensor:
@@ -83,7 +83,7 @@ def reference_step(
 
 
 def reference_synthesis(g: Generator, ws: Tensor) -> Tensor:
-    """Image [N, 3, H, W] of W+ [N, L, D] by grouped convolutions, without noise."""
+    """Draw images [N, 3, H, W] from W+ [N, L, D] by grouped convolutions, without noise."""
     styles = iter(g.styles(ws).vectors)
     first, *larger = g.synthesis.blocks()
     x = _layer(first.const.contiguous()[None].repeat(len(ws), 1, 1, 1), first.conv1, next(styles))
@@ -101,7 +101,7 @@ def _to_rgb(x: Tensor, block: Block, style: Tensor) -> Tensor:
 
 
 def reference_discriminator(d: Discriminator, x: Tensor) -> Tensor:
-    """Logits [N] of images [N, 3, H, W], one operation after the other."""
+    """Return logits [N] of images [N, 3, H, W], computed with unfused operations."""
     for r in d.resolutions:
         block = getattr(d, f"b{r}")
         if r == d.resolution:
@@ -125,7 +125,7 @@ def _layer(x: Tensor, layer, style: Tensor) -> Tensor:
 
 
 def _modulated(x: Tensor, weight: Tensor, style: Tensor, demodulate: bool, up: bool = False) -> Tensor:
-    """The weights of each sample, side by side in one grouped convolution (arXiv 1912.04958, equations 1 and 3)."""
+    """Convolve each sample with its own modulated weights as one group (arXiv 1912.04958, equations 1 and 3)."""
     n, channels, height, width = x.shape
     weight = weight.contiguous()[None] * style[:, None, :, None, None]
     if demodulate:
@@ -161,7 +161,7 @@ def _images_per_s(step: Callable[[], object], case: TrainingCase, device: torch.
 
 
 def wall(work: Callable[[], object], device: torch.device, rounds: int = 1) -> float:
-    """Seconds a call by the clock, until all that was asked of the device is done."""
+    """Return wall-clock seconds per call, including all work queued on the device."""
     _wait(device)
     started = time.perf_counter()
     for _ in range(rounds):

@@ -1,4 +1,4 @@
-"""One stage in a process of its own: seconds and processor time by phase, and the peak of its memory.
+"""Run one stage in a separate process and measure wall-clock and processor time by phase, and peak memory.
 
     python -m mystudio.bench.child '{"stage": "run_scan", "arguments": {...}, "recipe": "default", "options": []}'
 
@@ -18,22 +18,22 @@ from typing import Any
 from mystudio import pipeline
 from mystudio.recipe import resolve
 
-#: phases with a set-up of their own (networks loaded, targets embedded): timed from their first unit to their last
+#: phases that begin with a set-up (loading networks, embedding targets): timed from the first unit to the last
 ITERATIONS = ("invert", "tune")
 PATHS = ("video", "out", "scan_path", "avatar_path", "take_path", "identity_net", "blendshapes", "folder")
 
 
 class Clock:
-    """A progress that remembers when each phase began and ended.
+    """A progress callable that records when each phase began and ended.
 
     Args:
-        now: seconds and processor seconds since some moment.
+        now: returns (seconds, processor seconds) since any fixed time.
     """
 
     def __init__(self, now: Callable[[], tuple[float, float]] = lambda: (time.perf_counter(), time.process_time())):
         self.now, self.last = now, now()
         self.phases: dict[str, dict[str, Any]] = {}
-        self.held_mb = 0.0  # the most that was seen of ``held_mb``
+        self.held_mb = 0.0  # largest value of ``held_mb`` so far
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Called by the stage."""
@@ -44,7 +44,7 @@ class Clock:
         self.last = now
 
     def costs(self) -> dict[str, dict[str, float]]:
-        """Phase -> units, seconds and processor seconds a unit."""
+        """Return phase -> number of units, seconds per unit and processor seconds per unit."""
         costs = {}
         for name, phase in self.phases.items():
             start, units = phase["begin"], phase["done"]
@@ -56,9 +56,9 @@ class Clock:
 
 
 def peak_mb() -> float:
-    """Peak of the resident memory of this process, MB.
+    """Return the peak resident memory of this process, MB.
 
-    Linux counts the parent's peak into ``ru_maxrss`` of a child that it starts; ``VmHWM`` begins anew.
+    On Linux ``ru_maxrss`` of a child includes the parent's peak, so ``VmHWM`` is read instead.
     """
     found = _status("VmHWM")
     if found:
@@ -68,9 +68,9 @@ def peak_mb() -> float:
 
 
 def held_mb() -> float:
-    """Memory of this process alone, MB; 0 where the system does not tell (Linux does).
+    """Return the anonymous memory of this process, MB; 0 on systems that do not report it (Linux does).
 
-    Pages that are mapped from files are left out: the system can take them back at any time.
+    Pages mapped from files are excluded, because the system can reclaim them at any time.
     """
     return _status("RssAnon")
 
@@ -82,7 +82,7 @@ def _status(name: str) -> float:
 
 
 def run_stage(stage: str, arguments: Mapping[str, Any], recipe: str, options: Sequence[str]) -> dict[str, Any]:
-    """Run a stage of the pipeline and say what it cost."""
+    """Run a stage of the pipeline and return its costs: seconds, processor seconds and memory, by name."""
     clock, start = Clock(), time.perf_counter()
     given = {name: Path(value) if name in PATHS and value else value for name, value in arguments.items()}
     if stage not in ("run_perform", "run_evaluate"):

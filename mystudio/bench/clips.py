@@ -1,4 +1,4 @@
-"""Clips that a measurement needs: the held-out seconds, the first seconds, a clip played for long. Made once."""
+"""Clips made for a measurement, each once: the held-out seconds, the first seconds, or a clip repeated to a length."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from mystudio.errors import StudioError
 from selfscan.io import video
 from selfscan.scan.scan import ScanSettings, held_out_spans, inside
 
-CRF = 10  # finer than visually lossless: the truth is compared with these frames
+CRF = 10  # better than visually lossless, because the truth is compared with these frames
 EVERY = 5  # s: every fifth second is held out
 
 
 def held_out(source: Path, out: Path, every: int = EVERY) -> Path:
-    """The seconds that a scan does not see (``scan.hold_out_every``), with their own time stamps."""
+    """Write the seconds that are held out from a scan (``scan.hold_out_every``), with their original time stamps."""
     if not out.is_file():
         times = np.array([time for time, _ in video.read(source)])
         chosen = inside(times, held_out_spans(times, ScanSettings(hold_out_every=every)))
@@ -35,7 +35,7 @@ def first_seconds(source: Path, out: Path, seconds: float) -> Path:
 
 
 def played_for(source: Path, out: Path, frames: int, stock: int = 100) -> Path:
-    """The first ``stock`` frames of a clip forwards and backwards, until there are ``frames``: no jumps, any length."""
+    """Write ``frames`` frames: the clip's first ``stock`` frames, repeated forwards and backwards to avoid jumps."""
     if not out.is_file():
         pictures = [frame for _, (_, frame) in zip(range(stock), video.read(source))]
         order = [*range(len(pictures)), *range(len(pictures) - 2, 0, -1)]
@@ -46,7 +46,7 @@ def played_for(source: Path, out: Path, frames: int, stock: int = 100) -> Path:
 
 
 def cuts(times: np.ndarray) -> np.ndarray:
-    """[T - 1] bool: the clip jumps between frame t and t + 1 (much longer than usual)."""
+    """Return [T - 1] bool: true if the gap between frames t and t + 1 is much longer than usual."""
     steps = np.diff(times)
     return steps > 2.5 * np.median(steps) if len(steps) else np.zeros(0, bool)
 

@@ -1,4 +1,4 @@
-"""Measurements that the evaluation does not make: steadiness within shots, and any pictures against the truth."""
+"""Measurements in addition to the evaluation: jitter within shots, and any pictures against the truth."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from selfscan.types import Observation
 def pictures(
     avatar: Avatar, take: Take, frames: Sequence[int] | np.ndarray | None = None, device: str = "cpu"
 ) -> np.ndarray:
-    """Some frames of a take at the size of the evaluation, [F, 256, 256, 3] uint8."""
+    """Draw some frames of a take at the evaluation's size, [F, 256, 256, 3] uint8."""
     rows = np.arange(len(take)) if frames is None else np.asarray(frames)
     codes = {name: values[rows] for name, values in take.codes.items()}
     some = replace(take, codes=codes, outcome=take.outcome[rows], times=take.times[rows], losses={})
@@ -32,20 +32,20 @@ def pictures(
 
 
 def at_evaluation_size(images: np.ndarray) -> np.ndarray:
-    """Images [N, H, H, 3] uint8 at the size of the evaluation."""
+    """Resize images [N, H, H, 3] uint8 to the evaluation's size, [N, 256, 256, 3]."""
     return np.stack([enlarge(image, observers.SIZE) for image in images])
 
 
 def crops(seen: Observation, frames: Sequence[int] | np.ndarray, size: int = observers.SIZE) -> np.ndarray:
-    """Some aligned crops of a clip, in the order of ``frames`` (ascending), [F, size, size, 3] uint8."""
+    """Read aligned crops of a clip, [F, size, size, 3] uint8, for the ascending indices ``frames``."""
     wanted = {int(i) for i in frames}
     return np.stack([image for index, image in iter_crops(seen, size) if index in wanted])
 
 
 def jitter_within_shots(avatar: Avatar, take: Take, driver: Observation, device: str = "cpu") -> float:
-    """``metrics.jitter``, leaving out the frames around the jumps of a clip that was cut together.
+    """Return ``metrics.jitter`` without the frames beside the cuts of an edited clip.
 
-    A jump is the same in driver and avatar; including it would hide the avatar's jitter.
+    Driver and avatar jump equally at a cut, so including it would hide the avatar's jitter.
     """
     nets = observers.EvaluationNets(None, None, choose(device))
     seen = [nets.measure(part)["landmarks"] for part in _batches(pictures(avatar, take, device=device))]
@@ -53,7 +53,7 @@ def jitter_within_shots(avatar: Avatar, take: Take, driver: Observation, device:
 
 
 def beside_cuts(times: np.ndarray) -> np.ndarray:
-    """[T] bool: frames whose neighbour belongs to another shot."""
+    """Return [T] bool: frames whose neighbour belongs to another shot."""
     jump = cuts(times)
     return np.append(jump, False) | np.insert(jump, 0, False)
 
@@ -62,12 +62,12 @@ def beside_cuts(times: np.ndarray) -> np.ndarray:
 def against_truth(
     images: np.ndarray, truth: np.ndarray, landmarks: np.ndarray, nets: observers.EvaluationNets, perceptual
 ) -> dict[str, float]:
-    """Mean of the metrics over some frames.
+    """Return the mean of the metrics over some frames.
 
     Args:
         images, truth: [F, 256, 256, 3] uint8. landmarks: [F, 478, 3] of the truth, in crops.
         nets: networks. perceptual: ``selfscan.perceptual.metric.Perceptual``.
-    Returns: the evaluation's names -> value.
+    Returns: metric name, as in the evaluation -> value.
     """
     x, y = to_tensor(images), to_tensor(truth)
     distance = [metrics.perceptual(perceptual.distance, a, b) for a, b in zip(x.split(8), y.split(8))]

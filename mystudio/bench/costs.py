@@ -1,7 +1,7 @@
-"""What each stage costs, for the default and for the paper's recipe; and that memory does not grow with the clip.
+"""Time and memory of each stage, with the default and the paper's recipe, and memory for clips of two lengths.
 
-Every stage runs in a process of its own (``mystudio.bench.child``). Long optimisations are limited to a few
-iterations, and driving clips to a few frames; the tables say how many were measured and extrapolate nothing.
+Every stage runs in a separate process (``mystudio.bench.child``). Long optimisations are limited to a few iterations,
+and driving clips to a few frames. The tables give the number of measured units and extrapolate nothing.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from mystudio.bench.studio import PLAIN, Person, Studio
 from mystudio.errors import StudioError
 
 PAPER = "paper"
-UNITS = {"tune": "iteration", "invert": "iteration", "look": "sample"}  # of phases; all others count frames
+UNITS = {"tune": "iteration", "invert": "iteration", "look": "sample"}  # unit of a phase; all other phases count frames
 
 
 @dataclass(frozen=True)
 class CostsCase:
     """How much is measured."""
 
-    real: RealCase  # its first scan is measured, driven by its first driver
-    iterations: int = 24  # of tuning and inversion
+    real: RealCase  # only the first scan and the first driver are used
+    iterations: int = 24  # iterations of tuning and inversion
     samples: int = 64  # frames synthesized for the regressors
     frames: int = 64  # driving frames, default recipe
     paper_frames: int = 2  # driving frames, the paper's recipe: minutes each
@@ -40,7 +40,7 @@ class CostsCase:
 
 
 def run(studio: Studio, ledger: Ledger, case: CostsCase) -> list[str]:
-    """Measure; returns the keys of all rows."""
+    """Measure all stages; returns the keys of all rows."""
     source = case.real.clip(case.real.drivers[0])
     trial = _Trial(studio, ledger, case, source)
     keys = []
@@ -52,7 +52,7 @@ def run(studio: Studio, ledger: Ledger, case: CostsCase) -> list[str]:
 
 
 class _Trial:
-    """The person, avatar and clips that are measured with."""
+    """The person, avatar and clips of the measurement."""
 
     def __init__(self, studio: Studio, ledger: Ledger, case: CostsCase, source: Path):
         self.studio, self.ledger, self.case, self.source = studio, ledger, case, source
@@ -60,7 +60,7 @@ class _Trial:
         self.out = studio.out / "costs"
 
     def stages(self, recipe: str) -> list[str]:
-        """scan, personalize, reenact, render and evaluate with one recipe."""
+        """Measure scan, personalize, reenact, render and evaluate with one recipe; returns row keys."""
         studio = self.studio if recipe == self.studio.recipe else replace(self.studio, recipe=recipe, options=())
         few = self.case.paper_frames if recipe == PAPER else self.case.frames
         options = [*studio.options, *self.person.options]
@@ -106,7 +106,7 @@ class _Trial:
         return keys
 
     def length(self, frames: int) -> list[str]:
-        """reenact and render with a clip of some length; a step a frame, because memory is what is compared."""
+        """Measure reenact and render with a clip of some length; one step per frame suffices to compare memory."""
         driver = clips.played_for(self.source, self.studio.out / "clips" / f"{self.source.stem}-{frames}.mp4", frames)
         avatar = self.out / Path(self.studio.recipe).stem / "avatar.avatar"
         out = self.out / f"{frames}-frames"
@@ -143,7 +143,7 @@ class _Trial:
         options: list[str],
         frames: int = 0,
     ) -> list[str]:
-        """One row for the whole stage, then one for each of its phases; or one alone, by frame."""
+        """Measure one row for the whole stage and one for each phase, or a single row per frame."""
         key = f"costs/{name}/stage"
         call = {
             "stage": stage,
@@ -167,7 +167,7 @@ class _Trial:
         for phase, cost in row["values"]["phases"].items():
             keys.append(f"costs/{name}/{phase.replace(' ', '-')}")
             if row["new"] or not self.ledger.find(keys[-1]):
-                part = {"of": row["when"], "phase": phase}  # belongs to its stage's row, never measured alone
+                part = {"of": row["when"], "phase": phase}  # measured together with its stage's row
                 self.ledger.measure(
                     keys[-1],
                     part,
@@ -182,7 +182,7 @@ class _Trial:
 
 
 def _forget_halves(out: Path) -> None:
-    """Remove what an earlier run left behind: it would be resumed, and cost nothing."""
+    """Remove checkpoints of an earlier run, because a resumed stage would cost less than a whole one."""
     out.parent.mkdir(parents=True, exist_ok=True)
     for path in (out.with_name(f"{out.name}.partial"), *out.parent.glob("*.performance")):
         if path.name.endswith(".partial") or out.suffix == ".take":

@@ -1,4 +1,4 @@
-"""results.jsonl: one line a measurement, with the commands that made it; what is there is not measured again."""
+"""results.jsonl: one line per measurement, with the commands that made it; existing rows are not measured again."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Ledger:
     """The measurements of one folder.
 
     Args:
-        folder: where results.jsonl is or will be.
-        command: the command line that measures; stored in every row.
+        folder: folder of results.jsonl.
+        command: command line of this run, stored in every row.
         again: measure everything again.
-    Raises: BadArtifact: a line in the middle of the file is no measurement.
+    Raises: BadArtifact: a line other than the last is not a measurement.
     """
 
     def __init__(self, folder: Path, command: str = "", again: bool = False):
@@ -32,11 +32,11 @@ class Ledger:
         self._rows = {row["key"]: row for row in _read(self.path)}
 
     def rows(self, part: str | None = None) -> list[dict]:
-        """The newest row of every key, in the order of first measurement; keys look like part/who/what."""
+        """Return the newest row of every key (part/who/what), in the order of first measurement."""
         return [row for key, row in self._rows.items() if part is None or key.split("/")[0] == part]
 
     def find(self, key: str, settings: Any = None) -> dict | None:
-        """A successful measurement made with equal settings, or None."""
+        """Return a successful measurement made with equal settings, or None."""
         row = self._rows.get(key)
         if row is None or "error" in row or (settings is not None and row["settings"] != digest_of(settings)):
             return None
@@ -45,17 +45,17 @@ class Ledger:
     def measure(
         self, key: str, settings: Any, labels: Mapping[str, str], run: Callable[[list[str]], Mapping[str, Any]]
     ) -> dict:
-        """Measure unless it was measured with equal settings.
+        """Measure, unless there is a row with equal settings.
 
-        A failure becomes a row that says why, so that one bad case does not cost the others their hours; it is
-        tried again by the next run.
+        A failure is stored as a row with its reason, so that the other measurements go on. The next run tries it
+        again.
 
         Args:
             key: part/who/what, unique.
-            settings: all that decides the result, as JSON values.
-            labels: what the tables call it.
-            run: returns name -> value; it appends the commands of its steps to the list that it is given.
-        Returns: the row; ``row["new"]`` says whether it was measured just now.
+            settings: everything that determines the result, as JSON values.
+            labels: names of the row in the tables.
+            run: returns name -> value, and appends the commands of its steps to the list that it receives.
+        Returns: the row; ``row["new"]`` is true if it was measured by this call.
         """
         found = None if self.again else self.find(key, settings)
         if found:
@@ -81,7 +81,7 @@ class Ledger:
         return row | {"new": True}
 
     def failures(self, keys: Iterable[str]) -> list[str]:
-        """One sentence for each of these keys whose last measurement failed."""
+        """Return one sentence for each of these keys whose last measurement failed."""
         return [f"{key}: {self._rows[key]['error']}" for key in keys if "error" in self._rows.get(key, {})]
 
     def _append(self, row: dict) -> None:
@@ -95,7 +95,7 @@ class Ledger:
 
 
 def clean(value: Any) -> Any:
-    """JSON values; numbers keep six significant digits and what was not measured is None."""
+    """Convert to JSON values: numbers are rounded to six significant digits, and NaN becomes None."""
     if isinstance(value, Mapping):
         return {str(name): clean(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -125,7 +125,7 @@ def _read(path: Path) -> list[dict]:
 
 
 def _torn(line: str) -> bool:
-    """The beginning of a row: its writer was killed."""
+    """Return whether a line is an incomplete row, left by a killed writer."""
     return line.startswith('{"key"'[: len(line)])
 
 

@@ -1,4 +1,4 @@
-"""What the watermark survives and costs: bit errors by channel, quality, flicker, false positives.
+"""Robustness and cost of the watermark: bit errors by channel, quality, flicker, false positives.
 
 python -m mystudio.bench.marking CLIP ... [--clean FOLDER] [--frames 48]
 """
@@ -32,13 +32,13 @@ class MarkingCase:
     """What is measured."""
 
     clips: tuple[Path, ...]
-    frames: int = 48  # of each clip's beginning
-    looked_at: int = 3  # single frames of each clip, evenly spread, that are also read alone
+    frames: int = 48  # frames from the beginning of each clip
+    looked_at: int = 3  # evenly spread single frames of each clip that are also decoded alone
     settings: WatermarkSettings = WatermarkSettings()
 
 
 def compressed(crf: float) -> Channel:
-    """H.264 as ``render`` writes it, and read again."""
+    """Encode with H.264 as ``render`` does, and decode."""
 
     def channel(frames: Frames) -> Frames:
         with tempfile.TemporaryDirectory() as folder:
@@ -50,7 +50,7 @@ def compressed(crf: float) -> Channel:
 
 
 def scaled(factor: float) -> Channel:
-    """Another size, to even numbers of pixels."""
+    """Resize by a factor, rounded to even numbers of pixels."""
 
     def channel(frames: Frames) -> Frames:
         size = [2 * round(side * factor / 2) for side in frames[0].shape[1::-1]]
@@ -61,7 +61,7 @@ def scaled(factor: float) -> Channel:
 
 
 def cropped(share: float) -> Channel:
-    """A share of the height and of the width is cut away, a third of it at the top and left."""
+    """Crop a share of the height and of the width, one third of it at the top and at the left."""
 
     def channel(frames: Frames) -> Frames:
         height, width = frames[0].shape[:2]
@@ -73,7 +73,7 @@ def cropped(share: float) -> Channel:
 
 
 def toned(gain: float = 1.0, offset: float = 0.0, gamma: float = 1.0) -> Channel:
-    """Other contrast about the middle grey, brightness in grey levels, and gamma."""
+    """Change contrast (about middle grey), brightness (``offset``, in grey levels) and gamma."""
     levels = (np.arange(256) / 255) ** gamma * 255
     table = np.clip(np.rint((levels - 128) * gain + 128 + offset), 0, 255).astype(np.uint8)
     return lambda frames: [cv2.LUT(frame, table) for frame in frames]
@@ -101,7 +101,7 @@ def turned(degrees: float) -> Channel:
 
 
 def stretched(share: float) -> Channel:
-    """Made wider by a share, the height kept."""
+    """Stretch the width by a share; the height is unchanged."""
 
     def channel(frames: Frames) -> Frames:
         height, width = frames[0].shape[:2]
@@ -156,14 +156,14 @@ CHANNELS: dict[str, tuple[Channel, ...]] = {
 
 
 def through(frames: Frames, channels: Sequence[Channel]) -> Frames:
-    """The frames after each channel in turn."""
+    """Apply the channels to the frames, one after the other."""
     for channel in channels:
         frames = channel(frames)
     return frames
 
 
 def bit_errors(found: Detection, payload: int = PAYLOAD) -> float:
-    """Share of the 192 code bits that came out wrong before correction; one half where no mark was found."""
+    """Return the share of wrong bits among the 192 code bits before correction; one half if no mark was found."""
     return 0.5 if found.soft is None else float(np.mean((found.soft > 0) != (encode(payload) > 0)))
 
 
@@ -172,7 +172,7 @@ def robustness(case: MarkingCase, channels: Mapping[str, Sequence[Channel]] = CH
 
     Args:
         case: clips and settings.
-        channels: name -> what is done to the marked frames, in order.
+        channels: name -> changes applied to the marked frames, in order.
     Returns: rows with clip, channel, and for single frames and the whole clip: read (share with the right payload),
         wrong (share with a wrong payload), errors (share of code bits), known (recognised when expected).
     """
@@ -207,13 +207,13 @@ def _summary(found: Sequence[Detection]) -> dict[str, float]:
 
 
 def quality(path: Path, frames: int = 48, settings: WatermarkSettings | None = None) -> dict[str, float]:
-    """What marking costs a clip: PSNR, flicker and time.
+    """Measure the cost of marking a clip: PSNR, flicker and time.
 
     Returns: psnr and lowest (dB, mean and worst frame), flicker (grey levels, rms of the mark's change from frame to
-        frame), motion (the same of the clip itself), fps (frames embedded a second).
+        frame), motion (the same for the unmarked clip), fps (frames embedded per second).
     """
     clean = first_frames(path, frames)
-    watermark.embed(clean[0], PAYLOAD, settings)  # draws the pattern, once a size
+    watermark.embed(clean[0], PAYLOAD, settings)  # generates the pattern, which is done once for each size
     start = time.perf_counter()
     marked = [watermark.embed(frame, PAYLOAD, settings) for frame in clean]
     seconds = time.perf_counter() - start
@@ -238,13 +238,13 @@ def _rms(differences: Iterable[np.ndarray]) -> float:
 
 
 def false_positives(images: Iterable[np.ndarray], settings: WatermarkSettings | None = None) -> dict[str, float]:
-    """Look for marks where none are.
+    """Measure false positives: look for marks in unmarked images.
 
     Args:
-        images: clean images [H, W, 3] uint8 RGB, each judged alone.
+        images: clean images [H, W, 3] uint8 RGB, each examined alone.
         settings: key and limit.
-    Returns: count, found, highest (score), least (bound of the probability), below (share of bounds under 0.01: at
-        most 0.01 where the theory holds).
+    Returns: count, found, highest (score), least (smallest bound of the probability), below (share of bounds under
+        0.01, which the theory predicts to be at most 0.01).
     """
     found = [watermark.detect(image, settings) for image in images]
     chances = np.array([one.false_positive for one in found])
@@ -263,7 +263,7 @@ def first_frames(path: Path, count: int) -> Frames:
 
 
 def markdown(rows: Sequence[Mapping]) -> str:
-    """The table of ``robustness``, averaged over the clips."""
+    """Return the table of ``robustness`` as markdown, averaged over the clips."""
     lines = [
         "| channel | bit errors, frame % | frames read % | bit errors, clip % | clips read | clips known |",
         "|---|---|---|---|---|---|",

@@ -1,10 +1,10 @@
-"""How well a scan's identity check tells people apart: distributions, false refusals, misses, spliced clips.
+"""Accuracy of a scan's identity check: distributions, false rejections, misses, spliced clips.
 
     python -m mystudio.bench.persons CLIP ... -o FOLDER [--same NAME,NAME] [--actors N] [--faces FOLDER]
                                      [--identity-net FILE] [--changes]
 
-Clips of one person are named in --same, by stem. Actors (mystudio[actors]) are filmed twice each: a self-scan, and talk
-under other light, in other clothes, before another background.
+--same lists the clips of one person, by file name without suffix. Each actor (mystudio[actors]) is rendered twice: as a
+self-scan, and talking with different light, clothes and background.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ ACTOR_SECONDS, ACTOR_FPS, ACTOR_SIZE, FIRST_ACTOR = 10, 10, 320, 5000
 OF_THE_RECORDING = ("shirt_red", "shirt_green", "shirt_blue", "background_red", "background_green", "light_side",
                     "key_light", "light_warmth", "background_kind", "light_setup", "clothes", "camera")  # fmt: skip
 SPLICES = (1.0, 1.5, 2.0, 2.5, 3.0)  # s of another person in the middle of a clip
-CHANGED_SECONDS = 3.0  # of each clip's beginning
-NET_FRAMES = 12  # of each clip, for the independent network
+CHANGED_SECONDS = 3.0  # seconds from the beginning of each clip
+NET_FRAMES = 12  # frames of each clip for the independent network
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class Clip:
 
     person: str
     seen: Appearance
-    vector: np.ndarray | None  # [E] of the independent network
+    vector: np.ndarray | None  # [E] embedding by the independent network
 
 
 def film_actor(seed: int, folder: Path) -> list[Path]:
-    """Two recordings of one synthetic person, made once."""
+    """Render two clips of one synthetic person, once; returns their paths."""
     from mystudio.actors.actor import Actor
     from mystudio.actors.factors import EXTRA_NAMES, LOOK_NAMES
     from mystudio.actors.film import write_clip
@@ -61,7 +61,7 @@ def film_actor(seed: int, folder: Path) -> list[Path]:
 
 
 def observe_once(path: Path, person: str, kept: Path, net) -> Clip:
-    """Observe a clip once; what was seen is kept in ``kept``."""
+    """Observe a clip, or read the observation from ``kept`` if it is stored there."""
     file = kept / f"{path.stem}.npz"
     if not file.is_file():
         seen = observe(path)
@@ -89,12 +89,12 @@ def _vector(seen, net) -> np.ndarray:
 
 
 def part(seen: Appearance, wanted: np.ndarray | slice) -> Appearance:
-    """Some of the half seconds of a clip."""
+    """Return a clip's appearance for some of its half seconds."""
     return Appearance(seen.start[wanted], seen.total[wanted], seen.weight[wanted])
 
 
 def spliced(a: Appearance, b: Appearance, seconds: float) -> Appearance:
-    """Clip ``a`` with ``seconds`` of the middle of ``b`` in its middle."""
+    """Return clip ``a`` with its middle replaced by ``seconds`` from the middle of ``b``."""
     count, half = round(seconds / CELL_SECONDS), len(a.start) // 2
     first = max(0, len(b.start) // 2 - count // 2)
     middle = part(b, slice(first, first + count))
@@ -105,7 +105,7 @@ def spliced(a: Appearance, b: Appearance, seconds: float) -> Appearance:
 
 
 def same_clip(clips: Sequence[Clip]) -> Iterator[float]:
-    """Likeness of each two seconds of a clip to the rest of it, those two seconds and their neighbours left out."""
+    """Yield the likeness of every two seconds of a clip to the rest, without the seconds next to them."""
     for clip in clips:
         count = len(clip.seen.start)
         for k in range(count - WINDOW + 1):
@@ -114,20 +114,20 @@ def same_clip(clips: Sequence[Clip]) -> Iterator[float]:
 
 
 def thirds(clips: Sequence[Clip]) -> Iterator[float]:
-    """Likeness of the thirds of a clip."""
+    """Yield the likeness between the thirds of each clip."""
     for clip in clips:
         pieces = [part(clip.seen, piece) for piece in np.array_split(np.arange(len(clip.seen.start)), 3)]
         yield from (identity.likeness(pieces[i], pieces[j]) for i in range(3) for j in range(i))
 
 
 def pairs(clips: Sequence[Clip], same: bool) -> Iterator[tuple[Clip, Clip]]:
-    """Pairs of different clips of one person, or of two."""
+    """Yield pairs of different clips, of the same person or of two people."""
     for i, a in enumerate(clips):
         yield from ((a, b) for b in clips[:i] if (a.person == b.person) == same)
 
 
 def faces_against(clips: Sequence[Clip], folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Single images of other people against clips: likeness [N, C], and the crops and landmarks of the images."""
+    """Compare single images of other people with clips: likeness [N, C], crops and landmarks of the images."""
     mesh, images, marks = load_facemesh(), [], []
     files = sorted([*folder.glob("*.jpg"), *folder.glob("*.png")])
     for start in range(0, len(files), 16):
@@ -143,7 +143,7 @@ def faces_against(clips: Sequence[Clip], folder: Path) -> tuple[np.ndarray, np.n
 
 
 def changed(path: Path, kept: Path) -> dict[str, float]:
-    """Likeness of the beginning of a clip to itself with every picture changed (CHANGES); landmarks stay."""
+    """Return the likeness of a clip's beginning to itself after each change in CHANGES; landmarks are unchanged."""
     seen = observe(first_seconds(path, kept / f"{path.stem}-beginning.mp4", CHANGED_SECONDS))
     wanted = [
         (index, image) for index, image in iter_crops(seen, identity.SIDE) if index % 4 == 0 and seen.track.valid[index]
@@ -159,19 +159,19 @@ def changed(path: Path, kept: Path) -> dict[str, float]:
 
 
 def lit_from_the_side(image: np.ndarray, _: int) -> np.ndarray:
-    """A ramp of light from 0.3 to 1.7 across the picture."""
+    """Multiply the picture by a horizontal ramp from 0.3 to 1.7."""
     ramp = np.linspace(0.3, 1.7, image.shape[1])[None, :, None]
     return np.clip(image * ramp, 0, 255).astype(np.uint8)
 
 
 def dark_and_noisy(image: np.ndarray, index: int) -> np.ndarray:
-    """A third of the light, with a sensor's noise."""
+    """Reduce the light to one third and add sensor noise."""
     noise = np.random.default_rng(index).normal(0, 6, image.shape)
     return np.clip(image / 3.0 + noise, 0, 255).astype(np.uint8)
 
 
 def small(image: np.ndarray, _: int) -> np.ndarray:
-    """A face of a quarter of the pixels a side."""
+    """Downscale to a quarter of the side length and back."""
     down = cv2.resize(image, (image.shape[1] // 4,) * 2, interpolation=cv2.INTER_AREA)
     return cv2.resize(down, image.shape[:2], interpolation=cv2.INTER_CUBIC)
 
@@ -190,7 +190,7 @@ CHANGES = {
 
 
 def line(name: str, values: Sequence[float] | np.ndarray, different: bool) -> str:
-    """A row of the table: spread, and the share on the wrong side of the threshold."""
+    """Return a row of the table: percentiles, and the share on the wrong side of the threshold."""
     x = np.array([v for v in values if not np.isnan(v)])
     if not len(x):
         return f"| {name} | 0 | | | | | |"
@@ -221,7 +221,7 @@ def spread(groups: Mapping[str, Sequence[Clip]]) -> Iterator[str]:
 
 
 def spliced_clips(groups: Mapping[str, Sequence[Clip]]) -> Iterator[str]:
-    """The table of refusals: honest clips, and clips with somebody else in the middle."""
+    """Yield the table of rejections: clips of one person, and clips with another person spliced in."""
     yield "\n| refused | honest clips |" + "".join(f" {s:g} s of another |" for s in SPLICES) + " half of another |"
     yield "|---|---|" + "---|" * (len(SPLICES) + 1)
     for name, clips in groups.items():
@@ -239,12 +239,12 @@ def _refused(clips: Sequence[Appearance]) -> str:
 
 
 def cosine_of(a: np.ndarray, b: np.ndarray) -> float:
-    """Cosine of the angle between two embeddings [E]."""
+    """Return the cosine of the angle between two embeddings [E]."""
     return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
 
 
 def by_the_net(groups: Mapping[str, Sequence[Clip]]) -> Iterator[str]:
-    """The same pairs of clips by an independent face network."""
+    """Yield the table for the same pairs of clips, measured with an independent face network."""
     yield "\n| independent network | same person, least | different people, most | correlation with ours |"
     yield "|---|---|---|---|"
     for name, clips in groups.items():

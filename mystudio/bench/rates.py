@@ -1,4 +1,4 @@
-"""Speed of a machine by the clock: reenactment, personalizing, and the generator's share of the machine's peak."""
+"""Wall-clock speed: reenactment, personalizing, and the generator's share of the machine's peak arithmetic."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ OFFICIAL = {"resolution": 1024, "channel_base": 32768, "channel_max": 512}  # St
 def reenactment(
     avatar: Avatar, performance: Performance, recipe: Recipe, device: torch.device, shape: dict[str, int] | None = None
 ) -> dict[str, float]:
-    """Frames a second of solving a tracked clip and drawing it, the second time it is done.
+    """Measure frames per second of solving and drawing a tracked clip, after one warm-up run.
 
     Args:
-        shape: of a larger generator that takes the avatar's place and shows the same picture, such as ``OFFICIAL``.
+        shape: shape of a larger generator that replaces the avatar's and draws the same picture, such as ``OFFICIAL``.
     """
     if shape:
         larger = Generator(**(avatar.generator.config | shape))
@@ -39,7 +39,7 @@ def reenactment(
         for _ in synthesize(avatar, take, draw.batch, 0, draw.precision, draw.compile):
             pass
 
-    once()  # whatever is set up at the first pictures
+    once()  # warm-up: the first run also sets up caches and kernels
     seconds, frames = wall(once, device), len(performance.observation.track.valid)
     return {"resolution": avatar.generator.resolution, "frames": frames, "wall": seconds, "fps": frames / seconds}
 
@@ -47,7 +47,7 @@ def reenactment(
 def personalizing(
     scan: Scan, base, recipe: Recipe, device: torch.device, progress: Progress = silent
 ) -> dict[str, float]:
-    """Seconds from a scan to an avatar, with everything that belongs to it."""
+    """Measure the seconds from a scan to a complete avatar."""
     settings = recipe.of(engines.DEFAULT, "personalize")
     engine = engines.named(engines.DEFAULT)
     seconds = wall(lambda: engine.personalize(scan, base, settings, device=str(device), progress=progress), device)
@@ -62,11 +62,11 @@ def personalizing(
 def share_of_peak(
     generator: Generator, batch: int, device: torch.device, side: int = 2048, rounds: int = 5
 ) -> dict[str, float]:
-    """Arithmetic of the generator, forward and backward, beside that of a product of two matrices.
+    """Compare the arithmetic rate of the generator, forward and backward, with that of a matrix product.
 
     Args:
-        side: of the matrices. rounds: timed, after one to warm up.
-    Returns: TFLOP a second of both and ``share``, what the generator reaches of the other; ``gflop``, its work a pass.
+        side: rows and columns of the matrices. rounds: timed rounds, after one warm-up round.
+    Returns: TFLOP per second of both, ``share`` (generator / matrix product) and ``gflop`` (generator, per pass).
     """
     dtype = feature_dtype("auto", device)
     generator = generator.to(device).train().requires_grad_(False)

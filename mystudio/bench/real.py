@@ -19,18 +19,18 @@ SELF = (PLAIN, STRAIGHT, ABSOLUTE)
 
 @dataclass(frozen=True)
 class RealCase:
-    """Which clips, and how much of them."""
+    """Which clips are measured, and their length."""
 
-    folder: Path  # of the clips
-    consent: str  # who is shown or has agreed
+    folder: Path  # folder of the clips
+    consent: str  # name of the person shown, or who has consented
     scans: Sequence[str] = SCANS
     drivers: Sequence[str] = DRIVERS
-    seconds: float = 6.0  # of each driver of another person
+    seconds: float = 6.0  # length of each driving clip of another person
 
     def clip(self, name: str) -> Path:
-        """The file of a clip.
+        """Return the path of a clip.
 
-        Raises: StudioError: it is not there.
+        Raises: StudioError: the file is missing.
         """
         path = self.folder / f"{name}.mp4"
         if not path.is_file():
@@ -38,14 +38,14 @@ class RealCase:
         return path
 
     def person(self, name: str) -> Person:
-        """A scanned person; every fifth second is held out."""
+        """Return a scanned person; every fifth second of the clip is held out."""
         return Person(name, self.clip(name), self.consent, options=(f"scan.hold_out_every={clips.EVERY}",))
 
 
 def run(studio: Studio, ledger: Ledger, case: RealCase) -> list[str]:
-    """Measure; returns the keys of all rows."""
+    """Measure all clips; returns the keys of all rows."""
     for name in (*case.scans, *case.drivers):
-        case.clip(name)  # what is missing is told before the first hour, not after it
+        case.clip(name)  # a missing clip is reported before hours of work
     keys = []
     for name in case.scans:
         keys += driven_by_itself(studio, ledger, case.person(name), "real", SELF, {"scan": name})
@@ -57,7 +57,7 @@ def run(studio: Studio, ledger: Ledger, case: RealCase) -> list[str]:
 def driven_by_itself(
     studio: Studio, ledger: Ledger, person: Person, part: str, variants: Sequence[Variant], labels: Mapping[str, str]
 ) -> list[str]:
-    """Self-reenactment of the held-out seconds in several variants, and a contact sheet of them."""
+    """Measure self-reenactment of the held-out seconds in several variants, and draw a contact sheet."""
     driver = clips.held_out(person.video, studio.out / "clips" / f"{person.name}-held-out.mp4")
     keys, takes, new = [], {}, False
     for variant in variants:

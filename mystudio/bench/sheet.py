@@ -1,4 +1,4 @@
-"""Contact sheets: the same moments of driver, truth and avatar under each other, to be looked at."""
+"""Contact sheets: the same frames of driver, truth and avatar below each other, for visual comparison."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ COLUMNS = 8
 
 
 def contact_sheet(path: Path, rows: Mapping[str, np.ndarray], times: Sequence[float]) -> Path:
-    """Write pictures as a PNG with a label a row and the time over each column.
+    """Write pictures as a PNG with a label for each row and the time above each column.
 
     Args:
-        path: target. rows: label -> [C, H, H, 3] uint8. times: [C] s.
+        path: target file. rows: label -> [C, H, H, 3] uint8. times: [C] s.
     """
     import cv2
 
@@ -55,11 +55,11 @@ def sheet_of(
     device: str = "cpu",
     first_row: str = "driver",
 ) -> Path:
-    """Driver, truth and several takes of the same performance.
+    """Draw driver, truth and several takes of the same performance.
 
     Args:
-        takes: label -> take. truth: the true result, when it is not the driver itself.
-        more: label -> (frames, their pictures [F, H, H, 3]) of something that has only these frames.
+        takes: label -> take. truth: the true result, if it is not the driver itself.
+        more: label -> (frame indices, pictures [F, H, H, 3]) of rows that exist for some frames only.
     """
     first = open_take(next(iter(takes.values())))
     driver = first[2].observation

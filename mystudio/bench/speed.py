@@ -1,4 +1,4 @@
-"""How fast, and at what quality: solvers on actors against the truth, and each costly part against the plain way."""
+"""Speed and quality: solvers on actors against the truth, and each costly part against a plain implementation."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ from selfscan.perceptual.metric import load_perceptual
 from selfscan.types import Scan
 
 PARTS = ("solve", "generator", "personalize", "select", "live", "rates")
-LARGE = Variant("large", "512 px of 250 images", ("scan.frames=250", "personalize.resolution=512"))  # on a GPU
+LARGE = Variant("large", "512 px of 250 images", ("scan.frames=250", "personalize.resolution=512"))  # on a GPU only
 
 
 @dataclass(frozen=True)
 class SpeedCase:
-    """What is measured, and how much of it."""
+    """Which parts are measured, and with how much data."""
 
     actors: ActorsCase = field(default_factory=ActorsCase)
     parts: tuple[str, ...] = PARTS
     rivals: tuple[str, ...] = tuple(rival.name for rival in solvers.RIVALS)
-    frames: int = 12  # of each driver, from its middle, solved by every rival
-    paper_frames: int = 2  # the first of them, by the paper's solver: a minute or two each
-    batches: tuple[int, ...] = (1, 8)  # images a pass of the generator
+    frames: int = 12  # frames from the middle of each driving clip, solved by every rival
+    paper_frames: int = 2  # the first of these frames, solved by the paper's solver in one to two minutes each
+    batches: tuple[int, ...] = (1, 8)  # images per pass of the generator
     resolution: int = 256  # px of the timed generator
     budget: float = 300.0  # processor seconds for MyStyle's schedule
-    images: int = 1000  # that are chosen from
+    images: int = 1000  # images to choose from
     picks: int = 250
     live_frames: int = 60
 
 
 def run(studio: Studio, ledger: Ledger, case: SpeedCase) -> list[str]:
-    """Measure; returns the keys of all rows."""
+    """Measure the chosen parts; returns the keys of all rows."""
     trial, keys = _Trial(studio, ledger, case), []
     for part in case.parts:
         keys += getattr(trial, part)()
@@ -67,7 +67,7 @@ class _Trial:
         self.first = pair(studio, case.actors, case.actors.people[0], case.actors.drivers[0])
 
     def solve(self) -> list[str]:
-        """Every rival on every pair; the paper's on fewer frames, and the default once more on the same."""
+        """Solve every pair with every rival; the paper's solver and the default also on the same few frames."""
         keys, case = [], self.case
         for seed in case.actors.people:
             for driver in case.actors.drivers:
@@ -96,7 +96,7 @@ class _Trial:
         return key
 
     def generator(self) -> list[str]:
-        """Forward and backward against grouped convolutions."""
+        """Time the generator forward and backward against grouped convolutions."""
         base, keys = bases.find_base(self.studio.base), []
         recipe = self.studio.resolved(self.first.person)
         sizes = (
@@ -119,7 +119,7 @@ class _Trial:
         return keys
 
     def personalize(self) -> list[str]:
-        """Tuning until kept-out scan images, and the faces on them, are as near as MyStyle's schedule leaves them."""
+        """Time tuning until held-out scan images, and their faces, are as near as after MyStyle's schedule."""
         person, studio = self.first.person, self.studio
         found: dict[str, dict] = {}
 
@@ -154,7 +154,7 @@ class _Trial:
         def measure(steps: list[str]) -> dict:
             seen = observe(self.first.person.video, size=128, progress=self.studio.progress)
             crops = [image for _, image in iter_crops(seen)]
-            more = [np.roll(image, shift, 1) for shift in range(1, 16) for image in crops]  # as many as are wanted
+            more = [np.roll(image, shift, 1) for shift in range(1, 16) for image in crops]  # shifted copies
             images = np.stack([*crops, *more][: self.case.images])
             return ratios.selection(images, self.case.picks, load_perceptual())
 
@@ -170,12 +170,12 @@ class _Trial:
         ]
 
     def live(self) -> list[str]:
-        """Frames a second of the live preview, every frame drawn, nothing shown or recorded."""
+        """Measure frames per second of the live preview; every frame is drawn, none is shown or recorded."""
         studio, person = self.studio, self.first.person
         info = video.probe(self.first.driver)
 
         def measure(steps: list[str]) -> dict:
-            marks: list[float] = []  # processor seconds at each picture: what is loaded before the first is left out
+            marks: list[float] = []  # processor seconds at each picture; loading before the first is excluded
             told = pipeline.run_live(
                 studio.avatar(person, PLAIN, steps),
                 self.first.driver,
@@ -204,7 +204,7 @@ class _Trial:
         ]
 
     def rates(self) -> list[str]:
-        """By the clock on the wall: the default's reenactment and personalizing, larger on a GPU; share of the peak."""
+        """Measure wall-clock time of reenactment and personalizing, larger on a GPU, and the share of the peak."""
         studio, person, driver = self.studio, self.first.person, self.first.driver
         device = choose(studio.device)
         gpu = device.type == "cuda"
@@ -227,7 +227,7 @@ class _Trial:
                 bases.find_base(studio.base).generator,
                 studio.resolved(person).of(engines.DEFAULT, "personalize").personalize,
             )
-            side = 8192 if gpu else 2048  # a GPU is not busy with less
+            side = 8192 if gpu else 2048  # smaller matrices do not fill a GPU
             return rates.share_of_peak(grown(base, sizes.resolution, sizes.width), batch, device, side)
 
         rows = {
@@ -259,14 +259,14 @@ class _Trial:
 
 
 class _Stage:
-    """A pair ready to be solved; nothing is made before it is asked for."""
+    """A pair prepared for solving; its artifacts are made at the first measurement."""
 
     def __init__(self, studio: Studio, acted: Pair, case: SpeedCase):
         self.studio, self.acted, self.case = studio, acted, case
         self._problem: solvers.Counted | None = None
 
     def measure(self, rival: solvers.Rival, count: int, steps: list[str]) -> dict[str, float]:
-        """Solve with a rival; cost, objective and truth metrics of the first ``count`` frames."""
+        """Solve with a rival; returns cost, objective and truth metrics of the first ``count`` frames."""
         problem = self._prepare(steps)
         frames = range(self._begin, self._begin + (count if rival.few else self.case.frames))
         solved, cost = solvers.timed(rival, problem, frames)
@@ -300,7 +300,7 @@ class _Stage:
 
 
 def summary(ledger: Ledger) -> dict[str, float]:
-    """Means over all pairs that were measured with both: the paper's solver against the default."""
+    """Compare the paper's solver with the default: means over all pairs measured with both."""
     rows = {row["key"].split("/", 1)[1]: row["values"] for row in ledger.rows("speed") if "error" not in row}
     pairs = sorted({key.split("/")[0] for key in rows if key.endswith("/paper-paper")})
     both = [

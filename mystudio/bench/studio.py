@@ -1,4 +1,4 @@
-"""The pipeline's stages run into one folder under names that say what they are; artifacts are reused."""
+"""Runs the pipeline's stages into one folder with descriptive names; existing artifacts are reused."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from mystudio.types import Avatar, Performance, Progress, Take, silent
 from selfscan.perceptual.metric import perceptual_name
 from selfscan.types import Scan
 
-FLOOR = ("reenact.steps=0",)  # start codes: the regressor's, with the driver's expression
+FLOOR = ("reenact.steps=0",)  # no solving: the regressor's start codes, with the driver's expression
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A change of the recipe that is measured beside it."""
+    """A change of the recipe that is measured in comparison with the recipe."""
 
     name: str  # in file names: letters, digits, "-"
     title: str
@@ -31,7 +31,7 @@ class Variant:
 
 PLAIN = Variant("plain", "solved")
 STRAIGHT = Variant("straight", "start codes, not solved", FLOOR)
-ABSOLUTE = Variant("absolute", "solved, absolute motion", ('retarget.motion="absolute"',))  # for one's own clips
+ABSOLUTE = Variant("absolute", "solved, absolute motion", ('retarget.motion="absolute"',))  # for own clips
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,12 @@ class Person:
     video: Path
     consent: str
     fictional: bool = False
-    options: tuple[str, ...] = ()  # of the scan, such as what is held out
+    options: tuple[str, ...] = ()  # options of the scan, such as the held-out seconds
 
 
 @dataclass(frozen=True)
 class Studio:
-    """Where and with what everything is made."""
+    """The folder, recipe, networks and device of all measurements."""
 
     out: Path
     recipe: str = "default"
@@ -58,21 +58,21 @@ class Studio:
     blendshapes: Path | None = None
     again: bool = False
     progress: Progress = silent
-    fresh: set[Path] = field(default_factory=set)  # made by this run: ``again`` makes things once, not at every use
+    fresh: set[Path] = field(default_factory=set)  # made by this run, so that ``again`` makes each only once
 
     def resolved(self, person: Person, variant: Variant = PLAIN) -> Recipe:
-        """The recipe of a person's variant."""
+        """Return the recipe for a person and a variant."""
         return resolve(self.recipe, [*self.options, *person.options, *variant.options])
 
     def settings(self, person: Person, variant: Variant = PLAIN, *videos: Path) -> dict:
-        """All that decides a measurement, for the ledger."""
+        """Return everything that determines a measurement, for the ledger."""
         recipe = self.resolved(person, variant)
         return {
             "recipe": {name: plain(settings) for name, settings in recipe.tables().items() if name != "render"},
             "base": bases.find_base(self.base).digest,
             "videos": [digest(path) for path in (person.video, *videos)],
             "networks": [path.name for path in (self.identity_net, self.blendshapes) if path],
-            "perceptual": perceptual_name(),  # figures of different ones must not be mixed
+            "perceptual": perceptual_name(),  # figures of different metrics must not be mixed
         }
 
     def scan(self, person: Person, variant: Variant = PLAIN, steps: list[str] | None = None) -> Path:
@@ -115,11 +115,11 @@ class Studio:
         return out
 
     def take_path(self, person: Person, driver: Path, variant: Variant = PLAIN) -> Path:
-        """Where ``take`` puts its result."""
+        """Return the path of the result of ``take``."""
         return self.out / f"{person.name}-by-{driver.stem}{self._tag('take', person, variant)}.take"
 
     def take(self, person: Person, driver: Path, variant: Variant = PLAIN, steps: list[str] | None = None) -> Path:
-        """A person's avatar driven by a clip."""
+        """Return the take of a person's avatar driven by a clip; it is made if missing."""
         avatar = self.avatar(person, variant, steps)
         out = self.take_path(person, driver, variant)
         pipeline.run_reenact(
@@ -135,7 +135,7 @@ class Studio:
         return out
 
     def report(self, take: Path, truth: Path | str | None = None, steps: list[str] | None = None) -> dict:
-        """What ``metrics.json`` of a take holds, measured now."""
+        """Measure a take and return the content of its ``metrics.json``."""
         out = take.with_suffix(".report")
         pipeline.run_evaluate(
             take,
@@ -152,7 +152,7 @@ class Studio:
         return json.loads((out / "metrics.json").read_text(encoding="utf-8"))
 
     def _tag(self, stage: str, person: Person, variant: Variant) -> str:
-        """What a variant's result is called: nothing where the variant changes nothing, so that it is made once."""
+        """Return a variant's suffix in file names; empty if it does not change the stage, so the result is shared."""
         plain_, changed = (_tables(self.resolved(person, each)) for each in (PLAIN, variant))
         decided_by = list(plain_)[: list(plain_).index(stage) + 1]  # a stage depends on those before it
         return "" if all(plain_[each] == changed[each] for each in decided_by) else f"-{variant.name}"
@@ -169,7 +169,7 @@ class Studio:
         return [*recipe, *(word for option in last.values() for word in ("--option", option))]
 
     def _say(self, steps: list[str] | None, verb: str, *words) -> None:
-        """Remember the command that makes the same by hand; the last path before the options is the output."""
+        """Record the equivalent command; the last path before the options is the output."""
         if steps is None:
             return
         split = next((i for i, word in enumerate(words) if str(word).startswith("--")), len(words))
@@ -178,7 +178,7 @@ class Studio:
 
 
 def _tables(recipe: Recipe) -> dict[str, dict[str, Any]]:
-    """Stage, in order -> the tables that its own command reads, by name."""
+    """Return stage -> the recipe tables that its command reads, by name; stages are in order."""
     of_engine = {
         name: {table.name: getattr(settings, table.name) for table in fields(settings)}
         for name, settings in (
@@ -190,7 +190,7 @@ def _tables(recipe: Recipe) -> dict[str, dict[str, Any]]:
 
 
 def open_take(path: Path) -> tuple[Avatar, Take, Performance, Scan]:
-    """Read a take and all that it was made from."""
+    """Read a take, its avatar, performance and scan."""
     folder = open_folder(path, "take")
     avatar = folder.source("avatar")
     return (
@@ -202,7 +202,7 @@ def open_take(path: Path) -> tuple[Avatar, Take, Performance, Scan]:
 
 
 def values_of(numbers: dict) -> dict[str, float | str | None]:
-    """Metric -> value, from ``metrics.json``; with the numbers of frames and the perceptual metric's name."""
+    """Return metric -> value from ``metrics.json``, with the numbers of frames and the perceptual metric's name."""
     values = {row["name"]: row["value"] for row in numbers["metrics"]}
     values |= {f"frames_{name}": count for name, count in numbers["frames"].items()}
     metric = numbers["facts"]["perceptual metric"] if values.get("perceptual") is not None else None

@@ -1,4 +1,4 @@
-"""tables.md: the measurements as markdown, every row with the commands that made it."""
+"""tables.md: the measurements as markdown, with the commands that made each row."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mystudio.storage.journal import write_bytes
 class Column:
     """One column of numbers."""
 
-    value: str  # name in a row's values
+    value: str  # key in a row's values
     title: str
     digits: int = 2
 
@@ -23,8 +23,8 @@ class Column:
 class Table:
     """What a table shows."""
 
-    part: str  # of the keys: part/who/what
-    group: str  # rows whose label "table" is this
+    part: str  # first component of the keys part/who/what
+    group: str  # selects the rows with this value of the label "table"
     title: str
     columns: tuple[Column, ...]
     note: str = ""
@@ -120,12 +120,12 @@ def write_tables(ledger: Ledger, path: Path) -> str:
 
 
 def shown(ledger: Ledger, part: str) -> str:
-    """The tables of one part without their commands, for a terminal."""
+    """Return the tables of one part without commands, for a terminal."""
     return "\n".join(markdown(table, rows) for table, rows in _found(ledger) if table.part == part)
 
 
 def markdown(table: Table, rows: Sequence[Mapping]) -> str:
-    """One table: labels, and the columns that have any number."""
+    """Return one table: labels, and the columns that hold any number."""
     names = [name for name in rows[0]["labels"] if name != "table"]
     columns = [c for c in table.columns if any(row["values"].get(c.value) is not None for row in rows)]
     head = ["", *names, *(c.title for c in columns)]
@@ -142,7 +142,7 @@ def markdown(table: Table, rows: Sequence[Mapping]) -> str:
 
 
 def cell(value: float | str | None, digits: int) -> str:
-    """A number with fixed digits, or a dash for what was not measured."""
+    """Format a number with fixed digits; a dash means "not measured"."""
     if value is None:
         return "–"
     return value if isinstance(value, str) else f"{value:.{digits}f}"
@@ -158,7 +158,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def commands(rows: Sequence[Mapping]) -> str:
-    """Commands, each once: first those of the whole table, then the steps of each row."""
+    """Return the commands, each once: first those of the whole table, then the steps of each row."""
     made = sorted({row["command"] for row in rows})
     lines = ["<details><summary>Commands</summary>", "", *(f"`{command}`, which runs, row by row:" for command in made)]
     lines.append("")
