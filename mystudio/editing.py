@@ -1,7 +1,7 @@
 """Semantic edits: move a take along named directions of its avatar.
 
-What a direction is, and how codes move along it, is the engine's own (``engines.protocol.Edits``). This module reads
-directions from files, evaluates strengths over time and draws the sheet of all edits.
+The engine defines directions and how codes move along them (``engines.protocol.Edits``). This module reads directions
+from files, evaluates strengths over time and draws the sheet of all edits.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from selfscan.checkpoints import NO_CHECKPOINTS, Checkpoints, Prefixed
 from selfscan.io.pixels import to_uint8
 from selfscan.types import Array
 
-POLICIES = ("stop", "continue", "project")  # what happens where the avatar's knowledge ends
-MAX_FILE = 64 << 20  # bytes of a file of directions
+POLICIES = ("stop", "continue", "project")  # policies for codes outside the person's own range
+MAX_FILE = 64 << 20  # bytes, largest accepted file of directions
 LABEL, HEAD = 96, 24  # px: width of the names and height of the strengths on a sheet
 
 
 def load_directions(path: Path, size: int) -> dict[str, Tensor]:
-    """Directions from a .safetensors or .npz file: name -> [size].
+    """Read directions from a .safetensors or .npz file: name -> [size].
 
     Raises: BadEdit for another format, a wrong length or values that are not finite.
     """
@@ -41,7 +41,7 @@ def load_directions(path: Path, size: int) -> dict[str, Tensor]:
             from safetensors.torch import load_file
 
             found = {k: v.float() for k, v in load_file(path).items()}
-    except Exception as error:  # both readers raise many kinds; for the user all mean the same
+    except Exception as error:  # readers raise different types; the user needs one message
         raise BadEdit(f"{path}: expected directions as .safetensors or .npz ({reason(error)})") from error
     for name, d in found.items():
         if d.shape != (size,) or not bool(d.isfinite().all()):
@@ -50,7 +50,7 @@ def load_directions(path: Path, size: int) -> dict[str, Tensor]:
 
 
 def strength_at(edit: Edit, times: Array) -> Array:
-    """Strength of an edit at each time [T] s: constant, or linear between keyframes and held outside."""
+    """Strength of an edit at each time [T] s: constant, or linear between keyframes and constant outside them."""
     if not edit.keys:
         return np.full(len(times), float(edit.strength))
     at, value = np.array(sorted(edit.keys), float).T
@@ -64,11 +64,12 @@ def apply(
     directions: dict[str, Tensor] | None = None,
     checkpoints: Checkpoints = NO_CHECKPOINTS,
 ) -> Take:
-    """Take -> Take with edits applied one after the other. An edit of strength 0 changes nothing.
+    """Apply edits to a take one after the other; an edit of strength 0 changes nothing.
 
     Args:
-        directions: more than the avatar's own, name -> [D].
-        checkpoints: what they hold of the same edits of the same take is not computed again.
+        directions: directions beyond the avatar's own, name -> [D].
+        checkpoints: of the same edits of the same take; stored parts are not computed again.
+    Returns: a new take; ``edits`` lists the applied edits.
     Raises:
         BadEdit: an unknown direction or policy, or a strength that is not finite.
         NotOffered: the avatar's engine has no edits.
@@ -85,9 +86,9 @@ def apply(
 
 @torch.no_grad()
 def sheet(avatar: Avatar, take: Take | None = None, strengths: tuple[float, ...] = (-2, -1, 0, 1, 2)) -> Array:
-    """A picture of each direction: one row a direction, one column a strength, [H, W, 3] uint8.
+    """Draw each direction: one row a direction, one column a strength, [H, W, 3] uint8.
 
-    Args: take: its middle frame is what is edited; None = the neutral face.
+    Args: take: its middle frame is edited; None = the neutral face is edited.
     Raises: NotOffered: the avatar's engine has no edits.
     """
     import cv2
@@ -113,7 +114,7 @@ def sheet(avatar: Avatar, take: Take | None = None, strengths: tuple[float, ...]
 
 
 def sheet_png(avatar: Avatar, take: Take | None = None, stamp: Callable[[Array], Array] | None = None) -> bytes:
-    """A picture of every direction that the avatar offers, as PNG; ``stamp`` may change it, as a watermark does."""
+    """Draw the ``sheet`` as PNG; ``stamp`` changes the picture first, such as by a watermark."""
     import cv2
 
     picture = sheet(avatar, take)

@@ -1,7 +1,7 @@
 """The stages in order. Read this file first.
 
-Each stage is a pure function in its own module; here it gets its inputs from artifact folders and its result becomes
-one. A stage whose inputs and settings are unchanged does nothing, and one that was stopped goes on where it was.
+Each stage is a pure function in its own module. This module reads its inputs from artifact folders and stores its
+result as one. A stage with unchanged inputs and settings is skipped. A stopped stage resumes from its checkpoints.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ def run_scan(
     consent_clip: Path | None = None,
     force: bool = False,
 ) -> Path:
-    """A video of one person -> the scan: chosen, aligned images, coverage and consent.
+    """A video of one person -> the scan: selected, aligned images, coverage and consent.
 
-    Words that ``run_record`` wrote beside the video or beside ``consent_clip`` become part of the consent.
+    If ``run_record`` wrote a file of words beside the video or ``consent_clip``, the consent includes them.
     """
     settings = {
         "scan": recipe.scan,
@@ -88,7 +88,7 @@ def run_personalize(
     device: str = "auto",
     force: bool = False,
 ) -> Path:
-    """A scan -> the avatar: a generator that draws this person and nobody else."""
+    """A scan -> the avatar: a generator that draws only this person."""
     found = bases.find_base(base)
     own = recipe.of(engine, "personalize")
     settings = {"engine": engine, "metric": perceptual_name()} | _tables(own)
@@ -102,14 +102,14 @@ def run_personalize(
 
 
 def run_perform(video: Path, folder: Path, progress: Progress = silent, *, force: bool = False) -> Path:
-    """A driving clip -> the performance; kept in ``folder`` under a name of its own, for any avatar."""
+    """A driving clip -> the performance, usable with any avatar; its name in ``folder`` contains the clip's digest."""
     out = folder / f"{video.stem}-{digest(video)[:8]}.performance"
     with stage(out, "performance", {"video": video}, {}, force=force) as job:
         if not job.done:
             blas.reserve()
             with job.checkpoints() as checkpoints:
                 made = perform.perform(video, progress=progress, checkpoints=checkpoints)
-            seen = replace(made.observation, video=video.name)  # where it lies is the manifest's business
+            seen = replace(made.observation, video=video.name)  # the manifest stores the clip's path
             save(replace(made, observation=seen), job)
     return out
 
@@ -134,7 +134,7 @@ def run_reenact(
             blas.reserve()
             drive = partial(engines.named(engine).reenact, load(avatar_path, Avatar))
             rest = settings, DiskCheckpoints(job.journal()), choose(device), progress
-            save(drive(load(performance_path, Performance), *rest), job)  # no name keeps what the engine lets go of
+            save(drive(load(performance_path, Performance), *rest), job)  # no variable holds the performance
     return out
 
 
@@ -150,13 +150,14 @@ def run_live(
     seconds: float = math.inf,
     device: str = "auto",
 ) -> dict[str, Any]:
-    """An avatar follows a camera (its number) or a clip as if it were one.
+    """Drive an avatar live from a camera (its number), or from a clip in place of a camera.
 
     Args:
-        show: gets every picture; may wish to stop, or to look for the driver's neutral face anew.
-        out: mp4 of what was shown. drop: leave out frames that come too fast; None = unless a clip is recorded.
-        seconds: of the source.
-    Returns: frames, outcomes, frames a second, delay and time a stage (``stream.Pace.summary``).
+        show: called with every picture; returns "stop", "neutral" to find the driver's neutral face again, or "".
+        out: mp4 of the shown pictures.
+        drop: skip frames that arrive too fast; None = True, except when a clip is recorded to ``out``.
+        seconds: of the source that are used.
+    Returns: frames, outcomes, frames a second, delay and time of each stage (``stream.Pace.summary``).
     """
     clip = source if isinstance(source, Path) else None
     info = video.probe(clip) if clip else None
@@ -190,7 +191,7 @@ def run_live(
 def run_edit(
     take_path: Path, out: Path, edits: Sequence[Edit], *, directions: Path | None = None, force: bool = False
 ) -> Path:
-    """A take and edits -> another take; ``directions`` is a file of more directions than the avatar's own."""
+    """A take and edits -> another take; ``directions`` is a file of directions beyond the avatar's own."""
     folder = open_folder(take_path, "take")
     inputs = {"take": take_path, "avatar": folder.source("avatar"), "performance": folder.source("performance")}
     inputs |= {"directions": directions} if directions else {}
@@ -198,7 +199,7 @@ def run_edit(
         if not job.done:
             avatar = load(inputs["avatar"], Avatar)
             more = editing.load_directions(directions, avatar.generator.w_dim) if directions else None
-            take = load(take_path, Take)  # before anything is kept: a damaged take leaves nothing behind
+            take = load(take_path, Take)  # loaded before any checkpoint is stored: a damaged take leaves no files
             with job.checkpoints() as checkpoints:
                 made = editing.apply(avatar, take, list(edits), more, checkpoints)
             save(made, job)
@@ -247,7 +248,7 @@ def run_render(
 
 
 def run_sheet(avatar_path: Path, out: Path, recipe: Recipe, take_path: Path | None = None) -> Path:
-    """A picture of every edit that an avatar offers, on its neutral face or on a take."""
+    """Draw every edit that an avatar offers, on its neutral face or on a take, as PNG."""
     who = provenance.signing_key(recipe.provenance)
     avatar, take = load(avatar_path, Avatar), load(take_path, Take) if take_path else None
     picture = editing.sheet_png(avatar, take, provenance.stamp(recipe.provenance, digest(avatar_path)))
@@ -282,7 +283,7 @@ def run_evaluate(
     }
     inputs |= {name: path for name, path in optional.items() if isinstance(path, Path)}
     settings = {"truth": "same" if truth == "same" else None, "metric": perceptual_name()}
-    kinds = {"scan", "avatar", "take", "unedited"}  # whose recipes the report shows
+    kinds = {"scan", "avatar", "take", "unedited"}  # inputs whose recipes the report shows
     with stage(out, "report", inputs, settings, force=force) as job:
         if not job.done:
             blas.reserve()
@@ -308,7 +309,7 @@ def run_evaluate(
 
 
 def _tables(settings: Any) -> dict[str, Any]:
-    """An engine's settings as they are recorded: one entry a table."""
+    """An engine's settings as the manifest stores them: one entry a table."""
     return {field.name: getattr(settings, field.name) for field in fields(settings)}
 
 

@@ -1,6 +1,6 @@
-"""Engines: ways from a scan to an avatar, and from a performance to styles. All fulfil ``engines.protocol.Engine``.
+"""Engines: methods that turn a scan into an avatar, and a performance into styles (``engines.protocol.Engine``).
 
-An engine is one folder and one line in ``ENGINES``. This module imports none of them before it is asked for one.
+An engine is one folder and one line in ``ENGINES``. It is imported on first use.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from mystudio.types import Avatar
 
 DEFAULT = "personal"
-#: name in an avatar and of ``--engine`` -> module that fulfils the protocol
+#: engine's name, as in an avatar and in ``--engine`` -> module that fulfils the protocol
 ENGINES = {
     "personal": "mystudio.engines.personal",
 }
 
 
 def named(name: str) -> Engine:
-    """The engine of a name.
+    """Load an engine by its name.
 
     Raises: BadArtifact: this version has no such engine. BadEngine: its module does not fulfil the protocol.
     """
@@ -44,7 +44,7 @@ def of(avatar: Avatar) -> Engine:
 
 
 def editing(avatar: Avatar) -> Edits:
-    """The engine of an avatar as one that edits. Raises NotOffered: it has no edits."""
+    """The engine of an avatar, checked for edits. Raises NotOffered: it has none."""
     from mystudio.engines.protocol import Edits
 
     engine = of(avatar)
@@ -54,7 +54,7 @@ def editing(avatar: Avatar) -> Edits:
 
 
 def following(avatar: Avatar) -> Follows:
-    """The engine of an avatar as one that follows live. Raises NotOffered: it cannot."""
+    """The engine of an avatar, checked for live driving. Raises NotOffered: it cannot follow live."""
     from mystudio.engines.protocol import Follows
 
     engine = of(avatar)
@@ -64,7 +64,7 @@ def following(avatar: Avatar) -> Follows:
 
 
 def directions(avatar: Avatar) -> dict[str, Tensor]:
-    """The edit directions that an avatar offers, name -> tensor; none where its engine has no edits."""
+    """The edit directions that an avatar offers, name -> tensor; empty if its engine has no edits."""
     from mystudio.engines.protocol import Edits
 
     engine = of(avatar)
@@ -72,7 +72,7 @@ def directions(avatar: Avatar) -> dict[str, Tensor]:
 
 
 def companions() -> dict[str, str]:
-    """Kinds of files that engines look for beside a base -> what is missed without one; of all engines."""
+    """The companion files of all engines: kind of file beside a base -> what is lost without it."""
     from mystudio.engines.protocol import Companions
 
     found: dict[str, str] = {}
@@ -82,7 +82,7 @@ def companions() -> dict[str, str]:
 
 
 def describe(avatar: Avatar) -> dict[str, int | float | str]:
-    """Facts about an avatar from its engine; none where the engine tells none."""
+    """The engine's facts about an avatar; empty if the engine provides none."""
     from mystudio.engines.protocol import Describes
 
     engine = of(avatar)

@@ -1,8 +1,8 @@
-"""What an engine is: a module that fulfils ``Engine``, and as many of the optional parts as it can.
+"""The engine protocol: a module fulfils ``Engine`` and any of the optional protocols below.
 
-An engine turns a scan into an avatar, a performance into a take, and a take's codes into styles. Everything else
-(storage, edits, live, rendering, reports) asks the engine and knows nothing of its codes. ``docs/adding_an_engine.md``
-is the guide; ``tests/mystudio/engines/test_contract.py`` runs over every engine.
+An engine turns a scan into an avatar, a performance into a take, and a take's codes into styles. All other modules
+(storage, edits, live, rendering, reports) call the engine and never interpret its codes.
+``docs/adding_an_engine.md`` is the guide; ``tests/mystudio/engines/test_contract.py`` tests every engine.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ Device = torch.device | str
 
 @runtime_checkable
 class Engine(Protocol):
-    """The part that every engine has. A module fulfils it with constants, a dataclass and three functions."""
+    """Required of every engine. A module fulfils it with constants, dataclasses and three functions."""
 
     @property
     def NAME(self) -> str:
-        """The name that avatars carry and ``--engine`` takes."""
+        """The engine's name, as stored in avatars and given to ``--engine``."""
         ...
 
     @property
@@ -65,8 +65,8 @@ class Engine(Protocol):
 
         Args:
             scan: with a consent record. base: generator to start from. settings: ``PersonalizeSettings``.
-            checkpoints: of finished parts; a run that was stopped goes on from them and gives the same avatar.
-            device: that does the work; the avatar's tensors come back to the CPU, its generator need not.
+            checkpoints: of finished parts; a stopped run resumes from them and gives the same avatar.
+            device: of the computation. The avatar's tensors return to the CPU; its generator may stay on the device.
         Raises: ConsentRequired: the scan has no consent record. TrainingDiverged.
         """
         ...
@@ -83,17 +83,17 @@ class Engine(Protocol):
         """Drive an avatar with a performance.
 
         Args: settings: ``ReenactSettings``. The other arguments as for ``personalize``.
-        Returns: a take with as many frames as the performance; a frame without a face says so in ``outcome``.
+        Returns: a take with as many frames as the performance; ``outcome`` marks frames without a face.
         """
         ...
 
     def decode(self, avatar: Avatar, take: Take, frames: slice = slice(None)) -> Styles:
-        """Styles of a take's frames, on the generator's device; any split into parts gives the same styles."""
+        """Decode frames of a take to styles, on the generator's device; other frames must not change the result."""
         ...
 
 
 class Follower(Protocol):
-    """Codes for one live frame at a time, from the past alone."""
+    """Codes of live frames, one at a time and causal."""
 
     def __call__(self, landmarks: Tensor, driver_neutral: Tensor) -> Codes:
         """Landmarks [1, 478, 3] of the driver and the driver's neutral face [478, 3], in crops -> codes of 1 frame."""
@@ -105,7 +105,7 @@ class Edits(Protocol):
     """Optional: semantic edits."""
 
     def directions(self, avatar: Avatar) -> Mapping[str, Tensor]:
-        """The directions that an avatar offers: name -> [D]; a strength of 1 is one visible unit."""
+        """The directions that an avatar offers: name -> [D]; a strength of 1 is a clearly visible change."""
         ...
 
     def neutral_codes(self, avatar: Avatar) -> Codes:
@@ -124,7 +124,7 @@ class Edits(Protocol):
         """Move codes of T frames along a direction [D] by strengths [T].
 
         Args:
-            edge: policy where the avatar's knowledge ends (``types.EDGES``): "stop", "continue" or "project".
+            edge: policy for codes outside the person's own range (``types.EDGES``): "stop", "continue" or "project".
             checkpoints: of finished parts of this very edit.
         """
         ...
@@ -135,16 +135,16 @@ class Follows(Protocol):
     """Optional: live driving."""
 
     def follow(self, avatar: Avatar, settings: Any, device: Device = "cpu") -> Follower:
-        """What drives an avatar live. Args: settings: ``ReenactSettings``."""
+        """Make the follower that drives an avatar live. Args: settings: ``ReenactSettings``."""
         ...
 
 
 @runtime_checkable
 class Describes(Protocol):
-    """Optional: words for reports and for the terminal."""
+    """Optional: facts for reports and the terminal."""
 
     def describe(self, avatar: Avatar) -> dict[str, int | float | str]:
-        """Facts about an avatar: name -> number or words, such as {"anchors": 66}."""
+        """Facts about an avatar: name -> number or text, such as {"anchors": 66}."""
         ...
 
 
@@ -154,5 +154,5 @@ class Companions(Protocol):
 
     @property
     def COMPANIONS(self) -> Mapping[str, str]:
-        """Kind of file beside the base (``NAME.KIND.safetensors``) -> what is missed where it is not there."""
+        """Kind of file beside the base (``NAME.KIND.safetensors``) -> what is lost without it."""
         ...

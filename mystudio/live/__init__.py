@@ -1,1 +1,1 @@
-"""An avatar that follows a camera."""
+"""Live driving: an avatar follows a camera."""

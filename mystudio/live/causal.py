@@ -1,4 +1,4 @@
-"""Causal counterparts for a live driver: a filter without delay, and the neutral face of the frames so far."""
+"""Causal methods for a live driver: a low-delay filter, and the neutral face from the frames so far."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from torch import Tensor
 
 from mystudio.motion.retarget import neutral_face, neutral_scores
 
-POOL = 96  # frames that stand for the past, evenly spread over it
-BEST = 12  # most neutral frames so far, kept whenever they came
+POOL = 96  # frames, evenly spaced over the past, that represent it
+BEST = 12  # most neutral frames so far, kept in addition
 
 
 class OneEuro:
-    """Low-pass filter that opens with speed: Casiez et al., 1 Euro Filter, CHI 2012, for a vector as one.
+    """Low-pass filter of a vector whose cut-off grows with speed: Casiez et al., 1 Euro Filter, CHI 2012.
 
-    One cut-off serves all its numbers, so that a smoothed path keeps its direction.
+    All components share one cut-off, so that smoothing keeps the direction of motion.
 
     Args:
-        rest: Hz, cut-off where nothing moves; 0 = no filter. slope: Hz a unit/s of speed (root mean square).
+        rest: Hz, cut-off at rest; 0 = no filter. slope: Hz a unit/s of speed (root mean square).
     """
 
     def __init__(self, rest: float, slope: float):
@@ -30,12 +30,12 @@ class OneEuro:
         self._time = 0.0
 
     def __call__(self, value: Tensor, time: float) -> Tensor:
-        """Filter the value [K] seen at ``time`` s, later than the last one."""
+        """Filter the value [K] at ``time`` s, later than the one before; returns [K]."""
         if self._last is None or not self._rest:
             self._smooth, self._speed = value, torch.zeros_like(value)
         else:
             step = max(time - self._time, 1e-6)
-            self._speed = self._speed.lerp((value - self._last) / step, _share(1.0, step))  # 1 Hz: the paper's
+            self._speed = self._speed.lerp((value - self._last) / step, _share(1.0, step))  # 1 Hz, as in the paper
             cut_off = self._rest + self._slope * float(self._speed.square().mean().sqrt())
             self._smooth = self._smooth.lerp(value, _share(cut_off, step))
         self._last, self._time = value, time
@@ -47,10 +47,10 @@ def _share(cut_off: float, step: float) -> float:
 
 
 class NeutralSoFar:
-    """The driver's neutral face, as far as the frames seen so far show it.
+    """Estimate of the driver's neutral face from the frames so far.
 
-    ``retarget.neutral_face`` of a bounded choice of the past; a better one is approached over ``ease`` seconds, so that
-    the avatar does not jump.
+    It is ``retarget.neutral_face`` of a bounded set of past frames. When the estimate improves, it changes with a time
+    constant of ``ease`` s, so that the avatar does not jump.
     """
 
     def __init__(self, ease: float):

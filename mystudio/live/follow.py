@@ -1,8 +1,8 @@
-"""The avatar follows a stream of frames, one by one, from past frames alone.
+"""Live driving: the avatar follows a stream of frames, one by one and causally.
 
-The engine gives the codes of each frame (``engines.protocol.Follows``). What ``reenact`` takes from the whole clip
-(smoothing, the choice of the face and of its neutral expression) uses the frames seen so far here
-(``selfscan.face.locate``, ``causal``).
+The engine gives the codes of each frame (``engines.protocol.Follows``). ``reenact`` uses the whole clip for smoothing,
+for the choice of the face and for its neutral expression. Here these use only past frames (``selfscan.face.locate``,
+``causal``).
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ from selfscan.face.observe import measure
 from selfscan.io.pixels import to_uint8
 from selfscan.types import Array
 
-MEASURED = 256  # px, side of the crop that is measured: as for takes
-PRESENT = 0.5  # least presence of a face in its crop: as for takes
+MEASURED = 256  # px, side of the measured crop; as for takes
+PRESENT = 0.5  # minimum presence of a face in its crop; as for takes
 
 
 @dataclass(frozen=True)
 class LiveSettings:
-    """How the avatar follows live."""
+    """Settings of live driving."""
 
     crop: float = 2.0  # frames: sigma of the crop's smoothing, over the past only
-    rest: float = 4.0  # Hz: cut-off of the codes' one-euro filter for a face at rest; 0 = no filter
-    slope: float = 0.5  # Hz more for each code unit a second of speed; these two shake as little as a take
-    ease: float = 0.5  # s over which a better neutral face takes the place of the last one
-    precision: Precision = "auto"  # of the generator's feature maps; auto: bfloat16 where it is multiplied fast
-    compile: Compile = "no"  # torch.compile of the generator: a few seconds at the start for faster pictures
+    rest: float = 4.0  # Hz: cut-off of the codes' one-euro filter at rest; 0 = no filter
+    slope: float = 0.5  # Hz added per code unit a second of speed; with rest, the jitter equals that of a take
+    ease: float = 0.5  # s, time constant with which a better neutral face replaces the one before
+    precision: Precision = "auto"  # of the generator's feature maps; auto: bfloat16 on devices that multiply it fast
+    compile: Compile = "no"  # torch.compile of the generator: starts a few seconds later, then draws faster
     size: int | None = None  # px, side of each of the two pictures; None = the generator's, at least 256
 
 
 @dataclass(frozen=True)
 class Followed:
-    """What one frame of the driver asks of the avatar."""
+    """One measured frame of the driver, and the codes that the avatar shows for it."""
 
     time: float  # s
     outcome: Outcome  # FOLLOWED, NO_FACE or HELD
@@ -67,14 +67,14 @@ class Shown:
 
 
 class Live:
-    """An avatar that follows.
+    """An avatar driven live.
 
-    ``follow`` and ``draw`` may run in two threads, each on one frame at a time; only ``follow`` remembers anything.
+    ``follow`` and ``draw`` may run in two threads, each on one frame at a time. Only ``follow`` changes state.
 
     Args:
-        avatar: whose generator draws. how: the engine's ``ReenactSettings``. settings: of live alone.
-        device: that does the work.
-    Raises: NotOffered: the avatar's engine cannot follow.
+        avatar: the avatar to drive. how: the engine's ``ReenactSettings``. settings: settings of live driving.
+        device: of the computation; the generator is moved to it.
+    Raises: NotOffered: the avatar's engine cannot follow live.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Live:
         self._codes = self._codes_of(avatar.neutral[None], avatar.neutral)
 
     def forget(self) -> None:
-        """Look for the driver's neutral face anew: somebody else may be there, or the face at rest is seen only now."""
+        """Restart the estimate of the driver's neutral face, for a new driver or when the face is neutral only now."""
         self._steady: dict[str, OneEuro] = {}
         self._neutral_so_far = NeutralSoFar(self._settings.ease)
 
@@ -105,8 +105,8 @@ class Live:
         """Take the driver's next frame.
 
         Args:
-            frame: [H, W, 3] uint8 RGB. time: s, later than the last one.
-        Returns: the code that the avatar must show; a frame without a face keeps the last one.
+            frame: [H, W, 3] uint8 RGB. time: s, later than the one before.
+        Returns: the codes to show; without a face or finite codes, those of the frame before.
         """
         laps = _Laps()
         place = self._locate(frame, time)
@@ -153,7 +153,7 @@ class Live:
 
 
 class _Laps:
-    """Seconds since the last lap, by name."""
+    """Stopwatch: seconds of each named step."""
 
     def __init__(self):
         self.spent: dict[str, float] = {}
@@ -165,7 +165,7 @@ class _Laps:
 
 
 def _mark(picture: Array, outcome: Outcome) -> None:
-    """Write in the picture's corner that the avatar is held, and why."""
+    """Write the outcome into the picture's corner: why the avatar holds its last codes."""
     import cv2
 
     words = outcome.word.replace("_", " ")

@@ -1,4 +1,4 @@
-"""Recording a self-scan: a camera's frames to a clip, and the words that were shown to a file beside it."""
+"""Record a self-scan: a camera's frames to a clip, and the shown words to a file beside it."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from selfscan.io.digest import file_digest
 from selfscan.scan.guide import MAX_BYTES, Advice, Guide, code_words, from_json, guided, now, to_json
 from selfscan.types import CodeWords
 
-CAMERA_RATE = 30.0  # frames a second, about: times are exact whatever it is
-CRF = 16  # x264: finer than visually lossless, since an avatar is made from it
+CAMERA_RATE = 30.0  # frames a second, approximate; the time stamps are exact in any case
+CRF = 16  # x264 quality, better than visually lossless (18), since an avatar is made from the clip
 SUFFIX = ".words.json"
 log = logging.getLogger(__name__)
 
@@ -34,14 +34,15 @@ def run_record(
     seconds: float = 30.0,
     show: Callable[[np.ndarray, Advice], str] = lambda frame, advice: "",
 ) -> CodeWords:
-    """Record a self-scan from a camera (its number), or from a clip as if it were one.
+    """Record a self-scan from a camera (its number), or from a clip in place of a camera.
 
     Args:
-        out: mp4; the words go beside it (``words_of``).
-        seconds: at most; a recording that lacks nothing ends before.
-        show: gets every frame and the advice, and may wish to "stop".
-    Returns: the words that were shown, and when.
-    Raises: OutputFailed: nothing could be written; NoCamera, UnreadableVideo: see ``camera.read``, ``video.read``.
+        out: mp4; the words are written beside it (``words_of``).
+        seconds: maximum length; a recording with nothing missing ends earlier.
+        show: called with every frame and the advice; returns "stop" to end the recording.
+    Returns: the shown words and their times.
+    Raises: OutputFailed: the clip or its words could not be written; NoCamera: see ``camera.read``;
+        UnreadableVideo: see ``video.read``.
     """
     clip = source if isinstance(source, Path) else None
     info = video.probe(clip) if clip else None
@@ -65,18 +66,18 @@ def run_record(
         except OSError as error:
             raise OutputFailed(
                 f"{words_of(out)} could not be written ({error.strerror or error}); the recording is "
-                f"whole, but its words are lost: free space and record again"
+                f"complete, but its words are lost: free space and record again"
             ) from error
     return words
 
 
 def rescue(out: Path) -> Path | None:
-    """Give what a killed recording had written a name of its own, before the next one takes its place.
+    """Rename the temporary file of a killed recording, before the next recording overwrites it.
 
-    It holds all but the last two seconds, without the sound and the signature that come at the end; pictures of an
-    avatar carry their watermark. Call it with the lock of ``out`` held.
+    The file lacks at most the last two seconds, and always the sound and the signature, which are added at the end.
+    Pictures of an avatar have their watermark. The caller must hold the lock of ``out``.
 
-    Returns: the file; None where nothing was left, or nothing that can be played.
+    Returns: the renamed file; None if there is no playable file.
     """
     part = out.with_name(f"{out.stem}.part.mp4")
     try:
@@ -86,19 +87,19 @@ def rescue(out: Path) -> Path | None:
     names = (out.with_name(f"{out.stem}.interrupted{number or ''}.mp4") for number in count())
     kept = next(name for name in names if not name.exists())
     part.rename(kept)
-    log.warning("an earlier recording was interrupted; what it had written is kept as %s", kept)
+    log.warning("an earlier recording was interrupted; its written part is kept as %s", kept)
     return kept
 
 
 def words_of(clip: Path) -> Path:
-    """Where the words of a recording lie."""
+    """Path of the file with a recording's words."""
     return clip.with_suffix(SUFFIX)
 
 
 def read_words(clip: Path) -> CodeWords | None:
-    """The words that were shown while a clip was recorded; None where there are none.
+    """Read the words shown while a clip was recorded; None if there is no such file.
 
-    Raises: ConsentMissing: they are damaged, or for another recording.
+    Raises: ConsentMissing: the file is damaged, or belongs to another recording.
     """
     path = words_of(clip)
     if not path.is_file():

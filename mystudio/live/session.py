@@ -1,4 +1,4 @@
-"""Streams of a live run: the source up to a time, the pictures as they are watched, and their progress."""
+"""Streams of a live run: limit its length, show the pictures, report progress."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from mystudio.live.stream import Frames
 from mystudio.types import Progress
 from selfscan.types import Array
 
-Wish = Literal["", "stop", "neutral"]  # of the viewer: go on, stop, or look for the driver's neutral face anew
+Wish = Literal["", "stop", "neutral"]  # the viewer's choice: continue, stop, or find the neutral face again
 
 
 def until(frames: Frames, seconds: float) -> Frames:
-    """The frames of a source before a time in s; the source is closed at the end."""
+    """The frames of a source before ``seconds`` s; closes the source at the end."""
     with closing(frames):
         for timed in frames:
             if timed[0] >= seconds:
@@ -24,7 +24,7 @@ def until(frames: Frames, seconds: float) -> Frames:
 
 
 def shown(stream: Iterator[Shown], live: Live, show: Callable[[Shown], Wish]) -> Iterator[tuple[float, Array]]:
-    """Times (s) and pictures as they are shown; the viewer's wishes are obeyed."""
+    """Show each picture and act on what ``show`` returns; yields pairs of time (s) and picture."""
     for shown in stream:
         wish = show(shown)
         if wish == "neutral":
@@ -35,7 +35,7 @@ def shown(stream: Iterator[Shown], live: Live, show: Callable[[Shown], Wish]) ->
 
 
 def told(stream: Iterator[tuple[float, Array]], total: int, progress: Progress) -> Iterator[tuple[float, Array]]:
-    """The same stream; ``progress`` is told after every picture."""
+    """The same stream; calls ``progress`` after every picture."""
     for count, timed in enumerate(stream, start=1):
         yield timed
         progress("live", count, max(count, total))

@@ -1,8 +1,8 @@
-"""Frames from a camera or a file, through an avatar, to the window: three threads without a queue.
+"""Live pipeline from a camera or file through an avatar to the window: three threads with one-frame buffers.
 
-One thread reads, one follows the driver, the caller's draws and shows: frame t + 1 is followed while t is drawn. A
-frame that comes before the last one was taken replaces it, so that the delay stays that of a frame or two however slow
-the machine; a file that is recorded waits instead, and every frame is drawn.
+One thread reads, one follows the driver, and the caller's thread draws and shows: frame t + 1 is followed while t is
+drawn. With ``drop``, a new frame replaces one that still waits, so that the delay stays one or two frames on any
+machine. Without it, as for the recording of a clip, the reader waits and every frame is drawn.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from mystudio.live.follow import Followed, Live, Shown
 from mystudio.types import Outcome
 from selfscan.types import Array
 
-STEPS = ("read", "track", "measure", "code", "synthesize", "compose", "output")  # in the order of the work
-RECENT = 10_000  # frames whose times are kept for the medians: memory does not grow with the session
-PATIENCE = 5.0  # s that a thread gets to end
+STEPS = ("read", "track", "measure", "code", "synthesize", "compose", "output")  # in order of execution
+RECENT = 10_000  # last frames used for the medians; bounds the memory of a long session
+PATIENCE = 5.0  # s to wait for a thread to end
 
-Frames = Generator[tuple[float, Array], None, None]  # as ``video.read`` and ``camera.read`` make them
+Frames = Generator[tuple[float, Array], None, None]  # (time s, image), as from ``video.read`` and ``camera.read``
 
 
 class Pace:
@@ -71,14 +71,14 @@ class Pace:
 
 
 def play(frames: Frames, live: Live, pace: Pace, *, drop: bool, paced: bool) -> Generator[Shown, None, None]:
-    """Show frames as they come.
+    """Follow and draw frames as they arrive.
 
     Args:
         frames: pairs of time in s and image [H, W, 3] uint8 RGB; closed at the end.
-        live: the avatar. pace: keeps count.
-        drop: a new frame replaces one that still waits. paced: frames come no sooner than their times say.
-    Returns: what there is to show, at once; the time until the next is asked for counts as output.
-    Raises: whatever reading raises.
+        live: the avatar. pace: collects counts and times.
+        drop: a new frame replaces one that still waits. paced: frames are delayed until their time stamps.
+    Returns: a stream of pictures; the caller's time between two of them is measured as "output".
+    Raises: errors of reading and following.
     """
     read, followed = _Slot(drop), _Slot(drop)
     stop = threading.Event()
@@ -90,7 +90,7 @@ def play(frames: Frames, live: Live, pace: Pace, *, drop: bool, paced: bool) -> 
         )
     ]
     workers = torch.get_num_threads()
-    torch.set_num_threads(max(1, workers // 2))  # two threads compute at once
+    torch.set_num_threads(max(1, workers // 2))  # two threads compute at the same time
     for thread in threads:
         thread.start()
     try:
@@ -112,13 +112,13 @@ def play(frames: Frames, live: Live, pace: Pace, *, drop: bool, paced: bool) -> 
 
 @dataclass(frozen=True)
 class _End:
-    """The last thing in a slot."""
+    """Marks the end of a slot's stream."""
 
     error: BaseException | None
 
 
 class _Slot:
-    """Holds one thing on its way from one thread to the next."""
+    """One-item buffer between two threads."""
 
     def __init__(self, drop: bool):
         self._drop, self._closed = drop, False
@@ -127,7 +127,7 @@ class _Slot:
         self.dropped = 0
 
     def put(self, thing: Any) -> bool:
-        """Hand a thing on; it replaces a waiting one, or waits for it. False after the taker has ended."""
+        """Store an item: replace a waiting one, or wait until it is taken. Returns False after ``close``."""
         with self._changed:
             if self._drop and self._thing is not None and not isinstance(thing, _End):
                 self.dropped += 1
@@ -138,7 +138,7 @@ class _Slot:
             return not self._closed
 
     def close(self) -> None:
-        """Let both sides go."""
+        """End the wait of both threads."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -165,7 +165,7 @@ def _run(work: Generator[Any, None, None], slot: _Slot, stop: threading.Event) -
             for thing in work:
                 if stop.is_set() or not slot.put(thing):
                     return
-    except BaseException as failure:  # raised again where the slot is read
+    except BaseException as failure:  # raised again in the thread that reads the slot
         error = failure
     slot.put(_End(error))
 
@@ -174,7 +174,7 @@ def _reading(
     frames: Frames, stop: threading.Event, paced: bool, pace: Pace
 ) -> Generator[tuple[float, float, Array], None, None]:
     begun = before = perf_counter()
-    with closing(frames):  # by the thread that reads: a camera is let go at once
+    with closing(frames):  # closed by the reading thread: the camera is released at once
         for time, frame in frames:
             pace.lap("read", perf_counter() - before)
             if paced:

@@ -1,4 +1,4 @@
-"""A window on the screen for live pictures; importing this opens nothing."""
+"""A window for live pictures; importing the module opens nothing."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import numpy as np
 from mystudio.errors import NoDisplay
 
 TITLE = "mystudio live: q ends, n = my face is at rest now"
-Wish = Literal["", "stop", "neutral"]  # of who watches: go on, end, or look for the driver's neutral face anew
+Wish = Literal["", "stop", "neutral"]  # the viewer's choice: continue, stop, or find the neutral face again
 KEYS: dict[int, Wish] = {ord("q"): "stop", 27: "stop", ord("n"): "neutral"}
 CHECK_SECONDS = 30.0
 
 
 def display_is_missing() -> str:
-    """Why no window can be opened, in a few words; empty when one can.
+    """Reason why no window can be opened; empty if one can.
 
-    A window library that finds no screen ends the whole program, so a child process tries it first.
+    A window library without a screen ends the whole program. A child process therefore tries it first.
     """
     if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         return "neither DISPLAY nor WAYLAND_DISPLAY is set"
@@ -33,10 +33,10 @@ def display_is_missing() -> str:
 
 
 class Window:
-    """Shows pictures and says which key was pressed.
+    """Shows pictures and returns the pressed key's meaning.
 
-    Args: title: of the window.
-    Raises: NoDisplay: there is no screen.
+    Args: title: title of the window.
+    Raises: NoDisplay: no window can be opened.
     """
 
     def __init__(self, title: str = TITLE):
@@ -52,13 +52,13 @@ class Window:
         import cv2
 
         if self._open and cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1:
-            return "stop"  # closed by its button
+            return "stop"  # the window was closed
         cv2.imshow(self._title, picture[..., ::-1])
         self._open = True
         return KEYS.get(cv2.waitKey(1) & 0xFF, "")
 
     def close(self) -> None:
-        """Take the window away."""
+        """Close the window."""
         import cv2
 
         if self._open:

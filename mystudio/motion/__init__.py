@@ -1,1 +1,1 @@
-"""Motion of the driver's face, and its retargeting to the avatar's proportions."""
+"""The driver's motion, and its retargeting to the avatar's proportions."""

@@ -1,4 +1,4 @@
-"""Loss terms of PGR and MyStyle. Each returns one value per sample [N]; the caller weighs and reduces."""
+"""Loss terms of PGR and MyStyle. Each returns one value per sample [N]; the caller weights and reduces them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor
 from mystudio.motion.retarget import normalise, part_scale
 from selfscan.face.landmarks import IRISES, KEYPOINTS
 
-FACE = (0.2, 0.26, 0.6, 0.6)  # left, top, width, height of an FFHQ-aligned crop's part from brows to chin, in crops
+FACE = (0.2, 0.26, 0.6, 0.6)  # left, top, width, height in an FFHQ-aligned crop, in crops; from brows to chin
 EYES = (0.25, 0.34375, 0.5, 0.25)  # both eyes and brows
 MOUTH = (0.28125, 0.5625, 0.4375, 0.3125)  # nostrils to chin
-IRIS = 8.0  # weight of an iris centre in ``landmarks``: as much as the rest of its eye
-DEPTH = 0.1  # of z against x and y in ``landmarks``: the network's z is less exact
+IRIS = 8.0  # weight of an iris centre in ``landmarks``: equals the rest of its eye
+DEPTH = 0.1  # weight of z against x and y in ``landmarks``: the network's z is less exact
 
 
 def keypoint(points: Tensor, target: Tensor, weights: Tensor) -> Tensor:
@@ -29,12 +29,12 @@ def keypoint(points: Tensor, target: Tensor, weights: Tensor) -> Tensor:
 def landmarks(points: Tensor, target: Tensor) -> Tensor:
     """Mean distance of keypoints in units of their part's size, so that an eye counts as much as the jaw.
 
-    Gaze moves an iris by half a pixel, which no comparison of pixels notices. Parts are compared by shape and, at half
-    weight, by where they sit.
+    Pixel losses miss gaze, which moves an iris by half a pixel. Parts are compared by shape and, with half weight, by
+    position.
 
     Args:
         points, target: [N, 478, 3] in crops.
-    Returns: [N]; 0.1 = points are off by a tenth of the root mean square radius of their part.
+    Returns: [N]; 0.1 = points deviate by a tenth of the root mean square radius of their part.
     """
     size = part_scale(normalise(target, 0.0, DEPTH))
     weight = points.new_ones(len(KEYPOINTS))
@@ -46,7 +46,7 @@ def landmarks(points: Tensor, target: Tensor) -> Tensor:
 def masked_pixels(patch: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     """Mean squared difference inside a mask (PGR's mouth-cavity and iris terms).
 
-    The mean runs over the whole patch, so that a shut mouth weighs nothing and a wide one much.
+    The mean is over the whole patch, so that the weight grows with the mask: a closed mouth has weight 0.
 
     Args:
         patch, target: [N, ..., 3, h, w] in [-1, 1]. mask: [N, ..., 1, h, w].
@@ -60,25 +60,25 @@ def pixel(image: Tensor, target: Tensor) -> Tensor:
 
 
 def whole(images: Tensor, size: int = 0) -> Tensor:
-    """Aligned images [N, 3, H, H], reduced to ``size`` px where they are larger; 0 = as they are."""
+    """Aligned images [N, 3, H, H], reduced to ``size`` px if they are larger; 0 = unchanged."""
     return _resized(images, min(size, images.shape[-1])) if size else images
 
 
 def face(images: Tensor, size: int = 0) -> Tensor:
-    """The face of aligned images [N, 3, H, H], brought to ``size`` px; 0 = to the size of the whole."""
+    """The face of aligned images [N, 3, H, H], resized to a width of ``size`` px; 0 = H px."""
     return _part(images, FACE, size)
 
 
 def eyes(images: Tensor, size: int = 0) -> Tensor:
-    """Both eyes and brows of aligned images [N, 3, H, H], brought to a width of ``size`` px; 0 = to that of the whole.
+    """Both eyes and brows of aligned images [N, 3, H, H], resized to a width of ``size`` px; 0 = H px.
 
-    At least 96 px: perceptual networks want 32 rows and more.
+    The width is at least 96 px: perceptual networks need at least 32 rows.
     """
     return _part(images, EYES, size, least=96)
 
 
 def mouth(images: Tensor, size: int = 0) -> Tensor:
-    """The mouth of aligned images [N, 3, H, H], with the chin, brought to a width of ``size`` px, as ``eyes``."""
+    """The mouth of aligned images [N, 3, H, H], with the chin, resized to a width of ``size`` px, as ``eyes``."""
     return _part(images, MOUTH, size, least=96)
 
 
@@ -86,12 +86,12 @@ def _part(images: Tensor, part: tuple[float, float, float, float], size: int, le
     height = images.shape[-1]
     left, top, wide, high = (round(p * height) for p in part)
     width = max(min(size, height) or height, least)
-    rows = 8 * round(width * part[3] / part[2] / 8)  # perceptual networks halve three times
+    rows = 8 * round(width * part[3] / part[2] / 8)  # perceptual networks halve the size three times
     return _resized(images[..., top : top + high, left : left + wide], width, rows)
 
 
 def _resized(images: Tensor, width: int, rows: int = 0) -> Tensor:
-    """Images [N, 3, h, w] at another width, and in proportion or with as many rows."""
+    """Resize images [N, 3, h, w] to a width and a number of rows; 0 rows = keep the aspect ratio."""
     size = (rows or round(images.shape[-2] * width / images.shape[-1]), width)
     if images.shape[-2:] == size:
         return images
@@ -100,7 +100,7 @@ def _resized(images: Tensor, width: int, rows: int = 0) -> Tensor:
 
 
 def delta(offsets: Tensor) -> Tensor:
-    """Per-layer offsets small, un-squared norm (MyStyle's delta regularisation).
+    """Norm (not squared) of per-layer offsets: MyStyle's delta regularisation.
 
     Args:
         offsets: [N, L, K] codes relative to the first layer's or to their mean.
@@ -109,7 +109,7 @@ def delta(offsets: Tensor) -> Tensor:
 
 
 def weight_sum(alpha: Tensor) -> Tensor:
-    """sum(alpha) = 1 on every layer (MyStyle's sum regularisation).
+    """Squared deviation of sum(alpha) from 1 on every layer: MyStyle's sum regularisation.
 
     Args:
         alpha: [N, L, A].
@@ -118,11 +118,11 @@ def weight_sum(alpha: Tensor) -> Tensor:
 
 
 def temporal(codes: Tensor, linked: Tensor) -> Tensor:
-    """Squared change to the neighbouring frames' codes, over frames that follow each other.
+    """Squared change of the codes between neighbouring frames.
 
     Args:
-        codes: [T, ...]. linked: [T - 1] 1 where frame t and t + 1 belong together.
-    Returns: [T]; each frame carries half of the change to each neighbour.
+        codes: [T, ...]. linked: [T - 1] 1 where frames t and t + 1 are consecutive, else 0.
+    Returns: [T]; each frame gets half of the change to each neighbour.
     """
     change = (codes[1:] - codes[:-1]).square().flatten(1).mean(1) * linked
     zero = change.new_zeros(1)

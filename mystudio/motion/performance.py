@@ -1,4 +1,4 @@
-"""A driving clip as a Performance: tracked, aligned, with its mouth and eye patches."""
+"""Driving clip -> Performance: track, align, and cut mouth and eye patches."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def perform(
     progress: Progress = silent,
     checkpoints: Checkpoints = NO_CHECKPOINTS,
 ) -> Performance:
-    """Measure a driving clip once, for any avatar.
+    """Measure a driving clip; the performance drives any avatar.
 
     Args:
-        video: the clip. size: px of the crops that are measured. sigma: frames of alignment smoothing (PGR: 2).
-        checkpoints: what was measured before is not measured again.
+        video: the clip. size: px of the measured crops. sigma: frames of alignment smoothing (PGR: 2).
+        checkpoints: of the same clip with the same settings; stored chunks are not measured again.
     Raises: UnreadableVideo, VideoTooLarge, NoFaceFound.
     """
     seen = observe(video, size=size, sigma=sigma, progress=progress, checkpoints=checkpoints)
@@ -34,7 +34,7 @@ def perform(
 
 
 def from_observation(seen, progress: Progress = silent, checkpoints: Checkpoints = NO_CHECKPOINTS) -> Performance:
-    """Cut the mouth and eye patches of an Observation; one frame at a time."""
+    """Cut the mouth and eye patches of an Observation, one frame at a time in constant memory."""
     total = len(seen)
     mouth = np.zeros((total, *patches.MOUTH_SIZE, 3), np.uint8)
     irises = np.zeros((total, 2, *patches.IRIS_SIZE, 3), np.uint8)

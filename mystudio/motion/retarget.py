@@ -1,7 +1,7 @@
-"""Driver -> Motion: what the avatar must show, in the avatar's own proportions.
+"""Retargeting: the driver's motion in the avatar's proportions.
 
-PGR (arXiv 2307.06307): 66 of MediaPipe's 478 points, in 3D, every facial part shifted to zero mean. The paper does
-not publish its list; ours is ``selfscan.face.landmarks.KEYPOINT_PARTS``.
+PGR (arXiv 2307.06307) uses 66 of MediaPipe's 478 points, in 3D, with every facial part shifted to zero mean. The paper
+does not list them; this project's list is ``selfscan.face.landmarks.KEYPOINT_PARTS``.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from selfscan.face.measures import measures as face_measures
 from selfscan.face.patches import Outlined, Recoloured
 from selfscan.types import Array
 
-#: expression as few numbers (``selfscan.face.measures``)
+#: names of the expression measures (``selfscan.face.measures``)
 MEASURES = EXPRESSION_MEASURES
 PART_OF = torch.tensor([k for k, part in enumerate(KEYPOINT_PARTS.values()) for _ in part])
 
 
 @dataclass(frozen=True)
 class Motion:
-    """What the avatar must show, frame by frame, in the avatar's own proportions."""
+    """Target of reenactment: the motion of each frame in the avatar's proportions."""
 
     keypoints: Tensor  # [T, K, 3] in crops, each part of zero mean (see KEYPOINT_PARTS)
     weights: Tensor  # [K] importance of each keypoint
     change: Tensor  # [T, K, 3] the driver's change from the neutral face, in units of part sizes
-    mouth: Tensor | Recoloured  # [T, 3, h, w] in [-1, 1], or what gives them by frame
+    mouth: Tensor | Recoloured  # [T, 3, h, w] in [-1, 1], or computed per frame on access
     mouth_mask: Tensor | Outlined  # [T, 1, h, w] 1 inside the driver's inner lips
-    irises: Tensor | Recoloured  # [T, 2, 3, h, w] in [-1, 1], as the mouth
+    irises: Tensor | Recoloured  # [T, 2, 3, h, w] in [-1, 1], or computed as for the mouth
     iris_mask: Tensor | Outlined  # [T, 2, 1, h, w] 1 on the driver's visible iris
     valid: Tensor  # [T] bool
     times: Tensor  # [T] float64 s
-    measures: Tensor | None = None  # [T, M] expression in the avatar's measure (MEASURES)
+    measures: Tensor | None = None  # [T, M] expression measures (MEASURES), scaled to the avatar
 
     def __len__(self) -> int:
         return len(self.keypoints)
@@ -52,15 +52,15 @@ class Motion:
 
 @dataclass(frozen=True)
 class RetargetSettings:
-    """How the driver's motion becomes the avatar's."""
+    """How the driver's motion is transferred to the avatar."""
 
-    motion: Literal["relative", "absolute"] = "relative"  # relative: change from the driver's neutral face is added
-    #   to the avatar's own; absolute: the driver's face shape itself is the aim (the paper's, for self-reenactment)
-    neutral: Literal["as seen", "frontal"] = "frontal"  # frontal: both neutral faces are turned to the camera first,
-    #   so that a neutral frame which looks aside turns the avatar by nothing
-    part_offsets: float = 0.5  # 0..1: how much of where a part sits (brow height) counts; 0 is the paper's rule
+    motion: Literal["relative", "absolute"] = "relative"  # relative: the driver's change from neutral is added to the
+    #   avatar's neutral face; absolute: the driver's face shape is the target (as in the paper, for self-reenactment)
+    neutral: Literal["as seen", "frontal"] = "frontal"  # frontal: both neutral faces are rotated to frontal first,
+    #   so that a neutral frame with a turned head does not turn the avatar
+    part_offsets: float = 0.5  # 0..1: weight of each part's position (such as brow height); 0 as in the paper
     depth: float = 0.1  # weight of z against x and y: the network's z is less exact
-    keypoints: Literal["all", "half"] = "all"  # "half" keeps every second point: for ablation
+    keypoints: Literal["all", "half"] = "all"  # half: every second point, for ablation
     smooth: float = 0.5  # frames: sigma of the Gaussian on the driver's keypoints; 0 = none
 
 
@@ -70,18 +70,18 @@ def keypoints_of(landmarks: Tensor) -> Tensor:
 
 
 def part_means(keypoints: Tensor) -> Tensor:
-    """Mean of its part for each keypoint, [..., 66, 3]."""
+    """For each keypoint the mean of its part, [..., 66, 3]."""
     one_hot = torch.nn.functional.one_hot(PART_OF.to(keypoints.device)).to(keypoints.dtype)
     average = one_hot / one_hot.sum(0)
     return one_hot @ (average.t() @ keypoints)
 
 
 def normalise(landmarks: Tensor, part_offsets: float = 0.0, depth: float = 1.0) -> Tensor:
-    """Keypoints with each part at zero mean (PGR), except for the share ``part_offsets`` of its place.
+    """Keypoints with each part at zero mean (PGR), plus the share ``part_offsets`` of its position.
 
     Args:
-        landmarks: [..., 478, 3] in crops. part_offsets: 0 = the paper. depth: scale of z.
-    Returns: [..., 66, 3]; places of parts are relative to the mean of the stable points down the nose.
+        landmarks: [..., 478, 3] in crops. part_offsets: 0 as in the paper. depth: scale of z.
+    Returns: [..., 66, 3]; a part's position is relative to the mean of the stable points along the nose.
     """
     points = keypoints_of(landmarks)
     means = part_means(points)
@@ -102,18 +102,18 @@ def relative_motion(landmarks: Tensor, neutral: Tensor, size_of: Tensor | None =
     Args:
         landmarks: [..., 478, 3]; neutral: [478, 3], in crops. size_of: the face whose part sizes are the unit;
             None = ``neutral``.
-    Returns: [..., 66, 3]; scaled so that an eye-sized part (a twentieth of the crop) keeps its numbers.
+    Returns: [..., 66, 3]; multiplied by 0.05, so that an eye-sized part (0.05 crops) keeps its scale.
     """
     size = part_scale(keypoints_of(neutral if size_of is None else size_of))[:, None]
     return (normalise(landmarks, 1.0) - normalise(neutral, 1.0)) * (0.05 / size)
 
 
 def neutral_scores(landmarks: Array, usable: Array) -> Array:
-    """How far each frame is from a neutral face, [T]; lower is better, unusable frames are far away.
+    """Distance of each frame from a neutral face, [T]; infinite for unusable frames.
 
-    The shape of every part, at unit size, is compared with a measured neutral face (``selfscan/data/neutral.npz``:
-    synthetic people without any motion) and, less, with the clip's own median, which knows the person's proportions
-    but not whether he smiled throughout. An open mouth and a turned head count extra. Frame 0 has no special right.
+    The shape of each part, at unit size, is compared with a measured neutral face (``selfscan/data/neutral.npz``, from
+    synthetic people at rest). The clip's median counts with half weight: it has the person's proportions, but may
+    smile. An open mouth and a turned head add to the distance. Frame 0 is not preferred.
 
     Args:
         landmarks: [T, 478, 3] in crops. usable: [T] bool.
@@ -146,7 +146,7 @@ def find_neutral(landmarks: Array, usable: Array) -> int:
 def neutral_face(landmarks: Array, usable: Array, frames: int = 5) -> Tensor:
     """The person's neutral landmarks [478, 3], in crops: the mean of the most neutral frames.
 
-    At most a twentieth of a clip counts: a short one may hold a single neutral frame, and its mean would show motion.
+    At most a twentieth of the usable frames are averaged: a short clip may contain only one neutral frame.
     """
     count = max(1, min(frames, int(usable.sum()) // 20))
     best = np.argsort(neutral_scores(landmarks, usable), kind="stable")[:count]
@@ -154,7 +154,7 @@ def neutral_face(landmarks: Array, usable: Array, frames: int = 5) -> Tensor:
 
 
 def frontal(face: Tensor) -> Tensor:
-    """A face [478, 3] in crops, turned about its middle until it looks straight into the camera."""
+    """Rotate a face [478, 3] in crops about its centre to the frontal pose."""
     points = face.double().numpy()
     turn = head_pose(points)[:3, :3].astype(np.float64)
     middle = points.mean(0)
@@ -162,18 +162,18 @@ def frontal(face: Tensor) -> Tensor:
 
 
 def measures(landmarks: Tensor) -> Tensor:
-    """Expression of faces [T, 478, 3] in few numbers, [T, M] (``MEASURES``)."""
+    """Expression measures [T, M] of faces [T, 478, 3] (``MEASURES``)."""
     points = landmarks.numpy()
     named = face_measures(points)
     return torch.as_tensor(np.stack([named[name] for name in MEASURES], 1), dtype=landmarks.dtype)
 
 
 def wanted_measures(driver: Tensor, neutral: Tensor, driver_neutral: Tensor, motion: str = "relative") -> Tensor:
-    """The driver's expression in the avatar's measure, [T, M].
+    """The driver's expression measures transferred to the avatar, [T, M].
 
-    Mouth and eye openings must reach exactly zero when closed. A mouth's gap (in eye distances) is the driver's own. An
-    eye's is the avatar's neutral opening times the driver's opening over the driver's neutral one. Other measures are
-    the avatar's neutral plus the driver's change.
+    Mouth and eye openings must reach exactly zero when closed. The mouth's gap (in eye distances) is the driver's. The
+    eyes' opening is the avatar's neutral opening times the driver's opening relative to the driver's neutral one. Other
+    measures are the avatar's neutral values plus the driver's change.
 
     Args: driver: [T, M]; neutral, driver_neutral: [M] of the two neutral faces.
     """
@@ -199,16 +199,15 @@ def retarget(
     settings: RetargetSettings = RetargetSettings(),
     driver_neutral: Tensor | None = None,
 ) -> Motion:
-    """Turn a driving clip into what the avatar must show.
+    """Retarget a driving clip to an avatar.
 
     Relative: k_t = n_avatar + s (d_t - n_driver), with s the ratio of the two neutral faces' part sizes.
-    Absolute: k_t = s d_t, the driver's own shape at the avatar's part sizes (for footage of the same person, or as
-    the paper does).
+    Absolute: k_t = s d_t, the driver's shape at the avatar's part sizes, as in the paper; for the same person.
 
     Args:
         performance: the driver. neutral: [478, 3] the avatar's neutral landmarks, in crops.
         statistics: the avatar's mouth and iris pixel statistics (``patches.statistics``).
-        driver_neutral: [478, 3]; found automatically when None.
+        driver_neutral: [478, 3] the driver's neutral landmarks, in crops; None = ``neutral_face`` of the clip.
     """
     seen = performance.observation
     usable = seen.track.valid & (seen.presence > 0.5)
@@ -249,17 +248,18 @@ def retarget(
 def change_and_measures(
     landmarks: Tensor, neutral: Tensor, driver_neutral: Tensor, settings: RetargetSettings
 ) -> tuple[Tensor, Tensor]:
-    """What the regressor and ``expression`` need of a driver, frame by frame.
+    """A driver's change from neutral and expression measures, the inputs of the regressor and ``expression``.
 
     Args:
         landmarks: [T, 478, 3] of the driver. neutral, driver_neutral: [478, 3] of the avatar and the driver, in crops.
-    Returns: change from the neutral face [T, 66, 3] (``relative_motion``), expression in the avatar's measure [T, M].
+    Returns: change from the neutral face [T, 66, 3] (``relative_motion``), and expression measures [T, M] that are
+        scaled to the avatar.
     """
     seen_neutral = neutral
     if settings.neutral == "frontal":
         neutral, driver_neutral = frontal(neutral), frontal(driver_neutral)
     change = relative_motion(landmarks, driver_neutral) + relative_motion(neutral, seen_neutral)
-    if settings.motion == "absolute":  # the driver's shape itself is the aim: its change from the avatar's neutral face
+    if settings.motion == "absolute":  # the target is the driver's shape: its change from the avatar's neutral face
         change = change + relative_motion(driver_neutral, torch.zeros_like(neutral), driver_neutral)
         change = change - relative_motion(neutral, torch.zeros_like(neutral), neutral)
     faces = measures(torch.stack([neutral, driver_neutral]))

@@ -1,4 +1,4 @@
-"""The avatar's face in the driving frame: soft mask inside both faces' ovals, colours matched along its rim."""
+"""Paste the avatar's face into the driving frame: soft mask inside both face ovals, colours matched along its rim."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from selfscan.face.align import crop, paste
 from selfscan.face.facemesh import crop_landmarks, load_facemesh
 from selfscan.face.landmarks import OVAL
 
-FIELD = 32  # px a side of the colour field: light and skin tone vary slowly over a face
-REACH = 0.12  # Gaussian that carries rim colours inwards, as a share of the field
-OUTLIER = 60  # 0..255: rim pixels that differ by more are hair, background or glasses, not light
-MEMORY = 0.8  # share of the colour field kept from the frame before: light changes slowly, noise does not
+FIELD = 32  # px, side of the colour field; low, since light and skin tone vary slowly over a face
+REACH = 0.12  # sigma, as a share of the field, of the Gaussian that spreads rim colours inwards
+OUTLIER = 60  # levels of 255: rim pixels that differ by more are ignored as hair, background or glasses
+MEMORY = 0.8  # share of the colour field kept from the frame before; smooths noise, since light changes slowly
 
 
 class Blend:
@@ -24,7 +24,7 @@ class Blend:
 
     Args:
         landmarks: [T, 478, 3] of the driver, in crops.
-        valid: [T] bool: frames where they were measured.
+        valid: [T] bool: True = measured, False = interpolated.
         size: px of the square pictures.
         feather: width of the soft rim as a share of the face's width.
         colour: 0..1, how far the rim's colours follow the driving frame.
@@ -37,7 +37,7 @@ class Blend:
         self._own: np.ndarray | None = None  # [36, 2] the avatar's oval, smoothed over the past
 
     def state(self) -> dict[str, np.ndarray]:
-        """The state after the frames so far; ``restore`` continues from it with the same pictures."""
+        """The state after the frames so far; after ``restore``, the next pictures are the same."""
         memory = {"field": self._field, "own": self._own}
         return {name: value for name, value in memory.items() if value is not None}
 
@@ -53,11 +53,11 @@ class Blend:
     def __call__(
         self, frame: np.ndarray, image: np.ndarray, landmarks: np.ndarray, crop_from_frame: np.ndarray, index: int
     ) -> np.ndarray:
-        """The frame with the avatar's face in it.
+        """Paste the avatar's face into a frame; returns [H, W, 3] uint8.
 
         Args:
             frame: [H, W, 3] uint8 of the driving clip. image: [size, size, 3] uint8, the avatar in the crop.
-            landmarks: [478, 3] of the image. crop_from_frame: [2, 3] px to px. index: of the frame in the clip.
+            landmarks: [478, 3] of the image. crop_from_frame: [2, 3] px to px. index: the frame's index in the clip.
         """
         oval = landmarks[list(OVAL), :2]
         self._own = oval if self._own is None else (self._own + oval) / 2
@@ -81,7 +81,7 @@ class Blend:
         return (depth * depth * (3 - 2 * depth)).astype(np.float32)
 
     def _difference(self, gap: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        """What to add to the image: the rim's colour differences, smoothed inwards (a cheap membrane)."""
+        """Colour correction of the image: the rim's colour differences, spread inwards (an approximate membrane)."""
         import cv2
 
         rim = (mask > 0.02) & (mask < 0.98)
@@ -91,7 +91,7 @@ class Blend:
         weight = rim * np.clip(1 - np.abs(gap - usual).max(-1) / OUTLIER, 0, 1) + 1e-4 * rim
         stack = np.concatenate([gap * weight[..., None], weight[..., None]], axis=-1).astype(np.float32)
         field = cv2.resize(stack, (FIELD, FIELD), interpolation=cv2.INTER_AREA)
-        blurred = (cv2.GaussianBlur(field, (0, 0), REACH * FIELD * k) / 10**k for k in (1, 2, 4))  # far ones fill in
+        blurred = (cv2.GaussianBlur(field, (0, 0), REACH * FIELD * k) / 10**k for k in (1, 2, 4))  # wide ones fill gaps
         field = reduce(np.add, blurred)
         field = field if self._field is None else MEMORY * self._field + (1 - MEMORY) * field
         self._field = field

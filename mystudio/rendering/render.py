@@ -1,8 +1,8 @@
-"""STAGE render: a take becomes video frames, aligned, beside the driver, or pasted back into the driving frame.
+"""STAGE render: a take -> video frames: aligned, beside the driver, or pasted into the driving frame.
 
-Frames stream in small batches, so memory does not grow with the length of the clip, and their number is always the
-driving clip's. They are encoded in segments of some seconds that need nothing of each other; segments can be kept, and
-a render that was stopped goes on after the last one, with the same pictures.
+Frames stream in small batches, so that memory does not grow with the clip. Their number always equals the driving
+clip's. They are encoded in independent segments of a few seconds, which can be stored as checkpoints. A stopped render
+resumes after the last one, with the same pictures.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ from selfscan.io import video
 from selfscan.io.pixels import to_uint8
 from selfscan.types import Array
 
-SMALLEST = 256  # px: aligned pictures of smaller generators are enlarged to this
+SMALLEST = 256  # px: pictures of smaller generators are enlarged to this size
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class RenderSettings:
-    """What the finished clip looks like."""
+    """Settings of the finished clip."""
 
     view: Literal["aligned", "side-by-side", "paste"] = "aligned"
     size: int | None = None  # px, side of the avatar's picture; None = the generator's, at least 256
-    crf: int = 18  # x264 quality: 18 is visually lossless, more is smaller
-    feather: float = 0.15  # paste: width of the soft rim as a share of the face's width
-    colour: float = 1.0  # paste: how far the rim's colours follow the driving frame; 0 = not at all
-    batch: int = 8  # images a pass of the generator; halved when memory runs out
-    precision: Precision = "auto"  # of the generator's feature maps; auto: bfloat16 where it is multiplied fast
-    compile: Compile = "no"  # torch.compile of the generator: for long clips; goes on without where it fails
-    keep_seconds: float = 2.0  # s of film in a segment that is kept: at most so much is drawn again after a kill
+    crf: int = 18  # x264 quality: 18 is visually lossless; higher values give smaller files
+    feather: float = 0.15  # paste: width of the soft rim / width of the face
+    colour: float = 1.0  # paste: 0..1, how much colours are matched to the driving frame; 0 = not at all
+    batch: int = 8  # images in a pass of the generator; halved when out of memory
+    precision: Precision = "auto"  # of the generator's feature maps; auto: bfloat16 on devices that multiply it fast
+    compile: Compile = "no"  # torch.compile of the generator, for long clips; not used if it fails
+    keep_seconds: float = 2.0  # s in a stored segment: a resumed render draws at most this much again
 
     def __post_init__(self):
         if self.batch < 1 or not self.keep_seconds > 0:
@@ -59,12 +59,12 @@ class RenderSettings:
 def synthesize(
     avatar: Avatar, take: Take, batch: int = 8, start: int = 0, precision: Precision = "auto", how: Compile = "no"
 ) -> Iterator[Tensor]:
-    """Decode a take into images, batch by batch; when memory runs out, go on with half the batch.
+    """Draw a take, batch by batch; out of memory halves the batch.
 
     Args:
-        avatar: whose generator draws.
+        avatar: the avatar of the take.
         take: codes of T frames.
-        batch: images a pass. start: the first frame. precision, how: see ``RenderSettings``.
+        batch: images in a pass. start: the first frame. precision, how: see ``RenderSettings``.
     Returns: batches [B, 3, H, W] in [-1, 1], T - start images in all.
     """
     draw = drawer(avatar.generator.synthesize, next(avatar.generator.parameters()).device, precision, how)
@@ -84,7 +84,7 @@ def synthesize(
 
 
 def enlarge(image: Array, size: int) -> Array:
-    """A square image [H, H, 3] uint8 at ``size`` px: Lanczos upwards, area means downwards."""
+    """Resize a square image [H, H, 3] uint8 to ``size`` px: Lanczos if larger, area average if smaller."""
     import cv2
 
     if image.shape[0] == size:
@@ -103,13 +103,13 @@ def frames(
 ) -> Iterator[Array]:
     """Stream the finished frames.
 
-    A frame without a face shows the held code (aligned, side-by-side) or the untouched driving frame (paste).
+    A frame without a face shows the codes held before (aligned, side-by-side) or the unchanged driving frame (paste).
 
     Args:
-        avatar, take: who plays what.
+        avatar: the avatar of the take. take: codes of T frames.
         performance: the driving clip; its file is read again for side-by-side and paste.
         settings: view, sizes, blending.
-        start: the first frame. blend: for paste: what blended the frames before (``blend_for``).
+        start: the first frame. blend: for paste: the blend that pasted the frames before (``blend_for``).
     Returns: T - start images [H, W, 3] uint8 RGB, all of one size.
     Raises:
         StudioError: take and performance do not belong together, or the driving clip changed.
@@ -147,10 +147,10 @@ def render(
     Args:
         avatar, take, performance, settings: see ``frames``.
         out_path: target .mp4; replaced only when everything is written.
-        progress: told after every frame.
-        finish: told the path of the finished temporary file before it gets its name; may change the file.
+        progress: called after every frame.
+        finish: called with the path of the complete temporary file, before it replaces the target; may change the file.
         stamp: changes every finished frame, such as by a watermark.
-        checkpoints: of segments; what it holds of this very render is not drawn again.
+        checkpoints: of segments of the same render; stored segments are not drawn again.
     Returns: the target's path.
     Raises:
         StudioError: see ``frames``.
@@ -195,7 +195,7 @@ def _segments(
     stamp: Callable[[Array], Array] | None,
     checkpoints: Checkpoints,
 ) -> Iterator[video.Segment]:
-    """The encoded pictures of all frames; segments that were kept are taken, up to the first that is missing."""
+    """Encoded segments of all frames: stored ones up to the first missing one, then new ones."""
     total, rate, done = len(take), video.rate_of(take.times), 0
     blend = blend_for(avatar, performance, settings) if settings.view == "paste" else None
     while done < total and (found := checkpoints.get(f"segment{done:07d}")):
@@ -215,7 +215,7 @@ def _segments(
 
 
 def segment_length(settings: RenderSettings, rate: float) -> int:
-    """Frames of a segment: whole batches, so that a resumed render draws the same batches."""
+    """Frames in a segment: a multiple of the batch, so that a resumed render draws the same batches."""
     return max(1, round(settings.keep_seconds * rate / settings.batch)) * settings.batch
 
 
@@ -223,7 +223,7 @@ def driver_frames(performance: Performance, start: int = 0) -> Iterator[Array]:
     """Frames [H, W, 3] uint8 of the driving clip from ``start`` on, exactly as many as were measured.
 
     Raises:
-        StudioError: the file holds fewer frames than it did.
+        StudioError: the file has fewer frames than were measured.
     """
     seen, count = performance.observation, 0
     for _, frame in video.read(seen.video):
@@ -244,7 +244,7 @@ def _transforms(performance: Performance, size: int) -> Array:
 
 
 def blend_for(avatar: Avatar, performance: Performance, settings: RenderSettings) -> Blend:
-    """What pastes the avatar into the frames of a driving clip, in order."""
+    """Make the blend that pastes the avatar into the frames of a driving clip, in order."""
     seen = performance.observation
     return Blend(seen.landmarks, seen.track.valid, _size(avatar, settings), settings.feather, settings.colour)
 
