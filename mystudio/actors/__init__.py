@@ -1,1 +1,1 @@
-"""Synthetic people who do not exist, with exact truth: training images, demo clips and the benchmarks' truth."""
+"""Synthetic people with exact ground truth: training images, demo clips and benchmark clips."""

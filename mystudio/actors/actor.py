@@ -1,4 +1,4 @@
-"""A person who does not exist: everything about the look from 38 standard-normal numbers."""
+"""A synthetic person: 38 standard-normal numbers determine the look."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from mystudio.actors.raster import vertex_normals
 from mystudio.actors.strands import Strands
 
 _NAMES = LOOK_NAMES + EXTRA_NAMES
-_IDENTITY = 14  # modes used
-_BACKDROPS = 97  # different layouts
-_IDENTITY_SCALE = 0.75  # of a standard deviation: heads stay inside what the scans behind the basis show
+_IDENTITY = 14  # identity modes of the basis that are used
+_BACKDROPS = 97  # number of different layouts
+_IDENTITY_SCALE = 0.75  # standard deviations a unit: heads stay within the range of the basis's scans
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -29,7 +29,7 @@ class Actor:
     Args:
         look: [38] standard-normal: the 32 look factors, then the six extra ones (see factors.NAMES); with 32 only,
             the extra ones are zero.
-        basis: the head; the imported one without it.
+        basis: the morphable head; None = the imported one.
     """
 
     look: np.ndarray
@@ -45,21 +45,21 @@ class Actor:
 
     @classmethod
     def from_seed(cls, seed: int, basis: Basis | None = None) -> Actor:
-        """A random person."""
+        """A random person, determined by the seed."""
         return cls(np.random.default_rng(seed).normal(size=N_LOOK + N_EXTRA), basis or load_basis())
 
     @classmethod
     def from_code(cls, code: np.ndarray, basis: Basis | None = None) -> Actor:
-        """The person of a code [64]."""
+        """The person that a code [64] describes."""
         return cls(look_of(np.asarray(code)), basis or load_basis())
 
     def share(self, name: str) -> float:
-        """A factor as a share of all people, squashed to 0..1."""
+        """A factor's approximate percentile among all people, 0..1."""
         return float(0.5 * (1 + np.tanh(0.8 * self.look[_NAMES.index(name)])))
 
     @cached_property
     def head(self) -> Head:
-        """What all actors share."""
+        """The geometry that all actors share."""
         return make_head(self.basis)
 
     @cached_property
@@ -77,7 +77,7 @@ class Actor:
 
     @cached_property
     def normals(self) -> np.ndarray:
-        """[V', 3] of the neutral face."""
+        """Vertex normals [V', 3] of the neutral face."""
         out = np.empty_like(self.shape)
         vertex_normals(self.shape, self.head.faces, out)
         return out
@@ -95,9 +95,9 @@ class Actor:
 
     @cached_property
     def colours(self) -> paint.Colours:
-        """Skin, hair and what is painted."""
+        """Colours of skin and hair, and the parameters of painted features."""
         tone, grey = self.share("skin_tone"), self.share("hair_grey")
-        lightness = self.share("hair_lightness") * min(1.0, 0.12 + 1.25 * tone**1.5)  # dark skin, darker hair
+        lightness = self.share("hair_lightness") * min(1.0, 0.12 + 1.25 * tone**1.5)  # darker skin, darker hair
         return paint.Colours(
             paint.skin_tone(tone, self.share("skin_undertone")),
             paint.hair_colour(lightness, grey),
@@ -115,7 +115,7 @@ class Actor:
 
     @cached_property
     def mesh(self) -> Mesh:
-        """Head and glasses as they are drawn."""
+        """Triangles of head and glasses."""
         return Mesh.of(self)
 
     @cached_property
@@ -125,7 +125,7 @@ class Actor:
 
     @cached_property
     def glasses(self) -> glasses.Glasses | None:
-        """Worn by about a fifth."""
+        """The glasses, which about a fifth of all people wear, or None."""
         return glasses.fit(self)
 
     @cached_property
@@ -134,25 +134,25 @@ class Actor:
         stops = np.array(
             [[0.035, 0.016, 0.008], [0.085, 0.040, 0.016], [0.13, 0.085, 0.03], [0.09, 0.13, 0.085], [0.09, 0.17, 0.26]]
         )
-        lightest = min(1.0, 0.2 + 1.3 * self.share("skin_tone"))  # dark skin, darker eyes
+        lightest = min(1.0, 0.2 + 1.3 * self.share("skin_tone"))  # people with dark skin have dark eyes
         at = self.share("iris") * lightest * (len(stops) - 1)
         k = min(int(at), len(stops) - 2)
         return (stops[k] * (1 - at + k) + stops[k + 1] * (at - k)).astype(np.float32)
 
     @cached_property
     def freckles(self) -> float:
-        """0..1: on pale, warm skin."""
+        """Strength of freckles, 0..1; only pale, warm skin has them."""
         return max(0.0, min(1.0, 3 * (self.share("skin_undertone") - 0.62) + 2 * (self.share("skin_tone") - 0.75)))
 
     @cached_property
     def cloth(self) -> cloth.Cloth:
-        """What is worn."""
+        """The clothes."""
         shirt = np.array([self.share(f"shirt_{c}") for c in ("red", "green", "blue")])
         return cloth.choose(self.share("clothes"), 0.02 + 0.6 * shirt**2)
 
     @cached_property
     def backdrop(self) -> np.ndarray:
-        """[96, 96, 3] linear RGB, twice as wide as the camera's view."""
+        """Backdrop [96, 96, 3], linear RGB; it is twice as wide as the camera's view."""
         red, green = self.share("background_red"), self.share("background_green")
         colour = np.array([red, green, 0.5 * (red + green)])
         colour = 0.02 + 0.5 * (0.45 * colour + 0.55 * colour.mean()) ** 1.6
@@ -161,7 +161,7 @@ class Actor:
 
     @cached_property
     def lights(self) -> light.Lights:
-        """Key, fill and rim, without shadows yet."""
+        """Key, fill and rim light, without shadows."""
         return light.set_up(
             self.share("light_side") - 0.5,
             self.share("key_light"),

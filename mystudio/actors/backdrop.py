@@ -1,15 +1,15 @@
-"""What is behind a person: plain, a gradient, blurred lights, a blurred room (linear RGB)."""
+"""Backdrops of a person: plain, a gradient, blurred lights, a blurred room (linear RGB)."""
 
 from __future__ import annotations
 
 import numpy as np
 
-SIZE = 96  # px a side, of a picture that is twice as wide as the camera's
+SIZE = 96  # px a side; the backdrop is twice as wide as the camera's view
 PLAIN, GRADIENT, LIGHTS, ROOM = range(4)
 
 
 def choose(share: float) -> int:
-    """The kind of a share of all people, 0..1."""
+    """Map a percentile of all people, 0..1, to a kind of backdrop."""
     return PLAIN if share < 0.25 else GRADIENT if share < 0.5 else LIGHTS if share < 0.72 else ROOM
 
 

@@ -1,4 +1,4 @@
-"""The 3D head that actors are made of: imported once into the user's folder, never shipped."""
+"""The morphable 3D head of all actors. The user imports it once; it is not part of the package."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ EXPRESSIONS = (
     "noseSneer_R",
 )
 EXPRESSION_ID = {name: index for index, name in enumerate(EXPRESSIONS)}
-IDENTITY_MODES = 20  # kept of the hundred that ICT-FaceKit has
+IDENTITY_MODES = 20  # number of modes used, of ICT-FaceKit's 100
 #: parts of the mesh, in the order of their vertices; _l is the person's own left side (+x)
 PARTS = (
     "face",
@@ -140,9 +140,9 @@ class Basis:
 
 
 def basis_path() -> Path:
-    """Where the imported head lives: ``actors/head.npz`` beside the user's bases (``$MYSTUDIO_HOME``).
+    """Path of the imported head: ``actors/head.npz`` beside the user's bases (``$MYSTUDIO_HOME``).
 
-    Raises: BadArtifact: this user has no home.
+    Raises: BadArtifact: the user has no home folder.
     """
     folder = bases.user_folder()
     if folder is None:
@@ -151,7 +151,7 @@ def basis_path() -> Path:
 
 
 def load_basis(path: str | Path | None = None) -> Basis:
-    """The imported head, or one from a file; read once and kept.
+    """Load the imported head, or one from a file; results are cached.
 
     Raises: BadArtifact: there is none, or it is damaged.
     """
@@ -167,7 +167,7 @@ def _cached(path: Path, changed: int) -> Basis:
 
 
 def read_npz(path: Path) -> Basis:
-    """Read a head from ``ict_basis.npz`` or from what ``ict.import_basis`` wrote; nothing is unpickled.
+    """Read a head from ``ict_basis.npz`` or from a file of ``ict.import_basis``; nothing is unpickled.
 
     Raises: BadArtifact: it is damaged, or not a head.
     """
@@ -198,7 +198,7 @@ def read_npz(path: Path) -> Basis:
 
 
 def write_npz(basis: Basis, path: Path) -> None:
-    """Write a head in one step."""
+    """Write a head atomically. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

@@ -1,4 +1,4 @@
-"""The camera: where the picture is cut from, and what lens and sensor do to it."""
+"""The camera: its projection, the crop of its view that becomes the image, and effects of lens and sensor."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ DISTANCE = 95.0  # cm from the head's origin
 
 @dataclass(frozen=True)
 class Sensor:
-    """What lens and sensor do."""
+    """Effects of lens and sensor."""
 
-    exposure: float = 1.0  # factor of the light
-    balance: tuple[float, float, float] = (1.0, 1.0, 1.0)  # factors of red, green, blue
-    blur: float = 0.0  # px at 256 px, Gaussian
-    noise: float = 0.0  # deviation at middle grey, of 1
+    exposure: float = 1.0  # factor on the light
+    balance: tuple[float, float, float] = (1.0, 1.0, 1.0)  # white balance: factors on red, green, blue
+    blur: float = 0.0  # standard deviation of a Gaussian, px of an image of 256 px
+    noise: float = 0.0  # standard deviation at middle grey; white is 1
 
 
 @dataclass(frozen=True, eq=False)
 class Camera:
-    """A pinhole camera before the head, as exact truth of a frame."""
+    """The pinhole camera in front of the head; ground truth of a frame."""
 
     image_from_frame: np.ndarray  # [2, 3] px of the image from frames (the camera's whole view is 0..1, y down)
     size: int  # px, side of the image
@@ -32,12 +32,12 @@ class Camera:
     distance: float = DISTANCE  # cm
 
     def project(self, places: np.ndarray) -> np.ndarray:
-        """Pixels [..., 2] of places [..., 3] cm in camera axes."""
+        """Project points [..., 3], cm in camera axes, to pixels [..., 2] of the image."""
         return in_frame(places) @ self.image_from_frame[:, :2].T + self.image_from_frame[:, 2]
 
 
 def in_frame(places: np.ndarray) -> np.ndarray:
-    """Where places [..., 3] cm are seen, in frames [..., 2]."""
+    """Project points [..., 3], cm in camera axes, to the camera's whole view [..., 2], 0..1."""
     flat = places[..., :2] * np.array([1, -1], places.dtype)
     return flat * (FOCAL * 0.5 / (DISTANCE - places[..., 2:])) + 0.5
 
@@ -65,7 +65,7 @@ def aim(landmarks: np.ndarray, size: int, crop: str | None) -> Camera:
 
 
 def develop(light: np.ndarray, sensor: Sensor, seed: int) -> np.ndarray:
-    """Turn linear light [2 S, 2 S, 3] into an image [S, S, 3] uint8; the seed decides the sensor's noise."""
+    """Turn linear light [2 S, 2 S, 3] into an image [S, S, 3] uint8; the seed determines the sensor's noise."""
     import cv2
 
     size = light.shape[0] // 2
@@ -77,6 +77,6 @@ def develop(light: np.ndarray, sensor: Sensor, seed: int) -> np.ndarray:
         grain = np.random.default_rng(seed).standard_normal(light.shape, np.float32)
         light = light + sensor.noise * np.sqrt(0.04 + np.clip(light, 0, 1)) * grain
     light = np.clip(light, 0, None)
-    light = np.where(light > 0.7, 0.7 + 0.3 * np.tanh((light - 0.7) / 0.3), light)  # highlights roll off
+    light = np.where(light > 0.7, 0.7 + 0.3 * np.tanh((light - 0.7) / 0.3), light)  # compress highlights smoothly
     image = np.where(light < 0.0031, 12.92 * light, 1.055 * np.power(np.maximum(light, 1e-4), 1 / 2.4) - 0.055)
     return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)

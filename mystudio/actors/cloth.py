@@ -1,4 +1,4 @@
-"""Clothes: where they begin on neck and shoulders, and their colours (linear RGB)."""
+"""Clothes: their edge on neck and shoulders, and their colours (linear RGB)."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ PLAIN, STRIPES, CHECKS, YOKE = range(4)
 
 
 class Cloth(NamedTuple):
-    """What a person wears."""
+    """The clothes of a person."""
 
     neckline: int
     pattern: int
     colour: Triple  # linear RGB
-    second: Triple  # of pattern and collar
+    second: Triple  # linear RGB of pattern and collar
 
 
 def choose(share: float, colour: np.ndarray) -> Cloth:
-    """Clothes by a share of all people, 0..1, in a colour [3]."""
+    """Map a percentile of all people, 0..1, to clothes of a colour [3]."""
     step = min(int(share * 16), 15)
     neckline, pattern = (CREW, VEE, SHIRT, HIGH)[step // 4], step % 4
     bright = float(colour.mean())
@@ -37,7 +37,7 @@ def choose(share: float, colour: np.ndarray) -> Cloth:
 
 @inline()
 def cloth_edge(cloth, x, y, z):
-    """How far a place at rest lies inside the clothes, cm; negative is skin."""
+    """Distance of a point in rest position from the clothes' edge, cm; positive = cloth, negative = skin."""
     side = abs(x)
     line = np.float32(-13.0) - np.float32(0.28) * z
     if cloth.neckline == HIGH:
@@ -53,7 +53,7 @@ def cloth_albedo(cloth, inside, x, y, z):
     """Colour (r, g, b) of the cloth, ``inside`` cm from its edge."""
     tone, mix = np.float32(1.0), np.float32(0.0)
     if inside < np.float32(0.35):
-        tone = np.float32(0.55) + np.float32(0.45) * inside / np.float32(0.35)  # the hem's round edge
+        tone = np.float32(0.55) + np.float32(0.45) * inside / np.float32(0.35)  # darker at the hem, which is round
     if cloth.neckline == CREW and inside < np.float32(1.7):
         tone *= np.float32(0.93) + np.float32(0.07) * np.sin(np.arctan2(x, z + 3) * 130)  # ribs
         tone *= np.float32(1.0) - np.float32(0.3) * np.exp(-(((inside - np.float32(1.7)) * 7) ** 2))

@@ -1,4 +1,4 @@
-"""Training images of actors with their codes: any number, drawn in parallel, resumable."""
+"""Training images of actors with their codes. Any number can be drawn, in parallel; a stopped run can be resumed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SETTINGS = "dataset.json"
 
 @dataclass(frozen=True)
 class DatasetSettings:
-    """Which images; equal settings give equal images, on any number of workers."""
+    """The images of a dataset. Equal settings give equal images for any number of workers."""
 
     count: int  # images
     size: int = 256  # px
@@ -42,14 +42,14 @@ class DatasetSettings:
 
 
 def code_of(seed: int, index: int, takes: int) -> np.ndarray:
-    """Code [64] float16 of an image of a dataset: the look of every ``takes`` images in a row is one."""
+    """Code [64] float16 of an image of a dataset; each run of ``takes`` consecutive images shares one look."""
     look = look_of(np.random.default_rng((seed, 0, index // takes)).normal(size=N_FACTORS))
     motion = np.random.default_rng((seed, 1, index)).normal(size=N_FACTORS)[MOTION]
     return join(look, motion).astype(np.float16)
 
 
 def draw(settings: DatasetSettings, index: int, basis: Basis | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """One image [H, W, 3] uint8 of a dataset, and its code [64] float16: data on the fly, without files."""
+    """Draw one image [H, W, 3] uint8 of a dataset and return its code [64] float16, too; no file is written."""
     code = code_of(settings.seed, index, settings.takes)
     actor = _actor(look_of(code).tobytes(), basis or load_basis())
     expression, pose = frame_from_factors(code[MOTION].astype(np.float64))
@@ -63,10 +63,10 @@ def write_dataset(
     head: Path | None = None,
     progress: Progress = silent,
 ) -> list[Path]:
-    """Write ``shard-00000.npz`` ...: ``images`` [N, H, W, 3] uint8 and ``codes`` [N, 64] float16; what is there stays.
+    """Write ``shard-00000.npz`` ...: ``images`` [N, H, W, 3] uint8 and ``codes`` [N, 64] float16; existing shards stay.
 
     Args:
-        workers: processes; one a core without it. head: file of the 3D head; the imported one without it.
+        workers: number of processes; None = one a core. head: file of the 3D head; None = the imported one.
     Returns: the shards, in order.
     Raises:
         BadArtifact: the folder holds another dataset, or there is no head.
@@ -100,7 +100,7 @@ def _draw_shards(
         return
     import multiprocessing
 
-    draw(settings, 0, load_basis(head))  # compiles once, before everybody would
+    draw(settings, 0, load_basis(head))  # compile once here, so that no worker has to
     with multiprocessing.get_context("spawn").Pool(min(workers, len(tasks)), maxtasksperchild=64) as pool:
         yield from pool.imap_unordered(_draw_shard, tasks)
 
@@ -118,7 +118,7 @@ def _length(settings: DatasetSettings, shard: int) -> int:
 
 
 def _claim(folder: Path, settings: DatasetSettings) -> None:
-    """Keep two datasets apart; a larger count only adds shards, if the old ones were full."""
+    """Make sure that the folder holds no other dataset. A larger count only adds shards if the old ones were full."""
     path, ours = folder / SETTINGS, asdict(settings)
     if path.exists():
         try:

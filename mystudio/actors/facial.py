@@ -1,4 +1,4 @@
-"""Brows, lashes and beard: short strands that follow the moving skin."""
+"""Brows, lashes and beard: short strands that move with the skin."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from mystudio.actors.strands import Strands, pick_roots
 if TYPE_CHECKING:
     from mystudio.actors.actor import Actor
 
-_LASHES = 46  # on each upper lid
+_LASHES = 46  # number on each upper lid
 _BROW_HAIRS, _BEARD_HAIRS = 900, 5200
 
 
 def brows(actor: Actor) -> Strands | None:
-    """Brow hairs: up at the inner end, outwards along the rest."""
+    """Brow hairs: they point up at the inner end, and outwards along the rest."""
     z = paint.zones_of(actor.head)
     width = actor.colours.brow_width
     density = z.face * np.clip((0.9 * width - z.brow) / 0.15 + 0.2, 0, 1)
@@ -48,7 +48,7 @@ def brows(actor: Actor) -> Strands | None:
 
 
 def beard(actor: Actor) -> Strands | None:
-    """Beard hairs, from half of the beard factor on; below that it is painted stubble."""
+    """Beard hairs for a beard above 0.42; weaker beards are only painted stubble."""
     amount = (actor.beard - 0.42) / 0.58
     if amount <= 0:
         return None
@@ -82,7 +82,7 @@ def beard(actor: Actor) -> Strands | None:
 
 
 def lashes(actor: Actor) -> Strands | None:
-    """Upper lashes; their tips are carried by the basis's own lashes, which turn down when the eye closes."""
+    """Upper lashes; their tips follow the basis's lash vertices, which turn down when the eye closes."""
     made = [
         _lash_line(actor, side, actor.basis.landmarks[line])  # from the outer corner
         for side, line in (("r", [36, 37, 38, 39]), ("l", [45, 44, 43, 42]))
@@ -138,7 +138,7 @@ def _short(
 
 
 def _lash_line(actor: Actor, side: str, line: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Roots and tips [46, 3] of one upper lid, and the vertices [46] that carry them."""
+    """Roots and tips [46, 3] of one upper lid's lashes, and the vertices [46] that move them."""
     t = np.linspace(0.02, 0.92, _LASHES)
     roots = (_through_four(t) @ actor.shape[line]).astype(np.float32)
     outward = np.stack([(-1 if side == "r" else 1) * (0.75 - 0.9 * t), np.full(_LASHES, 0.45), np.ones(_LASHES)], -1)
@@ -151,7 +151,7 @@ def _lash_line(actor: Actor, side: str, line: np.ndarray) -> tuple[np.ndarray, .
 
 
 def _through_four(t: np.ndarray) -> np.ndarray:
-    """Weights [N, 4] of four points of a smooth curve through them, at 0..1 of its way (Lagrange)."""
+    """Lagrange weights [N, 4] of the cubic curve through four points, at parameters [N] in 0..1."""
     at = np.arange(4) / 3
     factors = np.where(np.eye(4, dtype=bool), 1.0, (t[:, None, None] - at) / np.where(np.eye(4), 1.0, at[:, None] - at))
     return factors.prod(-1)

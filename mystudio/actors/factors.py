@@ -1,6 +1,6 @@
-"""What each of the 64 standard-normal numbers of a person's and a frame's code z decides: the one table of factors.
+"""The table of factors: the meaning of each of the 64 standard-normal numbers in an actor's code z.
 
-The first 58 are those of the packaged base ``people128``; the last six, unused there, add to the look.
+The packaged base ``people128`` uses the first 58; the last six, which it does not use, add to the look.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ LOOK_NAMES = (
     "skin_tone",  # deep to pale
     "skin_undertone",  # cool to warm
     "hair_lightness",  # black to blond
-    "hair_grey",  # of its own hue to grey
+    "hair_grey",  # natural colour to grey
     "iris",  # brown to blue
     "lips",  # pale to red
     "brow_width",
@@ -73,7 +73,7 @@ EXTRA = slice(N_LOOK + N_MOTION, N_FACTORS)
 
 
 def look_of(code: np.ndarray) -> np.ndarray:
-    """The 38 numbers of codes [..., 64] that decide the look: the 32 look factors, then the six extra ones."""
+    """The 38 numbers of codes [..., 64] that are the look: the 32 look factors, then the six extra ones."""
     return np.concatenate([code[..., LOOK], code[..., EXTRA]], -1)
 
 

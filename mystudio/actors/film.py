@@ -1,4 +1,4 @@
-"""Actors on film: frames of a performance, clips with their truth, contact sheets."""
+"""Frames of a performance, clips with ground truth, and contact sheets."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CRF = 16  # x264 quality of clips
 
 
 def film(actor: Actor, score: Score, size: int = 512, crop: str | None = None, seed: int = 0) -> Iterator[Frame]:
-    """Draw a performance frame by frame.
+    """Draw a performance, one frame after the other.
 
     Args:
         size: px. crop: None for the camera's view, "ffhq" for aligned squares. seed: of the sensor's noise.
@@ -38,11 +38,11 @@ def write_clip(
     seed: int = 0,
     progress: Progress = silent,
 ) -> Path:
-    """Write a performance as an mp4, and its truth beside it as an .npz.
+    """Write a performance as an mp4, and the ground truth beside it as an .npz.
 
-    Returns: the path of the truth: ``expression`` [T, 53] and its ``expression_names``, ``pose`` [T, 6], ``gaze``
+    Returns: path of the ground truth: ``expression`` [T, 53] and its ``expression_names``, ``pose`` [T, 6], ``gaze``
         [T, 2, 2], ``landmarks68`` [T, 68, 2] px, ``image_from_frame`` [T, 2, 3], ``times`` [T] s, ``identity`` [38].
-    Raises: OutputFailed: one of them could not be written.
+    Raises: OutputFailed: a file cannot be written.
     """
     from selfscan.io import video
 
@@ -96,7 +96,7 @@ def sheet(
 
 
 def save_npz(path: Path, **arrays: np.ndarray) -> None:
-    """Write arrays in one step, uncompressed; what was there stays whole until then."""
+    """Write arrays uncompressed and atomically. Raises OSError."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with open(part, "wb") as file:

@@ -1,4 +1,4 @@
-"""Glasses: tubes around two lenses, bridge and temples, fitted to a person's face."""
+"""Glasses: tubes around two lenses, a bridge and temples, fitted to a person's face."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mystudio.actors.raster import rasterize
 if TYPE_CHECKING:
     from mystudio.actors.actor import Actor
 
-SHARE = 0.2  # of all people wear them
+SHARE = 0.2  # share of all people who wear them
 _SIDES, _OUTLINE = 6, 36  # corners of a tube, points around a lens
 _COLOURS = np.array(
     [[0.012, 0.011, 0.012], [0.09, 0.035, 0.014], [0.30, 0.29, 0.28], [0.33, 0.21, 0.08], [0.02, 0.03, 0.07]]
@@ -30,7 +30,7 @@ class Glasses:
 
 
 def fit(actor: Actor) -> Glasses | None:
-    """Glasses for a person, None for those who wear none."""
+    """Fit glasses to a person; None if the person wears none."""
     share = actor.share("glasses")
     if share < 1 - SHARE:
         return None
@@ -71,7 +71,7 @@ def fit(actor: Actor) -> Glasses | None:
 
 
 def draw_lenses(outlines: np.ndarray, lights, depth: np.ndarray, image: np.ndarray) -> None:
-    """Darken a little what is behind the lenses, and add a streak that they reflect.
+    """Darken the image slightly behind the lenses, and add a reflected streak.
 
     Args: outlines: [2, 36, 3] samples and depth. depth: [H, W]. image: [H, W, 3] linear RGB, changed.
     """
@@ -98,7 +98,7 @@ def draw_lenses(outlines: np.ndarray, lights, depth: np.ndarray, image: np.ndarr
 
 
 def _lens(centre: np.ndarray, wide: float, high: float, square: float, front: float) -> np.ndarray:
-    """A superellipse [36, 3], bent back at its outer end as faces are."""
+    """A superellipse [36, 3], bent back at its outer end like a face."""
     angle = np.linspace(0, 2 * np.pi, _OUTLINE, endpoint=False)
     c, s = np.cos(angle), np.sin(angle)
     x = centre[0] + wide * np.sign(c) * np.abs(c) ** (2 / square)

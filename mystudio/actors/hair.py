@@ -1,4 +1,4 @@
-"""Hair as strands: grown once a person in rest position, carried by the skin in every frame."""
+"""Hair as strands. They grow once for each person, in rest position; in every frame they move with the skin."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Style:
-    """How hair is worn."""
+    """A hair style."""
 
     name: str
-    share: float  # of all people
+    share: float  # share of all people
     count: int  # strands
-    points: int  # of a strand
+    points: int  # points of each strand
     top: float  # cm, length on the crown
     side: float  # cm, length at sides and back
     lift: float  # 0 lies flat .. 1 stands up
@@ -32,8 +32,8 @@ class Style:
     comb: tuple[float, float, float]  # direction to comb to, (away from the parting, up, forward)
     wave: float  # cm of waves
     tight: float  # waves a cm
-    bulk: float  # cm that the outermost strands keep from the skull
-    scalp: float = 1.0  # how much of the scalp's colour is hair's
+    bulk: float  # cm between the skull and the outermost strands
+    scalp: float = 1.0  # share of hair colour in the scalp's colour
     long: bool = False
     knot: bool = False  # tied at the back
 
@@ -52,7 +52,7 @@ STYLES = (
 
 
 def choose(share: float) -> Style:
-    """The style of a share of all people, 0..1."""
+    """Map a percentile of all people, 0..1, to a style."""
     total = 0.0
     for style in STYLES:
         total += style.share
@@ -139,7 +139,7 @@ def _cut(points: np.ndarray, actor: Actor, style: Style) -> np.ndarray:
 
 
 def _field(actor: Actor, style: Style, volume_share: float) -> Field:
-    """Where strands are led: the comb's direction, and the skull that they keep off."""
+    """The field that guides strands: the comb's direction, and the skull that they avoid."""
     skull = actor.shape[: len(actor.basis.neutral)]
     top, brow = skull[:, 1].max(), actor.shape[actor.basis.landmarks[27], 1]
     upper = skull[skull[:, 1] > brow - 1]

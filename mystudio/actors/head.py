@@ -1,4 +1,4 @@
-"""The head as it is drawn: the basis with shoulders added, and what is the same for every actor."""
+"""The drawn head: the basis with shoulders added, and the data that all actors share."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 from mystudio.actors.basis import EXPRESSION_ID, PARTS, Basis
 from mystudio.actors.raster import depth_map, vertex_normals
 
-PIVOT = np.array([0, -4, -1], np.float32)  # of head rotation, centimetres
+PIVOT = np.array([0, -4, -1], np.float32)  # centre of head rotation, cm
 #: materials of triangles
 SKIN, MOUTH, TEETH, EYE, SOCKET, FRAME = range(6)
-INSIDE = (MOUTH, TEETH)  # drawn last, and only where the lips may be open
+INSIDE = (MOUTH, TEETH)  # drawn last, and only in the bounding box of the lips
 NOT_DRAWN = -1
 _MATERIAL = {
     "face": SKIN,
@@ -34,34 +34,34 @@ _RINGS = (
     (22.5, 13.5, -42.0, -45.0, -42.0),
     (22.5, 13.5, -60.0, -60.0, -60.0),
 )
-_RING_STEPS = 3  # rings drawn between two of those
+_RING_STEPS = 3  # rings drawn between two of ``_RINGS``
 _OCCLUSION_VIEWS, _OCCLUSION_SIZE = 40, 256
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Head:
-    """What all actors share; vertices are the basis's, then those of the shoulders."""
+    """Geometry that all actors share; its vertices are the basis's, then those of the shoulders."""
 
     basis: Basis
     rest: np.ndarray  # [V', 3] float32 mean head with shoulders
-    normals: np.ndarray  # [V', 3] of it
-    faces: np.ndarray  # [F', 3] int32: skin first, what is inside the mouth last
+    normals: np.ndarray  # [V', 3] normals of ``rest``
+    faces: np.ndarray  # [F', 3] int32: skin first, inside of the mouth last
     material: np.ndarray  # [F'] int8
-    follow: np.ndarray  # [V'] float32 share of the head's pose that a vertex takes: 1 head .. 0 shoulders
+    follow: np.ndarray  # [V'] float32 share of the head's pose that moves a vertex: 1 head .. 0 shoulders
     loop: np.ndarray  # [L] vertices around the open end of the basis's neck, in order
     eyes: np.ndarray  # [2, 3] centres of the eyeballs, left and right
-    open: np.ndarray  # [V'] float32 share of the sky that a vertex sees, mouth closed
-    open_jaw: np.ndarray  # [V'] ... mouth open
+    open: np.ndarray  # [V'] float32 unoccluded share of the sky at a vertex, mouth closed
+    open_jaw: np.ndarray  # [V'] the same, mouth open
 
     def with_shoulders(self, vertices: np.ndarray) -> np.ndarray:
-        """A basis-like mesh [V, 3] with its shoulders: [V', 3]."""
+        """Append the shoulders to vertices [V, 3] of the basis: [V', 3]."""
         return np.concatenate([vertices, _shoulders(vertices[self.loop])]).astype(np.float32)
 
 
 @lru_cache(maxsize=2)
 def make_head(basis: Basis) -> Head:
-    """Prepare a basis for drawing."""
-    part = np.searchsorted(basis.part_ends, basis.faces.max(1), side="right")  # a seam belongs to the inner part
+    """Build the drawn head from a basis."""
+    part = np.searchsorted(basis.part_ends, basis.faces.max(1), side="right")  # seams belong to the inner part
     kind = np.array([_MATERIAL.get(name, NOT_DRAWN) for name in PARTS])[part]
     surface = basis.faces[kind == SKIN]
     loop = _neck_loop(basis.neutral, surface)
@@ -97,7 +97,7 @@ def follow_of(height: np.ndarray) -> np.ndarray:
 
 
 def _neck_loop(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """The lowest open border of the skin, walked in the direction of its triangles."""
+    """Vertices [L] of the skin's lowest open border, in the direction of its triangles."""
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).astype(np.int64)
     count = len(vertices)
     forward, backward = edges[:, 0] * count + edges[:, 1], edges[:, 1] * count + edges[:, 0]
@@ -178,7 +178,7 @@ def view_axes(toward: np.ndarray) -> np.ndarray:
 
 
 def _openness(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Cosine-weighted share of directions in which nothing hides a vertex."""
+    """Ambient occlusion: cosine-weighted share of directions in which nothing hides a vertex, [V']."""
     normals = np.empty_like(vertices)
     vertex_normals(vertices, faces, normals)
     seen, total = np.zeros(len(vertices), np.float32), np.zeros(len(vertices), np.float32)

@@ -1,4 +1,4 @@
-"""Import of the 3D head, and how a checkout of ICT-FaceKit is read (github.com/ICT-VGL/ICT-FaceKit, MIT)."""
+"""Import of the 3D head, and the reader of ICT-FaceKit checkouts (github.com/ICT-VGL/ICT-FaceKit, MIT)."""
 
 from __future__ import annotations
 
@@ -85,13 +85,13 @@ LANDMARKS = (
 
 
 def import_basis(source: str | Path) -> Path:
-    """Check a head and keep it for this user, replacing an older one.
+    """Check a head and store it for the user; an older one is replaced.
 
     Args:
         source: a checkout of ICT-FaceKit (or its FaceXModel folder), or an ``ict_basis.npz``.
-    Returns: where it is kept.
+    Returns: path of the stored head.
     Raises:
-        BadArtifact: it is not a whole head.
+        BadArtifact: it is not a complete head.
         OutputFailed: the user's folder cannot be written.
     """
     source = Path(source)
@@ -112,11 +112,11 @@ def import_basis(source: str | Path) -> Path:
 def read_checkout(
     folder: Path, part_ends: tuple[int, ...] = ICT_PART_ENDS, landmarks: tuple[int, ...] = LANDMARKS
 ) -> Basis:
-    """Read neutral, identity and expression meshes and keep the latter two as differences.
+    """Read the neutral, identity and expression meshes; the latter two become differences to the neutral one.
 
     Args:
-        folder: the checkout, or the folder of it that holds the .obj files.
-        part_ends, landmarks: the layout of the mesh, see ``Basis``.
+        folder: the checkout, or its folder with the .obj files.
+        part_ends, landmarks: layout of the mesh, see ``Basis``.
     Raises: BadArtifact: a file is missing, damaged or of another size.
     """
     model = folder / "FaceXModel" if (folder / "FaceXModel").is_dir() else folder

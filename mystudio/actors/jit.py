@@ -1,4 +1,4 @@
-"""numba, asked for in one place: compiled code is kept between runs, and lets other threads run."""
+"""The project's only import of numba. Compiled code is cached between runs and releases the GIL."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ except ImportError as error:
     ) from error
 
 njit = partial(numba.njit, cache=True, fastmath=True, nogil=True, error_model="numpy")
-#: for large functions with one place of call: merged into the caller by the optimiser
+#: for large functions with one call site: LLVM inlines them
 inline = partial(njit, forceinline=True)
-#: for small functions of numbers: merged before anything else
+#: for small functions of numbers: numba inlines them before type inference
 splice = partial(njit, inline="always")
-#: with a plain number in it, a sum or product of float32 goes on in float64
+#: a plain Python number would turn float32 sums and products into float64
 ONE = np.float32(1)

@@ -17,7 +17,7 @@ Triple = tuple[np.float32, np.float32, np.float32]
 
 
 class Lights(NamedTuple):
-    """A set-up of lights, in the axes of the camera; plain numbers, which compiled code passes on at no cost."""
+    """A set-up of lights in camera axes. Plain numbers, because compiled code passes them at no cost."""
 
     toward: tuple[Triple, Triple, Triple]  # unit vectors: key, fill, rim
     colour: tuple[Triple, Triple, Triple]  # linear RGB
@@ -26,7 +26,7 @@ class Lights(NamedTuple):
 
 
 class Shadow(NamedTuple):
-    """What the key light meets first."""
+    """The key light's shadow map: depth of the surface nearest to the light."""
 
     depth: np.ndarray  # [S, S] float32
     axes: tuple[Triple, Triple, Triple]  # of the map: right, down, towards the light
@@ -40,11 +40,11 @@ def numbers(array: np.ndarray | Sequence[float]) -> tuple:
 
 
 def set_up(side: float, strength: float, warmth: float, contrast: float, backdrop: np.ndarray) -> Lights:
-    """Lights of a person's picture.
+    """The lights of a person.
 
     Args:
         side: -0.5 from the left .. 0.5 from the right. strength: of the key light, 0..1.
-        warmth: -0.5 cold .. 0.5 warm. contrast: 0 flat .. 1 dramatic. backdrop: [3] mean linear RGB behind.
+        warmth: -0.5 cold .. 0.5 warm. contrast: 0 flat .. 1 dramatic. backdrop: [3] mean linear RGB of the backdrop.
     """
     key = np.array([1.6 * side, 0.45 + 0.25 * contrast, 0.8])
     fill = np.array([-1.3 * np.sign(side + 1e-6) - 0.3 * side, 0.1, 0.9])
@@ -76,7 +76,7 @@ def cast(
 
 @splice()
 def _from_light(shadow, x, y, z):
-    """A place in camera axes as the key light sees it: samples to the right and down, and how near it is."""
+    """Project a point in camera axes into the shadow map: samples to the right and down, and nearness to the light."""
     (rx, ry, rz), (dx, dy, dz), (tx, ty, tz) = shadow.axes
     x, y, z = x - shadow.centre[0], y - shadow.centre[1], z - shadow.centre[2]
     scale, middle = np.float32(SHADOW_SIZE / (2 * SHADOW_HALF)), np.float32(SHADOW_SIZE / 2)
@@ -89,7 +89,7 @@ def _from_light(shadow, x, y, z):
 
 @inline()
 def lit(shadow, x, y, z, bias):
-    """Share of the key light that reaches a place in camera axes: a tent filter over 3 x 3 samples."""
+    """Share of the key light that reaches a point in camera axes: a tent filter over 3 x 3 samples."""
     u, v, near = _from_light(shadow, x, y, z)
     u, v, near = u - np.float32(0.5), v - np.float32(0.5), near + bias
     if u < 2 or v < 2 or u > SHADOW_SIZE - 3 or v > SHADOW_SIZE - 3:
@@ -109,7 +109,7 @@ def lit(shadow, x, y, z, bias):
 
 @inline()
 def lit_hair(shadow, x, y, z):
-    """Share of the key light that reaches a strand: softer with depth below the hair's outside, one sample."""
+    """Share of the key light that reaches a strand, from one sample; it falls smoothly with depth inside the hair."""
     u, v, near = _from_light(shadow, x, y, z)
     i, j = int(u), int(v)
     if i < 0 or j < 0 or i >= SHADOW_SIZE or j >= SHADOW_SIZE:

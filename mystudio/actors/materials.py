@@ -1,4 +1,4 @@
-"""What skin, eyes, mouth and clothes look like under three lights (compiled; linear RGB)."""
+"""Shaders of skin, eyes, mouth and clothes under three lights (compiled; linear RGB)."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from mystudio.actors.noise import sample
 
 
 class Body(NamedTuple):
-    """What else the shader knows of a person's frame; plain numbers, as ``light.Lights``."""
+    """Further inputs of the shaders for a person in one frame; plain numbers, as in ``light.Lights``."""
 
     eyes: tuple[Triple, Triple]  # rest centres of the eyeballs, left and right
     iris: Triple  # linear RGB
-    pupil: np.float32  # cosine of its angle
-    lids: tuple[Triple, Triple]  # upper lids' middle, camera axes
-    up: Triple  # the head's up
-    forward: Triple  # the head's forward
-    lip: Triple  # between the lips, camera axes
+    pupil: np.float32  # cosine of the pupil's angular radius
+    lids: tuple[Triple, Triple]  # middles of the upper lids, cm, camera axes
+    up: Triple  # the head's up direction
+    forward: Triple  # the head's forward direction
+    lip: Triple  # point between the lips, cm, camera axes
     freckles: np.float32  # 0..1
     frame: Triple  # colour of the glasses' frame
-    detail: np.float32  # samples a cm: what is finer is left out
+    detail: np.float32  # samples a cm: finer detail is left out
     camera: np.float32  # cm from the head's origin to the camera
 
 
 @splice()
 def clip(x):
-    """x in 0..1."""
+    """x clamped to 0..1."""
     return min(max(x, np.float32(0.0)), np.float32(1.0))
 
 
@@ -52,7 +52,7 @@ def power16(x):
 
 @inline()
 def reflect(lights, nx, ny, nz, vx, vy, vz, reached, soft, sharp, wet):
-    """Specular light (r, g, b) of three lights: Blinn-Phong lobes of exponents 16, 64 and 512, each with its weight."""
+    """Specular light (r, g, b) of three lights: weighted Blinn-Phong lobes of exponents 16, 64 and 512."""
     r = g = b = np.float32(0.0)
     for k in range(3):
         lx, ly, lz = lights.toward[k][0], lights.toward[k][1], lights.toward[k][2]
@@ -81,7 +81,7 @@ def reflect(lights, nx, ny, nz, vx, vy, vz, reached, soft, sharp, wet):
 
 @inline()
 def diffuse(lights, nx, ny, nz, reached, wrap_r, wrap_g, wrap_b, opened):
-    """Diffuse and ambient light (r, g, b); wraps per channel soften the terminator as scattering in skin does."""
+    """Diffuse and ambient light (r, g, b). Wrapping per channel softens the terminator, like scattering in skin."""
     r = g = b = np.float32(0.0)
     for k in range(3):
         facing = lights.toward[k][0] * nx + lights.toward[k][1] * ny + lights.toward[k][2] * nz
@@ -97,7 +97,7 @@ def diffuse(lights, nx, ny, nz, reached, wrap_r, wrap_g, wrap_b, opened):
         b += db * db * lights.colour[k][2] * (block + wrap_b * bleed)
     up = np.float32(0.5) + np.float32(0.5) * ny
     front = np.float32(0.75) + np.float32(0.25) * nz
-    bounce = np.float32(0.35) * (ONE - opened)  # light that comes back from nearby skin is red
+    bounce = np.float32(0.35) * (ONE - opened)  # light reflected by nearby skin is red
     r += (lights.sky[0] * up + lights.ground[0] * (ONE - up)) * front * (opened + bounce)
     g += (lights.sky[1] * up + lights.ground[1] * (ONE - up)) * front * (opened + np.float32(0.55) * bounce)
     b += (lights.sky[2] * up + lights.ground[2] * (ONE - up)) * front * (opened + np.float32(0.4) * bounce)
@@ -106,7 +106,7 @@ def diffuse(lights, nx, ny, nz, reached, wrap_r, wrap_g, wrap_b, opened):
 
 @inline()
 def skin(lights, shadow, body, noise, ar, ag, ab, gloss, opened, x, y, z, wx, wy, wz, nx, ny, nz, vx, vy, vz):
-    """Skin of an albedo (ar, ag, ab): pores, blotches and freckles, soft terminator, two highlights."""
+    """Colour of skin with albedo (ar, ag, ab): pores, blotches and freckles, soft terminator, two highlights."""
     fine, value = clip((body.detail - np.float32(20)) / np.float32(50)), np.float32(0.0)
     if fine > 0:
         per_cm = np.float32(38)
@@ -156,7 +156,7 @@ def skin(lights, shadow, body, noise, ar, ag, ab, gloss, opened, x, y, z, wx, wy
 
 @inline()
 def eye(lights, shadow, body, opened, x, y, z, wx, wy, wz, nx, ny, nz, vx, vy, vz):
-    """An eyeball: white, iris with fibres and a dark rim, pupil, wet highlights, the lid's shade."""
+    """Colour of an eyeball: sclera, iris with fibres and a dark rim, pupil, wet highlights, shadow of the lid."""
     e = 0 if x > 0 else 1
     dx, dy, dz = x - body.eyes[e][0], y - body.eyes[e][1], z - body.eyes[e][2]
     scale = ONE / (np.sqrt(dx * dx + dy * dy + dz * dz) + np.float32(1e-6))
@@ -197,7 +197,7 @@ def eye(lights, shadow, body, opened, x, y, z, wx, wy, wz, nx, ny, nz, vx, vy, v
 
 @inline()
 def mouth(lights, shadow, body, teeth, x, y, z, wx, wy, wz, nx, ny, nz, vx, vy, vz):
-    """Teeth, or gums, tongue and cheeks: dark and red the deeper they lie."""
+    """Colour of teeth, or of gums, tongue and cheeks, which become darker and redder with depth."""
     deep = (
         (body.lip[0] - wx) * body.forward[0]
         + (body.lip[1] - wy) * body.forward[1]
@@ -221,7 +221,7 @@ def mouth(lights, shadow, body, teeth, x, y, z, wx, wy, wz, nx, ny, nz, vx, vy, 
 
 @inline()
 def fabric(lights, shadow, body, cloth, noise, depth_in, opened, x, y, z, wx, wy, wz, nx, ny, nz):
-    """Clothes, ``depth_in`` cm from their hem: folds and weave."""
+    """Colour of clothes ``depth_in`` cm from their hem: folds and weave."""
     ar, ag, ab = cloth_albedo(cloth, depth_in, x, y, z)
     fold, gx, gy, gz = sample(noise, x * np.float32(1.1), y * np.float32(0.7), z * np.float32(1.1))
     per_cm = np.float32(30)

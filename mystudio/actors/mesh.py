@@ -1,4 +1,4 @@
-"""Everything of a person that is drawn as triangles: the head, and glasses where they are worn."""
+"""The triangles of a person: the head, and glasses if the person wears them."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Mesh:
-    """Vertices are the head's, then those of the glasses; triangles lie in the order in which they are drawn."""
+    """Vertices are the head's, then those of the glasses; triangles are in drawing order."""
 
     faces: np.ndarray  # [F, 3] int32
     material: np.ndarray  # [F] int8
-    cull: np.ndarray  # [F] bool, True for what does not show its back
+    cull: np.ndarray  # [F] bool, True = not drawn from behind
     solid: tuple[slice, ...]  # faces that cast shadows
-    outer: int  # faces before those inside the mouth
+    outer: int  # number of faces before those inside the mouth
     still: np.ndarray  # [V, 7] float32 ``shade.Surface.still``
-    open: np.ndarray  # [V] float32 share of the sky that a vertex sees, mouth closed
-    open_jaw: np.ndarray  # [V] ... mouth open
+    open: np.ndarray  # [V] float32 unoccluded share of the sky at a vertex, mouth closed
+    open_jaw: np.ndarray  # [V] the same, mouth open
 
     @classmethod
     def of(cls, actor: Actor) -> Mesh:
-        """Put a person's head and glasses together."""
+        """Combine a person's head and glasses."""
         head, worn = actor.head, actor.glasses
         albedo, gloss = actor.painted
         frame = worn.faces + len(head.rest) if worn else head.faces[:0]

@@ -1,4 +1,4 @@
-"""What actors do: scripted performances, and single frames from motion factors."""
+"""Motion of actors: scripted performances, and single frames from motion factors."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from mystudio.actors.basis import EXPRESSION_ID, EXPRESSIONS
 from mystudio.actors.factors import MOTION_NAMES, N_MOTION
 from mystudio.errors import StudioError
 
-Clock = tuple[np.random.Generator, float, float]  # of what is random, seconds, frames a second
+Clock = tuple[np.random.Generator, float, float]  # random generator, seconds, frames a second
 
 SCRIPTS = ("selfscan", "talk")
-#: gaze angle of a weight of 1 of each eyeLook shape, radians
+#: gaze angle, radians, of an eyeLook shape with weight 1
 GAZE_SIDE, GAZE_UP, GAZE_DOWN = np.radians((35.0, 26.0, 30.0))
 
 _SCAN_ACTS = (
@@ -39,7 +39,7 @@ _SPEECH = (
     ("mouthLowerDown", 0.3),
     ("mouthUpperUp", 0.25),
 )
-#: of each motion factor that is a shape, in order: (threshold, weight at 1.3 above it)
+#: for each motion factor that is a shape, in order: (threshold, weight at 1.3 above the threshold)
 _FACTOR_SHAPES = (
     (0.0, 0.7),
     (0.1, 0.9),
@@ -64,7 +64,7 @@ _FACTOR_SHAPES = (
 
 @dataclass(frozen=True)
 class Score:
-    """A performance as exact numbers; any actor can play it."""
+    """A performance as numbers for each frame; any actor can play it."""
 
     expressions: np.ndarray  # [T, 53] ARKit weights in 0..1, in the order of basis.EXPRESSIONS
     poses: np.ndarray  # [T, 6] yaw, pitch, roll in radians and x, y, z in centimetres
@@ -75,17 +75,17 @@ class Score:
 
     @property
     def times(self) -> np.ndarray:
-        """[T] seconds."""
+        """Times of the frames [T], s."""
         return np.arange(len(self)) / self.fps
 
 
 def perform(script: str, seconds: float, fps: float = 25, seed: int = 0) -> Score:
-    """Write a performance.
+    """Compose a performance from a script.
 
     Args:
         script: ``selfscan`` (look around, then talk and grimace while the head moves on) or ``talk``.
-        seconds, fps: its length and rate. seed: of everything random in it.
-    Raises: StudioError: there is no such script, or no frame in that time.
+        seconds, fps: its length and frame rate. seed: of its random parts.
+    Raises: StudioError: there is no such script, or the time is too short for one frame.
     """
     frames = int(seconds * fps)
     if script not in SCRIPTS or frames < 1:
@@ -125,7 +125,7 @@ def frame_from_factors(factors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def gaze_angles(expression: np.ndarray) -> np.ndarray:
-    """Gaze of both eyes that ARKit weights stand for.
+    """Gaze of both eyes from ARKit weights.
 
     Args: expression: [..., 53].
     Returns: [..., 2, 2] radians in the head's axes: left eye (the person's own), right eye; yaw (to the person's
@@ -144,7 +144,7 @@ def gaze_angles(expression: np.ndarray) -> np.ndarray:
 
 
 def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
-    """Head rotation [3, 3] float32 from angles in radians: roll after pitch after yaw."""
+    """Head rotation [3, 3] float32 from angles in radians: yaw first, then pitch, then roll."""
     cy, sy, cp, sp, cr, sr = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch), np.cos(roll), np.sin(roll)
     return (
         np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
@@ -193,6 +193,6 @@ def _ease(t: np.ndarray, knots: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def _wander(r: np.random.Generator, seconds: float, fps: float, every: float, scale: float) -> np.ndarray:
-    """A smooth random track: a new normal target each ``every`` seconds."""
+    """A smooth random track with a new normally distributed target every ``every`` seconds."""
     knots = np.arange(-1, seconds / every + 2) * every
     return _ease(np.arange(int(seconds * fps)) / fps, knots, r.normal(size=len(knots)) * scale)

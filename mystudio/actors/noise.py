@@ -1,4 +1,4 @@
-"""Band-limited noise: as plane waves at points, and as a tileable volume for the shader."""
+"""Band-limited noise: plane waves at points, and a tileable volume for the shader."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def waves(points: np.ndarray, seed: int, octaves: tuple[float, ...] = (0.9, 2.3,
 
 @lru_cache(maxsize=1)
 def volume() -> np.ndarray:
-    """A tile [32, 32, 32, 4] float32 of noise of unit deviation, and its gradient a voxel."""
+    """A periodic tile [32, 32, 32, 4] float32: noise of standard deviation 1, and its gradient per voxel."""
     r = np.random.default_rng(5)
     spectrum = np.fft.fftn(r.normal(size=(TILE,) * 3))
     axis = np.fft.fftfreq(TILE)
@@ -40,7 +40,7 @@ def volume() -> np.ndarray:
 
 @inline()
 def sample(tile, x, y, z):
-    """Noise and gradient at a place in voxels, trilinear and periodic: four numbers."""
+    """Noise and its gradient (four numbers) at a point in voxels; trilinear and periodic."""
     fx, fy, fz = np.floor(x), np.floor(y), np.floor(z)
     i, j, k = int(fx) & 31, int(fy) & 31, int(fz) & 31
     tx, ty, tz = np.float32(x - fx), np.float32(y - fy), np.float32(z - fz)

@@ -1,4 +1,4 @@
-"""Where on the head lips, brows, beard, scalp and blushes are, and a person's colours there (linear RGB)."""
+"""Painted features of the head: masks of lips, brows, beard, scalp and blushes, and their colours (linear RGB)."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ _TONES = np.array(
 
 @dataclass(frozen=True, eq=False)
 class Zones:
-    """Masks on a head's vertices in 0..1, and distances in cm; the same for everybody."""
+    """Masks on the head's vertices in 0..1, and distances in cm; all actors share them."""
 
     face: np.ndarray  # [V'] 1 on the face mesh
     skin: np.ndarray  # [V'] 1 on face, head, neck, shoulders
     lips: np.ndarray
     cheeks: np.ndarray
-    sockets: np.ndarray  # thin skin around the eyes
+    sockets: np.ndarray  # mask of the thin skin around the eyes
     nose: np.ndarray
-    oily: np.ndarray  # forehead, nose, chin
+    oily: np.ndarray  # mask of forehead, nose, chin
     brow: np.ndarray  # cm to the brow lines
     lid: np.ndarray  # cm to the upper lash lines
     beard: np.ndarray
-    ears: np.ndarray  # bool, with the bare skin before them
-    edge: np.ndarray  # cm above the usual hairline in front; negative is forehead
+    ears: np.ndarray  # bool, including the bare skin in front of them
+    edge: np.ndarray  # cm above the usual front hairline; negative = forehead
     behind: np.ndarray  # 1 where hair grows at the sides and the back
     grain: np.ndarray  # [V'] fine noise
     mottle: np.ndarray  # [V'] coarse noise
@@ -65,7 +65,7 @@ def zones_of(head: Head) -> Zones:
     ears &= np.abs(v[:, 2]) < 3.4
     ears |= (np.abs(v[:, 0]) > 6.2) & (v[:, 1] < 2.6) & (v[:, 1] > -4.5) & (v[:, 2] > -1.8)
     edge = v[:, 1] - 9.7 - 0.3 * waves(v, 3, (1.5, 4, 9)) + 0.03 * v[:, 0] ** 2
-    line = 2.0 + 0.22 * np.clip(v[:, 1], 0, 9) + 0.15 * waves(v, 4)  # of the side's hair, in front of the ears
+    line = 2.0 + 0.22 * np.clip(v[:, 1], 0, 9) + 0.15 * waves(v, 4)  # edge of the hair in front of the ears
     nape = -5.5 + 1.1 * np.clip(v[:, 2] + 6, 0, 9) + 0.25 * waves(v, 5)
     behind = _step((line - v[:, 2]) / 0.7) * _step((v[:, 1] - nape) / 1.5)
     return Zones(
@@ -88,7 +88,7 @@ def zones_of(head: Head) -> Zones:
 
 
 def skin_tone(tone: float, undertone: float) -> np.ndarray:
-    """Skin's linear RGB for 0 deep .. 1 pale and 0 cool .. 1 warm."""
+    """Linear RGB of skin; tone is 0 deep .. 1 pale, undertone is 0 cool .. 1 warm."""
     at = tone * (len(_TONES) - 1)
     k = min(int(at), len(_TONES) - 2)
     colour = np.exp(np.log(_TONES[k]) * (1 - at + k) + np.log(_TONES[k + 1]) * (at - k))
@@ -96,7 +96,7 @@ def skin_tone(tone: float, undertone: float) -> np.ndarray:
 
 
 def hair_colour(lightness: float, grey: float) -> np.ndarray:
-    """Hair's linear RGB: black, brown, auburn, blond; grey where ``grey`` is high."""
+    """Linear RGB of hair; lightness 0..1 is black, brown, auburn, blond. ``grey`` above 0.84 adds grey."""
     stops = np.array(
         [[0.012, 0.010, 0.009], [0.030, 0.019, 0.013], [0.075, 0.040, 0.022], [0.21, 0.115, 0.050], [0.43, 0.29, 0.145]]
     )
@@ -148,7 +148,7 @@ def paint(head: Head, colours: Colours) -> tuple[np.ndarray, np.ndarray]:
 
 
 def hairy(z: Zones, hairline: float) -> np.ndarray:
-    """Where hair grows [V'] in 0..1, for a hairline of 0 low .. 1 receding."""
+    """Mask [V'] of the hair in 0..1, for a hairline of 0 low .. 1 receding."""
     front = _step((z.edge - 2.4 * (hairline - 0.35)) / 0.9 + 0.5)
     return np.maximum(front, z.behind) * z.skin * ~z.ears
 
@@ -171,7 +171,7 @@ def _along(v: np.ndarray, line: np.ndarray) -> np.ndarray:
 
 
 def _lips(v: np.ndarray, lm: np.ndarray) -> np.ndarray:
-    """Soft inside of the outer lip contour, seen from the front."""
+    """Soft mask of the inside of the outer lip contour, seen from the front."""
     ring = lm[48:60, :2]
     inside = np.zeros(len(v), bool)
     for (ax, ay), (bx, by) in zip(ring, np.roll(ring, -1, 0)):
@@ -184,9 +184,9 @@ def _lips(v: np.ndarray, lm: np.ndarray) -> np.ndarray:
 
 
 def _beard(v: np.ndarray, lm: np.ndarray) -> np.ndarray:
-    """Upper lip, chin, jaw and the throat's upper part."""
+    """Mask of the beard: upper lip, chin, jaw and the upper part of the throat."""
     below = _step((lm[33, 1] - 0.5 - v[:, 1]) / 0.9) * _step((v[:, 1] - lm[8, 1] + 1.7) / 1.5)
-    cheek = lm[33, 1] - 3.2 + 0.055 * np.clip(np.abs(v[:, 0]) - 2.4, 0, None) ** 2.2  # the line falls to the mouth
+    cheek = lm[33, 1] - 3.2 + 0.055 * np.clip(np.abs(v[:, 0]) - 2.4, 0, None) ** 2.2  # falls to the mouth
     mouth = np.abs(v[:, 0]) < 2.9
     jaw = _step((cheek - v[:, 1]) / 1.2 + 0.5)
     return below * np.maximum(jaw, mouth * _step((3.0 - np.abs(v[:, 0])) / 0.6))

@@ -1,4 +1,4 @@
-"""Where places of the rest position are in a frame, and where the camera sees them (compiled)."""
+"""Transforms of points from rest position to camera axes and to samples of the image (compiled)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _PIVOT = tuple(PIVOT)
 
 @njit()
 def pose(places, follow, turn, shift, out):
-    """Turn places [N, 3] about the neck by their share ``follow`` [N] of ``turn`` [3, 3], and shift them, into ``out``.
+    """Rotate points [N, 3] about the neck by a share ``follow`` [N] of ``turn`` [3, 3], and shift them.
 
-    All float32, cm; ``out`` in camera axes.
+    The result is written to ``out`` [N, 3], in camera axes. All arrays are float32; lengths in cm.
     """
     px, py, pz = _PIVOT
     for i in range(places.shape[0]):
@@ -28,9 +28,9 @@ def pose(places, follow, turn, shift, out):
 
 @njit()
 def carry(points, change, root, tip, out):
-    """Move strands [S, P, 3] as the skin under their ends moves, into ``out``.
+    """Move strands [S, P, 3] with the skin under their ends; the result is written to ``out``.
 
-    Args: change: [V, 3] of the skin's vertices. root, tip: [S] vertices under either end.
+    Args: change: [V, 3] of the skin's vertices. root, tip: [S] vertices under the two ends.
     """
     last = np.float32(points.shape[1] - 1)
     for s in range(points.shape[0]):
@@ -43,7 +43,9 @@ def carry(points, change, root, tip, out):
 
 @njit()
 def see(places, into, out):
-    """Samples and depth (larger is nearer) of places [N, 3] in camera axes, into the first columns of ``out`` [N, 3+].
+    """Project points [N, 3] in camera axes to samples and depth (larger is nearer).
+
+    The result is written to the first three columns of ``out`` [N, 3+].
 
     Args: into: [2, 3] float32 samples from frames (``camera.Camera.image_from_frame``, by samples a pixel).
     """
@@ -58,9 +60,10 @@ def see(places, into, out):
 
 @njit()
 def see_width(places, into, width, alpha, out, alphas):
-    """Widths in samples of strands' points [S * P, 3], into the last column of ``out`` [S * P, 4], and their opacities.
+    """Widths of strands' points [S * P, 3] in samples, and their opacities.
 
-    No ribbon is drawn narrower than 0.9 samples: what is finer is let through instead.
+    Widths are written to the last column of ``out`` [S * P, 4]. No ribbon is narrower than 0.9 samples: finer ones are
+    drawn at that width with less opacity.
 
     Args: width: [P] cm. alpha: opacity of the strands. alphas: [S * P], written.
     """

@@ -1,4 +1,4 @@
-"""Rasterisation: which triangle each sample of the picture shows (a z-buffer of triangle numbers)."""
+"""Rasterisation: find the triangle that each sample of the image shows (a z-buffer of triangle numbers)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from mystudio.actors.jit import ONE, njit, splice
 
 NOTHING = np.float32(-1e9)  # depth of a sample that shows no surface
-EDGE = np.float32(1e-5)  # of a triangle, by which its neighbours overlap: rounding leaves no gap between them
+EDGE = np.float32(1e-5)  # overlap of neighbouring triangles, as a share of a triangle, so that rounding leaves no gaps
 
 
 @njit()
@@ -16,7 +16,7 @@ def rasterize(points, faces, cull, first, box, depth, shown):
 
     Args:
         points: [V, 3] float32: x, y in samples (y down) and depth, larger is nearer.
-        faces: [F, 3]. cull: [F] bool, True drops a triangle that shows its back. first: number of the first of them.
+        faces: [F, 3]. cull: [F] bool, True = not drawn from behind. first: number of the first triangle.
         box: (left, top, right, bottom) samples to draw in.
         depth: [H, W] float32, nearest so far. shown: [H, W] int32, its triangle.
     """
@@ -56,7 +56,7 @@ def _fill(points, a, b, c, cull, t, box, depth, shown):
 
 
 def depth_map(points: np.ndarray, faces: list[np.ndarray], size: int) -> np.ndarray:
-    """The z-buffer [size, size] alone, of triangles [F, 3] each from both sides: shadow maps and occlusion."""
+    """Z-buffer [size, size] of two-sided triangles, arrays [F, 3] each, for shadow maps and occlusion."""
     depth, shown = np.full((size, size), NOTHING, np.float32), np.empty((size, size), np.int32)
     for part in faces:
         rasterize(points, part, np.zeros(len(part), bool), 0, (0, 0, size, size), depth, shown)
@@ -65,9 +65,9 @@ def depth_map(points: np.ndarray, faces: list[np.ndarray], size: int) -> np.ndar
 
 @njit()
 def strand_depth(points, into, shift, depth):
-    """Draw every second polyline of [S, P, 3] into a z-buffer, two samples wide: hair in a shadow map.
+    """Draw every second polyline of [S, P, 3] into a z-buffer, two samples wide, for shadows of hair.
 
-    Args: into: [3, 3], shift: [3] samples and depth of a place p are p @ into + shift.
+    Args: into: [3, 3], shift: [3]. Samples and depth of a point p are p @ into + shift.
     """
     for s in range(0, points.shape[0], 2):
         x, y, z = _send(points[s, 0], into, shift)
@@ -100,7 +100,7 @@ def _deepen(depth, x, y, z):
 
 @njit()
 def vertex_normals(vertices, faces, out):
-    """Area-weighted unit normals [V, 3] of a mesh, into ``out``."""
+    """Area-weighted unit normals [V, 3] of a mesh, written to ``out``."""
     out[:] = 0
     for t in range(faces.shape[0]):
         a, b, c = faces[t, 0], faces[t, 1], faces[t, 2]
@@ -120,13 +120,13 @@ def vertex_normals(vertices, faces, out):
 
 @njit()
 def draw_strands(points, colours, alphas, per_strand, depth, image):
-    """Draw polylines as depth-tested ribbons, blended by how much of a sample they cover.
+    """Draw polylines as depth-tested ribbons, blended by the share of a sample that they cover.
 
     Args:
         points: [N, 4] float32: x, y in samples, depth, width in samples; ``per_strand`` points make one polyline.
         colours: [N, 3] linear RGB. alphas: [N] opacity. depth: [H, W]. image: [H, W, 3].
     """
-    # one function: a call that passes arrays costs more than the work on one sample
+    # one function, because a call that passes arrays costs more than the work on one sample
     height, width = depth.shape
     for i in range(points.shape[0] - 1):
         if (i + 1) % per_strand == 0 or (alphas[i] == 0 and alphas[i + 1] == 0):
@@ -140,7 +140,7 @@ def draw_strands(points, colours, alphas, per_strand, depth, image):
         slant = min(np.sqrt(dx * dx + dy * dy) / (abs(along) + np.float32(1e-6)), np.float32(1.42))
         begin = max(int(np.ceil(min(start, start + along) - np.float32(0.5))), 0)
         end = min(int(np.ceil(max(start, start + along) - np.float32(0.5))), limit)
-        for fixed in range(begin, end):  # the samples whose middles lie between the two points, each once
+        for fixed in range(begin, end):  # samples whose centres lie between the two points; each is drawn once
             f = (np.float32(fixed) + np.float32(0.5) - start) / along
             reach = (points[i, 3] + f * (points[i + 1, 3] - points[i, 3])) * slant * np.float32(0.5)
             z = points[i, 2] + f * (points[i + 1, 2] - points[i, 2])

@@ -1,4 +1,4 @@
-"""One picture of an actor, with its exact truth."""
+"""Render one image of an actor, with exact ground truth."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from mystudio.actors.raster import NOTHING, draw_strands, rasterize, vertex_norm
 from mystudio.actors.strands import Strands
 
 SUPERSAMPLE = 2  # samples a pixel in each direction
-_CASTS = 2000  # strands: fewer cast no shadow
-_EYE_BACK = 0.05  # cm that eyeballs are drawn farther back, so that lids close over the cornea
-_EYE_BACK_CLOSED = 0.35  # more, for closed eyes
+_CASTS = 2000  # groups of fewer strands cast no shadow
+_EYE_BACK = 0.05  # cm: eyeballs are drawn so much farther back, so that lids close over the cornea
+_EYE_BACK_CLOSED = 0.35  # cm, for closed eyes
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Frame:
-    """A picture and everything that is true of it."""
+    """An image and its ground truth."""
 
     image: np.ndarray  # [S, S, 3] uint8 RGB
     pose: np.ndarray  # [6] yaw, pitch, roll in radians, x, y, z in cm
@@ -82,7 +82,7 @@ class _Posed:
         vertex_normals(self.world, actor.mesh.faces, self.normals)
 
     def pose(self, places: np.ndarray, follow: np.ndarray | None = None) -> np.ndarray:
-        """Places [..., 3] of the rest position in camera axes. follow: [...] share of the pose; None = all of it."""
+        """Points [..., 3] from rest position to camera axes. follow: [...] share of the pose; None = all of it."""
         if follow is None:
             follow = np.ones(places.shape[:-1], np.float32)
         out = np.empty((follow.size, 3), np.float32)
@@ -90,7 +90,7 @@ class _Posed:
         return out.reshape(places.shape)
 
     def strands(self, strands: Strands) -> np.ndarray:
-        """Places [S, P, 3] of strands, carried by the skin under their roots and tips."""
+        """Points [S, P, 3] of strands in camera axes, moved with the skin under their roots and tips."""
         out = np.empty_like(strands.points)
         place.carry(strands.points, self.change, strands.root, strands.tip, out)
         return self.pose(out, strands.follow)
@@ -123,7 +123,7 @@ def _draw(actor: Actor, posed: _Posed, camera: Camera, expression: np.ndarray) -
     image = np.empty((size, size, 3), np.float32)
     behind = np.linalg.inv(np.concatenate([camera.image_from_frame * SUPERSAMPLE, [[0, 0, 1]]]))[:2]
     middle = actor.backdrop.shape[0]
-    behind = (behind * middle / 2 + [[0, 0, middle / 4]] * 2).astype(np.float32)  # it shows twice the camera's view
+    behind = (behind * middle / 2 + [[0, 0, middle / 4]] * 2).astype(np.float32)  # it is twice as wide as the view
     shade.shade(surface, body, actor.cloth, lights, shadow, volume(), shown, depth, actor.backdrop, behind, image)
     if actor.glasses:
         lenses = posed.pose(actor.glasses.lenses + posed.ride)
@@ -134,14 +134,14 @@ def _draw(actor: Actor, posed: _Posed, camera: Camera, expression: np.ndarray) -
 
 
 def _seen(places: np.ndarray, into: np.ndarray) -> np.ndarray:
-    """Samples and depth [..., 3] of places in camera axes (``place.see``)."""
+    """Samples and depth [..., 3] of points in camera axes (``place.see``)."""
     out = np.empty((places.size // 3, 3), np.float32)
     place.see(places.reshape(-1, 3), into, out)
     return out.reshape(places.shape)
 
 
 def _rasterize(actor: Actor, posed: _Posed, points: np.ndarray, depth: np.ndarray, shown: np.ndarray) -> None:
-    """Skin first; what is inside the mouth only where the lips may be open."""
+    """Draw the skin first, then the inside of the mouth, only in the bounding box of the lips."""
     size, lm, mesh = depth.shape[0], points[actor.basis.landmarks[48:]], actor.mesh
     points = points.copy()
     for side, closed in zip("lr", posed.blink):

@@ -1,4 +1,4 @@
-"""Shading of the samples that the rasteriser found, and of strands (compiled; linear RGB)."""
+"""Shading of rasterised samples and of strands (compiled; linear RGB)."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from mystudio.actors.materials import clip, diffuse, eye, fabric, mouth, power16
 
 
 class Surface(NamedTuple):
-    """Vertices of one frame, in as few arrays as can be: each costs time wherever compiled code passes it on."""
+    """Vertices of one frame, in few arrays, because compiled code needs time to pass each array."""
 
-    posed: np.ndarray  # [V, 9] POSED: what changes with the frame
-    still: np.ndarray  # [V, 7] STILL: what does not
+    posed: np.ndarray  # [V, 9 = POSED] values that change with the frame
+    still: np.ndarray  # [V, 7 = STILL] values that do not
     faces: np.ndarray  # [F, 3]
     material: np.ndarray  # [F]
 
 
-#: first columns of a surface's vertices: x and y in samples, place (cm, camera axes), normal, share of the sky seen
+#: first columns of values in ``posed``: x and y in samples, point (cm, camera axes), normal, unoccluded share of sky
 SEEN, WORLD, NORMAL, OPEN, POSED = 0, 2, 5, 8, 9
-#: place on the mean head (cm), where texture is looked up, albedo, gloss
+#: first columns in ``still``: point on the mean head (cm), at which texture is looked up; albedo; gloss
 REST, ALBEDO, GLOSS, STILL = 0, 3, 6, 7
 
 
 @splice()
 def _mix(values, k, a, b, c, u, v, w):
-    """A triangle's values in the columns k .. k + 2, weighted."""
+    """Interpolate columns k .. k + 2 of a triangle's vertices."""
     return (
         u * values[a, k] + v * values[b, k] + w * values[c, k],
         u * values[a, k + 1] + v * values[b, k + 1] + w * values[c, k + 1],
@@ -40,7 +40,7 @@ def _mix(values, k, a, b, c, u, v, w):
 
 @inline()
 def shade_sample(surface, body, cloth, lights, shadow, noise, t, sx, sy):
-    """Colour (r, g, b) of triangle ``t`` seen at a place of the picture, in samples."""
+    """Colour (r, g, b) of triangle ``t`` at a point of the image, in samples."""
     posed, still = surface.posed, surface.still
     a, b, c = surface.faces[t, 0], surface.faces[t, 1], surface.faces[t, 2]
     x0, y0, x1, y1, x2, y2 = posed[a, 0], posed[a, 1], posed[b, 0], posed[b, 1], posed[c, 0], posed[c, 1]
@@ -82,7 +82,7 @@ def shade_sample(surface, body, cloth, lights, shadow, noise, t, sx, sy):
 
 @njit()
 def shade(surface, body, cloth, lights, shadow, noise, shown, depth, backdrop, to_backdrop, image):
-    """Shade all samples; a block of 2 x 2 that shows one smooth piece of skin is shaded once.
+    """Shade all samples. A block of 2 x 2 samples of smooth skin is shaded only once.
 
     Args:
         noise: noise.volume(). shown, depth: [2 S, 2 S] of ``rasterize``. backdrop: [N, N, 3] linear RGB.
@@ -96,7 +96,7 @@ def shade(surface, body, cloth, lights, shadow, noise, shown, depth, backdrop, t
             if min(t0, t1, t2, t3) >= 0:
                 z0, z1, z2, z3 = depth[by, bx], depth[by, bx + 1], depth[by + 1, bx], depth[by + 1, bx + 1]
                 inner = max(surface.material[t0], surface.material[t1], surface.material[t2], surface.material[t3])
-                smooth = max(z0, z1, z2, z3) - min(z0, z1, z2, z3) < np.float32(0.5) and inner == SKIN  # the lowest
+                smooth = max(z0, z1, z2, z3) - min(z0, z1, z2, z3) < np.float32(0.5) and inner == SKIN  # the lowest number
             at = np.float32(1.0) if smooth else np.float32(0.5)
             for k in range(1 if smooth else 4):
                 y, x = by + k // 2, bx + k % 2
@@ -114,7 +114,7 @@ def shade(surface, body, cloth, lights, shadow, noise, shown, depth, backdrop, t
 
 @inline()
 def look_up(picture, matrix, x, y):
-    """Bilinear colour (r, g, b) of a picture where a matrix [2, 3] sends a sample; its border goes on."""
+    """Bilinear colour (r, g, b) of a picture at a sample mapped by a matrix [2, 3]; the border is repeated."""
     u = matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2] - np.float32(0.5)
     v = matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2] - np.float32(0.5)
     height, width = picture.shape[0], picture.shape[1]
@@ -137,7 +137,7 @@ def _blend(picture, i, j, k, a, b, c, d):
 
 @splice()
 def hidden(x, y, z, depth):
-    """Whether a place lies outside the picture, or well behind what a sample shows."""
+    """Whether a point is outside the image, or well behind the surface that its sample shows."""
     i, j = int(x), int(y)
     if i < -24 or j < -24 or i >= depth.shape[1] + 24 or j >= depth.shape[0] + 24:
         return True
@@ -149,7 +149,7 @@ def hidden(x, y, z, depth):
 def shade_strands(places, points, depth, colour, inside, gloss, per_strand, lights, shadow, alphas, out):
     """Colours [S * P, 3] of strands: Kajiya and Kay (1989), with a second, tinted highlight (Marschner et al., 2003).
 
-    What is outside the picture or behind a surface gets no opacity and no shading.
+    Points outside the image or behind a surface get opacity 0 and no shading.
 
     Args:
         places: [S * P, 3] camera axes. points: [S * P, 4] of ``draw_strands``. depth: [H, W] of the surfaces.

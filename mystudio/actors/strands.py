@@ -1,4 +1,4 @@
-"""Strands of hair: where they are rooted, and their growth through a field of directions (compiled)."""
+"""Strands of hair: choice of their roots, and growth through a field of directions (compiled)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from mystudio.actors.noise import sample
 
 
 class Field(NamedTuple):
-    """What leads the strands of a head; plain numbers, as ``light.Lights``."""
+    """The field that guides the strands of a head; plain numbers, as in ``light.Lights``."""
 
     centre: Triple  # of the skull's ellipsoid, cm
     radii: Triple
-    comb: Triple  # away from the parting, up, forward
+    comb: Triple  # direction: away from the parting, up, forward
     parting: np.float32  # cm to the person's left
     lift: np.float32
     fall: np.float32
@@ -26,20 +26,20 @@ class Field(NamedTuple):
     tight: np.float32  # waves a cm
     bulk: np.float32  # cm
     knot: bool
-    tie: Triple  # where tied hair meets
-    oval: Triple  # half-width of the face, cm; height of the forehead; z in front of which hair keeps off it
+    tie: Triple  # point at which tied hair meets
+    oval: Triple  # half-width of the face, height of the forehead, z in front of which hair avoids the face; cm
 
 
 @dataclass(frozen=True, eq=False)
 class Strands:
-    """Polylines of equal numbers of points, in rest position."""
+    """Polylines in rest position, each with the same number of points."""
 
     points: np.ndarray  # [S, P, 3] float32 cm
     width: np.ndarray  # [P] cm, root to tip
     colour: np.ndarray  # [S, 3] linear RGB
-    inside: np.ndarray  # [S] 1 at the outside of the volume .. 0 at the skin: less light
-    root: np.ndarray  # [S] vertex that carries the root
-    tip: np.ndarray  # [S] vertex that carries the tip
+    inside: np.ndarray  # [S] 1 at the outside of the volume .. 0 at the skin, where there is less light
+    root: np.ndarray  # [S] vertex that moves the root
+    tip: np.ndarray  # [S] vertex that moves the tip
     follow: np.ndarray  # [S, P] share of the head's pose
     gloss: float = 1.0
     alpha: float = 1.0  # opacity
@@ -47,11 +47,11 @@ class Strands:
 
 @inline()
 def _keep_off(field, x, y, z, gap, step):
-    """The nearest place outside the skull (by ``gap`` cm), the chest and the face."""
+    """Push a point out of the skull (by ``gap`` cm), the chest and the face."""
     cx, cy, cz = x - field.centre[0], y - field.centre[1], z - field.centre[2]
     rx, ry, rz = field.radii[0] + gap, field.radii[1] + gap, field.radii[2] + gap
     if cy < 0:
-        cy *= np.float32(0.35)  # below the skull's middle its wall goes on, slowly narrower
+        cy *= np.float32(0.35)  # below its middle the skull narrows slowly
     level = (cx / rx) ** 2 + (cy / ry) ** 2 + (cz / rz) ** 2
     if level < 1:
         out = 1 / np.sqrt(level + np.float32(1e-6))
@@ -78,7 +78,7 @@ def _keep_off(field, x, y, z, gap, step):
 
 @njit()
 def grow(roots, normals, rest, lengths, layers, points, field, noise):
-    """Grow strands [S, points, 3] from places on the skin.
+    """Grow strands [S, points, 3] from roots on the skin.
 
     Args:
         roots, normals: [S, 3]. rest: [S, 3] the roots on the mean head, where noise is looked up.
@@ -140,10 +140,10 @@ def grow(roots, normals, rest, lengths, layers, points, field, noise):
 def pick_roots(
     head: Head, density: np.ndarray, shape: np.ndarray, count: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw places on the skin, evenly by area times density.
+    """Sample roots on the skin in proportion to area times density.
 
     Args: density: [V'] 0..1. shape: [V', 3] cm.
-    Returns: faces [S], weights of their corners [S, 3], places [S, 3].
+    Returns: faces [S], weights of their corners [S, 3], points [S, 3] in cm.
     """
     r = np.random.default_rng(seed)
     faces = head.faces[head.material == 0]
