@@ -1,9 +1,9 @@
-"""Train a base from nothing to a measured file: actors, portraits, encoder, sheet, figures. Each call goes on.
+"""Train and evaluate a base: actors, portraits, encoder, contact sheet, figures. Each call resumes the last one.
 
     mystudio actors import-basis ICT_FACEKIT
     python recipes/make_base.py OUT --faces FACES --minutes 9
 
-FACES is a folder of aligned portraits whose terms allow it. Without --minutes it ends when all is done.
+FACES is a folder of aligned portraits whose licences permit training. Without --minutes it runs until all is done.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from pathlib import Path
 
 from mystudio.actors.factors import N_LOOK, N_MOTION
 
-PARTS_MB = 15  # MiB of a checkpoint's file at most
+PARTS_MB = 15  # largest file of a checkpoint, MiB
 
 
 def main() -> None:
-    """Do what is not done yet, until the time is over."""
+    """Do the remaining steps until the time limit is reached."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--faces", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=0.0, help="of this call; 0 = until all is done")
-    parser.add_argument("--samples", type=int, default=1000, help="that are measured")
-    parser.add_argument("--option", action="append", default=[], help="TABLE.KEY=VALUE of both trainings")
+    parser.add_argument("--minutes", type=float, default=0.0, help="time limit of this call; 0 = until all is done")
+    parser.add_argument("--samples", type=int, default=1000, help="number of generated images to evaluate")
+    parser.add_argument("--option", action="append", default=[], help="TABLE.KEY=VALUE, a setting of both trainings")
     given = parser.parse_args()
     out, ends = given.out, time.monotonic() + 60 * given.minutes if given.minutes else None
     out.mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,7 @@ def main() -> None:
                 PARTS_MB,
             )
             if not told["done"]:
-                return print(f"{out / run}: goes on with the same command")
+                return print(f"{out / run}: not done yet; run the same command to resume")
             mystudio("base", "export", out / run, "-o", made)
     if not encoder.exists():
         minutes_left(ends)
@@ -77,16 +77,16 @@ def main() -> None:
 
 
 def minutes_left(ends: float | None) -> float:
-    """Minutes until the call must end; leaves when there are none."""
+    """Minutes until the time limit; exits if it is reached."""
     left = (ends - time.monotonic()) / 60 if ends else 0.0
     if ends and left < 0.2:
-        print("the time is over; the same command goes on")
+        print("time limit reached; run the same command to resume")
         raise SystemExit(0)
     return round(left, 2)
 
 
 def mystudio(*words) -> dict:
-    """Run a command; what it says with --json."""
+    """Run a mystudio command and return its --json output; exits if it fails."""
     print("mystudio", *words, flush=True)
     done = subprocess.run([sys.executable, "-m", "mystudio.cli", *map(str, words), "--json"], stdout=subprocess.PIPE)
     if done.returncode:

@@ -1,9 +1,9 @@
-"""Measure the canonical head: the neutral, symmetric mean of the landmark network's faces.
+"""Compute the canonical head: the neutral, symmetric mean of faces measured by the landmark network.
 
     python recipes/make_canonical.py FOLDER_OF_FFHQ_ALIGNED_FACES selfscan/data/canonical.npz
 
-Generalised Procrustes analysis (Gower, 1975) over faces with closed mouths: every face is laid onto the mean by a
-similarity of its rigid points, averaged, and made symmetric with its own mirror image.
+Generalised Procrustes analysis (Gower, 1975) over faces with closed mouths. A similarity transform of rigid points
+aligns every face with the mean. The faces are averaged, and the mean is averaged with its mirror image.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from selfscan.io.pixels import to_tensor
 
 BATCH = 16
 ROUNDS = 20  # the mean moves less than 1e-6 head units after 10
-CLOSED_MOUTH = 0.04  # gap of the inner lips in mouth widths: about half of the faces
-SURE = 0.9  # least presence
+CLOSED_MOUTH = 0.04  # largest gap between the inner lips, in mouth widths; about half of the faces have a smaller one
+SURE = 0.9  # least confidence of the landmark network
 
 
 def measure(folder: Path) -> np.ndarray:
-    """Landmarks [N, 478, 3] of all faces of a folder that the network is sure of, in crops."""
+    """Landmarks [N, 478, 3], in crops, of all confidently detected faces of a folder."""
     mesh, found = load_facemesh(), []
     files = sorted([*folder.glob("*.jpg"), *folder.glob("*.png")])
     for start in range(0, len(files), BATCH):
@@ -42,7 +42,7 @@ def measure(folder: Path) -> np.ndarray:
 
 
 def closed_mouth(faces: np.ndarray) -> np.ndarray:
-    """Which faces [N, 478, 3] keep their lips together: [N] bool."""
+    """Which faces [N, 478, 3] have a closed mouth: [N] bool."""
     gap, width = (np.linalg.norm(faces[:, a] - faces[:, b], axis=-1) for a, b in (LIP_GAP, MOUTH_CORNERS))
     return gap < CLOSED_MOUTH * width
 

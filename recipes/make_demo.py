@@ -1,9 +1,9 @@
-"""Film the embedded demo: a self-scan, a driving clip and the true cross-reenactment, by people who do not exist.
+"""Render the packaged demo with synthetic people: a self-scan, a driving clip and the true cross-reenactment.
 
     mystudio actors import-basis ICT_FACEKIT
     python recipes/make_demo.py mystudio/data/demo
 
-Seeds were chosen by eye: the two people differ clearly in skin, hair, shape of the face and clothes.
+The seeds were chosen by eye, so that the two people differ clearly in skin, hair, face shape and clothes.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from mystudio.actors.motion import Score, perform
 from selfscan.io import video
 
 SELF, DRIVER = 33, 13  # seeds of the two people
-TALK = 9  # seed of what the driver does: smiles, opens the mouth wide, looks to both sides, blinks
+TALK = 9  # seed of the driver's performance: smiles, opens the mouth wide, looks to both sides, blinks
 SCAN_SECONDS, DRIVER_SECONDS = 24, 4
-#: what a good self-scan also holds, once the head has turned everywhere: (shape, weight, centre s, width s)
+#: further expressions of a good self-scan, after the head turns: (shape, weight, centre s, width s)
 EXTRAS = (
     ("mouthSmile", 1.0, 12.9, 0.5),
     ("mouthSmile", 0.7, 16.2, 0.5),
@@ -44,7 +44,7 @@ FPS, SIZE, CRF = 25, 512, 21
 
 
 def with_extras(score: Score) -> Score:
-    """A self-scan with EXTRAS."""
+    """Add EXTRAS to a self-scan."""
     expressions = score.expressions.copy()
     for name, weight, centre, width in EXTRAS:
         for shape in SIDES.get(name) or ([name] if name in EXPRESSION_ID else [f"{name}_L", f"{name}_R"]):

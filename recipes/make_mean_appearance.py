@@ -1,4 +1,4 @@
-"""Measure what the faces of many people have in common: the mean that ``selfscan.scan.identity`` subtracts.
+"""Compute the mean appearance of many people's faces, which ``selfscan.scan.identity`` subtracts.
 
 python recipes/make_mean_appearance.py FOLDER_OF_FFHQ_ALIGNED_FACES selfscan/data/mean_appearance.npz
 """
@@ -16,11 +16,11 @@ from selfscan.face.observe import measure
 from selfscan.scan import identity
 
 BATCH = 16
-SURE = 0.9  # least presence
+SURE = 0.9  # least confidence of the landmark network
 
 
 def appearances(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Values and weights [N, G] of all faces of a folder that the network is sure of."""
+    """Values and weights [N, G] of all confidently detected faces of a folder."""
     mesh, found = load_facemesh(), []
     files = sorted([*folder.glob("*.jpg"), *folder.glob("*.png")])
     for start in range(0, len(files), BATCH):

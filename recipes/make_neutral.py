@@ -1,7 +1,7 @@
-"""Write selfscan/data/neutral.npz: the landmarks of a truly neutral face, averaged over 200 synthetic people.
+"""Write selfscan/data/neutral.npz: the landmarks of a neutral face, averaged over 200 synthetic people.
 
-The packaged base draws any look with all motion factors at zero: mouth shut, eyes open, brows at rest, looking ahead.
-Portraits would not do: people smile in them.
+With all motion factors at zero the packaged base generates any look with a neutral face: mouth closed, eyes open, brows
+at rest, gaze ahead. Portraits are unsuitable, because people smile in them.
 
     python recipes/make_neutral.py
 """

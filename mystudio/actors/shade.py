@@ -96,7 +96,7 @@ def shade(surface, body, cloth, lights, shadow, noise, shown, depth, backdrop, t
             if min(t0, t1, t2, t3) >= 0:
                 z0, z1, z2, z3 = depth[by, bx], depth[by, bx + 1], depth[by + 1, bx], depth[by + 1, bx + 1]
                 inner = max(surface.material[t0], surface.material[t1], surface.material[t2], surface.material[t3])
-                smooth = max(z0, z1, z2, z3) - min(z0, z1, z2, z3) < np.float32(0.5) and inner == SKIN  # the lowest number
+                smooth = max(z0, z1, z2, z3) - min(z0, z1, z2, z3) < np.float32(0.5) and inner == SKIN  # it is lowest
             at = np.float32(1.0) if smooth else np.float32(0.5)
             for k in range(1 if smooth else 4):
                 y, x = by + k // 2, bx + k % 2
