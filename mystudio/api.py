@@ -1,4 +1,4 @@
-"""The stages as functions over files: what ``import mystudio`` offers to programs.
+"""The stages as functions over files: the public API of ``import mystudio``.
 
 Each function takes paths, writes one result and returns its path, like the command of the same name. A result that is
 up to date is not computed again, and a stage that was stopped continues. ``load`` reads a result into memory. The
@@ -143,7 +143,7 @@ def edit(
         out: folder of the edited take.
         edits: ``{"smile": 1.0, "gaze_x": [(0.0, 0.0), (1.5, -1.0)]}``, strengths or (seconds, strength) keyframes;
             or ``Edit`` objects. They are applied in their order.
-        edge: what happens where the avatar's knowledge ends, for edits given as a mapping: "project", "stop" or
+        edge: treatment of codes outside the avatar's range, for edits given as a mapping: "project", "stop" or
             "continue" (see ``mystudio.types.Edit``).
         directions: .safetensors or .npz file of more directions: name -> [D] in W.
     Returns: ``out``.
@@ -231,7 +231,7 @@ def load(path: str | Path, kind: type[Any] | None = None) -> Any:
     folder = Path(path)
     found = open_folder(folder, artifacts.KINDS[kind] if kind else None).manifest.type
     if found == artifacts.KINDS[Performance]:
-        return artifacts.load_performance(folder)  # with the path of its clip
+        return artifacts.load_performance(folder)  # also finds its clip
     for cls, name in artifacts.KINDS.items():
         if found == name:
             return artifacts.load(folder, cls)
@@ -248,7 +248,7 @@ def _resolved(recipe: Recipe | str | Path, options: Mapping[str, Any] | None) ->
 
 
 def _toml(key: str, value: Any) -> str:
-    """Numbers, words, truth values and lists are the same in JSON and TOML."""
+    """Return an option as TOML; numbers, strings, booleans and lists are written alike in JSON and TOML."""
     try:
         return json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False)
     except (TypeError, ValueError):

@@ -19,7 +19,7 @@ def cli(ctx: click.Context):
     """The personalized-generator studio: scan yourself, make an avatar, drive it with any video, edit the result.
 
     \b
-    $ mystudio demo                                          everything once, in minutes
+    $ mystudio demo                                          every stage once, in minutes
     $ mystudio record -o me.mp4                              the camera, with advice
     $ mystudio scan me.mp4 -o me.scan --i-am-the-person-or-have-consent "Ada Example"
     $ mystudio personalize me.scan -o me.avatar
@@ -32,7 +32,7 @@ def cli(ctx: click.Context):
     Everything stays on this machine. Each command explains itself with --help.
     """
     if not ctx.meta.get(DEBUG):
-        warnings.simplefilter("ignore")  # of libraries; ours are sentences
+        warnings.simplefilter("ignore")  # hides warnings of libraries
         os.environ.setdefault("GLOG_minloglevel", "2")
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -54,7 +54,7 @@ for command in (
     about.base,
     actors.actors,
     bench.bench,
-):  # training adds to about.base
+):  # importing ``training`` adds commands to about.base
     cli.add_command(command)
 
 

@@ -1,4 +1,4 @@
-"""The demo: all stages once, on synthetic people, from the scan and driving clip of the package."""
+"""The demo: runs all stages once on the packaged scan and driving clips of synthetic people."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ def run_demo(out: Path, recipe: Recipe, progress: Progress = silent, device: str
     """Run scan, personalize, reenact, edit, render and evaluate.
 
     Args:
-        out: folder for all results; what is there and up to date is kept.
-    Returns: path -> what it is, in the order of making.
+        out: folder for all results; results that are up to date are kept.
+        recipe: resolved settings. progress: called with (stage, done, total). device: "auto", "cpu" or "cuda".
+    Returns: path -> its description, in the order of making.
     """
     out.mkdir(parents=True, exist_ok=True)
     scan, avatar, take, smiling = (out / name for name in ("me.scan", "me.avatar", "hello.take", "smiling.take"))
@@ -32,7 +33,7 @@ def run_demo(out: Path, recipe: Recipe, progress: Progress = silent, device: str
     person = load(avatar, Avatar)
     pipeline.run_sheet(avatar, out / "edits.png", recipe, take)
     made = {
-        scan: "the scan; coverage.png in it shows what it holds",
+        scan: "the scan; coverage.png in it shows its poses and expressions",
         avatar: "the avatar: a generator that is this person",
         take: "the driver's performance, as codes of the avatar",
         out / "edits.png": "every edit that the avatar offers",

@@ -1,4 +1,4 @@
-"""What is there, and what to do about what is not."""
+"""Checks of the installation, with advice for everything that is missing."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from typing import Literal
 from mystudio.errors import StudioError
 from selfscan.errors import SelfscanError
 
-FREE_GIB = 2.0  # an avatar of 1024 px with its journal
+FREE_GIB = 2.0  # space for an avatar of 1024 px with its journal
 DETECTOR = "modules/face_detection/face_detection_full_range_sparse.tflite"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     name: str
     ok: bool
-    needed: bool  # False: everything runs without it
+    needed: bool  # False: optional
     found: str
     advice: str = ""  # what to do if it is not ok
 
 
 def examine(folder: Path = Path(".")) -> list[Finding]:
-    """Look at everything that the studio needs; nothing is changed and nothing is fetched.
+    """Check everything that the studio needs; nothing is changed or downloaded.
 
     Args:
-        folder: where artifacts would be written.
+        folder: folder for artifacts, whose free space is checked.
     """
     return [
         *_python(),

@@ -8,13 +8,13 @@ class StudioError(Exception):
 
 
 def reason(error: object, most: int = 200) -> str:
-    """A library's message about a foreign file, as one short printable line."""
+    """Return a library's message about an untrusted file as one short printable line of at most ``most`` characters."""
     text = "".join(c if c.isprintable() else "?" for c in " ".join(str(error).split()))
     return text[:most] or type(error).__name__
 
 
 class UnsafeCheckpoint(StudioError):
-    """A checkpoint asks for code to be run; nothing in it was executed."""
+    """A checkpoint contains code or calls that reading must not run; nothing in it was executed."""
 
 
 class BadCheckpoint(StudioError):
@@ -30,7 +30,7 @@ class BadArtifact(StudioError):
 
 
 class BadArchive(StudioError):
-    """An avatar archive is damaged, hostile, or not one; nothing of it was placed."""
+    """A file is damaged, hostile, or not an avatar archive; nothing was extracted."""
 
 
 class ArtifactBusy(StudioError):
@@ -42,15 +42,15 @@ class BadRecipe(StudioError):
 
 
 class ConsentRequired(StudioError):
-    """An avatar may only be made from a scan with a consent record."""
+    """The scan has no consent record, which is needed to make an avatar."""
 
 
 class BadEngine(StudioError):
-    """A module that is named as an engine does not fulfil the engine protocol."""
+    """A module registered as an engine does not implement the engine protocol."""
 
 
 class NotOffered(StudioError):
-    """The engine of an avatar does not offer what was asked of it, such as edits."""
+    """The engine of an avatar does not support an operation, such as edits."""
 
 
 class BadEdit(StudioError):
@@ -62,27 +62,27 @@ class TrainingDiverged(StudioError):
 
 
 class SigningFailed(StudioError):
-    """A key, a certificate or a file is not fit for signing."""
+    """A key, certificate or file cannot be used for signing."""
 
 
 class NotVerified(StudioError):
-    """A file carries no mark, or one that does not fit it."""
+    """A file carries no mark, or its mark does not match its content."""
 
 
 class NotConfirmed(StudioError):
-    """The question whether to go on was not answered with yes."""
+    """The confirmation question was not answered with yes."""
 
 
 class OutputFailed(StudioError):
-    """A result could not be written (disk full, no permission); what existed before is whole."""
+    """A result could not be written (disk full, no permission); existing files are unchanged."""
 
 
 class NoDisplay(StudioError):
-    """A window was asked for and there is no screen to show it on."""
+    """A window was requested, but there is no screen."""
 
 
 def memory_ran_out(error: BaseException) -> bool:
-    """Whether an error means out of memory, of a GPU or of the machine; each library has its own message.
+    """Return whether an error means out of memory, of a GPU or of the machine; each library has its own message.
 
     oneDNN reports only that it could not make or run a primitive. Such ambiguous errors count as out of memory, because
     a retry with less is cheap.

@@ -1,4 +1,4 @@
-"""What passes between the stages. Artifact types are frozen; shapes are checked when made."""
+"""The artifact types that stages exchange. They are frozen, and their shapes are checked on construction."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from selfscan.types import silent as silent
 
 if TYPE_CHECKING:
     from mystudio.stylegan2.generator import Generator
-else:  # that module imports this one; at run time storage asks for no more
+else:  # that module imports this one; at run time storage needs only the name
     Generator = torch.nn.Module
 
 Codes = Mapping[str, Tensor]  # name -> [T, ...]: codes of an engine over time
 
 
 class Outcome(IntEnum):
-    """What became of a frame. Takes store these numbers, so they never change."""
+    """The outcome of solving one frame. Takes store these numbers, so they must never change."""
 
     CONVERGED = 0  # the solver met its tolerance
-    MAX_STEPS = 1  # the solver used all its steps before that
+    MAX_STEPS = 1  # the solver used all its steps before it converged
     NO_FACE = 2  # no face in the driving frame: the code comes from its neighbours
     HELD = 3  # the code was not finite: it comes from its neighbours
-    FOLLOWED = 4  # live alone: the regressor gave the code, nothing was solved; no take stores this
+    FOLLOWED = 4  # live only: the regressor gave the code without solving; no take stores this
 
     @property
     def word(self) -> str:
-        """The name in reports and in answers of the command line."""
+        """The name in reports and in the output of the command line."""
         return self.name.lower()
 
 
@@ -42,7 +42,7 @@ TAKE_OUTCOMES = tuple(outcome for outcome in Outcome if outcome != Outcome.FOLLO
 
 @dataclass(frozen=True)
 class Performance:
-    """A driving clip as measured; knows no avatar, so it is reusable."""
+    """The measurements of a driving clip. They do not depend on an avatar, so every avatar can use them."""
 
     observation: Observation
     mouth: Array  # [T, h, w, 3] uint8 RGB: mouth patch of the driver in its own mouth frame
@@ -54,7 +54,7 @@ class Performance:
 
 @dataclass(frozen=True)
 class Styles:
-    """What ``Generator.synthesize`` draws: StyleSpace vectors and, if an engine gives them, weight deltas.
+    """The input of ``Generator.synthesize``: StyleSpace vectors and, if an engine gives them, weight deltas.
 
     ``vectors`` and ``weight_deltas`` follow the order of the modulated layers (``Generator.layers``).
     """
@@ -72,7 +72,7 @@ class Styles:
 
 @dataclass(frozen=True)
 class Avatar:
-    """A generator that draws one person, and what its engine needs to drive it."""
+    """A generator that draws one person, and the state that its engine needs to drive it."""
 
     generator: Generator  # draws this person
     neutral: Tensor  # [478, 3] the person's neutral face, in crops
@@ -80,7 +80,7 @@ class Avatar:
     engine: str  # name of the engine that made it
     base_digest: str  # sha256 of the base generator's file
     consent: Consent
-    info: dict[str, Any] = field(default_factory=dict[str, Any])  # for the report: losses, seconds, metric
+    info: dict[str, Any] = field(default_factory=dict[str, Any])  # shown in the report: losses, seconds, metric
 
     def __post_init__(self):
         check_shape("neutral", self.neutral, (NUM_LANDMARKS, 3))
@@ -94,7 +94,7 @@ class Take:
     outcome: Array  # [T] uint8, an ``Outcome`` each
     times: Array  # [T] float64 s
     losses: dict[str, Array]  # name -> [T] final value of each loss term
-    edits: tuple[Edit, ...] = ()  # applied, in order, for the record
+    edits: tuple[Edit, ...] = ()  # edits that were applied, in order
 
     def __post_init__(self):
         check_shape("outcome", self.outcome, (len(self.times),))
@@ -113,4 +113,4 @@ class Edit:
     name: str
     strength: float = 1.0
     keys: tuple[tuple[float, float], ...] = ()  # (seconds, strength) keyframes, linear between; empty = constant
-    edge: str = "project"  # stop | continue | project: what happens at the border of the hull
+    edge: str = "project"  # "stop", "continue" or "project": treatment of codes outside the hull

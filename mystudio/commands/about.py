@@ -1,4 +1,4 @@
-"""demo, doctor, recipe, base: what is there, and a first look at what it does."""
+"""The commands demo, doctor, recipe and base."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mystudio.commands.options import Command, common, device_option, existing, 
 from mystudio.commands.terminal import Failure, answer, can_resume, progress
 
 
-@click.command(cls=Command, short_help="Everything once, on a person who does not exist.")
+@click.command(cls=Command, short_help="Run every stage once, on a person who does not exist.")
 @click.option(
     "-o",
     "--out",
@@ -26,9 +26,9 @@ from mystudio.commands.terminal import Failure, answer, can_resume, progress
 @device_option
 @common
 def demo(out, recipe, options, device):
-    """Run everything once, on a person who does not exist: scan, avatar, reenactment, edit, clip, report.
+    """Run every stage once, on a person who does not exist: scan, avatar, reenactment, edit, clip, report.
 
-    Takes a few minutes on two cores. Run again, it only does what is not done yet.
+    Takes a few minutes on two cores. A second run does only what is missing.
 
     $ mystudio demo -o demo-out
     """
@@ -44,11 +44,11 @@ def demo(out, recipe, options, device):
     )
 
 
-@click.command(cls=Command, short_help="What is there, and what to do about what is not.")
+@click.command(cls=Command, short_help="Check the installation and say how to fix it.")
 @click.option("--gpu", is_flag=True, help="Check the GPU instead: two minutes of work, compared with the CPU's.")
 @common
 def doctor(gpu):
-    """Say what is there and what to do about what is not: torch, device, networks, bases, codecs, disk.
+    """Check torch, device, networks, bases, codecs and disk, and say how to fix what is missing.
 
     With --gpu a tiny avatar is made and driven on the CPU and on the GPU, and the results are compared.
 
@@ -134,7 +134,7 @@ def base():
 @base.command("list", cls=Command)
 @common
 def list_bases():
-    """List the bases that are there.
+    """List the installed bases.
 
     $ mystudio base list
     """
@@ -158,7 +158,7 @@ def list_bases():
 
 @base.command("import", cls=Command)
 @existing("FILE")
-@click.option("--name", metavar="NAME", help="Name of the base; the file's own without it.")
+@click.option("--name", metavar="NAME", help="Name of the base; default: the file's name.")
 @common
 def import_(file, name):
     """Convert a StyleGAN2 checkpoint (.pkl, .pt) to a base. Nothing in the file is executed.
@@ -199,7 +199,7 @@ def import_(file, name):
 def train_encoder(name, people, steps, look_factors, motion_factors, device):
     """Train the inversion encoder of a base on the base's own samples.
 
-    An imported base has none; its avatars then start from the base's mean face and need invert.steps.
+    An imported base has no encoder. Without one, its avatars start from the base's mean face and need invert.steps.
 
     $ mystudio base train-encoder ffhq256
     """

@@ -34,7 +34,7 @@ def actors():
 @existing("FOLDER_OR_NPZ")
 @common
 def import_basis(folder_or_npz):
-    """Keep the 3D head that actors are made of: an ICT-FaceKit checkout (MIT), or an ict_basis.npz.
+    """Import the 3D head model of the actors: an ICT-FaceKit checkout (MIT), or an ict_basis.npz.
 
     $ mystudio actors import-basis ICT-FaceKit
     """
@@ -53,15 +53,20 @@ def import_basis(folder_or_npz):
     "--script", type=click.Choice(["selfscan", "talk"]), default="talk", show_default=True, help="What the person does."
 )
 @click.option(
-    "--motion-seed", type=click.IntRange(0), metavar="N", help="Which performance; the seed plus one without it."
+    "--motion-seed",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Seed of the performance; default: the person's seed plus one.",
 )
 @click.option("--seconds", default=10.0, show_default=True, type=click.FloatRange(0, min_open=True), help="Length.")
 @click.option("--fps", default=25.0, show_default=True, type=click.FloatRange(1, 240), help="Frames a second.")
 @_size(512)
-@click.option("--ffhq", is_flag=True, help="Aligned squares, as generators are trained on, not the camera's view.")
+@click.option(
+    "--ffhq", is_flag=True, help="Write aligned squares, as for training generators, instead of the camera's view."
+)
 @common
 def clip(out, seed, script, motion_seed, seconds, fps, size, ffhq):
-    """Film a person; the truth of every frame is written beside the clip, as OUT.npz.
+    """Render a clip of a person; the truth of every frame is written beside it, as OUT.npz.
 
     $ mystudio actors clip scan.mp4 --seed 7 --script selfscan --seconds 25
     """
@@ -80,10 +85,10 @@ def clip(out, seed, script, motion_seed, seconds, fps, size, ffhq):
 @_size(256)
 @_seed("Which people.")
 @click.option("--takes", default=4, show_default=True, type=click.IntRange(1), help="Images of each person.")
-@click.option("--workers", type=click.IntRange(1), help="Processes; one a core without it.")
+@click.option("--workers", type=click.IntRange(1), help="Number of processes; default: one per core.")
 @common
 def dataset(out, count, size, seed, takes, workers):
-    """Draw aligned training images with their codes; run again, it goes on where it stopped.
+    """Draw aligned training images with their codes; run the same command again to resume.
 
     $ mystudio actors dataset faces --count 20000 --size 256
     """

@@ -13,7 +13,7 @@ from mystudio.errors import NotConfirmed
 
 @click.group()
 def avatar():
-    """An avatar as one file, and its removal."""
+    """Pack an avatar into one file, unpack it, or delete it."""
 
 
 @avatar.command(cls=Command)
@@ -39,7 +39,7 @@ def pack(avatar, out):
 @output("AVATAR", "Folder of the avatar.")
 @common
 def unpack(file, out):
-    """Place the avatar of an archive, after every byte of it was verified. Nothing in the file is executed.
+    """Extract an avatar from an archive after verifying every byte. Nothing in the file is executed.
 
     $ mystudio avatar unpack me.avatar.zip -o me.avatar
     """
@@ -59,7 +59,7 @@ def unpack(file, out):
 @click.option(
     "--with-scan/--keep-scan",
     default=None,
-    help="Remove the scan that the avatar was made from, or keep it; without either it goes too, unless "
+    help="Remove the scan that the avatar was made from, or keep it; default: remove it, unless "
     "another avatar was made from it.",
 )
 @click.option("--with-takes", is_flag=True, help="Remove takes, edited takes and reports made from the avatar too.")
@@ -69,12 +69,12 @@ def unpack(file, out):
     multiple=True,
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Look for them here, besides the avatar's own folder; may be repeated.",
+    help="Also search this folder for takes and reports; may be repeated.",
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @common
 def delete(avatar, with_scan, with_takes, search, yes):
-    """Remove an avatar, its weights and codes and its scan, and say what was removed and what is left.
+    """Remove an avatar with its weights and codes and its scan, and list what was removed and what is kept.
 
     $ mystudio avatar delete me.avatar --with-takes
     """
@@ -94,7 +94,7 @@ def delete(avatar, with_scan, with_takes, search, yes):
 
 
 def _ask(planned) -> None:
-    """Show what would go; raise NotConfirmed unless the answer is yes."""
+    """Show what would be removed and ask; raise NotConfirmed unless the answer is yes."""
     if not click.get_current_context().find_root().meta.get(JSON):
         click.echo(
             "\n".join(

@@ -18,7 +18,7 @@ def bench():
 
 
 def _measuring(command):
-    """What all four have in common."""
+    """Add the options that the measuring commands share."""
     for name, words in (
         ("--blendshapes", "MediaPipe's face_landmarker.task, to measure expressions in 52 weights."),
         ("--identity-net", "ONNX file of an independent face network, to measure identity."),
@@ -26,7 +26,7 @@ def _measuring(command):
         command = click.option(
             name, type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE", help=words
         )(command)
-    command = click.option("--again", is_flag=True, help="Measure again what is there, artifacts too.")(command)
+    command = click.option("--again", is_flag=True, help="Make all artifacts and measurements again.")(command)
     command = click.option(
         "--base", default="people128", show_default=True, metavar="NAME|FILE", help="Generator to start from."
     )(command)
@@ -63,7 +63,7 @@ _drivers = click.option("--driver", "drivers", multiple=True, metavar="NAME", he
 @_clips(required=True)
 @_scans
 @_drivers
-@click.option("--seconds", default=6.0, show_default=True, help="Of each driving clip of another person.")
+@click.option("--seconds", default=6.0, show_default=True, help="Seconds of each driving clip of another person.")
 @_measuring
 def real(folder, consent, scans, drivers, seconds, **rest):
     """Scan real clips, drive each by its own held-out seconds and by other people, and measure.
@@ -107,7 +107,7 @@ def actors(people, performances, scan_seconds, seconds, size, ceiling_every, **r
     _finish(ledger, "actors", part.run(studio, ledger, case))
 
 
-@bench.command(cls=Command, short_help="What each part of the method is worth.")
+@bench.command(cls=Command, short_help="Measure the effect of each part of the method.")
 @_clips(required=False)
 @click.option("--actors", "on_actors", is_flag=True, help="On a pair of actors too.")
 @_scans
@@ -123,7 +123,7 @@ def actors(people, performances, scan_seconds, seconds, size, ceiling_every, **r
 @click.option("--size", default=512, show_default=True, metavar="PX", help="Side of a rendered frame.")
 @_measuring
 def ablation(folder, consent, on_actors, scans, variants, scan_seconds, seconds, size, **rest):
-    """Change one thing at a time, on a real clip and on a pair of actors; what real and actors made is used again.
+    """Change one thing at a time, on a real clip and on a pair of actors. Artifacts of other benchmarks are reused.
 
     $ mystudio bench ablation -o bench-out --actors
     """
@@ -182,20 +182,20 @@ def costs(folder, consent, scans, drivers, iterations, frames, paper_frames, len
     _finish(ledger, "costs", part.run(studio, ledger, wanted))
 
 
-@bench.command(cls=Command, short_help="Solvers, generator, tuning, selection and live, against plain ways.")
+@bench.command(cls=Command, short_help="Time solvers, generator, tuning, selection and live against plain versions.")
 @click.option(
     "--part",
     "parts",
     multiple=True,
     metavar="NAME",
-    help="Only this: solve, generator, personalize, select, live or rates; repeatable.",
+    help="Measure only this part: solve, generator, personalize, select, live or rates; repeatable.",
 )
 @click.option(
     "--solver",
     "rivals",
     multiple=True,
     metavar="NAME",
-    help="Only this: start, default, lm, lm-proxy, adam, lbfgs or paper; repeatable.",
+    help="Measure only this solver: start, default, lm, lm-proxy, adam, lbfgs or paper; repeatable.",
 )
 @click.option("--people", default=3, show_default=True, type=click.IntRange(1, 3), help="Scanned actors.")
 @click.option("--performances", default=2, show_default=True, type=click.IntRange(1, 2), help="Drivers of each.")
@@ -208,7 +208,7 @@ def costs(folder, consent, scans, drivers, iterations, frames, paper_frames, len
     default=2,
     show_default=True,
     type=click.IntRange(1),
-    help="Solved by the paper's: a minute or two each.",
+    help="Driving frames for the paper's solver, which takes one to two minutes for each.",
 )
 @click.option(
     "--budget",
@@ -219,9 +219,9 @@ def costs(folder, consent, scans, drivers, iterations, frames, paper_frames, len
 )
 @_measuring
 def speed(parts, rivals, people, performances, scan_seconds, seconds, size, frames, paper_frames, budget, **rest):
-    """Time what is costly against the papers' and the plain way, in one run, with the truth beside it.
+    """Time the costly parts against the paper's methods and plain versions in one run, and measure their quality.
 
-    The actors' head is imported once: `mystudio actors import-basis`. What `bench actors` made is used again.
+    The actors' head is imported once: `mystudio actors import-basis`. Artifacts of `bench actors` are reused.
 
     $ mystudio bench speed -o bench-out
     """
@@ -249,16 +249,18 @@ def speed(parts, rivals, people, performances, scan_seconds, seconds, size, fram
     _finish(ledger, "speed", keys)
 
 
-@bench.command(cls=Command, short_help="Training a base: images a second, beside a plain implementation.")
+@bench.command(cls=Command, short_help="Training a base: images per second, against a plain implementation.")
 @click.option("--recipe", default="base-faces", show_default=True, metavar="NAME|FILE", help="Of the base's shape.")
-@click.option("--batch", default=8, show_default=True, type=click.IntRange(1), help="Images a step.")
-@click.option("--steps", default=5, show_default=True, type=click.IntRange(1), help="Measured, after as many before.")
+@click.option("--batch", default=8, show_default=True, type=click.IntRange(1), help="Images per step.")
+@click.option(
+    "--steps", default=5, show_default=True, type=click.IntRange(1), help="Measured steps, after as many warm-up steps."
+)
 @click.option(
     "--precision",
     type=click.Choice(["auto", "float32", "bfloat16"]),
     default="auto",
     show_default=True,
-    help="Of our feature maps; the plain one has float32.",
+    help="Precision of the feature maps; the plain version uses float32.",
 )
 @device_option
 @common

@@ -11,8 +11,8 @@ from mystudio.commands.options import Command, common, existing, force_option, m
 from mystudio.commands.terminal import answer
 from mystudio.errors import BadEdit, reason
 
-MAX_BYTES = 1 << 20  # of a file of keyframes
-LARGEST = 1e9  # s, or strengths: more is a mistake, and NaN is not less
+MAX_BYTES = 1 << 20  # largest file of keyframes
+LARGEST = 1e9  # largest time (s) or strength; NaN fails the comparison too
 
 
 class EditGroup(click.Group):
@@ -64,7 +64,7 @@ def edit():
     type=click.Choice(["project", "stop", "continue"]),
     default="project",
     show_default=True,
-    help="What happens where the avatar's knowledge ends: come back, stop there, or go on.",
+    help="What to do with codes outside the avatar's range: project them back, stop at the border, or continue.",
 )
 @click.option(
     "--directions",
@@ -140,7 +140,7 @@ def read_keys(path: Path) -> dict[str, tuple[tuple[float, float], ...]]:
         if path.stat().st_size > MAX_BYTES:
             raise BadEdit(f"{path} has more than {MAX_BYTES} bytes; {hint}")
         found = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, a number of thousands of digits
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, or a number with thousands of digits
         raise BadEdit(f"{path} is not valid TOML ({reason(error)}); {hint}") from None
     for name, pairs in found.items():
         if not (isinstance(pairs, list) and pairs and all(map(_is_pair, pairs))):

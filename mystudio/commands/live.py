@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from mystudio.live.window import Window, Wish
 
 
-@click.command(cls=Command, short_help="Avatar + camera -> the avatar follows, at once.")
+@click.command(cls=Command, short_help="Avatar + camera -> the avatar follows in real time.")
 @existing("AVATAR")
 @click.option(
     "--driver",
     default="0",
     show_default=True,
     metavar="N|VIDEO",
-    help="Number of the camera, or a video file that is played as if it were one.",
+    help="Number of the camera, or a video file to play instead.",
 )
 @click.option(
     "-o",
@@ -47,14 +47,14 @@ if TYPE_CHECKING:
 @click.option(
     "--window/--no-window",
     default=None,
-    help="Show a window, or none; if not said, one where there is a screen. Keys: q ends, n says that the "
-    "face is at rest now.",
+    help="Show a window or none; default: a window if there is a screen. Keys: q ends, n marks the face "
+    "as being at rest now.",
 )
 @click.option(
     "--drop/--no-drop",
     default=None,
-    help="Leave out frames that come too fast, or take every one and be late; if not said, every frame of a "
-    "file that is recorded, and only then.",
+    help="Drop frames that come too fast, or use every frame with delay; default: drop, unless a file is "
+    "played and recorded.",
 )
 @click.option(
     "--seconds", type=click.FloatRange(0, min_open=True), default=float("inf"), metavar="S", help="End after this long."
@@ -64,10 +64,10 @@ if TYPE_CHECKING:
 @device_option
 @common
 def live(avatar, driver, out, window, drop, seconds, sign_key, sign_cert, no_provenance, recipe, options, device):
-    """Let an avatar follow a camera, beside the driver, without delay.
+    """Let an avatar follow a camera in real time, shown beside the driver.
 
-    Nothing is solved: codes come from the avatar's regressor alone. Look into the camera with a face at rest for the
-    first second. Ctrl-C ends a camera's recording and keeps it; a file's recording is written whole or not at all.
+    The avatar's regressor gives the codes; no solver runs. Look into the camera with a face at rest for the first
+    second. Ctrl-C ends a camera's recording and keeps it. A file's recording is kept only if it is complete.
 
     $ mystudio live me.avatar
     $ mystudio live me.avatar --driver driver.mp4 -o live.mp4 --no-window
@@ -103,7 +103,7 @@ def live(avatar, driver, out, window, drop, seconds, sign_key, sign_cert, no_pro
 
 
 def sentences(told: dict, out: Path | None) -> str:
-    """What happened, for people."""
+    """Return sentences about what the live stage did."""
     count, outcomes = told["frames"], told["outcomes"]
     words = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in outcomes.items())
     lines = [f"{out}: {count} frames ({words})." if out else f"{count} frames ({words})."]
@@ -129,7 +129,7 @@ def _watch(shown: Shown, view: Window | None, stop: threading.Event) -> Wish:
 
 @contextmanager
 def stop_on_ctrl_c(active: bool) -> Iterator[threading.Event]:
-    """The first Ctrl-C ends a camera's stream in good order; a second one interrupts."""
+    """Let the first Ctrl-C end a camera's stream and keep its recording; a second one interrupts."""
     stop = threading.Event()
     if not active:
         yield stop

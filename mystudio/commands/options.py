@@ -13,7 +13,7 @@ PATH = click.Path(path_type=Path, readable=False)
 
 
 class EngineName(click.ParamType):
-    """The name of an engine of this version."""
+    """The name of a registered engine."""
 
     name = "engine"
 
@@ -73,18 +73,18 @@ def provenance_options(command):
         "--sign-cert",
         type=click.Path(path_type=Path),
         metavar="PEM",
-        help="Certificates of --sign-key, the signing one first (provenance.sign_cert).",
+        help="Certificates of --sign-key, the signing certificate first (provenance.sign_cert).",
     )(command)
     return click.option(
         "--sign-key",
         type=click.Path(path_type=Path),
         metavar="PEM",
-        help="Your own private key; without it, one made at first use (provenance.sign_key).",
+        help="Your own private key; default: a key made at first use (provenance.sign_key).",
     )(command)
 
 
 def marked(recipe, sign_key: Path | None, sign_cert: Path | None, no_provenance: bool):
-    """Return a recipe with what the options of ``provenance_options`` say."""
+    """Return a recipe with the values of ``provenance_options`` applied."""
     from dataclasses import replace
 
     given = {"sign_key": sign_key and str(sign_key), "sign_cert": sign_cert and str(sign_cert)}
@@ -116,12 +116,12 @@ def output(metavar: str, words: str):
 
 
 def existing(name: str):
-    """A positional path; whether it exists and can be read is checked by the stage, whose sentence is clearer."""
+    """Add a positional path. The stage checks that it exists, because its error message is clearer than click's."""
     return click.argument(name.lower(), type=PATH, metavar=name)
 
 
 class Command(click.Command):
-    """A command whose help keeps its example lines as they are written."""
+    """A command whose help keeps the line breaks of its examples."""
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the help; a paragraph that starts with a dollar sign is an example."""

@@ -1,4 +1,4 @@
-"""record: a self-scan from a camera, with advice and words to say."""
+"""record: record a self-scan from a camera, with advice and words to say."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TITLE = "mystudio record: q ends"
     default="0",
     show_default=True,
     metavar="N|VIDEO",
-    help="Number of the camera, or a video file that is taken as if it were one.",
+    help="Number of the camera, or a video file to use instead.",
 )
 @click.option(
     "--seconds",
@@ -33,20 +33,20 @@ TITLE = "mystudio record: q ends"
     default=30.0,
     show_default=True,
     metavar="S",
-    help="Length at most; after 20 s a video that lacks nothing ends.",
+    help="Longest length; after 20 s the recording ends as soon as nothing is missing.",
 )
 @click.option(
     "--window/--no-window",
     default=None,
-    help="Show a window, or write the advice to the terminal; if not said, a window where there is a screen.",
+    help="Show a window, or write the advice to the terminal; default: a window if there is a screen.",
 )
 @common
 def record(out, source, seconds, window):
-    """Record a self-scan: what pose or expression is missing, and what is wrong with light, sharpness and distance.
+    """Record a self-scan with advice on missing poses and expressions, and on light, sharpness and distance.
 
-    A sentence, the date and three random words are shown one after the other: say them, or hold them up. They are kept
-    for people who doubt the consent; nothing recognises them. A camera's recording has no sound, a file's is copied.
-    Ctrl-C ends a camera's recording and keeps it.
+    A sentence, the date and three random words are shown one after the other: say them, or hold them up. They are
+    stored so that people can check the consent later; no program recognises them. A camera's recording has no sound, a
+    file's sound is copied. Ctrl-C ends a camera's recording and keeps it.
 
     $ mystudio record -o me.mp4
     $ mystudio scan me.mp4 -o me.scan --i-am-the-person-or-have-consent "Ada Example"
@@ -81,7 +81,7 @@ def record(out, source, seconds, window):
 
 
 class _Told:
-    """Shows frame and advice in a window, or each new advice as a line."""
+    """Shows the frame and the advice in a window, or prints new advice as a line."""
 
     def __init__(self, view, stop):
         self.last: Advice | None = None

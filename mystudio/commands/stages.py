@@ -114,7 +114,7 @@ def scan(video, out, consent, fictional, consent_clip, frames, size, recipe, opt
 def personalize(scan, out, base, engine, recipe, options, device, force):
     """Tune a generator until it draws the person of a scan and nobody else: the avatar.
 
-    This is the long stage. It can be stopped at any time: the same command goes on where it was. Previews appear in
+    This is the long stage. It can be stopped at any time, and the same command resumes it. Previews appear in
     AVATAR.partial while it runs.
 
     $ mystudio personalize me.scan -o me.avatar
@@ -149,9 +149,9 @@ def personalize(scan, out, base, engine, recipe, options, device, force):
 @force_option
 @common
 def reenact(avatar, video, out, recipe, options, device, force):
-    """Let an avatar do what the person in a driving clip does: the take.
+    """Drive an avatar with the motion of a driving clip; the result is a take.
 
-    A take holds codes over time, no pixels: it can be edited and rendered in any view afterwards.
+    A take holds codes over time and no pixels, so it can be edited and rendered in any view afterwards.
 
     $ mystudio reenact me.avatar driver.mp4 -o hello.take
     """
@@ -257,12 +257,12 @@ def evaluate(take, out, truth, identity_net, blendshapes, device, force):
 
 
 def consented(scan) -> list[str]:
-    """What a scan's checks of identity and consent found, as sentences."""
+    """Return sentences about the results of a scan's identity and consent checks."""
     from selfscan.scan.guide import MOVED
 
     lines, consent = [], scan.consent
     if scan.identity and scan.identity.lowest is None:
-        lines.append("Whether it is one person could not be judged: no frame shows the face from the front.")
+        lines.append("The check for a second person was not possible: no frame shows the face from the front.")
     if consent.clip:
         lines.append(
             f"The clip of consent shows the person of the scan (likeness {consent.clip.likeness:.2f}, at "
@@ -272,13 +272,13 @@ def consented(scan) -> list[str]:
         moved = sum(item.mouth is not None and item.mouth >= MOVED for item in words.said)
         lines.append(
             f"Words shown while it was recorded: {', '.join(item.text for item in words.said)}; the mouth "
-            f"moved in {moved} of {len(words.said)}. Whether they were said is for a person to hear."
+            f"moved in {moved} of {len(words.said)}. Listen to the video to check that they were said."
         )
     return lines
 
 
 def headlines(numbers: dict) -> list[str]:
-    """The main rows of metrics.json as lines of text."""
+    """Return the main rows of metrics.json as lines of text."""
     return [
         f"  {row['title']}: {row['value']:.3g} {row['unit']}".rstrip()
         for row in numbers["metrics"]

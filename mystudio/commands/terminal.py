@@ -13,8 +13,8 @@ import click
 from mystudio.errors import StudioError, memory_ran_out, reason
 from selfscan.errors import SelfscanError
 
-JSON, DEBUG, RESUME = "mystudio.json", "mystudio.debug", "mystudio.resume"  # keys of the root context's memory
-PLAIN_SECONDS = 10.0  # between two lines of one stage when nobody watches a terminal
+JSON, DEBUG, RESUME = "mystudio.json", "mystudio.debug", "mystudio.resume"  # keys in the root context's ``meta``
+PLAIN_SECONDS = 10.0  # between two lines of one stage if the output is not a terminal
 
 
 class Failure(click.ClickException):
@@ -35,7 +35,7 @@ class Failure(click.ClickException):
 
 
 class StudioGroup(click.Group):
-    """The root: commands in the order of the work; what the studio refuses becomes a Failure."""
+    """The root group: lists commands in the order of the work, and turns errors into a Failure."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands in the order in which they were added."""
@@ -51,7 +51,7 @@ class StudioGroup(click.Group):
             failure = f"stopped; {ctx.meta.get(RESUME) or 'nothing was changed, run the same command again'}"
         except BrokenPipeError:
             raise
-        except Exception as error:  # the last line of defence: a user never sees a traceback unasked
+        except Exception as error:  # a user sees a traceback only with --debug
             if ctx.meta.get(DEBUG):
                 traceback.print_exc()
             failure = sentence(error)
@@ -60,7 +60,7 @@ class StudioGroup(click.Group):
 
 def sentence(error: BaseException) -> str:
     """Return one clear sentence for any error."""
-    text = reason(error, 10_000)  # foreign names must not reach terminals as they are
+    text = reason(error, 10_000)  # escapes control characters in foreign names
     if isinstance(error, (SelfscanError, StudioError)):
         return text
     if memory_ran_out(error):
@@ -72,7 +72,7 @@ def sentence(error: BaseException) -> str:
 
 
 def answer(sentences: str, **values: Any) -> None:
-    """Say what was made: sentences for people, or with --json one JSON object on the last line of stdout."""
+    """Print the result: sentences, or with --json one JSON object on the last line of stdout."""
     if click.get_current_context().find_root().meta.get(JSON):
         click.echo(json.dumps({"ok": True, **values}, default=str))
     else:
@@ -80,7 +80,7 @@ def answer(sentences: str, **values: Any) -> None:
 
 
 def can_resume(text: str) -> None:
-    """Remember what Ctrl-C should say."""
+    """Set the advice that is printed after Ctrl-C."""
     click.get_current_context().find_root().meta[RESUME] = text
 
 
@@ -113,7 +113,7 @@ class _Bars:
 
 
 class _Lines:
-    """A line now and then, with the time left."""
+    """Prints a line every ``PLAIN_SECONDS`` with the time left."""
 
     def __init__(self):
         self.stage = None

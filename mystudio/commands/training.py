@@ -1,4 +1,4 @@
-"""base train, export, pack, sheet, sample, evaluate: a base generator of one's own."""
+"""base train, export, pack, sheet, sample, evaluate: train a base generator and measure it."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _weight = click.option(
     multiple=True,
     type=click.FloatRange(0),
     metavar="W",
-    help="Share of each --data, in their order; equal shares without.",
+    help="Share of each --data, in their order; default: equal shares.",
 )
 _named = click.argument("name", metavar="BASE|FILE")
 
 
 @base.command("train", cls=Command, short_help="Train a base generator.")
-@output("RUN", "Folder of the run; where it exists, the run goes on.")
+@output("RUN", "Folder of the run; an existing run is resumed.")
 @_data
 @_weight
 @click.option("--recipe", metavar="NAME|FILE", help="base-actors, base-faces or a TOML file; a run keeps its own.")
@@ -44,7 +44,7 @@ _named = click.argument("name", metavar="BASE|FILE")
     metavar="TABLE.KEY=VALUE",
     help="Change one setting of the recipe, e.g. adversarial.r1=1; may be repeated.",
 )
-@click.option("--resolution", type=click.IntRange(8), metavar="PX", help="Of the generator; a power of two.")
+@click.option("--resolution", type=click.IntRange(8), metavar="PX", help="Resolution of the generator; a power of two.")
 @click.option(
     "--from", "start", metavar="BASE|FILE", help="Base of equal or lower resolution that a new run starts from."
 )
@@ -57,7 +57,7 @@ _named = click.argument("name", metavar="BASE|FILE")
     metavar="N",
     help="Stop before N minutes are over, with a checkpoint; the same command goes on.",
 )
-@click.option("--batch", type=click.IntRange(1), metavar="N", help="Images a step, over all processes.")
+@click.option("--batch", type=click.IntRange(1), metavar="N", help="Images per step, over all processes.")
 @click.option(
     "--max-part-mb",
     type=click.FloatRange(0),
@@ -70,13 +70,13 @@ _named = click.argument("name", metavar="BASE|FILE")
 def train(out, data, weights, recipe, options, resolution, start, phase, kimg, minutes, batch, max_part_mb, device):
     """Train a base: from actor codes to their images, then against a discriminator with adaptive augmentation.
 
-    The same command again goes on where it stopped. Several GPUs: torchrun --nproc-per-node 8 -m mystudio.cli base
+    The same command again resumes the run. Several GPUs: torchrun --nproc-per-node 8 -m mystudio.cli base
     train ...
 
     $ mystudio base train -o faces.run --recipe base-faces --from actors256 --data faces --data actors.npz
     """
     began = time.monotonic()
-    can_resume("the run is as its last checkpoint says; the same command goes on from there")
+    can_resume("the last checkpoint is kept; the same command goes on from there")
     from mystudio.base.train import TrainingSession
     from mystudio.base.train import train as run_training
     from mystudio.bases import find_base
@@ -107,7 +107,7 @@ def _settings(out: Path, recipe, options, resolution, phase, kimg, batch):
     from mystudio.recipe import resolve_base
 
     if kimg is not None and not phase:
-        raise click.UsageError("--kimg needs --phase, to say which phase it is the length of")
+        raise click.UsageError("--kimg needs --phase, because it sets the length of that phase")
     if recipe is None and (out / INDEX).exists():
         if options:
             raise click.UsageError("--option needs --recipe: without one, a run keeps the settings it has")
@@ -160,9 +160,9 @@ def export(run, out, facts):
 )
 @common
 def pack(run, out, max_part_mb):
-    """Write a light copy of a run, to send and to go on from: fp16 weights in parts, without Adam's memory.
+    """Write a small copy of a run for sending: fp16 weights in parts, without the state of Adam.
 
-    A run that goes on from it is not the same to the last bit; everything else about a run is.
+    The copy can be resumed, but the continued run is not bit-identical to the original.
 
     $ mystudio base pack faces.run -o light.run
     """
@@ -177,7 +177,9 @@ def pack(run, out, max_part_mb):
 @_named
 @output("PNG", "Picture to write.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the samples.")
-@click.option("--truncation", type=float, default=0.7, show_default=True, help="Of the lower rows: 0 = the mean face.")
+@click.option(
+    "--truncation", type=float, default=0.7, show_default=True, help="Truncation of the lower rows; 0 = the mean face."
+)
 @common
 def sheet(name, out, seed, truncation):
     """Draw samples, the same samples truncated, and interpolations.

@@ -1,4 +1,4 @@
-"""verify: what marks a file carries."""
+"""verify: find and check the marks in a file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mystudio.commands.terminal import answer
 from mystudio.errors import NotVerified
 
 
-@click.command(cls=Command, short_help="What a clip or picture says about itself, and whether it is true.")
+@click.command(cls=Command, short_help="Read and check the marks of a clip or picture.")
 @existing("FILE")
 @click.option(
     "--trust",
@@ -19,13 +19,13 @@ from mystudio.errors import NotVerified
     multiple=True,
     type=click.Path(path_type=Path),
     metavar="PEM",
-    help="Certificate of an issuer whose signers you know, besides your own key; may be repeated.",
+    help="Certificate of an issuer that you trust, in addition to your own; may be repeated.",
 )
 @common
 def verify(file, trusted):
-    """Look for the marks in an mp4, png or jpeg, and say what they tell: who signed, which avatar, which edits.
+    """Read and check the marks in an mp4, png or jpeg: who signed it, which avatar, which edits.
 
-    Exit code 0: marked, and unchanged since. Exit code 1: not marked, or changed.
+    Exit code 0: the file is marked and unchanged. Exit code 1: it is not marked, or was changed.
 
     $ mystudio verify hello.mp4
     """
