@@ -115,7 +115,7 @@ class CodeWords:
 
 @dataclass(frozen=True)
 class ConsentClip:
-    """A separate clip in which the person says that they agree."""
+    """A separate clip in which the person states their consent."""
 
     video_sha256: str
     likeness: float  # of its face to the scan's face: see selfscan.scan.identity

@@ -127,7 +127,7 @@ class Live:
 
     @torch.inference_mode()
     def draw(self, followed: Followed) -> Shown:
-        """Draw the avatar beside the driver."""
+        """Draw the avatar beside the driver; see ``Shown``."""
         laps = _Laps()
         still = Take(followed.codes, np.zeros(1, np.uint8), np.array([followed.time]), {})
         image = to_uint8(self._draw(self._engine.decode(self._avatar, still)))[0]

@@ -49,7 +49,7 @@ def masked_pixels(patch: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     The mean is over the whole patch, so that the weight grows with the mask: a closed mouth has weight 0.
 
     Args:
-        patch, target: [N, ..., 3, h, w] in [-1, 1]. mask: [N, ..., 1, h, w].
+        patch, target: [N, ..., 3, h, w] in [-1, 1]. mask: [N, ..., 1, h, w] in 0..1.
     """
     return ((patch - target).square() * mask).flatten(1).mean(1)
 

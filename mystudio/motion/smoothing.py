@@ -1,4 +1,4 @@
-"""Smoothing over time."""
+"""Gaussian smoothing over time that skips invalid frames."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ def smooth_over_time(values: Array, sigma: float, valid: Array | None = None) ->
     """Gaussian smoothing along the first axis that ignores invalid frames (normalised convolution).
 
     Args:
-        values: [T, ...]. sigma: frames; 0 returns the input. valid: [T] bool.
+        values: [T, ...]. sigma: frames; 0 returns the input. valid: [T] bool; None = all.
+    Returns: [T, ...] in the dtype of ``values``; an invalid frame gets the mean of its valid neighbours.
     """
     if sigma <= 0 or len(values) < 2:
         return values

@@ -78,7 +78,7 @@ def _hand_over(
         time = _time(frame, *clock, last)
         count += 1
         if count > limits.frames or time > limits.seconds or frame.width * frame.height > limits.pixels:
-            raise VideoTooLarge(f"{path}: goes on beyond {in_words(limits)}; cut it or raise the limits")
+            raise VideoTooLarge(f"{path}: it is longer or larger than {in_words(limits)}; cut it or raise the limits")
         if not free:
             free = len(os.read(0, SLOTS))
         if not free:  # the parent has ended

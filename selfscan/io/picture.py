@@ -36,8 +36,8 @@ def read(path: str | Path) -> np.ndarray:
     height, width = SIZE.unpack(answer[: SIZE.size]) if answer else (0, 0)
     if answer is None or not height * width or len(answer) != SIZE.size + 3 * height * width:
         raise UnreadablePicture(
-            f"{path}: expected a PNG or JPEG of at most {MAX_PIXELS} px, got one that cannot be "
-            "decoded; it is damaged; export it again"
+            f"{path}: expected a PNG or JPEG of at most {MAX_PIXELS} px, got one that is larger or "
+            "damaged; export it again"
         )
     return np.frombuffer(answer, np.uint8, offset=SIZE.size).reshape(height, width, 3)
 

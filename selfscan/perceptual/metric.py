@@ -57,6 +57,9 @@ class Perceptual(nn.Module):
 
         Returns:
             One [N, h, w, c] tensor a layer, differentiable in x.
+
+        Raises:
+            ValueError: the images have another shape or are too small.
         """
         if x.ndim != 4 or x.shape[1] != 3 or min(x.shape[2:]) < SMALLEST_SIDE:
             raise ValueError(f"images: expected [N, 3, H, W] with sides >= {SMALLEST_SIDE} px, got {tuple(x.shape)}")
@@ -90,6 +93,9 @@ class Perceptual(nn.Module):
 
         Returns:
             [N], differentiable in both.
+
+        Raises:
+            ValueError: the two sizes differ, or see ``parts``.
         """
         if x.shape[2:] != y.shape[2:]:
             raise ValueError(f"distance: expected images of one size, got {tuple(x.shape)} and {tuple(y.shape)}")
@@ -104,6 +110,9 @@ class Perceptual(nn.Module):
 
         Returns:
             [N], differentiable in x.
+
+        Raises:
+            ValueError: the embedding has another length, or see ``parts``.
         """
         parts = self.parts(x)
         sizes = [p[0].numel() for p in parts]

@@ -3,9 +3,9 @@
 The check compares the face's texture, in three steps. The landmarks map each frame to a grid on the frontal canonical
 face, which removes shape, pose and expression. Normalising local mean and contrast of the lightness removes the light.
 Subtracting the mean of many faces removes what all faces share. The rest is averaged over two seconds and compared by
-correlation. This combines the mean face of Turk and Pentland (Eigenfaces for Recognition, 1991) with the shape-free
-picture of Craw and Cameron (Parameterising Images for Recognition and Reconstruction, 1991). The mean face is the only
-learned data. Twins and look-alikes pass as one person. Figures: docs/identity.md.
+correlation. The mean face is from Turk and Pentland (Eigenfaces for Recognition, 1991). The shape-free picture is from
+Craw and Cameron (Parameterising Images for Recognition and Reconstruction, 1991). The mean face is the only learned
+data. Twins and look-alikes pass as one person. Figures: docs/identity.md.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ MOST_WINDOWS = 600  # windows compared in all pairs; longer clips are subsampled
 class Appearance:
     """Appearance of a face without light, pose and expression, summed in cells of half a second."""
 
-    start: np.ndarray  # [C] s
+    start: np.ndarray  # [C] s, start of each cell
     total: np.ndarray  # [C, G] float32 sum of the frames' values
     weight: np.ndarray  # [C, G] float32 sum of the frames' weights; 0 = not measured
 

@@ -133,6 +133,9 @@ def held_out_spans(times: np.ndarray, settings: ScanSettings) -> np.ndarray:
 
     Returns:
         [M, 2] s, start and end (exclusive), sorted.
+
+    Raises:
+        ValueError: ``hold_out_every`` is negative or 1, or a span ends before it starts.
     """
     spans = [tuple(map(float, span)) for span in settings.held_out]
     every = settings.hold_out_every
