@@ -27,7 +27,7 @@ class Style:
     points: int  # points of each strand
     top: float  # cm, length on the crown
     side: float  # cm, length at sides and back
-    lift: float  # 0 lies flat .. 1 stands up
+    lift: float  # 0 flat .. 1 upright
     fall: float  # pull of gravity
     comb: tuple[float, float, float]  # direction to comb to, (away from the parting, up, forward)
     wave: float  # cm of waves

@@ -202,7 +202,7 @@ def mouth(lights, shadow, body, teeth, x, y, z, wx, wy, wz, nx, ny, nz, vx, vy, 
         (body.lip[0] - wx) * body.forward[0]
         + (body.lip[1] - wy) * body.forward[1]
         + (body.lip[2] - wz) * body.forward[2]
-    )  # cm behind the lips
+    )  # depth behind the lips, cm
     open_ = np.float32(np.exp(-max(deep - np.float32(0.8), np.float32(0.0)) * np.float32(0.42)))
     if teeth:
         ar, ag, ab, wet = np.float32(0.66), np.float32(0.60), np.float32(0.50), np.float32(0.5)

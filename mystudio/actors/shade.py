@@ -114,7 +114,7 @@ def shade(surface, body, cloth, lights, shadow, noise, shown, depth, backdrop, t
 
 @inline()
 def look_up(picture, matrix, x, y):
-    """Bilinear colour (r, g, b) of a picture at a sample mapped by a matrix [2, 3]; the border is repeated."""
+    """Bilinear colour (r, g, b) of an image at a sample that a matrix [2, 3] maps into it; the border is repeated."""
     u = matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2] - np.float32(0.5)
     v = matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2] - np.float32(0.5)
     height, width = picture.shape[0], picture.shape[1]

@@ -62,7 +62,7 @@ def save(folder: Path, tensors: dict[str, Tensor], facts: dict[str, Any], max_pa
         _remove(folder, keep=_named(folder))
         raise OutputFailed(
             f"could not write a checkpoint to {folder}: {error.strerror}; free space and run the same "
-            "command again, it goes on from the checkpoint before"
+            "command again, it resumes from the previous checkpoint"
         ) from error
     _remove(folder, keep=_named(folder))
 
@@ -84,7 +84,7 @@ def _newest(folder: Path, read: Callable[[Path, str], Read]) -> Read:
             found = read(folder, BEFORE)
         except BadCheckpoint:
             raise error from None
-        log.warning("%s; going on from the checkpoint before it", error)
+        log.warning("%s; resuming from the previous checkpoint", error)
         return found
 
 
@@ -99,13 +99,13 @@ def _load(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
             raise BadCheckpoint(f"expected a part of the checkpoint at {path}: {error.strerror}; copy it") from error
         if len(piece) != part["bytes"] or hashlib.sha256(piece).hexdigest() != part["sha256"]:
             raise BadCheckpoint(
-                f"expected the part of the checkpoint that was written, got changed bytes: {path}; copy it anew"
+                f"expected the part of the checkpoint that was written, got changed bytes: {path}; copy it again"
             )
         pieces.append(piece)
     try:
         return from_safetensors(b"".join(pieces)), index["facts"]
     except (SafetensorError, ValueError) as error:
-        raise BadCheckpoint(f"expected a whole checkpoint in {folder}, got a damaged one; copy it anew") from error
+        raise BadCheckpoint(f"expected a whole checkpoint in {folder}, got a damaged one; copy it again") from error
 
 
 def is_begun(folder: Path) -> bool:

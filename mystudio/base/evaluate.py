@@ -184,7 +184,7 @@ def summary(result: BaseEvaluation) -> str:
         part = [f"{r['low']:.2f} .. {r['high']:.2f}" for r in (ours, theirs)]
         lines.append(f"{name:12}{part[0]:>20}{part[1]:>20}{ours['std'] / max(theirs['std'], 1e-9):>19.0%}")
     if f["obedience"]:
-        lines.append(f"{'':12}{'of what a code says':>20}{'correlation':>20}")
+        lines.append(f"{'by code':12}{'slope':>20}{'correlation':>20}")
         lines += [f"{name:12}{row['slope']:>20.0%}{row['correlation']:>20.2f}" for name, row in f["obedience"].items()]
     return "\n".join(lines)
 

@@ -33,7 +33,7 @@ def image_size(path: Path) -> tuple[int, int]:
         size, whole = None, False
     if size is None or not whole:
         what = "no whole JPEG or PNG (another kind, empty or cut short)"
-        raise BadData(f"{path}: expected a JPEG or PNG image, got {what}; remove it or copy it anew")
+        raise BadData(f"{path}: expected a JPEG or PNG image, got {what}; remove it or copy it again")
     if not 0 < min(size) <= max(size) <= LARGEST:
         raise BadData(f"{path}: expected an image of 1 to {LARGEST} px a side, got {size[0]} x {size[1]}; remove it")
     return size

@@ -28,7 +28,7 @@ class SupervisedSettings:
     kimg: float = 600.0  # thousand images; 0 = the phase is skipped
     batch: int = 64  # images a step, over all processes
     rate: float = 2e-2  # learning rate of Adam, cosine decay to a twentieth (at 32 px 0.03 beat 0.01 and 0.003)
-    mapping: float = 1.0  # factor on the mapping network's rate, beside its built-in 0.01 for adversarial training
+    mapping: float = 1.0  # factor on the mapping network's learning rate, on top of StyleGAN2's 0.01
     levels: int = 5  # image sizes at which the mean absolute difference is taken
     perceptual: float = 0.5  # weight of the perceptual distance; 0 = none
     view: int = 128  # px of its two views, the reduced whole image and the cropped face; 0 = the whole image alone
@@ -70,7 +70,7 @@ class TrainSettings:
     sheet_every: int = 10  # ticks between two sheets of samples; 0 = none
     save_every: int = 10  # ticks between two checkpoints
     precision: Precision = "auto"  # of feature maps; auto = bfloat16 if the hardware is fast in it
-    compile: bool = False  # torch.compile of passes without second derivatives; training goes on without it if it fails
+    compile: bool = False  # torch.compile of passes without second derivatives; if it fails, training continues without
     mirror: bool = True  # flip half of the images that have no code
     seed: int = 0  # seed of weights, samples and augmentations
 

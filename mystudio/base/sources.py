@@ -185,7 +185,7 @@ def _open_shard(path: Path, resolution: int) -> tuple[np.ndarray, np.ndarray]:
     except npz.DAMAGE as error:
         raise BadData(
             f"{path}: expected an .npz file with the arrays images and codes, got a missing, damaged or "
-            f"other file ({type(error).__name__}); write it anew"
+            f"other file ({type(error).__name__}); write it again"
         ) from error
     fits = images.dtype == np.uint8 and images.ndim == 4 and images.shape[1] == images.shape[2] >= resolution
     if not fits or images.shape[3] != 3 or not len(images):
@@ -196,7 +196,7 @@ def _open_shard(path: Path, resolution: int) -> tuple[np.ndarray, np.ndarray]:
     if codes.ndim != 2 or len(codes) != len(images) or codes.dtype.kind != "f" or not codes.shape[1]:
         raise BadData(f"{path}: expected codes as floats [{len(images)}, Z], got {codes.dtype} {list(codes.shape)}")
     if not np.isfinite(codes).all():
-        raise BadData(f"{path}: expected finite codes, got NaN or infinity; write it anew")
+        raise BadData(f"{path}: expected finite codes, got NaN or infinity; write it again")
     return images, codes
 
 

@@ -160,7 +160,7 @@ class _Run:
         except OSError as error:
             raise OutputFailed(
                 f"could not write to {self.path}: {error.strerror}; free space and run the same command "
-                "again, it goes on from its last checkpoint"
+                "again, it resumes from its last checkpoint"
             ) from error
         if number % train.save_every == 0:
             self._save()

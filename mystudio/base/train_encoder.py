@@ -1,7 +1,7 @@
 """Train the inversion encoder of a base on the base's own samples: exact triples (w, image, landmarks) without limit.
 
 If the base documents which factors of z are look and which are motion, it can generate one person in two poses. The
-appearance branch then gets one image and the motion branch the landmarks of the other. So neither branch can take over
+appearance branch then gets one image and the motion branch the landmarks of the other. So neither branch can learn
 the other's task. For any other base both branches get the same sample, and the mean sample replaces the neutral face.
 """
 

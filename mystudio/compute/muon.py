@@ -1,4 +1,4 @@
-"""Muon (K. Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks") beside Adam.
+"""Muon (K. Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"), combined with Adam.
 
 A layer's step has the singular directions of its averaged gradient, all with the same length. So a change that only a
 few images need is learned as fast as one that all images need. torch's Muon takes only matrices, in bfloat16; this one

@@ -173,7 +173,7 @@ class _Machine:
     def named(self, name: str) -> None:
         if name not in self.allowed:
             raise UnsafeCheckpoint(
-                f"the checkpoint asks for {quoted(name.replace(' ', '.'))}, which is not on the "
+                f"the checkpoint refers to {quoted(name.replace(' ', '.'))}, which is not on the "
                 "allow-list of weights and shapes: refused, and nothing in it was executed; " + _hint(name)
             )
         self.stack.append(Marker(name))
@@ -212,7 +212,7 @@ class _Machine:
     def persistent_id(self, identity: Any) -> None:
         if self.persistent is None:
             raise UnsafeCheckpoint(
-                "the checkpoint asks for an outside object by a persistent id: refused, and nothing "
+                "the checkpoint refers to an outside object by a persistent id: refused, and nothing "
                 "in it was executed; get the weights from a source you trust"
             )
         self.stack.append(self.persistent(identity))

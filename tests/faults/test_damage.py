@@ -144,7 +144,7 @@ def test_a_damaged_training_run_goes_on_from_the_checkpoint_before(what, kind, s
     made = place / stage.makes
     damage(made / INDEX if what == "index" else parts_of(made, INDEX)[0], kind)
     ended = studio.run(*stage.command(place))
-    assert ended.code == 0 and "going on from the checkpoint before" in ended.stderr
+    assert ended.code == 0 and "resuming from the previous checkpoint" in ended.stderr
     assert stage.state(made) == expected(stage)
     assert leftovers(place) == []
 

@@ -44,7 +44,7 @@ def solve(
         avatar: the avatar to drive. motion: from ``retarget.retarget``.
         checkpoints: of finished windows; after a crash the same call resumes from them.
     Returns: a take with as many frames as the clip. Frames without a face, or whose solution is not finite, carry
-        codes interpolated between their neighbours; their outcome says so.
+        codes interpolated between their neighbours; their outcome is marked.
     """
     problem = Problem.of(avatar, motion, shape, settings)
 

@@ -1,8 +1,8 @@
 """MyStyle tuning (arXiv 2203.17272): make the generator reproduce the scan's images at the anchors.
 
 All synthesis weights are free, anchors and noise stay fixed: min_theta  LPIPS(G(w_i), x_i) + |G(w_i) - x_i|^2.
-LPIPS of the face, the eyes and the mouth alone, enlarged, is added, because they are a tenth of the picture and most
-of the person. The distance of landmarks is added because a change of gaze moves an iris by only a pixel.
+LPIPS of the enlarged face, eyes and mouth is added, because they are a tenth of the image but most of the likeness.
+The distance of landmarks is added, because a change of gaze moves an iris by only a pixel.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false

@@ -23,7 +23,7 @@ class Nets:
     """A copy of a generator that is tuned, and the average of its weights, which is the result.
 
     Args:
-        generator: the base; it stays as it is. optimizer: parameters -> optimiser.
+        generator: the base; it is not changed. optimizer: function from parameters to the optimiser.
         average: share of the steps so far over which the weights are averaged; 0 = the last weights are the result.
     """
 

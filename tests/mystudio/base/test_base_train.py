@@ -180,7 +180,7 @@ def test_two_checkpoints_are_kept_and_the_older_one_serves_where_the_newest_is_d
     flip(parts_of(tmp_path)[1])
     tensors, facts = checkpoint.load(tmp_path)
     assert facts["n"] == 2 and torch.equal(tensors["a"], torch.full((50,), 2.0))
-    assert "changed bytes" in caplog.text and "going on from the checkpoint before" in caplog.text
+    assert "changed bytes" in caplog.text and "resuming from the previous checkpoint" in caplog.text
     index = (tmp_path / checkpoint.INDEX).read_text()
     for damaged in (index.replace('"n": 3', '"n": 4'), index[:50], ""):
         (tmp_path / checkpoint.INDEX).write_text(damaged)
@@ -200,7 +200,7 @@ def test_a_run_whose_newest_checkpoint_is_damaged_ends_in_the_same_weights(which
     shutil.copytree(whole, tmp_path / "run")
     rows = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     flip(parts_of(tmp_path / "run")[0] if which == "part" else tmp_path / "run" / checkpoint.INDEX)
-    assert run(tmp_path / "run", data, tiny())["done"] and "going on from the checkpoint before" in caplog.text
+    assert run(tmp_path / "run", data, tiny())["done"] and "resuming from the previous checkpoint" in caplog.text
     assert checkpoint.load(tmp_path / "run")[0].keys() == checkpoint.load(whole)[0].keys()
     assert all(torch.equal(v, checkpoint.load(whole)[0][k]) for k, v in checkpoint.load(tmp_path / "run")[0].items())
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == len(rows)
