@@ -9,7 +9,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 @pytest.fixture(scope="session", autouse=True)
 def own_studio_home(tmp_path_factory) -> Iterator[Path]:
-    """A home of mystudio of the tests' own: their signing key and bases are not the user's."""
+    """Give the tests their own home folder of mystudio, so that they do not use the user's signing key and bases."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MYSTUDIO_HOME", str(tmp_path_factory.mktemp("home")))
         yield Path(os.environ["MYSTUDIO_HOME"])
@@ -17,7 +17,7 @@ def own_studio_home(tmp_path_factory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Folder of real clips and reference networks; a user's machine does not have it."""
+    """Return the folder of real clips and reference networks, which most machines lack."""
     if not SHARED.is_dir():
         pytest.skip("the folder ../shared with real clips and reference networks is not here")
     return SHARED

@@ -6,7 +6,7 @@ import numpy as np
 
 
 class MemoryCheckpoints(dict):
-    """Copies of arrays by name; raises KeyboardInterrupt, as a kill would stop a stage, once it holds ``most``."""
+    """Checkpoints in memory; raises KeyboardInterrupt after ``most`` of them, to stop a stage as a kill would."""
 
     most = sys.maxsize
 

@@ -1,7 +1,7 @@
-"""Commands of the studio in processes of their own, begun by forking one that has everything loaded.
+"""Run commands in child processes that are forked from a server process with all modules loaded.
 
-``Studio`` talks to that process (this file, run as a program). A command begins within milliseconds there, has one
-thread, and may suffer what ``suffering`` can do to it; it can be killed, stopped and waited for from here.
+``Studio`` starts the server (this file, run as a program) and sends requests to it. A forked command starts within
+milliseconds, has one thread, and can run with a fault from ``suffering``. It can be killed, stopped and waited for.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ ONE_THREAD = {
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended."""
+    """The result of a command that ended."""
 
-    code: int  # exit code; minus the signal if one ended it
+    code: int  # exit code; the negative signal number if a signal ended it
     stdout: str
     stderr: str
-    seconds: float  # of processor time
-    steps: list[tuple[str, int, int]] = field(default_factory=list)  # what it told as progress
+    seconds: float  # processor time
+    steps: list[tuple[str, int, int]] = field(default_factory=list)  # its progress reports
     files: list[str] = field(default_factory=list)  # its file operations, in order
 
     @property
@@ -39,7 +39,7 @@ class Ended:
 
     @property
     def sentence(self) -> str:
-        """The one sentence of a failure; fails if it is not one."""
+        """Return the error message; fails if it is not a single sentence."""
         lines = [line for line in self.stderr.splitlines() if line.startswith("error: ")]
         assert len(lines) == 1 and self.stderr.splitlines()[-1] == lines[0], self.stderr
         assert self.code == 1 and "Traceback" not in self.stderr and "should not happen" not in lines[0], self.stderr
@@ -47,23 +47,23 @@ class Ended:
 
 
 class Running:
-    """A command that was begun."""
+    """A running command."""
 
     def __init__(self, studio: Studio, pid: int, place: Path):
         self._studio, self.pid, self._place = studio, pid, place
 
     def wait(self, seconds: float = 300.0) -> Ended | None:
-        """How it ended; None if it was stopped (SIGSTOP), or has not ended after so many seconds."""
+        """Wait for the end; None if it was stopped (SIGSTOP) or is still running after so many seconds."""
         told = self._studio.ask(wait=self.pid, seconds=seconds)
         if told["status"] is None:
             return None
         files = [self._place / name for name in ("out", "err", "steps", "files")]
-        texts = [file.read_text(errors="replace") if file.exists() else "" for file in files]  # killed before it began
+        texts = [file.read_text(errors="replace") if file.exists() else "" for file in files]  # killed at once
         steps = [(stage, done, total) for stage, done, total in map(json.loads, texts[2].splitlines())]
         return Ended(told["status"], texts[0], texts[1], told["seconds"], steps, texts[3].splitlines())
 
     def kill(self) -> Ended:
-        """Kill it, whatever it does."""
+        """Kill the command and return its result."""
         self.signal(signal.SIGKILL)
         return self.wait()
 
@@ -72,7 +72,7 @@ class Running:
 
 
 class Studio:
-    """The process that has everything loaded."""
+    """The server process, in which all modules are loaded."""
 
     def __init__(self, home: Path):
         self._tmp = tempfile.TemporaryDirectory(prefix="children-")
@@ -88,13 +88,13 @@ class Studio:
         self._count = 0
 
     def ask(self, **question) -> dict:
-        """One question, one answer."""
+        """Send a request and return the answer."""
         self._server.stdin.write(json.dumps(question) + "\n")
         self._server.stdin.flush()
         return json.loads(self._server.stdout.readline())
 
     def begin(self, *words, **fault) -> Running:
-        """Begin a command; ``fault`` is what it suffers (``suffering.suffer``)."""
+        """Start a command; ``fault`` holds the arguments of ``suffering.suffer``."""
         self._count += 1
         place = Path(self._tmp.name) / str(self._count)
         place.mkdir()
@@ -102,7 +102,7 @@ class Studio:
         return Running(self, pid, place)
 
     def run(self, *words, **fault) -> Ended:
-        """Run a command to its end, or until it is stopped by what it suffers."""
+        """Run a command until it ends or a fault stops it."""
         return self.begin(*words, **fault).wait()
 
     def close(self) -> None:
@@ -113,7 +113,7 @@ class Studio:
 
 
 def serve() -> None:
-    """Load everything, then begin and watch what is asked for."""
+    """Load all modules, then start and watch the requested commands."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     from suffering import load_everything

@@ -1,4 +1,4 @@
-"""One process that has everything loaded, and one small studio in which every stage has run undisturbed."""
+"""Fixtures: a server process with all modules loaded, and a small studio in which every stage ran without faults."""
 
 import shutil
 import sys
@@ -17,7 +17,7 @@ from work import STAGES, Stage
 
 @pytest.fixture(scope="session")
 def root() -> Iterator[Path]:
-    """Where everything happens."""
+    """The folder for all files of these tests."""
     folder = Path(tempfile.mkdtemp(prefix="faults-"))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
@@ -25,7 +25,7 @@ def root() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def studio(root) -> Iterator[Studio]:
-    """The process that begins commands."""
+    """The server process that starts commands."""
     if sys.platform != "linux":
         pytest.skip("these tests fork, stop and limit processes as Linux does")
     studio = Studio(root / "home")
@@ -35,7 +35,7 @@ def studio(root) -> Iterator[Studio]:
 
 @pytest.fixture(scope="session")
 def template(studio, root) -> Path:
-    """The small studio, everything made."""
+    """The small studio with the results of all stages."""
     place = root / work.NAME
     work.prepare(place)
     work.make_all(studio, place)
@@ -44,7 +44,7 @@ def template(studio, root) -> Path:
 
 @pytest.fixture
 def place(template, root) -> Iterator[Path]:
-    """Where a test works; not there yet."""
+    """The folder of one test, which does not exist yet."""
     folder = Path(tempfile.mkdtemp(prefix="t-", dir=root))
     yield folder / work.NAME
     shutil.rmtree(folder, ignore_errors=True)
@@ -52,7 +52,7 @@ def place(template, root) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def expected(template) -> Callable[[Stage], object]:
-    """The undisturbed result of a stage."""
+    """Return the result of a stage that ran without faults."""
     known = {}
 
     def of(stage: Stage):
@@ -65,12 +65,12 @@ def expected(template) -> Callable[[Stage], object]:
 
 @pytest.fixture
 def begun(template, place) -> Callable[[Stage], Path]:
-    """Make a copy of the studio in which a stage has not run yet."""
+    """Return a function that copies the studio without the results of one stage."""
     return lambda stage: work.without(template, place, stage)
 
 
 def pytest_generate_tests(metafunc):
-    """A test that asks for ``stage`` runs for every stage; those that are named by ``quick`` fast, the others slow."""
+    """Parametrise ``stage`` over all stages; stages that the mark ``quick`` does not name are marked slow."""
     if "stage" not in metafunc.fixturenames:
         return
     quick = next((mark.args for mark in metafunc.definition.iter_markers("quick")), tuple(STAGES))
@@ -82,5 +82,5 @@ def pytest_generate_tests(metafunc):
 
 
 def pytest_configure(config):
-    """The mark ``quick`` names the stages that the fast suite takes."""
+    """Register the mark ``quick``, which names the stages for the fast suite."""
     config.addinivalue_line("markers", "quick(*stages): stages that are not slow here")

@@ -1,9 +1,9 @@
-"""kill -9 at chosen moments of every stage, and the same command again; also a program that does it hundreds of times.
+"""Kill every stage at chosen moments (kill -9) and run the same command again; as a program, hundreds of times.
 
     python tests/faults/kills.py [--rounds 4] [--seed 0] [--kinds time ...] [--stages scan edit ...]
 
-prints the table of docs/faults.md: for each stage the kills, how often the next run went on from what was there, how
-many results equalled the undisturbed one, and whatever else happened.
+prints the table of docs/faults.md: for each stage the number of kills, of resumed runs, of results equal to those of an
+uninterrupted run, and any other observation.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ KINDS = ("operation", "time", "file")
 
 @dataclass
 class Tally:
-    """What happened to one stage."""
+    """The counts for one stage."""
 
     kills: int = 0
     kinds: Counter = field(default_factory=Counter)  # kill moments by kind
-    resumed: int = 0  # runs that went on from what a killed one had left
+    resumed: int = 0  # runs that resumed a killed run
     finished: int = 0  # results, each after at least one kill
-    equal: int = 0  # of them, those that equal the undisturbed result
-    other: list[str] = field(default_factory=list)  # anything else
+    equal: int = 0  # results equal to that of an uninterrupted run
+    other: list[str] = field(default_factory=list)  # other observations
 
 
 @dataclass(frozen=True)
 class Moment:
-    """When a command is killed."""
+    """The moment at which a command is killed."""
 
     kind: str  # "operation": before its n-th file operation; "time": after s; "file": s after a name appears
     value: float
@@ -60,7 +60,7 @@ def kill_once(studio: Studio, command: list[str], place: Path, moment: Moment) -
 
 
 def names(place: Path) -> set[Path]:
-    """Every path in a folder that another process changes."""
+    """Return every path in a folder, which another process may change meanwhile."""
     found, left = set(), [place]
     while left:
         try:
@@ -73,14 +73,14 @@ def names(place: Path) -> set[Path]:
 
 
 def redone(stage: Stage, runs: list[Ended]) -> str:
-    """What a run did again although it had been kept; empty if nothing."""
+    """Return a message if a run repeated work that a checkpoint held; empty if none did."""
     for name, size in stage.chunks.items():
         if again := done_again(name, size, runs):
             return again
     reached, windows = 0, set()
     for run in runs:
         told = Counter(done for name, done, _ in run.steps if name == "solve")
-        solved = {done for done, count in told.items() if count > 1}  # told again when the window was written
+        solved = {done for done, count in told.items() if count > 1}  # reported again when the window was written
         if again := windows & solved:
             return f"windows {sorted(again)} were solved again"
         windows |= solved
@@ -94,7 +94,10 @@ def redone(stage: Stage, runs: list[Ended]) -> str:
 
 
 def done_again(name: str, size: int, runs: list[Ended]) -> str:
-    """What a run did again in a pass over a clip. Chunks that were kept are told as a whole, at their ends."""
+    """Return a message if a pass over a clip repeated frames of a stored chunk.
+
+    Progress reports a stored chunk once, at its end.
+    """
     reached = 0
     for number, run in enumerate(runs):
         told = [done for n, done, _ in run.steps if n == name]
@@ -106,7 +109,7 @@ def done_again(name: str, size: int, runs: list[Ended]) -> str:
 
 
 def went_on(stage: Stage, run: Ended) -> bool:
-    """Whether a run began with what another one had left."""
+    """Return whether a run resumed from the checkpoints of an earlier run."""
     if stage.journal:
         first = next(((n, done) for n, done, _ in run.steps if n in stage.journal), None)
         return first is None or first != (stage.journal[0], stage.unit)
@@ -120,9 +123,12 @@ def went_on(stage: Stage, run: Ended) -> bool:
 
 
 def whole(stage: Stage, place: Path, states: list) -> str:
-    """What is wrong with the result after a kill; empty if it is absent where none was, or one of ``states``."""
+    """Return what is wrong with the result after a kill, or "".
+
+    The result must equal one of ``states``; it may be missing if there was no earlier result.
+    """
     made = place / stage.makes
-    if stage.name == "base train":  # grows: whatever checkpoint is named must be whole
+    if stage.name == "base train":  # a run has many checkpoints: the one that its index names must be complete
         if (made / work.checkpoint.INDEX).exists():
             work.checkpoint.load(made)
         return ""
@@ -132,7 +138,7 @@ def whole(stage: Stage, place: Path, states: list) -> str:
 
 
 def series(studio: Studio, stage: Stage, place: Path, moments: list[Moment], expected, earlier=None) -> Tally:
-    """Kill a command at each moment in turn, the result checked after each; then let it end, and compare."""
+    """Kill a command at each moment in turn and check the result each time; then let it finish, and compare."""
     tally, runs, command = Tally(), [], stage.command(place)
     states = [expected] if earlier is None else [expected, earlier]
     for moment in [*moments, None]:
@@ -163,14 +169,14 @@ def series(studio: Studio, stage: Stage, place: Path, moments: list[Moment], exp
 
 
 def difference(a, b) -> str:
-    """Where two results differ."""
+    """Return where two results differ."""
     if isinstance(a, dict) and isinstance(b, dict):
         return "".join(f"/{key}{difference(a.get(key), b.get(key))}" for key in {**a, **b} if a.get(key) != b.get(key))
     return f": {str(a)[:80]} != {str(b)[:80]} "
 
 
 def leftovers(place: Path) -> list[str]:
-    """Names that only exist while a command works."""
+    """Return the names of files that may exist only while a command runs."""
     return sorted(
         p.name
         for p in names(place)
@@ -181,7 +187,7 @@ def leftovers(place: Path) -> list[str]:
 
 
 def deleted(studio: Studio, template: Path, place: Path, moments: list[Moment]) -> Tally:
-    """Kill ``avatar delete``: every folder is whole or gone, and the same command goes on."""
+    """Kill ``avatar delete``: every folder is complete or removed, and the same command finishes the work."""
     tally, gone = Tally(), ("me.avatar", "me.scan", "hello.take", "turned.take", "report")
     shutil.copytree(template, place)
     before = {name: work.artifact(place / name) for name in gone}
@@ -202,7 +208,7 @@ def deleted(studio: Studio, template: Path, place: Path, moments: list[Moment]) 
     if not any((place / ".me.avatar.deleted").parent.glob(".*.deleted")) or studio.run(*command).code == 0:
         tally.finished = 1
     rest = {p.name for p in place.iterdir()} - {p.name for p in template.iterdir()}
-    if run.killed:  # when all was gone: nobody comes back to remove the empty locks
+    if run.killed:  # killed after the last folder: no later run removes the empty locks
         rest = {name for name in rest if not name.endswith(".lock")}
     tally.equal = int(not rest and all((place / p.name).exists() for p in template.iterdir() if p.name not in gone))
     if not tally.equal:
@@ -211,7 +217,7 @@ def deleted(studio: Studio, template: Path, place: Path, moments: list[Moment]) 
 
 
 def campaign(rounds: int, seed: int, root: Path, chosen: list[str], kinds: list[str]) -> dict[str, Tally]:
-    """Kill every stage at moments of these kinds; at every file operation at least once, if that is one."""
+    """Kill every stage at moments of these kinds; the kind "operation" covers every file operation."""
     template = root / work.NAME
     studio = Studio(root / "home")
     work.prepare(template)
@@ -251,7 +257,7 @@ def campaign(rounds: int, seed: int, root: Path, chosen: list[str], kinds: list[
 def plans(
     operations: int, seconds: float, rounds: int, chance: random.Random, kinds: Sequence[str] = KINDS
 ) -> list[list[Moment]]:
-    """Series of kill moments: each file operation once, in twos; then mixed ones, one to four in a row."""
+    """Yield series of kill moments: every file operation once, in pairs; then mixed series of one to four kills."""
     order = [Moment("operation", k) for k in range(operations)] if "operation" in kinds else []
     chance.shuffle(order)
     made = [order[k : k + 2] for k in range(0, len(order), 2)]
@@ -266,7 +272,7 @@ def plans(
 
 
 def add(total: Tally, one: Tally) -> None:
-    """Sum up."""
+    """Add up the counts."""
     for name in ("kills", "resumed", "finished", "equal", "other"):
         setattr(total, name, getattr(total, name) + getattr(one, name))
     total.kinds.update(one.kinds)

@@ -1,4 +1,4 @@
-"""What a command suffers, inside its own process: killed at a file operation, no space, no memory, not a number ..."""
+"""Fault injection inside a command's own process: kill at a file operation, full disk, out of memory, NaN, ..."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CAPABILITIES_3 = 0x20080522  # version of the system call's structures
 
 
 def load_everything() -> None:
-    """Import what the commands need, so that a child begins with its work."""
+    """Import the modules that the commands need, so that a forked child starts at once."""
     import cv2
     import torch
     import work
@@ -71,7 +71,7 @@ def load_everything() -> None:
         parse(b"{}", "nothing", "")
     load_facemesh()
     gc.collect()
-    gc.freeze()  # children share what is there
+    gc.freeze()  # forked children share these objects
 
 
 def carry_out(words: list[str], place: Path, fault: dict) -> int:
@@ -118,14 +118,14 @@ def suffer(
     clock: list[float] = (),
     **step,
 ) -> None:
-    """Prepare what the command will suffer.
+    """Install the faults for the command that runs next in this process.
 
     Args:
-        folder: file operations in it are counted and noted. kill_at, stop_at: SIGKILL or SIGSTOP before this one.
-        file_bytes: a file cannot become larger. memory_mb: the process cannot grow by more.
-        unprivileged: permissions count, even for root. env: changed variables (null = removed).
-        clock: seconds that the clock jumps by, one after another, each time it is looked at.
-        step: see ``_spoil``.
+        folder: its file operations are counted and recorded. kill_at, stop_at: SIGKILL or SIGSTOP before this one.
+        file_bytes: largest size of a file. memory_mb: most memory by which the process can grow.
+        unprivileged: file permissions apply, even to root. env: environment variables to set (null = removed).
+        clock: jumps of the wall clock in seconds, one for each reading.
+        step: arguments of ``_spoil``.
     """
     for name, value in (env or {}).items():
         os.environ.pop(name, None)
@@ -148,7 +148,7 @@ def suffer(
 
 
 def _drop_rights() -> None:
-    """Give up every capability: root then reads and writes what the modes let an owner, no more (capset(2))."""
+    """Drop all capabilities (capset(2)), so that file permissions apply to root as to any owner."""
     import ctypes
 
     header = (ctypes.c_uint32 * 2)(CAPABILITIES_3, 0)
@@ -157,7 +157,7 @@ def _drop_rights() -> None:
 
 
 def watch(folder: str, notes: int, kill_at: int = -1, stop_at: int = -1) -> None:
-    """Note every file operation in a folder from now on, and be killed or stopped before one of them."""
+    """Record every file operation in a folder from now on, and kill or stop this process before one of them."""
     count, folder, own = 0, os.path.realpath(folder), os.getpid()
 
     def hook(event: str, arguments: tuple) -> None:
@@ -185,7 +185,7 @@ def watch(folder: str, notes: int, kill_at: int = -1, stop_at: int = -1) -> None
 
 
 def _spoil(target: str, call: int, how: str, times: int = 1) -> None:
-    """Spoil the result of a real function from its ``call``-th call on, ``times`` times.
+    """Change the result of a real function, ``times`` times from its ``call``-th call on.
 
     Args:
         target: "module:name" or "module:Class.name". how: "nan" makes its numbers NaN; "memory" asks the allocator
@@ -226,7 +226,7 @@ def _not_numbers(value):
 
 
 def _jumping(jumps: list[float]) -> None:
-    """Every look at the wall clock is off by the next of ``jumps``; the last one stays."""
+    """Offset each reading of the wall clock by the next of ``jumps``; the last offset stays."""
     import mystudio.provenance.signing
     import mystudio.storage.workspace
     import selfscan.scan.scan

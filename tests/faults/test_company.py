@@ -28,7 +28,7 @@ def test_the_second_of_two_is_told_to_wait(stage, studio, begun, place, expected
 
 @pytest.mark.parametrize("number", [7, *(pytest.param(k, marks=pytest.mark.slow) for k in (1, 2, 3, 4, 5, 6, 8, 9))])
 def test_readers_see_the_old_or_the_new_take_whenever_a_writer_stops(number, studio, template, place, expected):
-    """The writer replaces a turned take by another; a render reads it between any two of its file operations."""
+    """A render reads a take between any two file operations of a writer that replaces the take."""
     import shutil
 
     shutil.copytree(template, place)

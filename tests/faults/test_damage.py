@@ -1,4 +1,4 @@
-"""Files cut, bit-flipped, emptied and gone: found before they are used, told in one sentence, and healed by making."""
+"""Damaged files (cut, flipped bits, empty, missing) are detected, reported in one sentence, and made again."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from work import STAGES
 
 from mystudio.base.checkpoint import BEFORE, INDEX
 
-READERS = {  # result -> a command that reads it, of the stage that it belongs to
+READERS = {  # result -> a command of the next stage that reads it
     "scan": (
         "personalize",
         "{}/me.scan",
@@ -37,7 +37,7 @@ def damage(file, kind: str) -> None:
 
 
 def files_of(folder, thin: bool) -> list:
-    """Every file of an artifact; of pictures one, if ``thin``."""
+    """Return every file of an artifact, with only one of its pictures if ``thin``."""
     found = sorted(p for p in folder.rglob("*") if p.is_file())
     pictures = [p for p in found if p.parent.name == "images"]
     return [p for p in found if p not in pictures[1:]] if thin else found
@@ -52,11 +52,11 @@ def assert_found_and_healed(studio, stage, place, expected, thin: bool):
             if reader := READERS.get(stage.name):
                 before = sorted(os.listdir(place))
                 told = studio.run(*[word.replace("{}", str(place)) for word in reader])
-                if file.name != "coverage.png":  # for people: no stage reads it
+                if file.name != "coverage.png":  # no stage reads it
                     assert "again" in told.sentence and str(made) in told.sentence, (file, kind)
                     assert sorted(os.listdir(place)) == before
             again = studio.run(*stage.command(place))
-            if again.code:  # without a readable manifest a folder may be anybody's
+            if again.code:  # without a readable manifest, the folder may hold foreign files
                 assert file.name == "manifest.json" and "remove it or choose another name" in again.sentence
                 shutil.rmtree(made)
                 assert studio.run(*stage.command(place)).code == 0
@@ -87,7 +87,7 @@ def test_a_damaged_performance_is_measured_again(studio, template, place, expect
     assert stage.state(place / stage.makes) == expected(stage)
 
 
-AFTER = {  # checkpoint -> a name that the command writes when that one is there
+AFTER = {  # checkpoint -> a name that the command writes after that checkpoint
     "window0000000.npz": "window0000004.npz",
     "segment0000000.npz": "segment0000004.npz",
     "quality0000004.npz": "quality0000008.npz",
@@ -96,7 +96,7 @@ AFTER = {  # checkpoint -> a name that the command writes when that one is there
 
 
 def operation_on(ended, name: str) -> int:
-    """The number of a command's first file operation on a name."""
+    """Return the number of a command's first file operation on a name."""
     return next(number for number, text in enumerate(ended.files) if name in text)
 
 

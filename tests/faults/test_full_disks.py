@@ -1,4 +1,4 @@
-"""The disk fills up, or a file may not grow: the earlier result stays, one sentence says so, and the work goes on."""
+"""Full disk or file size limit: the earlier result is unchanged, the error is one sentence, and a rerun resumes."""
 
 import os
 import shutil
@@ -7,13 +7,13 @@ import subprocess
 import pytest
 from kills import leftovers, redone
 
-FREE_KB = (8, 0, 24, 60, 150, 400)  # left on the disk
+FREE_KB = (8, 0, 24, 60, 150, 400)  # free bytes on the disk
 FILE_BYTES = (2_000, 30_000, 300_000)
 
 
 @pytest.fixture
 def disk(place):
-    """A small disk of its own; gone afterwards."""
+    """Mount a small file system, and unmount it afterwards."""
     place.parent.mkdir(exist_ok=True)
     place.mkdir()
     done = subprocess.run(
@@ -26,14 +26,14 @@ def disk(place):
 
 
 def fill(disk, free: int) -> None:
-    """Leave so many bytes."""
+    """Fill the disk until only so many bytes are free."""
     spare = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
     with open(disk / "ballast", "wb") as file:
         file.write(bytes(spare - free))
 
 
 def assert_told(ended, place):
-    """One sentence, that says what to do, about a place in the folder."""
+    """Check that the error is one sentence with advice and names a path in the folder."""
     told = ended.sentence
     assert any(words in told for words in ("free space", "free some space", "free it")), told
     assert str(place) in told or "ada's" in told.lower(), told

@@ -1,4 +1,4 @@
-"""kill -9 at some moments of every stage; ``kills.py`` does it at all of them."""
+"""Kill every stage at some moments (kill -9); the program ``kills.py`` covers all moments."""
 
 import multiprocessing
 import os
@@ -15,7 +15,7 @@ from work import STAGES, artifact
 from mystudio.storage import artifacts, journal, workspace
 from mystudio.types import Take
 
-MOMENTS = {  # n-th file operation, or seconds; what is dear to run is killed once
+MOMENTS = {  # n-th file operation, or seconds; expensive stages are killed once
     "scan": [Moment("operation", 17)],
     "personalize": [Moment("operation", 1), Moment("operation", 14)],
     "reenact": [Moment("operation", 2), Moment("operation", 16)],
@@ -67,7 +67,7 @@ def a_take(number: float) -> Take:
 
 
 def make(path, number: float, kill_at: int = -1, notes: str = os.devnull) -> None:
-    """Make a take as a stage does that keeps a checkpoint."""
+    """Make a take in a stage that writes a checkpoint."""
     watch(str(path.parent), os.open(notes, os.O_WRONLY | os.O_APPEND), kill_at)
     with workspace.stage(path, "take", {}, {"number": number}) as job:
         if not job.done:
@@ -97,9 +97,9 @@ def test_a_stage_is_killed_before_each_of_its_file_operations(tmp_path):
         shutil.rmtree(path.parent)
         shutil.copytree(tmp_path / "kept", path.parent)
         assert ended(path, 2.0, number) == -signal.SIGKILL
-        seen = artifact(path)  # by a reader, with nobody at work
+        seen = artifact(path)  # by a reader, while no writer runs
         assert seen in (first, second), number
-        if seen == first and number % 3 == 0:  # with other settings, killed too: its journal is in nobody's way
+        if seen == first and number % 3 == 0:  # other settings, also killed: this journal must not disturb
             assert ended(path, 3.0, number // 2) == -signal.SIGKILL
         assert ended(path, 2.0) == 0, number
         assert artifact(path) == second
@@ -107,7 +107,7 @@ def test_a_stage_is_killed_before_each_of_its_file_operations(tmp_path):
 
 
 def test_what_a_kill_left_is_seen_by_these_tests(tmp_path):
-    """The checks themselves: half a folder and a part of a clip count as left behind, checkpoints do not."""
+    """Test of the checks: incomplete folders and clips count as leftovers, checkpoints do not."""
     for name in (".a.new", "a.partial", "b.run", "c.run"):
         (tmp_path / name).mkdir()
     for name in ("a.part.mp4", "b.run/checkpoint-1.part", "c.run/.checkpoint.json.new", "a.partial/x"):

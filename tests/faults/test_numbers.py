@@ -1,4 +1,4 @@
-"""Numbers that are none, and memory that is not there, in the middle of real steps."""
+"""NaN and out-of-memory errors in the middle of real steps."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from mystudio.storage.artifacts import load
 from mystudio.types import TAKE_OUTCOMES, Avatar, Take
 
 GENERATOR = "mystudio.stylegan2.generator:Generator"
-MEMORY = {  # stage -> real function whose call asks for too much, call
+MEMORY = {  # stage -> (real function that runs out of memory, at which call)
     "scan": ("selfscan.perceptual.metric:Perceptual.embed", 1),
     "personalize": ("mystudio.motion.losses:pixel", 8),
     "edit": ("mystudio.editing:apply", 1),
@@ -63,7 +63,7 @@ def test_a_render_goes_on_with_fewer_images_at_a_time(studio, begun, place):
 
 @pytest.mark.quick()
 def test_an_address_space_that_is_too_small(stage, studio, begun, place, expected):
-    """Whatever fails first, in whichever library: one sentence, or the process is ended by it; nothing is lost."""
+    """Out of memory in any library gives one sentence or ends the process; no result is lost."""
     begun(stage)
     codes = []
     for megabytes in (1, 20, 60, 150, 400):
@@ -74,12 +74,12 @@ def test_an_address_space_that_is_too_small(stage, studio, begun, place, expecte
         assert (place / stage.makes).exists() == (ended.code == 0) or stage.name == "base train"
     again = studio.run(*stage.command(place))
     assert again.code == 0 and stage.state(place / stage.makes) == expected(stage)
-    assert codes[0] != 0 or stage.name in ("edit", "pack", "unpack")  # they need next to nothing
+    assert codes[0] != 0 or stage.name in ("edit", "pack", "unpack")  # these stages need almost no memory
     print(f"address space, {stage.name}: {codes}")
 
 
 def test_personalizing_never_hangs_where_the_address_space_ends(studio, begun, place, expected):
-    """OpenBLAS asks for memory again and again, for ever, where it gets none: with 106 to 146 MB it did."""
+    """OpenBLAS retries a failed allocation forever, which happened with 106 to 146 MB."""
     stage = STAGES["personalize"]
     begun(stage)
     for megabytes in (60, 106, 114, 138, 258):

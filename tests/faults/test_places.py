@@ -1,4 +1,4 @@
-"""Permissions, homes, names and clocks: what a machine may be like."""
+"""Unusual machines: permissions, home folders, file names and clocks."""
 
 import os
 import shutil
@@ -63,7 +63,7 @@ def test_a_home_that_is_not_there_costs_nobody_a_render(env, studio, begun, plac
     begun(stage)
     ended = studio.run(*stage.command(place), unprivileged=True, env=env)
     assert ended.code == 0, ended.stderr
-    if env.get("HOME", "") is not None:  # without HOME the system's own list of users may name a folder
+    if env.get("HOME", "") is not None:  # without HOME, the user database may name a folder
         assert "a key that is used once" in ended.stderr
     assert stage.state(place / stage.makes) == expected(stage)
 
@@ -121,12 +121,12 @@ def test_a_clock_that_jumps_changes_no_result(jumps, studio, begun, place, expec
     begun(stage)
     assert studio.run(*stage.command(place), clock=jumps).code == 0
     assert stage.state(place / stage.makes) == expected(stage)
-    for name, when in (("hello.take", 4e9), ("me.avatar", 1.0), ("turned.take", 0.0)):  # as from another machine
+    for name, when in (("hello.take", 4e9), ("me.avatar", 1.0), ("turned.take", 0.0)):  # as on another machine
         for path in (place / name, *(place / name).rglob("*")):
             os.utime(path, (when, when))
     made = (place / stage.makes / "manifest.json").stat().st_mtime
     again = studio.run(*stage.command(place), clock=[-40 * YEAR])
-    assert again.code == 0 and (place / stage.makes / "manifest.json").stat().st_mtime == made  # nothing was done
+    assert again.code == 0 and (place / stage.makes / "manifest.json").stat().st_mtime == made  # nothing was computed
 
 
 @pytest.mark.slow

@@ -1,8 +1,8 @@
-"""A small studio of real stages: their commands, what they make, and how to tell whether it is what it was.
+"""A small studio of real stages: their commands, their results, and functions that compare results.
 
-Everything is real and tiny: 16 frames of the demo's scan, 8 of its driver, a random generator of 32 px, an avatar of
-12 tuning steps with a checkpoint every two, a take of two windows, a clip of two segments; of other passes over a clip
-four frames are kept together. The folder's name has a space, quotes and letters of other alphabets.
+All stages are real but tiny: 16 frames of the demo's scan, 8 frames of its driver, a random generator of 32 px, 12
+tuning steps with a checkpoint every two, a take of two windows, and a clip of two segments. Other passes over a clip
+store chunks of four frames. The folder's name has a space, quotes and letters of other alphabets.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from mystudio.stylegan2.checkpoint import save_generator
 from mystudio.stylegan2.generator import Generator
 from selfscan.io import video
 
-CHUNK = 4  # frames that are kept together there: selfscan.checkpoints.CHUNK
+CHUNK = 4  # frames in one chunk: selfscan.checkpoints.CHUNK
 NAME = 'Ada\'s "work" é 日本'
 DEMO = ROOT / "mystudio" / "data" / "demo"
 RECIPE = """
@@ -87,14 +87,14 @@ class Stage:
     """One command and its result."""
 
     name: str
-    words: tuple  # of the command line; {} is the folder
+    words: tuple  # words of the command line; {} is the folder
     makes: str  # name of the result in the folder
-    state: Callable[[Path], object]  # of the result; equal for equal results, raises if it is not whole
-    before: tuple | None = None  # words that change the command so that it makes another, earlier result
-    also: str = ""  # a pattern: results of its own that it makes on the way
-    journal: tuple[str, ...] = ()  # the progress that its checkpoints keep
-    chunks: dict[str, int] = field(default_factory=dict)  # progress of a clip -> frames that are kept together
-    unit: int = 1  # what a step adds to that progress
+    state: Callable[[Path], object]  # state of the result: equal for equal results; raises if the result is incomplete
+    before: tuple | None = None  # more words, with which the command makes a different, earlier result
+    also: str = ""  # pattern of intermediate results
+    journal: tuple[str, ...] = ()  # names of the progress that its checkpoints cover
+    chunks: dict[str, int] = field(default_factory=dict)  # name of the progress over a clip -> frames in one chunk
+    unit: int = 1  # progress per step
     every: int = 1  # steps between two checkpoints
 
     def command(self, place: Path, earlier: bool = False) -> list[str]:
@@ -103,7 +103,7 @@ class Stage:
 
 
 def artifact(path: Path) -> dict:
-    """Inputs, settings and every file's digest, compared with the file."""
+    """Return inputs, settings and the digest of every file, after verifying the files."""
     folder = open_folder(path)
     for name in folder.manifest.files:
         folder.read(name)
@@ -116,27 +116,27 @@ def artifact(path: Path) -> dict:
 
 
 def scanned(path: Path) -> dict:
-    """A scan; its consent record says when it was made."""
+    """Return the state of a scan without the time in its consent record."""
     found, values = artifact(path), json.loads(open_folder(path).read("values.json"))
     del values["consent"]["when"], found["files"]["values.json"]
     return found | {"values": values}
 
 
 def reported(path: Path) -> dict:
-    """A report; names of clip paths in its drawings hang on the last bit of a layout."""
+    """Return the state of a report without the ids of clip paths, which depend on rounding in the layout."""
     found, page = artifact(path), open_folder(path).read("report.html").decode()
     del found["files"]["report.html"]
     return found | {"page": re.sub(r"\bp[0-9a-f]{10}\b", "p", page)}
 
 
 def clip(path: Path) -> tuple:
-    """Pictures and times; the signature differs each time."""
+    """Return the pictures and times of a clip, because its signature differs each time."""
     times, frames = zip(*video.read(path))
     return times, np.stack(frames).tobytes()
 
 
 def trained(path: Path) -> tuple:
-    """Tensors of the checkpoint and rows of the metrics, without their times."""
+    """Return the tensors of the checkpoint and the rows of the metrics, without times."""
     tensors, facts = checkpoint.load(path)
     rows = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
     timeless = [{k: v for k, v in row.items() if k not in ("seconds", "images_per_s", "time")} for row in rows]
@@ -242,7 +242,7 @@ INPUTS = ("me.mp4", "driver.mp4", "tiny.toml", "base.toml", "tiny.safetensors", 
 
 
 def prepare(place: Path) -> None:
-    """Write what the stages start from."""
+    """Write the inputs of the first stages."""
     place.mkdir(parents=True)
     for source, name, every, count in (("scan.mp4", "me.mp4", 10, 16), ("driver.mp4", "driver.mp4", 3, 8)):
         timed = list(islice(video.read(DEMO / source), 0, every * count, every))
@@ -256,7 +256,7 @@ def prepare(place: Path) -> None:
 
 
 def make_all(studio: Studio, place: Path) -> dict[str, float]:
-    """Run every stage undisturbed; returns their processor seconds."""
+    """Run every stage without faults; returns their processor seconds."""
     used = {}
     for stage in STAGES.values():
         ended = studio.run(*stage.command(place))
@@ -266,7 +266,7 @@ def make_all(studio: Studio, place: Path) -> dict[str, float]:
 
 
 def without(template: Path, place: Path, stage: Stage) -> Path:
-    """A copy of the studio in which a stage's result was not made yet."""
+    """Copy the studio without the result of one stage."""
     shutil.copytree(template, place)
     for path in (place / stage.makes, place / f".{stage.makes}.made", *(place.glob(stage.also) if stage.also else ())):
         if path.is_dir():

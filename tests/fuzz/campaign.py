@@ -1,6 +1,6 @@
 """Coverage-guided fuzzing of a family of readers with atheris (the optional extra ``fuzz``); see docs/safety.md.
 
-The first byte of an input chooses the reader, the rest is its file. The first run fills the corpus with honest files.
+The first byte of an input chooses the reader, and the rest is its file. The first run adds valid files to the corpus.
 Options are those of libFuzzer (-max_total_time=SECONDS, -runs=N, -rss_limit_mb=N), and --corpus DIR and --keep DIR.
 """
 
@@ -15,7 +15,7 @@ import atheris
 
 
 def run(family: str) -> None:
-    """Fuzz until libFuzzer's limits end it; a misbehaviour is kept as a file, told once, and the run goes on."""
+    """Fuzz until libFuzzer's limits; each misbehaviour is saved as a file and reported once, and the run goes on."""
     options = argparse.ArgumentParser(description=f"fuzz the readers of the family {family!r}")
     options.add_argument("--corpus", type=Path, default=Path(tempfile.gettempdir()) / f"mystudio-fuzz-{family}")
     options.add_argument("--keep", type=Path, help="folder for what misbehaves; CORPUS.found without it")
@@ -67,7 +67,7 @@ def _plant(readers, corpus: Path) -> None:
 
 
 def _note(keep: Path, family: str, tally: dict, start: float) -> None:
-    """libFuzzer ends the process by itself: what was done so far stands in a file."""
+    """Write the counts to a file, because libFuzzer ends the process itself."""
     keep.mkdir(parents=True, exist_ok=True)
     counts = ", ".join(f"{number} {name}" for name, number in tally.items())
     (keep / "tally.txt").write_text(f"{family}: {counts} in {time.monotonic() - start:.0f} s\n")

@@ -1,4 +1,4 @@
-"""Changes of honest files: of bytes, and of the structures that the formats are made of."""
+"""Mutations of valid files: of bytes, and of the structures of their formats."""
 
 import json
 from typing import Any
@@ -57,7 +57,7 @@ VALUES = (
 
 @st.composite
 def changed_bytes(draw, seed: bytes, others: tuple[bytes, ...] = ()) -> bytes:
-    """A file with a few of its bytes changed, removed, doubled, or taken from another file."""
+    """Return a file with a few bytes changed, removed, repeated, or taken from another file."""
     data = bytearray(seed)
     for _ in range(draw(st.integers(1, 5))):
         at = draw(st.integers(0, max(len(data) - 1, 0)) | st.integers(0, min(200, max(len(data) - 1, 0))))
@@ -87,14 +87,14 @@ def changed_bytes(draw, seed: bytes, others: tuple[bytes, ...] = ()) -> bytes:
 
 @st.composite
 def changed_json(draw, value: Any) -> Any:
-    """A JSON value with a few of its parts replaced, removed, renamed or moved."""
+    """Return a JSON value with a few parts replaced, removed, renamed or moved."""
     for _ in range(draw(st.integers(1, 3))):
         value = _replaced(value, draw)
     return value
 
 
 def _replaced(value: Any, draw) -> Any:
-    """Go down a random way, and change what is there."""
+    """Descend to a random part and change it."""
     if isinstance(value, dict) and value and draw(st.booleans()):
         key = draw(st.sampled_from(sorted(value)))
         action = draw(st.sampled_from(("down", "down", "down", "remove", "rename", "add")))

@@ -1,7 +1,7 @@
-"""Every reader of files that may come from strangers, by family: honest files, and how one file is read.
+"""Every reader of untrusted files, by family: valid files, and a function that reads one file.
 
-A reader gets bytes and a folder of its own. Where a format protects its content with digests, lengths or an encoding,
-there is a second entry whose bytes are the content alone: the rest is made to fit, so that changes get past it.
+A reader gets bytes and an empty folder. If a format protects its content with digests, lengths or an encoding, a second
+entry takes only the content. It computes the protection anew, so that mutations reach the code behind it.
 """
 
 import base64
@@ -53,20 +53,20 @@ from selfscan.io import (
 )
 from selfscan.types import Scan
 
-CHILD = ("subprocess.Popen", "os.kill")  # what readers that work in a child process may do
+CHILD = ("subprocess.Popen", "os.kill")  # events that readers with a child process may cause
 
 
 @dataclass(frozen=True)
 class Reader:
-    """One way in."""
+    """One reader with its valid files and limits."""
 
     name: str
-    seeds: Callable[[], list[bytes]]  # honest files, made once
+    seeds: Callable[[], list[bytes]]  # valid files, made once
     read: Callable[[bytes, Path], Any]
-    json: bool = False  # the bytes are JSON, and may be changed as such
-    allowed: tuple[str, ...] = ()  # events that belong to the reader
+    json: bool = False  # the bytes are JSON and may be mutated as JSON
+    allowed: tuple[str, ...] = ()  # events that the reader may cause
     megabytes: int = 64
-    seconds: float = 2.0  # of processor time
+    seconds: float = 2.0  # processor time
 
 
 def file_reader(
@@ -145,7 +145,7 @@ def strengths(data: bytes, folder: Path) -> None:
 
 
 def artifact_reader(cls: type, changed: str, **more) -> Reader:
-    """An artifact, one of whose files is changed while its manifest fits."""
+    """An artifact in which one file is mutated and the manifest is updated to fit."""
 
     def read(data: bytes, folder: Path) -> None:
         place = folder / "x.artifact"
@@ -173,14 +173,14 @@ def folder_manifest(data: bytes, folder: Path) -> None:
 
 
 def fitting_manifest(data: bytes, folder: Path) -> None:
-    """The same with a digest that fits, where there is something to take one of."""
+    """Read a manifest after correcting its digests, if its values allow that."""
     try:
         value = json.loads(data)
         files = {name: entry["sha256"] for name, entry in value["files"].items()}
         digest = manifest.digest_of({"type": value["type"], "schema": value["schema"], "files": files})
         value = {name: part for name, part in value.items() if name != "checksum"} | {"digest": digest}
         data = json.dumps(value | {"checksum": manifest.digest_of(value)}).encode()
-    except Exception:  # then it is read as it is
+    except Exception:  # no digest can be computed: read it unchanged
         pass
     folder_manifest(data, folder)
 
@@ -208,13 +208,13 @@ def records() -> list[bytes]:
 
 
 def headed(read: Callable[[Path], Any], name: str, seeds: Callable[[], list[bytes]], suffix=".safetensors") -> Reader:
-    """A reader whose bytes are the JSON header of a safetensors file; length and zeros are put around it."""
+    """A reader whose bytes are the JSON header of a safetensors file; length and zero data are added."""
 
     def place(data: bytes, folder: Path) -> Any:
         data += b" " * (-len(data) % 8)
         try:
             end = max(int(entry["data_offsets"][1]) for name, entry in json.loads(data).items() if name[:2] != "__")
-        except Exception:  # a header that says no length
+        except Exception:  # a header without a length
             end = 4096
         zeros = bytes(min(max(end, 0), 8 << 20))
         (folder / f"file{suffix}").write_bytes(struct.pack("<Q", len(data)) + data + zeros)
@@ -222,7 +222,7 @@ def headed(read: Callable[[Path], Any], name: str, seeds: Callable[[], list[byte
 
     def headers() -> list[bytes]:
         found = [json.loads(file[8 : 8 + struct.unpack("<Q", file[:8])[0]]) for file in seeds()]
-        for header in found:  # of zeros there is another checksum
+        for header in found:  # the checksum of zeros differs
             header.get("__metadata__", {}).pop("content_sha256", None)
         return [json.dumps(header).encode() for header in found]
 
@@ -297,7 +297,7 @@ def heads() -> list[bytes]:
 
 
 def member(name: str, others: Callable[[], dict[str, np.ndarray]], read: Callable[[Path], Any], label: str) -> Reader:
-    """A reader whose bytes are one .npy inside an .npz that is whole otherwise."""
+    """A reader whose bytes are one .npy inside an otherwise valid .npz."""
 
     def place(data: bytes, folder: Path) -> Any:
         with zipfile.ZipFile(folder / "file.npz", "w") as file:
@@ -341,7 +341,7 @@ def inner_pickles() -> list[bytes]:
 
 
 def inner_pickle(data: bytes, folder: Path) -> None:
-    """The pickle inside a torch zip that is whole otherwise."""
+    """The pickle inside an otherwise valid torch zip."""
     with zipfile.ZipFile(io.BytesIO(torch_files()[0])) as source, zipfile.ZipFile(folder / "x.pt", "w") as target:
         for name in source.namelist():
             target.writestr(name, data if name.endswith("data.pkl") else source.read(name))
@@ -391,7 +391,7 @@ def der(kind: str) -> Callable[[], list[bytes]]:
 
 
 def armoured(kind: str, read: Callable[[Path], Any]) -> Reader:
-    """A reader whose bytes are what a PEM block encodes."""
+    """A reader whose bytes are the encoded content of a PEM block."""
 
     def place(data: bytes, folder: Path) -> Any:
         key, text = keys()[0], base64.encodebytes(data).decode()

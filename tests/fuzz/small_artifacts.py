@@ -1,4 +1,4 @@
-"""The smallest artifacts that open, for readers of files."""
+"""The smallest valid artifacts, as inputs of the fuzzed readers."""
 
 import hashlib
 import json

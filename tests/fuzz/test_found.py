@@ -1,4 +1,4 @@
-"""What fuzzing found, each as the smallest file that shows it."""
+"""Faults that fuzzing found, each with the smallest file that shows it."""
 
 import io
 import json
@@ -128,7 +128,7 @@ def test_an_encoder_beside_a_base_is_refused_in_one_sentence(tmp_path):
     path.write_bytes(encoders()[0][:-5])
     with pytest.raises(BadCheckpoint, match="encoder"):
         load_encoder(path)
-    width = 30_000  # the network that this header asks for takes 230 GB
+    width = 30_000  # the network in this header needs 230 GB
     header = {
         "mean": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]},
         "look.bias": {"dtype": "F32", "shape": [width], "data_offsets": [16, 16 + 4 * width]},
@@ -147,7 +147,7 @@ def test_the_encoder_of_a_base_is_read_as_it_was_written(tmp_path):
 def test_a_checkpoint_of_tuning_for_another_network_leaves_this_one_alone(tmp_path):
     data = bytearray(tuning_states()[0])
     at = data.index(b"g.synthesis.")
-    data[at : at + 12] = b"g.sinthesis."  # as one flipped bit has it
+    data[at : at + 12] = b"g.sinthesis."  # the value after one flipped bit
     seal(tmp_path / "state", bytes(data))
     nets, state = tuned(), TuneState()
     before, _ = nets.snapshot()
@@ -213,7 +213,7 @@ def test_foreign_names_reach_no_terminal_as_they_are():
 
 
 def test_a_name_that_cannot_be_shown_is_escaped(tmp_path):
-    """A scan's own values may ask for an image by any name."""
+    """The values of a hostile scan may name any file as an image."""
     values = json.loads(parts(Scan)["values.json"]) | {"$images": "\x1f"}
     reader = artifact_reader(Scan, "values.json")
     assert "\\x1f" in str(outcome(reader.read, json.dumps(values).encode(), tmp_path, reader.megabytes))

@@ -1,4 +1,4 @@
-"""A matrix of hostile pickles: what is called, how it is named, by which opcodes, in which container. None runs."""
+"""A matrix of hostile pickles over target, naming, call opcodes and container; none of them may run code."""
 
 import contextlib
 import functools
@@ -34,7 +34,7 @@ MARKER = "MARKER-that-is-made-where-code-runs"
 
 
 def targets(marker):
-    """What Python's own loader would call: each makes the file ``marker``."""
+    """Return calls that Python's own loader would execute; each creates the file ``marker``."""
     make, shell = f"open({marker!r}, 'w').close()", f"touch '{marker}'"
     return {
         ("os", "system"): [shell],
@@ -76,7 +76,7 @@ class _Call:
 
 
 def value(thing):
-    """Opcodes that push a value, without a memo."""
+    """Return opcodes that push a value, without a memo."""
     return pickletools.optimize(pickle.dumps(thing, 2))[2:-1]
 
 
@@ -84,7 +84,7 @@ def long_text(word):
     return b"\x8d" + struct.pack("<Q", len(word)) + word.encode()
 
 
-#: how a global is named; each leaves it on the stack
+#: ways to name a global; each pushes it on the stack
 NAMINGS = {
     "GLOBAL": lambda module, name: glob(module, name),
     "STACK_GLOBAL": lambda module, name: short(module) + short(name) + b"\x93",
@@ -96,7 +96,7 @@ NAMINGS = {
     "kept in the memo": lambda module, name: glob(module, name) + b"q\x6e0h\x6e",
     "framed": lambda module, name: b"\x95" + struct.pack("<Q", len(glob(module, name))) + glob(module, name),
 }
-#: how it is called: naming and arguments (as opcodes) -> opcodes
+#: ways to call it: (naming, arguments) as opcodes -> opcodes
 CALLS = {
     "REDUCE": lambda named, given: named + b"(" + given + b"tR",
     "NEWOBJ": lambda named, given: named + b"(" + given + b"t\x81",
@@ -164,7 +164,7 @@ def refused(content, src):
 def test_no_call_is_obeyed_whatever_its_name_opcodes_and_container(tmp_path, container):
     count = 0
     (tmp_path / "in").mkdir()
-    marker = tmp_path / "in" / "ran"  # inside what may be written: only the mark itself shows that code ran
+    marker = tmp_path / "in" / "ran"  # in a folder that the reader may write: only the marker shows that code ran
     for label, content in hostile(str(marker)):
         with watched(tmp_path):
             refused(CONTAINERS[container](content), tmp_path / "net.pkl")
@@ -175,7 +175,7 @@ def test_no_call_is_obeyed_whatever_its_name_opcodes_and_container(tmp_path, con
 
 @pytest.mark.parametrize("target", targets(MARKER), ids=".".join)
 def test_each_target_is_a_real_attack(tmp_path, monkeypatch, target):
-    """Python's own loader obeys: the matrix is not made of harmless pickles."""
+    """Control: Python's own loader runs these pickles, so they are not harmless."""
     monkeypatch.chdir(tmp_path)
     marker = tmp_path / "ran"
     given = b"".join(map(value, targets(str(marker))[target]))
@@ -183,7 +183,7 @@ def test_each_target_is_a_real_attack(tmp_path, monkeypatch, target):
     for _ in range(100):
         if list(tmp_path.iterdir()):
             return
-        time.sleep(0.05)  # a shell that nobody waits for
+        time.sleep(0.05)  # a shell runs in the background
     pytest.fail("nothing was made")
 
 

@@ -1,4 +1,4 @@
-"""Whatever a file holds, it is read or refused in one sentence: nothing is raised, started, written or used up."""
+"""Every reader accepts a file or rejects it in one sentence, without other errors, processes, files or excess use."""
 
 import json
 
@@ -14,7 +14,7 @@ WAYS_IN = [(family, reader) for family, readers in READERS.items() for reader in
 
 
 def changed(reader: Reader) -> st.SearchStrategy[bytes]:
-    """Changes of the reader's honest files."""
+    """Yield mutations of the reader's valid files."""
     seeds = tuple(reader.seeds())
     found = st.sampled_from(seeds).flatmap(lambda seed: changed_bytes(seed, seeds))
     if reader.json:
@@ -32,7 +32,7 @@ def place(tmp_path, monkeypatch):
 
 
 def check(family: str, reader: Reader, place, examples: int) -> None:
-    late = (*reader.allowed, "ctypes.dlopen", "exec", "os.mkdir")  # what the first call imports
+    late = (*reader.allowed, "ctypes.dlopen", "exec", "os.mkdir")  # imports happen in the first call
     told = [outcome(reader.read, seed, place, 1 << 20, late, 120.0) for seed in reader.seeds()]
     assert None in told, f"no honest file was read: {told}"
 

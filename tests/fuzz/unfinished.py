@@ -1,4 +1,4 @@
-"""Checkpoints of unfinished work, for readers of files: tuning and base training."""
+"""Checkpoints of tuning and of base training, as inputs of the fuzzed readers."""
 
 import json
 import re
@@ -26,7 +26,7 @@ def tuning_states() -> list[bytes]:
 
 
 def tuning_state(path: Path) -> None:
-    """A checkpoint of tuning is taken whole or not at all, and never refused: the work starts over."""
+    """A damaged checkpoint of tuning is ignored without an error, and tuning starts again."""
     nets, state = tuned(), TuneState()
     before, _ = nets.snapshot()
     tune_checkpoint.from_bytes(path.read_bytes(), nets, state)
@@ -42,7 +42,7 @@ def checkpoint_parts() -> list[bytes]:
     with TemporaryDirectory() as place:
         training.save(Path(place), {"ema.w": torch.ones(3)}, {"settings": {"steps": 1}, "step": 5})
         index = json.loads((Path(place) / training.INDEX).read_bytes())
-        del index["sha256"]  # the names of its parts will be changed
+        del index["sha256"]  # mutations change the names of its parts
         return [json.dumps(index, indent=1).encode()]
 
 

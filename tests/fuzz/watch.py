@@ -1,4 +1,4 @@
-"""Watches one call of a reader: what it raises, starts, writes, takes in memory and in time."""
+"""Watch one call of a reader: its exceptions, processes, files, memory and time."""
 
 import dis
 import os
@@ -11,8 +11,8 @@ from pathlib import Path
 from mystudio.errors import StudioError
 from selfscan.errors import SelfscanError
 
-SECONDS = 2.0  # of processor time
-MEGABYTES = 64  # that a reader may take beyond three times its file, unless its table says otherwise
+SECONDS = 2.0  # processor time
+MEGABYTES = 64  # default limit of a reader's memory, in addition to three times its file
 STARTS = (
     "os.system",
     "os.exec",
@@ -67,12 +67,12 @@ def _audit(event: str, arguments: tuple) -> None:
 
 
 def _calls(code) -> bool:
-    """Whether a text does more than name things, as type hints do."""
+    """Return whether a text contains more than names, which type hints are made of."""
     return any(step.opname.startswith(("CALL", "IMPORT")) for step in dis.get_instructions(code))
 
 
 def _whole(path, arguments: tuple) -> str:
-    """The path; one that is relative to an open folder (as rmtree has it) with that folder's."""
+    """Return the full path; rmtree passes paths relative to an open folder."""
     handle = next((a for a in arguments[1:] if type(a) is int and a > 2), None)
     path = os.fsdecode(path)
     if handle is None or os.path.isabs(path):
@@ -94,12 +94,12 @@ sys.addaudithook(_audit)
 
 
 class Misbehaviour(AssertionError):
-    """What a reader may never do."""
+    """A reader did something that no reader may do."""
 
 
 @contextmanager
 def watched(folder: Path, allowed: tuple[str, ...] = ()):
-    """Misbehaviour where the block starts something, runs code out of a text, or writes outside ``folder``."""
+    """Raise Misbehaviour if the block starts a process, runs code from a text, or writes outside ``folder``."""
     _now.update(folder=os.path.realpath(folder), allowed=allowed, seen=[])
     try:
         yield
@@ -117,10 +117,10 @@ def outcome(
     allowed: tuple[str, ...] = (),
     seconds: float = SECONDS,
 ) -> StudioError | SelfscanError | None:
-    """Let a reader read: None if it did, or its refusal.
+    """Call a reader; returns None if it accepted the file, else its error.
 
-    Raises: Misbehaviour: another exception, more than one sentence, too much time or memory, a file written elsewhere,
-        something started.
+    Raises: Misbehaviour: another exception, a message of several sentences, too much time or memory, a file written
+        elsewhere, or a process started.
     """
     before, start = _clear_peak(), _used()
     refusal = None
@@ -159,7 +159,7 @@ def _clear_peak() -> float:
 
 
 def _peak() -> float:
-    """Peak of the resident memory since ``_clear_peak``, MB; since the start where there is no /proc."""
+    """Return the peak resident memory since ``_clear_peak`` in MB; without /proc, since the start."""
     try:
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
