@@ -28,8 +28,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 CUDA = torch.device("cuda", 0)
-GPU = ("cuda", "meta")  # what C++ and Python call the device of our tensors
-NO_SHAPE = (  # FakeTensorMode cannot say what comes out without values; it has checked the devices before
+GPU = ("cuda", "meta")  # the tensors' device as named in C++ and in Python
+NO_SHAPE = (  # the result's shape depends on values; FakeTensorMode has checked the devices already
     DataDependentOutputException,
     DynamicOutputShapeException,
     UnsupportedFakeTensorException,
@@ -46,7 +46,7 @@ INDEXING = ("aten::index", "aten::index_put_", "aten::index_put")
 
 
 class OnGpu(torch.Tensor):
-    """A tensor that says it is on the GPU; to torch's C++ side it is one of the device "meta"."""
+    """A tensor that reports the GPU as its device; in torch's C++ code its device is "meta"."""
 
     value: torch.Tensor
 
@@ -146,7 +146,7 @@ def _run(func, args, kwargs):
         return value
     views = any(returned.alias_info is not None for returned in func._schema.returns)
     inference = torch.is_inference_mode_enabled() and not (views and not args[0].is_inference())
-    with torch.inference_mode(inference):  # a view of a tensor is of its kind
+    with torch.inference_mode(inference):  # a view has the type of its base
         return tree_map(lambda x: OnGpu(x) if isinstance(x, torch.Tensor) else x, value)
 
 
@@ -171,7 +171,7 @@ def _value(x):
 
 
 def _same_objects(func, value, args, kwargs):
-    """What an operation that changes its arguments returns: those themselves, as torch does."""
+    """Return the arguments themselves for an in-place operation, as torch does."""
     if not func._schema.returns:
         return value
     written = [
@@ -191,7 +191,7 @@ def _check_generator(generator, there: bool) -> None:
 
 
 def _check_indices(indexed, indices, values=None, *_) -> None:
-    """FakeTensorMode asks for the driver where an index is boolean."""
+    """Handle boolean indices, for which FakeTensorMode needs the CUDA driver."""
     there = isinstance(indexed, OnGpu)
     if not there and any(isinstance(index, OnGpu) for index in indices):
         raise RuntimeError("indices should be either on cpu or on the same device as the indexed tensor (cpu)")
@@ -227,7 +227,7 @@ def _check_devices(func, args, kwargs) -> None:
     with unset_fake_temporarily(), mode, contextlib.suppress(*NO_SHAPE):
         try:
             func(*args, **kwargs)
-        except torch.AcceleratorError:  # a few operations ask the driver even here
+        except torch.AcceleratorError:  # a few operations call the driver even here
             if len({x.fake_device for x in known.values() if x.ndim}) > 1:
                 raise RuntimeError(f"Expected all tensors to be on the same device in {func}") from None
     _checked.add(case)
@@ -267,7 +267,7 @@ class _Generator:
 
 @contextlib.contextmanager
 def simulated_gpu() -> Iterator[torch.device]:
-    """Within it torch has one CUDA device; gives that device."""
+    """Context in which torch has one simulated CUDA device; yields that device."""
     from selfscan.face.facemesh import load_facemesh
 
     answers = {
@@ -286,7 +286,7 @@ def simulated_gpu() -> Iterator[torch.device]:
     }
     _checker()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))  # torch then asks for no driver
+        stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))  # torch then needs no driver
         for name, answer in answers.items():
             stack.enter_context(mock.patch.object(torch.cuda, name, lambda *_, _answer=answer, **__: _answer))
         stack.enter_context(mock.patch.object(torch, "Generator", _Generator))

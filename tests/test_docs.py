@@ -1,4 +1,4 @@
-"""The documents keep up with the code: links, names, commands, settings, and sentences that can be read at once."""
+"""The documents match the code (links, names, commands, settings), and their sentences are short."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MOST_WORDS = 30  # of a sentence; docs/conventions.md asks for 25
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
 CODE = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-#: what only the pages of history may name: it is gone
+#: removed names, which only the pages on history may use
 HISTORY = {DOCS / "changelog.md"}
 
 
@@ -96,7 +96,7 @@ LABELS = {"mystudio.render"}  # of the assertion in a C2PA manifest
 
 
 def words_of(page: Path) -> list[str]:
-    """All that stands in backticks."""
+    """Return all text in backticks."""
     return CODE.findall(prose(page.read_text(encoding="utf-8")))
 
 
@@ -123,7 +123,7 @@ def defined_in(file: Path) -> set[str]:
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
             names |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and file.name == "__init__.py":
-            names.add(node.value)  # what a package exports when it is asked for
+            names.add(node.value)  # names that a package exports lazily
     return names
 
 
@@ -205,7 +205,7 @@ def test_settings_that_are_named_exist(page):
 
 @every_page
 def test_python_in_the_pages_is_right(page):
-    """Blocks parse, what they import exists, and what they take from ``mystudio`` is public."""
+    """Code blocks parse, their imports exist, and the names from ``mystudio`` are public."""
     for language, body in FENCE.findall(page.read_text(encoding="utf-8")):
         if language != "python":
             continue

@@ -1,4 +1,4 @@
-"""The examples of docs/examples run: on short cuts of the demo's clips, with settings that are as small as they go."""
+"""The programs in docs/examples run, on short parts of the demo's clips and with the smallest settings."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ SECONDS = 0.4  # of the driving clip
 
 
 def example(name: str) -> ModuleType:
-    """An example as a module: what it does when run as a program is its ``main``."""
+    """Import an example as a module; its ``main`` does the work of the program."""
     spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -64,7 +64,7 @@ def cut(name: str, every: int, count: int, out: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def studio(tmp_path_factory) -> Path:
-    """A folder with clips and a recipe, and what the first example makes of them."""
+    """Return a folder with clips, a recipe and the results of the first example."""
     place = tmp_path_factory.mktemp("studio")
     (place / "tiny.toml").write_text(RECIPE, encoding="utf-8")
     cut("scan.mp4", 12, 24, place / "me.mp4")

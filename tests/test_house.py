@@ -1,4 +1,4 @@
-"""The architecture, checked from the source: who imports whom, no circles, sizes, and names of files."""
+"""The architecture, checked in the source: allowed imports, no import circles, sizes, and file names."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "mystudio.errors": ("selfscan.errors",),
     "mystudio.types": ("selfscan.types", "selfscan.face"),
     "mystudio.compute": ("mystudio.errors",),
-    "mystudio.storage.npz": ("selfscan.types", "mystudio.errors"),  # reads foreign bytes, knows no artifacts
+    "mystudio.storage.npz": ("selfscan.types", "mystudio.errors"),  # reads untrusted bytes, independent of artifacts
     "mystudio.stylegan2": (*EYES, "mystudio.errors", "mystudio.types", "mystudio.compute", "mystudio.storage.npz"),
     "mystudio.engines": (*EYES, "mystudio.errors", "mystudio.types", "mystudio.stylegan2"),  # protocol and registry
     "mystudio.storage": (
@@ -77,11 +77,11 @@ TOP = (
     "mystudio.commands",
     "mystudio.cli",
 )
-#: the only readers of an engine's inside: an engine's own bench, which measures its parts
+#: only an engine's own bench, which measures its parts, may import the engine's modules
 KNOWS_ENGINES = ("mystudio.bench",)
 MODULE_LINES, FUNCTION_LINES, NESTING = 320, 62, 4
 TEST_LINES = 500  # of a test module: tests of one thing stay together
-#: names that say nothing of what is inside
+#: names that do not describe the content
 FORBIDDEN = {"common", "core", "handler", "helper", "helpers", "manager", "misc", "tools", "util", "utils"}
 
 
@@ -180,7 +180,7 @@ def wrong_directions(graph: Mapping[str, set[str]]) -> dict[tuple[str, str], str
 
 
 def too_long(file: Path, name: str, most: int) -> Iterator[str]:
-    """What of a file is too long or too deep, as sentences."""
+    """Return a sentence for each part of a file that is too long or nested too deeply."""
     text = file.read_text("utf-8")
     if (lines := len(text.splitlines())) > most:
         yield f"{name} has {lines} lines, at most {most}: split it by topic"

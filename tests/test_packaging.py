@@ -1,4 +1,4 @@
-"""What is installed works from any folder: as a wheel, as an editable install, and from the source tree."""
+"""The package works from any folder: as a wheel, as an editable install, and from the source tree."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def pip(*options: str | Path, cwd: Path) -> None:
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory) -> Path:
-    """A copy of what a wheel is built from: building writes beside the sources."""
+    """Copy the sources of a wheel, because building writes beside them."""
     place = tmp_path_factory.mktemp("sources")
     for name in SOURCES:
         if (ROOT / name).is_dir():
@@ -62,7 +62,7 @@ def environment(place: Path) -> Path:
 
 
 def lend_packages(python: Path) -> None:
-    """Let an environment find the packages of this one, after its own; a .pth line does not run other .pth files."""
+    """Add this environment's packages to another's path, after its own; a .pth line does not run other .pth files."""
     code = "import sysconfig; print(sysconfig.get_path('purelib'))"
     site = Path(run(python, "-c", code, cwd=python.parent).stdout.strip())
     own = dict.fromkeys(sysconfig.get_path(name) for name in ("purelib", "platlib"))
@@ -88,7 +88,7 @@ def editable(sources, tmp_path_factory) -> Path:
 
 
 def check_recipes(python: Path, package: Path, elsewhere: Path, **variables: str) -> None:
-    """``mystudio recipe list`` and ``show`` work from another folder, with the package that is meant."""
+    """``mystudio recipe list`` and ``show`` work from another folder and use the intended package."""
     where = run(python, "-c", "import mystudio; print(mystudio.__file__)", cwd=elsewhere, **variables)
     assert Path(where.stdout.strip()).is_relative_to(package), where
     found = run(python, "-m", "mystudio.cli", "recipe", "list", "--json", cwd=elsewhere, **variables)

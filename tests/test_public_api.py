@@ -1,4 +1,4 @@
-"""What ``import mystudio`` and ``import selfscan`` offer: lazily, by the names that are listed, and over files."""
+"""The public API of ``import mystudio`` and ``import selfscan``: lazy imports, listed names, functions over files."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""An avatar of one person of the packaged base, and that person's own motions to drive it: exact truth, no video.
+"""An avatar of one person drawn by the packaged base, and drivers of the same person, whose true result is known.
 
-z of the base holds 32 look factors, then 26 motion factors (the base's metadata says so).
+z of the base holds 32 look factors, then 26 motion factors, as the base's metadata states. No video is decoded.
 """
 
 from functools import cache
@@ -27,7 +27,7 @@ from selfscan.types import Alignment, Consent, Coverage, FaceTrack, Observation,
 
 LOOK, MOTION = slice(0, 32), slice(32, 58)
 CONSENT = Consent("Ada Nobody", "does not exist", "2024-01-01T00:00:00Z", "0" * 64, fictional=True)
-MISSING = (5,)  # frames of a driving clip in which nothing is found
+MISSING = (5,)  # frames of a driving clip without a face
 SETTINGS = SimpleNamespace(
     invert=InvertSettings(blind_steps=12, rate=0.1),
     personalize=TuneSettings(steps=24, batch=4, check_every=12, resolution=0, width=0),
@@ -45,7 +45,7 @@ def person(motion: Tensor, look: int = 5) -> tuple[Tensor, Tensor]:
     z[:, LOOK] = torch.randn(32, generator=torch.Generator().manual_seed(look))
     z[:, MOTION] = motion
     images = generator(generator.broadcast(generator.mapping(z))).clamp(-1, 1)
-    images = dequantize(quantize(images))  # as a camera would store them
+    images = dequantize(quantize(images))  # quantised as in a video
     return images, crop_landmarks(load_facemesh(), images)[0]
 
 
@@ -57,7 +57,7 @@ def motions(count: int, seed: int) -> Tensor:
 
 
 def path(count: int, seed: int, every: int = 4) -> Tensor:
-    """Motion factors that wander smoothly, [count, 26]."""
+    """Return motion factors that change smoothly, [count, 26]."""
     keys = motions(-(-count // every) + 1, seed)
     at = torch.arange(count) / every
     low, share = at.long(), (at % 1)[:, None]
@@ -74,7 +74,7 @@ def scan(count: int = 24) -> Scan:
 
 
 def performance(motion: Tensor, missing: tuple[int, ...] = (), look: int = 5) -> Performance:
-    """A clip of a person whose frames are their own crops; nothing was found in the frames ``missing``."""
+    """Return a clip of a person whose frames equal their crops; the frames ``missing`` have no face."""
     images, marks = person(motion, look)
     mouth, irises = patches.mouth_and_irises(images, marks)
     valid = np.ones(len(motion), bool)
@@ -89,5 +89,5 @@ def performance(motion: Tensor, missing: tuple[int, ...] = (), look: int = 5) ->
 
 @cache
 def avatar() -> Avatar:
-    """The scanned person's avatar, made once by the personal engine in a few steps."""
+    """Return the scanned person's avatar, made once by the personal engine with few steps."""
     return personal.personalize(scan(), find_base("people128"), SETTINGS)

@@ -1,4 +1,4 @@
-"""A tiny avatar and a small driving clip, both made up: enough for every stage after reenact."""
+"""A tiny random avatar and a small synthetic driving clip, which suffice for every stage after reenact."""
 
 from pathlib import Path
 
@@ -72,7 +72,7 @@ def driving_clip(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def performance(driving_clip) -> Performance:
-    """The clip as if a face had been tracked in it; nothing was found in frames 4 and 5."""
+    """Return the clip with a synthetic face track; frames 4 and 5 have no face."""
     times = np.array([time for time, _ in video.read(driving_clip)])
     count = len(times)
     marks = np.repeat(face_landmarks()[None], count, 0) * (70, 70, 70) + (40, 25, 0)

@@ -1,4 +1,4 @@
-"""Checkpoints in the forms of other code bases, made with the real pickle and torch.save."""
+"""Checkpoints in the formats of other code bases, written with the real pickle and torch.save."""
 
 import contextlib
 import io
@@ -80,7 +80,7 @@ def official_pickle(g, marker=None, protocol=4, change=None, class_name="Generat
     """A network snapshot of ``g`` as the official training loop writes it.
 
     Args:
-        marker: a file that the embedded source would create if anybody ran it.
+        marker: a file that the embedded source would create if it were executed.
         change: called with (module name, state) of each module before it is pickled.
     """
     source = f"open({str(marker)!r}, 'w').close()\n" if marker else "class Generator: pass\n"
@@ -119,7 +119,7 @@ def official_pickle(g, marker=None, protocol=4, change=None, class_name="Generat
 
 
 def layer_facts(module):
-    """Plain attributes as the official classes keep them, numpy numbers among them."""
+    """Return plain attributes as in the official classes, including numpy numbers."""
     kind = type(module).__name__
     if kind == "FullyConnected":
         return {
@@ -250,7 +250,7 @@ class RosinalityGenerator(nn.Module):
 
 
 def torch_bytes(value, legacy=False):
-    """What torch.save writes for ``value``."""
+    """Return the bytes that torch.save writes for ``value``."""
     stream = io.BytesIO()
     torch.save(value, stream, _use_new_zipfile_serialization=not legacy)
     return stream.getvalue()

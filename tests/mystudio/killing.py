@@ -1,4 +1,4 @@
-"""Work in a process of its own that is killed."""
+"""Run work in a child process and kill it."""
 
 import multiprocessing
 import time
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 def killed_after(seconds: float | None, work: Callable, *arguments) -> float:
-    """Do work in a child, kill it after so many seconds (None = when it is done); return the seconds it had."""
+    """Run work in a child process and kill it after some seconds (None = wait for the end); returns the seconds."""
     child = multiprocessing.get_context("fork").Process(target=work, args=arguments)
     child.start()
     start = time.monotonic()

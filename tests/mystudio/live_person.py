@@ -1,4 +1,4 @@
-"""A person of the packaged base as driver in a room, and an avatar of that person by the encoder alone: no tuning."""
+"""A person drawn by the packaged base as a driver in a room, and an untuned avatar of that person."""
 
 from functools import cache
 
@@ -44,7 +44,7 @@ def portraits(count: int, seed: int = 3, look: int = 5) -> np.ndarray:
 
 
 def room(seed: int = 0) -> np.ndarray:
-    """A frame without anybody, [240, 360, 3] uint8."""
+    """Return a frame without a person, [240, 360, 3] uint8."""
     noise = np.random.default_rng(seed).uniform(0, 255, (HEIGHT, WIDTH, 3)).astype(np.float32)
     return ((cv2.GaussianBlur(noise, (0, 0), 12) - 127) * 4 + 110).clip(0, 255).astype(np.uint8)
 

@@ -1,4 +1,4 @@
-"""Bases are found by name or file, imported into the user's folder, and read lazily."""
+"""Bases: found by name or file, imported into the user's folder, and read lazily."""
 
 import os
 import pickle

@@ -51,7 +51,7 @@ def move_of(avatar, space, name="smile"):
 @pytest.mark.parametrize("edge", POLICIES)
 @pytest.mark.parametrize("zero", [{"strength": 0.0}, {"keys": ((0.0, 0.0), (1.0, 0.0))}])
 def test_zero_strength_changes_no_bit(avatar, take, edge, zero):
-    wild = replace(take, codes={AXES: 9 * take.codes[AXES]})  # far outside the hull: "project" must not tidy up either
+    wild = replace(take, codes={AXES: 9 * take.codes[AXES]})  # far outside the hull: "project" must not change them
     assert torch.equal(apply(avatar, wild, [Edit("smile", edge=edge, **zero)]).codes[AXES], wild.codes[AXES])
 
 
@@ -187,7 +187,7 @@ def test_faulty_direction_files_are_refused_with_a_sentence(tmp_path, fault, suf
 
 
 def turned_and_speaking(count: int = 200, roll: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """Heads [count, 478, 3] turned by one random number each and opening their mouth by another; some may tilt."""
+    """Return heads [count, 478, 3] with random yaw and random opening of the mouth; optionally with roll."""
     amounts = np.random.default_rng(0).standard_normal((count, 2))
     heads = np.repeat(canonical_head()[None], count, 0)
     heads[:, [14, 87, 178, 317, 402, 17, 84, 314], 1] += 0.15 + 0.04 * amounts[:, 1:]
@@ -213,7 +213,7 @@ def test_learned_directions_are_those_of_the_attributes():
 
 
 def test_roll_is_not_offered_and_other_directions_do_not_tilt():
-    """The alignment takes roll out of every crop; what is left of it must not leak into the directions."""
+    """The alignment removes roll from every crop; residual roll must not leak into the directions."""
     marks, amounts = turned_and_speaking(roll=0.1)
     tilt = measures(marks)["roll"]
     codes = torch.as_tensor(np.stack([amounts[:, 0], amounts[:, 1], tilt / tilt.std()], 1)).float()
@@ -235,7 +235,7 @@ def test_an_older_avatar_that_offers_roll_still_edits_by_it(avatar, take):
 def test_an_avatars_own_directions_do_what_they_say(name):
     avatar = actor_avatar.avatar()
     space = state_of(avatar).space
-    strengths = torch.tensor([0.0, 1.0, 2.0, 3.0])  # downwards a shut mouth has nowhere to go
+    strengths = torch.tensor([0.0, 1.0, 2.0, 3.0])  # a closed mouth cannot close further
     codes = strengths[:, None] * space.direction(avatar.state.directions[name])
     marks = draw_and_measure(avatar.generator, load_facemesh(), space, codes)[0].numpy()
     value = measures(marks)[name]

@@ -1,4 +1,4 @@
-"""Foreign checkpoints give the same pictures after import, and nothing in them runs."""
+"""Imported checkpoints draw the same pictures as their source, and no code in them runs."""
 
 import argparse
 import sys

@@ -1,4 +1,4 @@
-"""docs/licences.md names everything that is installed and shipped, with the terms that the packages state."""
+"""docs/licences.md lists every installed and shipped package with the licence that the package states."""
 
 import re
 import sys

@@ -1,4 +1,4 @@
-"""Recipes: strict, resolved, explained; a mistake names the nearest valid key."""
+"""Recipes: strict, resolved and explained; an error for a wrong key names the nearest valid key."""
 
 import dataclasses
 import inspect

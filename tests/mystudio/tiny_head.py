@@ -1,4 +1,4 @@
-"""A small head of spheres and patches with the layout of the real one, so that actors can be tested without it."""
+"""A small head of spheres and patches in the layout of the real head model, for tests of actors without it."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""What children are asked to do in ``test_isolation``; apart, so that importing it costs them nothing."""
+"""Jobs for the child processes of ``test_isolation``, in their own module so that children import little."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Clips put together from photographs of faces, so that what a tracker must say about them is known."""
+"""Clips made from photographs of faces, for which the correct result of a tracker is known."""
 
 import cv2
 import numpy as np

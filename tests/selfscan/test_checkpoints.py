@@ -1,4 +1,4 @@
-"""Chunks that were kept: nothing is worked through twice, and the end is the same."""
+"""Stored chunks: no frame is processed twice, and the result is equal."""
 
 from dataclasses import fields, is_dataclass
 from itertools import islice
@@ -36,7 +36,7 @@ def small_chunks(monkeypatch):
 
 
 def assert_equal(a, b, name=""):
-    """Bit for bit, whatever it is."""
+    """Check that two results of any type are equal bit for bit."""
     assert type(a) is type(b), name
     if is_dataclass(a):
         for field in fields(a):
@@ -92,7 +92,7 @@ def test_tracking_goes_on_in_the_middle_of_a_clip(person, most):
         track(person, checkpoints=kept)
     kept.most = MemoryCheckpoints.most
     assert_equal(track(person, lambda stage, done, total: told.append(done), checkpoints=kept), whole)
-    assert told[most - 1 :] == list(range(16 * most, len(whole) + 1))  # what was kept is told a chunk at a time
+    assert told[most - 1 :] == list(range(16 * most, len(whole) + 1))  # stored frames are reported one chunk at a time
     told.clear()
     assert_equal(track(person, lambda stage, done, total: told.append(done), checkpoints=kept), whole)
     assert len(told) <= len(whole) // 16 + 1

@@ -1,4 +1,4 @@
-"""The actors' head is read from an ICT-FaceKit checkout or an npz, checked, and kept for the user."""
+"""Import of the actors' head model from an ICT-FaceKit checkout or an npz: it is checked and stored for the user."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def npz(basis, tmp_path):
 
 
 def changed(npz, **arrays):
-    """The npz with some arrays replaced; None leaves one out."""
+    """Return the npz with some arrays replaced; None removes an array."""
     with np.load(npz) as file:
         kept = dict(file) | arrays
     np.savez(npz, **{name: value for name, value in kept.items() if value is not None})
@@ -59,7 +59,7 @@ def test_import_keeps_the_head(home, npz, basis):
     assert kept is load_basis() and kept.part_ends == basis.part_ends
     assert np.array_equal(kept.neutral, basis.neutral) and np.array_equal(kept.faces, basis.faces)
     assert np.array_equal(kept.landmarks, basis.landmarks)
-    assert np.abs(kept.expression - basis.expression).max() < 2e-3  # half precision of centimetres
+    assert np.abs(kept.expression - basis.expression).max() < 2e-3  # error of centimetres in half precision
     assert np.abs(kept.identity - basis.identity).max() < 2e-3
 
 

@@ -1,4 +1,4 @@
-"""Clips and data sets of actors: whole, repeatable, resumable."""
+"""Clips and data sets of actors: complete, repeatable, resumable."""
 
 import json
 import os
@@ -60,7 +60,7 @@ def test_a_clip_and_its_truth(head, tmp_path):
         assert file["landmarks68"].shape == (5, 68, 2) and file["gaze"].shape == (5, 2, 2)
         assert file["identity"].shape == (38,) and file["image_from_frame"].shape == (5, 2, 3)
     drawn = [frame.image for frame in film(Actor.from_seed(2), score, 64, seed=2)]
-    assert np.abs(np.stack(frames).astype(int) - np.stack(drawn)).mean() < 6  # what compression costs
+    assert np.abs(np.stack(frames).astype(int) - np.stack(drawn)).mean() < 6  # error from compression
 
 
 def test_a_clip_that_cannot_be_written(head, tmp_path):

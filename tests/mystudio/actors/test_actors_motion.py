@@ -54,7 +54,7 @@ def test_performances_are_repeatable_and_in_range(script):
     assert score.expressions.min() >= 0 and score.expressions.max() <= 1
     assert score.expressions[:, EXPRESSION_ID["eyeBlink_L"]].max() > 0.9
     assert np.allclose(np.diff(score.times), 1 / 30)
-    assert np.abs(np.diff(score.poses[:, 0])).max() < 0.1  # radians a frame: nobody's head jumps
+    assert np.abs(np.diff(score.poses[:, 0])).max() < 0.1  # radians per frame: no head jumps
 
 
 def test_a_self_scan_looks_to_all_sides():

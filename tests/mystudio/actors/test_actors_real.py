@@ -1,4 +1,4 @@
-"""Actors on the real head, seen by the landmark network: what it measures agrees with the truth of the frame."""
+"""Actors with the real head: the landmark network's measurements agree with the truth of each frame."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def seen(frames):
 
 @pytest.fixture(scope="module")
 def crowd(basis):
-    """Frames of many people who do many things, and what the network sees."""
+    """Return frames of many people with many motions, and the network's measurements."""
     frames = []
     for k in range(PEOPLE):
         r = np.random.default_rng((77, k))
@@ -44,14 +44,14 @@ def crowd(basis):
 
 @pytest.fixture(scope="module")
 def person(basis):
-    """Somebody with nothing in front of the face."""
+    """Return an actor without hair or glasses in front of the face."""
     look = np.random.default_rng(5).normal(size=38) * 0.5
     look[[32, 33]] = -0.8, 0.0  # cropped hair, no glasses
     return Actor(look, basis)
 
 
 def acted(person, poses=None, **weights):
-    """Frames of a sequence of weights, all else at rest."""
+    """Render frames for a sequence of weights; everything else is neutral."""
     count = len(poses) if poses is not None else len(next(iter(weights.values())))
     frames = []
     for k in range(count):
@@ -86,7 +86,7 @@ def test_head_pose_agrees(crowd):
     error = np.degrees(found - truth)[good]
     yaw, pitch, roll = error[:, 0], error[:, 1] - np.median(error[:, 1]), error[:, 2] + np.degrees(turned[good])
     assert np.abs(yaw).mean() < 3.5 and np.abs(pitch).mean() < 3.5 and np.abs(roll).mean() < 3
-    assert abs(np.median(error[:, 1])) < 7  # the zero of pitch is another (see headpose)
+    assert abs(np.median(error[:, 1])) < 7  # zero pitch is defined differently (see headpose)
 
 
 def test_gaze_moves_the_irises(person):

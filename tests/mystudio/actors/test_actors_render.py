@@ -1,4 +1,4 @@
-"""Pictures of actors: the rasteriser against geometry, and the truth of a frame against its pixels."""
+"""Rendering of actors: the rasteriser against geometry, and a frame's truth against its pixels."""
 
 import subprocess
 import sys
@@ -25,7 +25,7 @@ def basis():
 
 
 def look(**factors):
-    """A look of zeros but for named factors."""
+    """Return a look in which all factors are zero, except the named ones."""
     names = LOOK_NAMES + EXTRA_NAMES
     out = np.zeros(len(names), np.float32)
     for name, value in factors.items():

@@ -22,7 +22,7 @@ def smooth():
 
 
 def _only(name, p_of_others=2.0, count=20_000):
-    """Numbers for which only one transform is ever chosen."""
+    """Return settings with which only one transform is chosen."""
     numbers = _numbers(count)
     chosen = numbers[:, ada._DECISIONS.index(name)].clone()
     numbers[:, : len(ada._DECISIONS)] = p_of_others
@@ -40,7 +40,7 @@ def test_the_two_low_pass_filters_cancel_where_nothing_moves(smooth):
     noise = torch.randn(2, 3, 40, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     same = warp(noise, torch.eye(3).expand(2, 3, 3))
     assert (same - noise)[..., 4:-4, 4:-4].abs().max() < 1e-9  # sym6 is orthonormal to its even shifts
-    assert (warp(smooth, torch.eye(3).expand(2, 3, 3)) - smooth).abs().max() < 0.03  # the mirror leans a little
+    assert (warp(smooth, torch.eye(3).expand(2, 3, 3)) - smooth).abs().max() < 0.03  # the border costs a little
 
 
 def test_sampling_is_where_the_matrix_says(smooth):

@@ -1,4 +1,4 @@
-"""A base from the command line: train, go on, export, look, measure; and sentences for what cannot be."""
+"""A base from the command line: train, resume, export, sheet, evaluate; and one sentence for each error."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Training data: the same samples for the same step, and one sentence for what does not fit."""
+"""Training data: equal samples for equal steps, and one sentence for data that does not fit."""
 
 import cv2
 import numpy as np

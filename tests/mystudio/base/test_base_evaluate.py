@@ -1,4 +1,4 @@
-"""Evaluation of a base against closed forms, and on a tiny one from end to end."""
+"""Evaluation of a base: metrics against closed forms, and the whole evaluation of a tiny base."""
 
 import cv2
 import numpy as np
@@ -45,7 +45,7 @@ def test_precision_and_recall_of_known_sets():
     assert precision_recall(near, near) == (1.0, 1.0)
     assert precision_recall(near, far) == (0.0, 0.0)
     both = np.concatenate([near, far])
-    precision, recall = precision_recall(both, near)  # made shows half of what is real
+    precision, recall = precision_recall(both, near)  # the samples cover half of the real images
     assert precision == 1.0 and recall == 0.5
     precision, recall = precision_recall(near, both)
     assert precision == 0.5 and recall == 1.0

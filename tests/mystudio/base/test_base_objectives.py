@@ -56,7 +56,7 @@ def test_multiscale_difference():
 
 
 def shaken_generator() -> Generator:
-    """A small generator in which no weight is at its start, where many are nothing."""
+    """Return a small generator with random weights, because many weights are zero at the start."""
     torch.manual_seed(0)
     small = Generator(16, 8, 8, 2, 64, 16)
     with torch.no_grad():
@@ -87,7 +87,7 @@ def test_a_wider_generator_starts_with_the_same_image_and_uses_what_is_new():
     w = small.mapping(torch.randn(3, 8))
     assert torch.allclose(wide(wide.broadcast(w)), small(small.broadcast(w)), atol=1e-5)
     wide(wide.broadcast(w)).square().mean().backward()
-    assert wide.synthesis.b16.conv1.weight.grad[:4, 4:].abs().max() > 0  # what was there can learn to read the new
+    assert wide.synthesis.b16.conv1.weight.grad[:4, 4:].abs().max() > 0  # old layers get gradients from the new ones
 
 
 def test_a_generator_is_grown_where_it_is_too_small_and_always_to_the_same_weights():

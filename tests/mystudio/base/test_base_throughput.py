@@ -1,4 +1,4 @@
-"""The plain reference of the throughput measurement gives what ours gives: the same work is timed."""
+"""The plain reference of the throughput measurement gives the same results, so equal work is timed."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Training runs: resume, roll-back, several processes, limits, parts, packing."""
+"""Training runs: resume, roll-back, several processes, time limits, files in parts, packing."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(data, tmp_path_factory):
-    """A run that nothing interrupted."""
+    """Return a run without interruption."""
     path = tmp_path_factory.mktemp("whole") / "run"
     assert run(path, data, tiny())["done"]
     return path
@@ -41,7 +41,7 @@ def whole(data, tmp_path_factory):
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread():
-    """Sums over several threads differ in the last bit; the processes that are started have one."""
+    """Use one thread, as the started processes do, because sums over several threads differ in the last bit."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -74,7 +74,7 @@ def test_a_run_learns_its_codes_and_reports(whole):
     assert [r["phase"] for r in rows] == ["supervised"] * 4 + ["adversarial"] * 4
     assert rows[3]["losses"]["likeness"] < 0.9 * rows[0]["losses"]["likeness"]
     assert {"generator", "discriminator", "path", "likeness"} <= set(rows[-1]["losses"])
-    assert any("r1" in r["losses"] for r in rows) and "generator" not in rows[4]["losses"]  # G waits at first
+    assert any("r1" in r["losses"] for r in rows) and "generator" not in rows[4]["losses"]  # G starts later
     assert rows[-1]["images"] == 64 and rows[-1]["images_per_s"] > 0 and 0 < rows[-1]["p"] < 0.8
     g, facts = export_generator(whole)
     assert g(g.broadcast(g.mapping(torch.randn(2, 8)))).shape == (2, 3, 16, 16)
@@ -309,7 +309,7 @@ def test_compilation_that_fails_is_done_without():
 
 
 def test_bfloat16_maps_train_too(data, tmp_path):
-    """Every step, those that differentiate twice among them, with feature maps of half the size."""
+    """All steps, including those with second derivatives, run with half-precision feature maps."""
     settings = tiny(supervised=0, adversarial=0.032, wait_kimg=0)
     settings = replace(settings, train=replace(settings.train, precision="bfloat16"))
     assert run(tmp_path / "run", data, settings)["done"]

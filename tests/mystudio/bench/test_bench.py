@@ -1,4 +1,4 @@
-"""The benchmark's own parts: memory of measurements, tables, cut clips, the ceiling, costs."""
+"""The parts of the benchmark: the ledger, tables, cut clips, the ceiling, costs."""
 
 import json
 
@@ -202,7 +202,7 @@ def test_costs_are_told_by_phase():
     clock("look", 4, 4)
     costs = clock.costs()
     assert costs["track"] == {"units": 2, "seconds": 0.5, "cpu_seconds": 0.25}
-    assert costs["tune"] == {"units": 2, "seconds": 2.0, "cpu_seconds": 1.0}  # the set-up before the first is left out
+    assert costs["tune"] == {"units": 2, "seconds": 2.0, "cpu_seconds": 1.0}  # excludes the set-up before the first
     assert costs["look"] == {"units": 4, "seconds": 0.25, "cpu_seconds": 0.125}
 
 

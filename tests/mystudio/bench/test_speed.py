@@ -1,4 +1,4 @@
-"""The measurements of speed measure what they say: true Jacobians, one objective for all, equal work on both sides."""
+"""The speed measurements are fair: true Jacobians, one objective for all solvers, equal work on both sides."""
 
 from dataclasses import replace
 
@@ -33,7 +33,7 @@ def test_a_true_jacobian_foretells_what_a_step_does(problem):
     draw = torch.Generator().manual_seed(0)
 
     def missed(code: torch.Tensor) -> list[float]:
-        """Share of a small step's effect on keypoints that each Jacobian does not foretell; 0's misses all."""
+        """Return the share of a small step's effect on keypoints that each Jacobian fails to predict; 1 for zero."""
         code = code[None]
         slope, near = (solvers.true_jacobian(problem, code, size)[0] for size in (None, 64))
         steps = 0.02 * torch.randn(6, code.shape[1], generator=draw)
@@ -45,7 +45,7 @@ def test_a_true_jacobian_foretells_what_a_step_does(problem):
             for jacobian in (slope, near, problem.regressor.jacobian(code)[0])
         ]
 
-    # the median of frames: at single ones the landmark network takes another view of a face within a hair
+    # median over frames, because the landmark network is discontinuous at single frames
     slope, near, learned = np.median([missed(code) for code in problem.start], 0)
     assert slope < 0.5
     assert slope < near < 1
@@ -120,15 +120,15 @@ def test_tuning_is_watched_and_can_be_ended(tiny_avatar):
 
 
 def test_tuning_is_compared_by_whole_face_and_terms():
-    """Every comparison goes as deep as MyStyle's schedule came within its budget: fifty iterations here."""
+    """Every comparison runs until the loss that MyStyle's schedule reached in its budget: fifty iterations here."""
     small = {"steps": 10, "resolution": 0, "width": 0, "compile": "no"}
     recipe = resolve("default", [f"personalize.{key}={value}" for key, value in small.items()])
     found = ratios.personalization(
         find_base("people128"), actor_avatar.scan(), recipe, load_perceptual("offline"), budget=0.0
     )
     assert list(found) == ["whole", "face", "terms"]
-    assert found["whole"]["met"] == found["terms"]["met"] != found["face"]["met"]  # one run of theirs, two views of it
-    assert found["whole"]["end"] != found["terms"]["end"]  # two runs of ours
+    assert found["whole"]["met"] == found["terms"]["met"] != found["face"]["met"]  # one MyStyle run, two views
+    assert found["whole"]["end"] != found["terms"]["end"]  # two runs of mystudio
     assert all(row["theirs_iterations"] == 50 and row["theirs"] > 0 for row in found.values())
     assert {row["share"] for row in found.values()} == {50 / 22_000}  # 22 of 24 images, 1,000 passes
 
@@ -145,7 +145,7 @@ def test_reenactment_is_timed_at_a_larger_shape_too():
 
 
 def test_the_generators_arithmetic_is_counted():
-    """A pass of twice the batch is twice the work, and a matrix product is work alone."""
+    """A pass with twice the batch does twice the work."""
 
     def counted(batch):
         found = rates.share_of_peak(Generator(16, channel_base=256, channel_max=32), batch, torch.device("cpu"), 64, 1)
@@ -167,7 +167,7 @@ def test_the_summary_takes_pairs_that_have_both(tmp_path):
 
 
 def test_a_solver_without_a_slope_learns_it(problem):
-    """The default asks for no true Jacobian: one drawn image a frame and step."""
+    """The default solver needs no true Jacobian: it draws one image per frame and step."""
     drawn = replace(problem, drawn=[])
     solvers._engine(steps=1, tolerance=0.0)(drawn, ROWS)
     assert drawn.passes == 2 * len(ROWS)

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: help that teaches, one sentence for a failure, JSON, no heavy imports."""
+"""The command line: help with examples, one sentence for a failure, JSON answers, no heavy imports."""
 
 import dataclasses
 import importlib.util
@@ -48,7 +48,7 @@ def commands(group=cli, words=()):
 
 @pytest.fixture(scope="session")
 def studio(tmp_path_factory, tiny_avatar, performance, take, driving_clip) -> Path:
-    """A folder with an avatar, a performance and a take, as the stages leave them."""
+    """Return a folder with an avatar, a performance and a take, as the stages write them."""
     folder = tmp_path_factory.mktemp("studio")
     clip = folder / "driver.mp4"
     clip.write_bytes(driving_clip.read_bytes())
@@ -90,7 +90,7 @@ def test_every_command_teaches_with_an_example_that_parses(words, command):
 
 
 def assert_parses(example: str) -> None:
-    """A command line whose every word is accepted; nothing is run."""
+    """Parse a command line and check that every word is accepted; nothing is run."""
     import shlex
 
     words = shlex.split(example.split("  ")[0].split(" > ")[0], comments=True)[2:]

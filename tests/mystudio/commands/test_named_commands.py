@@ -1,4 +1,4 @@
-"""What messages, help texts, docstrings and comments tell people to type exists: commands, options and settings."""
+"""Commands, options and settings that messages, help texts, docstrings and comments name must exist."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FOREIGN = {"--nproc-per-node", "--help", "--force-reinstall"}
 
 
 def texts_of(file: Path) -> Iterator[str]:
-    """Every string of a module, with {} where a value is put in, and every block of comments."""
+    """Return every string of a module, with {} for inserted values, and every block of comments."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.JoinedStr):
             yield "".join(part.value if isinstance(part, ast.Constant) else "{}" for part in node.values)

@@ -1,4 +1,4 @@
-"""Linear algebra takes its memory while there is some."""
+"""OpenBLAS allocates its buffers early, while memory is available."""
 
 import os
 import subprocess

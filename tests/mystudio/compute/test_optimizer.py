@@ -1,4 +1,4 @@
-"""Muon against torch's own, which takes matrices, and against what its step is meant to be."""
+"""Muon against torch's implementation for matrices, and against the definition of its step."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_filters_go_where_torchs_muon_takes_their_matrix(shape):
         mine.step()
         reference.step()
     torch.testing.assert_close(ours.detach().flatten(1), theirs.detach(), rtol=0.02, atol=2e-3)
-    assert ours.grad.equal(gradients(shape)[-1])  # whoever looks at gradients still finds them
+    assert ours.grad.equal(gradients(shape)[-1])  # gradients are still there after the step
 
 
 def test_a_step_is_as_long_as_the_rate_says():

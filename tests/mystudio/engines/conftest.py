@@ -1,4 +1,4 @@
-"""The frozen engine joins the package's own while engines are tested: one folder, and the line that names it."""
+"""Registers the tests' frozen engine beside the package's engines: one folder and one line."""
 
 import pytest
 

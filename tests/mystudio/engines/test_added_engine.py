@@ -1,4 +1,4 @@
-"""A new engine goes through the whole command line: one folder and one line, and nothing else knows of it."""
+"""A new engine works with every command after adding one folder and one line; no other code names it."""
 
 import json
 import re
@@ -20,7 +20,7 @@ CONSENT = ("--i-am-the-person-or-have-consent", "Ada")
 
 
 def run(*words, code: int = 0) -> dict:
-    """What a command answers with --json."""
+    """Run a command with --json and return its answer."""
     result = CliRunner().invoke(cli, [*map(str, words), "--json"], prog_name="mystudio")
     assert result.exit_code == code, (words, result.output, result.stderr, result.exception)
     return json.loads(result.stdout.splitlines()[-1])

@@ -1,5 +1,6 @@
-"""The contract of every engine, on a small avatar whose truth is known: the engines of the package, and a frozen one
-that lives in the tests alone.
+"""The engine contract, tested on a small avatar whose true result is known.
+
+It runs for the engines of the package and for the frozen engine of the tests.
 """
 
 from dataclasses import fields, is_dataclass, replace
@@ -119,7 +120,7 @@ def test_styles_fit_the_generator(engine, avatar, take):
 
 
 def test_same_input_same_take(engine, avatar, driver, take):
-    torch.manual_seed(12345)  # the caller's own randomness plays no part
+    torch.manual_seed(12345)  # independent of the caller's random state
     assert same(engine.reenact(avatar, driver, settings_of(engine, "reenact")), take)
 
 

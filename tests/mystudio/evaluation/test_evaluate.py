@@ -1,4 +1,4 @@
-"""Evaluation on an avatar whose pictures are known: perfect, moved, blurred."""
+"""Evaluation of an avatar with known pictures: perfect, shifted, blurred."""
 
 import dataclasses
 import json
@@ -184,7 +184,7 @@ def test_an_evaluation_goes_on_after_its_last_chunk_and_ends_in_the_same_numbers
         return (tmp_path / out / "metrics.json").read_bytes(), page
 
     whole, kept, told = run("whole", MemoryCheckpoints()), MemoryCheckpoints(), []
-    kept.most = 9  # the truth (4 tracked, 3 measured), the person and its own spread: three chunks are left
+    kept.most = 9  # the truth (4 tracked, 3 measured), the person and its own spread: three chunks remain
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
             run("out", kept)

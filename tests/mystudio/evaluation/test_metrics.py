@@ -99,7 +99,7 @@ def test_dynamics_of_half_the_motion_is_one_half(rng):
 def test_jitter_counts_shaking_only(face, rng):
     valid = np.ones(len(face), bool)
     ramp = np.arange(len(face))[:, None, None] * 0.02
-    assert metrics.jitter(face + ramp, face, valid) == pytest.approx(1, abs=1e-6)  # steady drift is no shaking
+    assert metrics.jitter(face + ramp, face, valid) == pytest.approx(1, abs=1e-6)  # steady drift is not jitter
     noise = 0.002 * rng.standard_normal(face.shape)
     noise[:, [33, 263]] = 0  # the unit, the eye distance, stays
     once, twice = metrics.shake(face[:1] + noise, valid), metrics.shake(face[:1] + 2 * noise, valid)
@@ -159,7 +159,7 @@ def test_blendshape_error_is_nan_without_a_face():
 
 
 def test_identity_network_tells_people_apart(shared):
-    """Real faces: strangers are near 0; the same picture darker, mirrored and smaller stays the same person."""
+    """On real faces the cosine is near 0 for different people, and high for a darker, mirrored or smaller copy."""
     from selfscan.face.facemesh import crop_landmarks, load_facemesh
 
     net = metrics.IdentityNet(shared / "weights" / "mobilefacenet_arcface_128d.onnx")
@@ -183,7 +183,7 @@ def test_identity_network_tells_people_apart(shared):
 
 
 def test_blendshapes_are_measured_where_there_is_a_face(shared):
-    """The landmarker's weights move when the picture does, and say nothing about a picture without a face."""
+    """The blendshape weights change with the picture, and are NaN for a picture without a face."""
     path = shared / "weights" / "face_landmarker.task"
     image = cv2.cvtColor(cv2.imread(str(min((shared / "faces256").glob("*.jpg")))), cv2.COLOR_BGR2RGB)
     shapes = metrics.Blendshapes(path)

@@ -26,7 +26,7 @@ NAME = "frozen"
 class LookSettings:
     """How the person's look is read."""
 
-    images: int = 16  # of the scan, evenly chosen
+    images: int = 16  # evenly chosen images of the scan
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The simulated GPU, and what the CPU makes of the same work."""
+"""Fixtures: the simulated GPU, and the CPU's results of the same work."""
 
 import copy
 from dataclasses import replace
@@ -12,7 +12,7 @@ from mystudio.types import Avatar
 
 @pytest.fixture(autouse=True)
 def _one_thread():
-    """Sums over several threads differ in the last bits, and results are compared."""
+    """Use one thread, because sums over several threads differ in the last bits and results are compared."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

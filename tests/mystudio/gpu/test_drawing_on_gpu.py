@@ -1,4 +1,4 @@
-"""Takes become pictures on the GPU: render in every view, the sheet of edits, live."""
+"""Drawing takes on the GPU: render in every view, the edit sheet, live."""
 
 from dataclasses import replace
 

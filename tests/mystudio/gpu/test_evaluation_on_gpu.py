@@ -1,4 +1,4 @@
-"""Evaluation on the GPU: the report's figures are the CPU's."""
+"""Evaluation on the GPU gives the same figures as on the CPU."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The personal engine on the GPU: whole stages there and on the CPU, and each part that the settings may choose."""
+"""The personal engine on the GPU: whole stages compared with the CPU, and each part that settings can select."""
 
 from dataclasses import replace
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""The simulated GPU itself: what a real one refuses, it refuses."""
+"""The simulated GPU rejects the operations that a real GPU rejects."""
 
 import copy
 

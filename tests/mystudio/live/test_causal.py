@@ -1,4 +1,4 @@
-"""The filter and the neutral face that know only the past."""
+"""The causal filter and the causal neutral face, which use past frames only."""
 
 import math
 
@@ -57,7 +57,7 @@ def test_the_path_keeps_its_direction():
 
 
 def test_time_counts_not_frames():
-    """A step after a long pause is believed at once, the same step after 1 ms hardly."""
+    """The filter follows a step after a long pause at once, and damps the same step after 1 ms."""
     for pause, low, high in ((5.0, 0.95, 1.0), (0.001, 0.0, 0.1)):
         f = OneEuro(2.0, 0.0)
         f(torch.zeros(2), 0.0)

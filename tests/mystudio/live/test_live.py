@@ -1,4 +1,4 @@
-"""The avatar follows frame by frame: nothing from the future, nothing lost, and close to what a take starts from."""
+"""The live avatar uses no future frames, loses no frame, and is close to the start codes of a take."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def codes_of(shown) -> torch.Tensor:
 
 @pytest.fixture(autouse=True)
 def _one_thread():
-    """Sums over several threads differ in the last bits, and the stages that run side by side share the threads."""
+    """Use one thread: sums over several threads differ in the last bits, and parallel stages share the threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -45,7 +45,7 @@ def test_the_first_frames_do_not_depend_on_what_follows():
     head = frames(16)[:8]
     tails = ([(i / FPS, room()) for i in range(8, 14)], [(i / FPS, framed(portraits(16)[0])) for i in range(8, 14)])
     runs = []
-    for tail in tails:  # through the threads: reading ahead must not show either
+    for tail in tails:  # with threads: reading ahead must not change the result
         live, timed = Live(avatar()), (pair for pair in head + tail)
         runs.append(list(play(timed, live, Pace(), drop=False, paced=False)))
         live.close()
@@ -78,14 +78,14 @@ def start_codes(clip, sigma: float, smooth: float) -> torch.Tensor:
 
 
 def test_without_smoothing_the_last_code_is_the_one_a_take_starts_from(clip):
-    """At the last frame both know the same frames: crops, landmarks, neutral faces and codes must agree."""
+    """At the last frame both used the same frames, so crops, landmarks, neutral faces and codes must agree."""
     online = codes_of(follow(video.read(clip), crop=0.0, rest=0.0, ease=1e-9))
     offline = start_codes(clip, sigma=0.0, smooth=0.0)
     torch.testing.assert_close(online[-1], offline[-1], atol=1e-3, rtol=1e-3)
 
 
 def test_codes_are_close_to_those_a_take_starts_from(clip):
-    """A take smooths with the frames to come and knows the neutral face from the start."""
+    """A take differs: it smooths with future frames and uses the final neutral face from the start."""
     online, offline = codes_of(follow(video.read(clip)))[FPS:], start_codes(clip, sigma=2.0, smooth=0.7)[FPS:]
     assert (online - offline).square().mean() < 0.3 * offline.var(0).mean()
     assert torch.corrcoef(torch.stack([online.flatten(), offline.flatten()]))[0, 1] > 0.85
@@ -125,7 +125,7 @@ def test_frames_without_a_face_are_held_and_marked():
 
 
 def test_at_first_the_avatar_is_at_rest():
-    """Before any face was seen it shows its own neutral face, not an average of whatever it was trained on."""
+    """Before the first detected face, the avatar shows its neutral face and not the mean of its training data."""
     person = avatar()
     shown = follow([(0.0, room())])[0]
     drawn = measure(load_facemesh(), shown.picture[None, :, 256:])[0][0]
@@ -134,7 +134,7 @@ def test_at_first_the_avatar_is_at_rest():
 
 
 def test_asking_for_a_new_neutral_face_takes_the_present_one():
-    """A driver who looks as his neutral face does moves the avatar by nothing."""
+    """A driver with a neutral face leaves the avatar at its neutral face."""
     timed = frames(24)
     live = Live(avatar(), RetargetSettings(neutral="as seen"), LiveSettings(rest=0.0), match=0.0)
     rest = live(room(), -1.0).code

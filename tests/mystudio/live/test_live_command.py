@@ -1,4 +1,4 @@
-"""mystudio live as a user meets it: frames and times kept, nothing half-written, one sentence for what is missing."""
+"""The command ``mystudio live``: it keeps frames and times, leaves no partial file, and reports errors clearly."""
 
 import json
 import os
@@ -94,7 +94,7 @@ def test_without_a_screen_a_sentence_says_what_to_do(me, clips, monkeypatch):
     told = run(me, "--driver", clips / "driver.mp4", code=1).stderr
     assert told.startswith("error: ") and "-o OUT.mp4" in told and len(told.splitlines()) == 1
     assert "-o OUT.mp4" in run(me, "--driver", clips / "driver.mp4", "--window", code=1).stderr
-    monkeypatch.setenv("DISPLAY", ":93")  # set, but nobody is there: the window library would abort the program
+    monkeypatch.setenv("DISPLAY", ":93")  # set, but without a server: the window library would abort the program
     assert "the screen cannot be used" in run(me, "--driver", clips / "driver.mp4", code=1).stderr
 
 
@@ -197,5 +197,5 @@ def test_a_stopped_recording_leaves_the_target_as_it_was(me, clips, tmp_path, ho
     if how == signal.SIGINT:
         assert child.returncode == 1 and "is as it was before" in told.splitlines()[-1]
         assert [p.name for p in tmp_path.iterdir()] == ["live.mp4"]
-    run(me, "--driver", clips / "driver.mp4", "-o", out, "--no-window")  # whatever is left is in nobody's way
+    run(me, "--driver", clips / "driver.mp4", "-o", out, "--no-window")  # leftovers do not disturb the next run
     assert len(list(video.read(out))) == 10 and not part.exists()

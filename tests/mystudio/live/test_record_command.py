@@ -1,4 +1,4 @@
-"""mystudio record and scan --consent-clip as a user meets them; scans from before they were there stay readable."""
+"""The commands ``mystudio record`` and ``scan --consent-clip``; older scans without their data stay readable."""
 
 import json
 
@@ -43,7 +43,7 @@ def test_a_recording_keeps_every_frame_and_its_words(recorded):
     clip = folder / "me.mp4"
     source, kept = (list(video.read(path)) for path in (folder / "camera.mp4", clip))
     assert [t for t, _ in kept] == pytest.approx([t for t, _ in source], abs=1e-3)
-    assert np.abs(kept[30][1].astype(int) - source[30][1]).mean() < 3  # nothing was written onto the picture
+    assert np.abs(kept[30][1].astype(int) - source[30][1]).mean() < 3  # no text was drawn into the recorded picture
     words = recording.read_words(clip)
     assert words.video_sha256 == file_digest(clip) and [item.text for item in words.said] == said["shown"]
     assert [item.start for item in words.said] == [2.0] and words.said[0].end == pytest.approx(59 / 25)
@@ -146,7 +146,7 @@ def test_what_a_killed_recording_wrote_is_kept_by_the_next_one(tmp_path, caplog)
     for name in ("me.interrupted.mp4", "me.interrupted1.mp4"):
         mux.encode(part, ((k / 10, picture) for k, picture in enumerate(pictures)), 10, 18)
         whole = part.read_bytes()
-        part.write_bytes(whole[: len(whole) * 3 // 4])  # as a kill leaves it
+        part.write_bytes(whole[: len(whole) * 3 // 4])  # as after a kill
         assert recording.rescue(out) == tmp_path / name and not part.exists()
         assert len(list(video.read(tmp_path / name))) >= 20
     assert "kept as" in caplog.text

@@ -1,4 +1,4 @@
-"""Threads between reading and showing: nothing queues, nothing is lost that must not be, everything ends."""
+"""Threads between reading and showing: no frames pile up, none is lost unless dropping is on, every thread ends."""
 
 import threading
 import time
@@ -20,7 +20,7 @@ def live():
 
 
 def numbered(count: int, seconds: float):
-    """A source that is never late."""
+    """A source that always has a frame ready."""
     timed = frames(6)
     for i in range(count):
         time.sleep(seconds)
@@ -47,7 +47,7 @@ def test_when_showing_is_slow_frames_are_left_out_and_the_delay_stays(live):
     for shown in play(numbered(40, 0.01), live, pace, drop=True, paced=False):
         times.append(shown.time)
         time.sleep(0.15)
-    assert times == sorted(set(times)) and times[-1] == 39 / 25  # the last is never left out
+    assert times == sorted(set(times)) and times[-1] == 39 / 25  # the last frame is never dropped
     told = pace.summary()
     assert told["dropped"] >= 20 and told["frames"] + told["dropped"] == 40
     assert max(pace._delays) < 2.0 and told["stages_ms"]["output"]["median"] >= 150
@@ -76,7 +76,7 @@ def test_stopping_early_ends_the_threads_and_the_source(live):
     next(stream)
     stream.close()
     assert threading.active_count() == before and torch.get_num_threads() == workers
-    assert closed == ["read"]  # a camera is let go by the thread that reads it
+    assert closed == ["read"]  # the reading thread releases the camera
 
 
 @pytest.mark.parametrize("drop", [False, True])

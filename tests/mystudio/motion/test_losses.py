@@ -44,7 +44,7 @@ def test_masked_pixels_count_what_the_mask_shows_over_the_whole_patch():
     patch, mask = torch.zeros(2, 3, 2, 4), torch.zeros(2, 1, 2, 4)
     mask[0, 0, 0, 0], mask[0, 0, 1, 3] = 1.0, 0.5
     found = losses.masked_pixels(patch, torch.full_like(patch, 2.0), mask)
-    assert torch.allclose(found, torch.tensor([4 * 1.5 / 8, 0.0]))  # a shut mouth weighs nothing
+    assert torch.allclose(found, torch.tensor([4 * 1.5 / 8, 0.0]))  # a closed mouth has zero weight
 
 
 def test_masked_pixels_of_two_eyes():

@@ -1,4 +1,4 @@
-"""Keypoints and what becomes of a driver's motion on another face."""
+"""Keypoints, and the retargeting of a driver's motion to another face."""
 
 from dataclasses import replace
 
@@ -135,14 +135,14 @@ def test_neutral_is_a_usable_frame():
     usable = np.ones(len(marks), bool)
     usable[neutral] = False
     assert usable[find_neutral(marks, usable)]
-    assert find_neutral(marks, np.zeros(len(marks), bool)) == neutral  # nothing is usable: all are looked at
+    assert find_neutral(marks, np.zeros(len(marks), bool)) == neutral  # no usable frame: all frames are used
 
 
 def test_neutral_is_no_blink():
     marks = shaken(12, 0.0002)
     marks[:7, UPPER_LIDS, 1] += 0.0001
     blinks = [2, 3, 4]
-    marks[blinks] = marks[8]  # the most typical face, but for the lids
+    marks[blinks] = marks[8]  # the most typical face, except for the eyelids
     for k in blinks:
         marks[np.ix_([k], UPPER_LIDS, [1])] += 0.035
     assert find_neutral(marks, np.ones(12, bool)) not in blinks
@@ -172,7 +172,7 @@ def test_neutral_face_of_a_short_clip_is_its_most_neutral_frame():
     usable[neutral] = False
     marks[neutral] = np.nan
     assert usable[find_neutral(marks, usable)] and neutral_face(marks, usable).isfinite().all()
-    assert neutral_face(shaken(3), np.zeros(3, bool)).isfinite().all()  # nothing is usable: something is still given
+    assert neutral_face(shaken(3), np.zeros(3, bool)).isfinite().all()  # no usable frame: there is still a result
 
 
 def test_absolute_motion_of_oneself_changes_nothing(performance):

@@ -1,4 +1,4 @@
-"""Marks: every render says what it is, a change is found out, and the mark costs no frame, time stamp or sound."""
+"""Marks: every render is marked, changes are detected, and marking changes no frame count, time stamp or sound."""
 
 import base64
 import dataclasses
@@ -209,7 +209,7 @@ def test_turning_it_off_is_recorded_and_said(studio):
     assert "turned off on purpose" in verified(out, code=1)
     stamp = out.stat().st_mtime_ns
     run("render", studio / "hello.take", "-o", out, "--option", "provenance.mark=false")
-    assert out.stat().st_mtime_ns == stamp  # the same choice: nothing to do
+    assert out.stat().st_mtime_ns == stamp  # the same settings: up to date
     run("render", studio / "hello.take", "-o", out)
     assert verified(out)["state"] == "found"
 
@@ -375,7 +375,7 @@ def test_damaged_and_hostile_files_are_told_apart(clip, tmp_path, data):
     (tmp_path / "x.mp4").write_bytes(changed)
     answer = credentials._answer({"path": str(tmp_path / "x.mp4"), "kind": "video/mp4", "anchors": ""})
     assert answer["state"] in ("valid", "tampered", "absent")
-    if answer["state"] == "valid":  # then all that is seen and heard is as it was signed
+    if answer["state"] == "valid":  # then pictures and sound are as signed
         for kind in ("moov", "mdat"):
             start, end = box(whole, kind)
             assert bytes(changed[start:end]) == whole[start:end]

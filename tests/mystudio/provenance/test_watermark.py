@@ -1,4 +1,4 @@
-"""The watermark: found after what happens to clips, never where it is not, and never with a wrong payload."""
+"""The watermark: robust to usual processing, no false positives, never a wrong payload."""
 
 import itertools
 
@@ -182,7 +182,7 @@ def test_clean_clip_and_wrong_key_give_nothing(clip, marked):
 
 
 def test_chance_is_what_the_bound_says_for_structured_pictures_too():
-    """At one place, over many keys: a standard normal score or less, and P(E >= t) <= exp(-t)."""
+    """Over many keys the score in an unmarked image is at most standard normal, and P(E >= t) <= exp(-t)."""
     stripes = np.repeat((np.sin(np.arange(192) / 1.9)[:, None, None] > 0) * np.uint8([200, 180, 90]), 192, 1)
     for picture in (landscape(192, 192), stripes.astype(np.uint8)):
         residual = whiten(picture)
@@ -203,7 +203,7 @@ def test_overwritten_mark_is_never_a_third_payload(clip):
 
 
 def test_damaged_bits_are_marked_but_not_read_unless_expected(clip, monkeypatch):
-    """A pattern a third of whose bits is inverted: the mark is seen, the payload refused."""
+    """With a third of the bits inverted, the mark is detected and the payload rejected."""
     word = encode(PAYLOAD).copy()
     word[np.random.default_rng(3).permutation(CODED)[:64]] *= -1
     monkeypatch.setattr("mystudio.provenance.watermark.embedding.encode", lambda payload: word)
@@ -248,7 +248,7 @@ def test_real_faces_keep_their_mark_at_crf_28(shared):
 
 
 def test_mark_stands_still(clip, marked):
-    """Where the picture stands still so does the mark; where it moves the mark's change is small beside it."""
+    """The mark is constant in still parts of a clip, and changes less than the picture in moving parts."""
     still = embed(np.stack([clip[0], clip[0]]), PAYLOAD)
     np.testing.assert_array_equal(still[0], still[1])
     change = [b.astype(int) - a for a, b in zip(clip, marked)]

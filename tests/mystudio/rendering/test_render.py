@@ -1,4 +1,4 @@
-"""Rendering: nothing lost, nothing touched that should not be, memory and faults survived."""
+"""Rendering: all frames, unchanged pixels outside the face, constant memory, and recovery from faults."""
 
 import dataclasses
 import logging
@@ -102,7 +102,7 @@ def test_the_clip_has_the_drivers_times_and_every_frame(tiny_avatar, take, perfo
 
 
 class Hungry(torch.nn.Module):
-    """A generator that fails like a full device from a batch of ``limit`` on."""
+    """A generator that raises out of memory for batches of ``limit`` and more."""
 
     def __init__(self, generator, limit, error):
         super().__init__()
@@ -179,7 +179,7 @@ def test_a_result_that_cannot_be_written_leaves_the_old_one(tiny_avatar, take, p
 
 
 def test_landmarks_of_the_crop_fit_the_alignment(performance):
-    """The made-up clip is consistent: crop landmarks are the frame's, moved."""
+    """The synthetic clip is consistent: its crop landmarks are the transformed frame landmarks."""
     seen = performance.observation
     moved = apply(seen.alignment.crop_from_frame, seen.track.landmarks[..., :2]) / seen.alignment.size
     np.testing.assert_allclose(moved, seen.landmarks[..., :2], atol=1e-4)
@@ -189,7 +189,7 @@ def test_landmarks_of_the_crop_fit_the_alignment(performance):
 @pytest.mark.slow
 @pytest.mark.parametrize("view", ["aligned", "paste"])
 def test_memory_does_not_grow_with_the_clip(tiny_avatar, take, performance, tmp_path, view):
-    """Five times the frames, the same peak but for the clip's own landmarks; the first clip warms the allocator."""
+    """Five times the frames need the same peak memory, plus the landmarks; the first clip warms up the allocator."""
     import resource
 
     def peak(repeats):
@@ -260,7 +260,7 @@ def test_a_render_goes_on_after_its_last_segment_and_ends_in_the_same_clip(
     )
     assert drawn == list(range(4 * most, len(take) + 1))
     assert pictures(out) == pictures(whole) and out.read_bytes() == whole.read_bytes()
-    keep.pop("segment0000004")  # damaged: what follows is drawn again too
+    keep.pop("segment0000004")  # damaged: later segments are drawn again too
     drawn.clear()
     assert pictures(
         render(

@@ -1,4 +1,4 @@
-"""Archives: what goes in comes out, byte for byte; what is not exactly an archive of ours places nothing."""
+"""Archives: a round trip is exact, and any file of another form is rejected without writing anything."""
 
 import dataclasses
 import hashlib
@@ -51,7 +51,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def refused(tmp_path: Path, data: bytes) -> str:
-    """The one sentence with which an archive is refused; nothing may be left of it."""
+    """Return the error of a rejected archive, which must be one sentence and leave no file."""
     (tmp_path / "in").mkdir(exist_ok=True)
     (tmp_path / "in" / "x.zip").write_bytes(data)
     with pytest.raises(BadArchive) as told:
@@ -62,7 +62,7 @@ def refused(tmp_path: Path, data: bytes) -> str:
 
 
 def remade(avatar: Path, change=None, files=None, **other) -> bytes:
-    """The archive of an avatar whose manifest (a dict) or files were changed; digests and length fit again."""
+    """Return the archive of an avatar with a changed manifest (dict) or files; digests and length are updated."""
     found = contents(avatar)
     made = json.loads(found.pop("manifest.json"))
     found |= files or {}
@@ -82,7 +82,7 @@ def remade(avatar: Path, change=None, files=None, **other) -> bytes:
 
 
 def stored(members, method=0, flags=0, claimed=None) -> bytes:
-    """A zip as the format's description has it, written without the code under test."""
+    """Return a zip written from the format's specification, without the code under test."""
     body, directory = b"", b""
     for name, data in members:
         name = name if isinstance(name, bytes) else name.encode()
@@ -174,7 +174,7 @@ def test_names_that_no_avatar_has_are_refused(avatar, packed, tmp_path, name):
     refused(tmp_path, stored([first, *sorted(found.items()), (name, b"x")]))  # added at the end
     refused(tmp_path, stored([first, (name, b"x"), *sorted(found.items())]))
     values = found.pop("values.json")
-    refused(tmp_path, stored([first, *sorted(found.items()), (name, values)]))  # in another's place
+    refused(tmp_path, stored([first, *sorted(found.items()), (name, values)]))  # in place of another file
     if isinstance(name, str):
         refused(tmp_path, remade(avatar, files={name: b"x"}))  # listed in a manifest that fits
     assert set(os.listdir(tmp_path)) <= {"in", "out"}
@@ -267,7 +267,7 @@ def test_what_is_there_is_kept(avatar, packed, tmp_path):
     out = tmp_path / "me.avatar"
     archive.unpack(tmp_path / "me.zip", out)
     stamp = (out / "values.json").stat().st_mtime_ns
-    archive.unpack(tmp_path / "me.zip", out)  # the same avatar: nothing to do
+    archive.unpack(tmp_path / "me.zip", out)  # the same avatar: up to date
     assert (out / "values.json").stat().st_mtime_ns == stamp
     (out / "values.json").write_bytes(b"{}")
     for other in (out, tmp_path / "me.zip"):
@@ -330,7 +330,7 @@ def test_killed_at_any_moment_the_avatar_is_whole_or_not_there(avatar, packed, t
         if out.exists():
             assert contents(out) == contents(avatar)
             shutil.rmtree(out)
-    assert half  # some kills came in the middle
+    assert half  # some kills interrupted the work
     archive.unpack(tmp_path / "me.zip", out)
     assert contents(out) == contents(avatar)
     assert sorted(os.listdir(tmp_path)) == ["me.avatar", "me.zip"]
@@ -351,7 +351,7 @@ def test_the_commands(avatar, tmp_path):
 
 
 def test_generators_of_an_engines_state_travel_too(tiny_avatar, tmp_path, monkeypatch):
-    """A one-shot engine may keep another generator: each has a file of its own, named after its field."""
+    """An engine may store a second generator: each has its own file, named after its field."""
     monkeypatch.setitem(engines.ENGINES, "two", f"{__name__}")
     avatar = dataclasses.replace(tiny_avatar, engine="two", state=State(tiny_avatar.generator, torch.ones(2)))
     with workspace.stage(tmp_path / "me.avatar", "avatar", {}, {}) as job:

@@ -1,7 +1,7 @@
-"""Artifacts of older schemas open, and those of newer versions say what to do.
+"""Artifacts of older schemas open, and artifacts of newer versions give an error with advice.
 
-``schema1`` holds an avatar, its archive, a performance and a take as version 0.1.0 wrote them (schema 1), with what
-that version drew of the take (truth.npz). Such files cannot be made again: they stay as they are.
+``schema1`` holds an avatar, its archive, a performance and a take that version 0.1.0 wrote (schema 1), and the pictures
+that it drew of the take (truth.npz). These files cannot be made again, so they must not change.
 """
 
 import dataclasses
@@ -52,7 +52,7 @@ def test_an_old_avatar_and_take_show_the_same_pictures(studio):
 
 
 def test_an_old_take_is_edited_and_rendered(studio):
-    for name in ("smile", "roll"):  # roll is offered no more, and works where an avatar has it
+    for name in ("smile", "roll"):  # roll is no longer made, but works in avatars that have it
         pipeline.run_edit(studio / "hello.take", studio / f"{name}.take", [Edit(name, 1.0)])
         edited = load(studio / f"{name}.take", Take)
         assert not torch.equal(edited.codes[AXES], load(studio / "hello.take", Take).codes[AXES])

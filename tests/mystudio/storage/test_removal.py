@@ -1,4 +1,4 @@
-"""Deletion: what is said to go goes, what is said to stay stays, and a stranger's file stops it."""
+"""Deletion removes the listed folders, keeps the others, and stops at foreign files."""
 
 import dataclasses
 import json
@@ -187,7 +187,7 @@ def test_killed_at_any_moment_the_same_command_goes_on(home, tmp_path):
             break
         killed_after(rng.uniform(0.3, 1) * full, remove, home)
         now = tree(home)
-        for name in gone:  # whole or gone, and the avatar last
+        for name in gone:  # complete or removed, and the avatar last
             assert words[name] <= now or not any(n.startswith(f"{name}/") for n in now)
         assert (home / "me.avatar").exists() or not any((home / name).exists() for name in gone)
     if (home / "me.avatar").exists() or (home / ".me.avatar.deleted").exists():

@@ -1,4 +1,4 @@
-"""Artifacts: round trips, injected faults, hostile folders, two processes, kill -9."""
+"""Artifact folders: round trips, injected faults, hostile folders, two processes, kill -9."""
 
 import dataclasses
 import json
@@ -396,7 +396,7 @@ def test_two_processes_never_write_one_artifact(tmp_path):
         assert held.wait(30)
         with pytest.raises(ArtifactBusy, match="another process"):
             make(tmp_path / "take")
-        os.kill(other.pid, signal.SIGKILL)  # the operating system releases the lock of the dead
+        os.kill(other.pid, signal.SIGKILL)  # the operating system releases the lock of a killed process
         other.join()
         make(tmp_path / "take")
     finally:

@@ -1,4 +1,4 @@
-"""Our own generator files: exact round trips, and every kind of damage is noticed."""
+"""mystudio's generator files: exact round trips, and every kind of damage is detected."""
 
 import random
 import resource
@@ -98,7 +98,7 @@ def test_every_flipped_bit_is_noticed(tmp_path):
     path = save(tmp_path, random_generator(8, z_dim=4, w_dim=4, channel_base=32, channel_max=4))
     whole, choice = path.read_bytes(), random.Random(1)
     header = 8 + int.from_bytes(whole[:8], "little")
-    name = whole.index(b"content_sha256")  # a flip inside this word only switches the check off
+    name = whole.index(b"content_sha256")  # a flipped bit in this key only disables the check
     positions = [*range(0, header, 5), *(choice.randrange(header, len(whole)) for _ in range(200))]
     for position in positions:
         if name <= position < name + len("content_sha256"):
@@ -174,7 +174,7 @@ def test_tensors_that_do_not_fit_the_header(tmp_path):
 
 
 def test_a_header_that_promises_too_much_costs_nothing(tmp_path):
-    """Sizes are compared before weights are allocated: 20 GB are promised, memory stays where it was."""
+    """Sizes are checked before weights are allocated: a header of 20 GB does not raise memory use."""
     path = save(tmp_path)
     facts = {k: v for k, v in read_info(path).items() if k != "content_sha256"}
     save_file(load_file(path), path, facts | {"channel_base": "262144", "channel_max": "8192"})

@@ -53,7 +53,7 @@ def reference_mapping(s, z, layers):
 
 
 def reference_images(s, ws, resolution, noise=True):
-    """The skip image after every resolution, 4 px first; ``s`` is a float64 state dictionary, ws [N, L, D]."""
+    """Return the skip image after every resolution from 4 px on; ``s``: float64 state dictionary, ws: [N, L, D]."""
 
     def style(name, w):
         weight = s[f"{name}.affine.weight"]
@@ -120,7 +120,7 @@ def test_noise_matters_in_the_parity():
 
 def test_mapping_equals_the_reference():
     g = random_generator(32)
-    z = torch.randn(5, g.z_dim) * 7  # the scale of z must not matter
+    z = torch.randn(5, g.z_dim) * 7  # the result is independent of the scale of z
     with torch.no_grad():
         w = g.mapping(z)
     assert relative(w, reference_mapping(doubles(g), z.double(), 3)) < 1e-5

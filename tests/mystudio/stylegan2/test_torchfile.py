@@ -1,4 +1,4 @@
-"""Tensors inside torch's files: read exactly, or refused where the numbers lie or the file is damaged."""
+"""Tensors in torch's files: read exactly, or rejected if the metadata is wrong or the file is damaged."""
 
 import io
 import pickle
@@ -17,7 +17,7 @@ REFUSALS = (UnsafeCheckpoint, BadCheckpoint)
 
 
 def tensor_pickle(numel, offset, size, stride):
-    """A zip by hand: one tensor with lying numbers over ``numel`` floats."""
+    """Return a hand-made zip: one tensor of ``numel`` floats with false metadata."""
     stream = io.BytesIO()
     number, sizes, strides = (pickle.dumps(value, 2)[2:-1] for value in (offset, size, stride))
     storage = (
@@ -69,7 +69,7 @@ def tensor_pickle(numel, offset, size, stride):
 def test_tensors_outside_their_storage(tmp_path, numbers):
     src = tmp_path / "net.pt"
     src.write_bytes(tensor_pickle(16, 0, (4, 4), (4, 1)))
-    assert open_torch(src)["g_ema"]["input.input"].load().shape == (4, 4)  # the honest one reads
+    assert open_torch(src)["g_ema"]["input.input"].load().shape == (4, 4)  # the valid file can be read
     src.write_bytes(tensor_pickle(*numbers))
     with pytest.raises(BadCheckpoint):
         open_torch(src)
@@ -95,7 +95,7 @@ def test_every_kind_of_number_is_read(tmp_path):
 
 @pytest.mark.parametrize("form", ["pkl", "zip", "legacy"])
 def test_truncated_and_flipped_files(tmp_path, form):
-    """Any cut is refused; a flipped bit is refused or harmless, and never more than a refusal."""
+    """Truncated files are rejected; a flipped bit is rejected or harmless, and raises no other error."""
     marker, src, dst = tmp_path / "ran", tmp_path / "net.bin", tmp_path / "out.safetensors"
     state = {"g_ema": RosinalityGenerator((4, 4), 4, 1).state_dict(), "latent_avg": torch.zeros(4)}
     whole = official_pickle(random_generator(8), marker) if form == "pkl" else torch_bytes(state, form == "legacy")

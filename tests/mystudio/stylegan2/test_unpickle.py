@@ -1,4 +1,4 @@
-"""Hostile, damaged and absurd checkpoints: each is refused in one sentence, and nothing in them runs."""
+"""Hostile, damaged and oversized checkpoints: each is rejected in one sentence, and no code in them runs."""
 
 import contextlib
 import copyreg
@@ -64,12 +64,12 @@ def inside_bytes(content):
 
 
 def running(marker):
-    """Pickles that Python's own loader would obey: each creates ``marker``."""
+    """Return pickles that run code in Python's own loader; each creates ``marker``."""
     return dumped(marker) | assembled(marker)
 
 
 def dumped(marker):
-    """Those that Python's own pickler writes, and short ones."""
+    """Return hostile pickles that Python's own pickler writes, and short hand-made ones."""
     make = f"open({str(marker)!r}, 'w').close()"
     shell = f"touch {marker}"
     reader = b"\x80\x02" + glob("torch._utils", "_rebuild_parameter")
@@ -92,7 +92,7 @@ def dumped(marker):
 
 
 def assembled(marker):
-    """Those that are put together opcode by opcode."""
+    """Return hostile pickles built opcode by opcode."""
     make = f"open({str(marker)!r}, 'w').close()"
     shell = f"touch {marker}"
     return {
@@ -155,8 +155,8 @@ def assembled(marker):
 
 
 def unpickle_for_real(content):
-    """What a careless program does."""
-    with warnings.catch_warnings(), contextlib.suppress(Exception):  # an attack may well fail after its effect
+    """Load a pickle with Python's own loader, as an unsafe program would."""
+    with warnings.catch_warnings(), contextlib.suppress(Exception):  # an attack may raise an error after its effect
         warnings.simplefilter("ignore")
         pickle.loads(content)
 

@@ -1,4 +1,4 @@
-"""The aligned crop: exact similarities, honest smoothing, and paste as the inverse of crop."""
+"""The aligned crop: exact similarities, smoothing without bias, and paste as the inverse of crop."""
 
 import cv2
 import numpy as np
@@ -41,7 +41,7 @@ def picture(height=300, width=400, seed=0, blur=2.0):
 
 
 def ffhq_by_the_recipe(points, size):
-    """The FFHQ recipe in its own words: a quad from eyes and mouth, corner by corner."""
+    """Return the FFHQ crop as FFHQ's recipe defines it: a quad from eyes and mouth."""
     right, left = (points[list(FFHQ_POINTS[k]), :2].mean(0) for k in ("right_eye", "left_eye"))
     mouth = points[list(FFHQ_POINTS["mouth"]), :2].mean(0)
     eye, eye_to_eye = (right + left) / 2, left - right
@@ -66,7 +66,7 @@ def test_ffhq_transform_is_the_recipe(seed):
 @settings(max_examples=50, deadline=None)
 @given(st.floats(0.2, 5), st.floats(-3.1, 3.1), st.floats(-500, 500), st.floats(-500, 500))
 def test_crop_follows_the_face(scale, angle, x, y):
-    """Moving the face by a similarity moves nothing in the crop."""
+    """A similarity of the face does not change the crop."""
     still, move = face(), align.similarity(np.array(scale), np.array(angle), np.array([x, y]), 77)
     moved = align.apply(move, still)
     a, b = align.ffhq_transform(still, SIZE), align.ffhq_transform(moved, SIZE)

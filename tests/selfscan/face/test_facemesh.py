@@ -108,7 +108,7 @@ def test_loading_is_cached_frozen_and_usable_for_gradients_even_from_inference_m
     with torch.inference_mode():
         net = load_facemesh()
     assert net is load_facemesh() and not net.training
-    assert not list(net.parameters()) and not net.state_dict()  # the network never travels in our own files
+    assert not list(net.parameters()) and not net.state_dict()  # the project's files never contain the network
     x = torch.rand(1, 3, INPUT_SIZE, INPUT_SIZE, requires_grad=True)
     net(x)[0].sum().backward()
     assert x.grad.abs().sum() > 0

@@ -1,4 +1,4 @@
-"""One face of a stream, by what was seen so far: the same crops as a track's, the same face as long as it is there."""
+"""Locating one face in a stream from past frames: equal crops to a track's, and the same face while it is visible."""
 
 import numpy as np
 import pytest
@@ -55,7 +55,7 @@ def test_a_frame_without_the_face_keeps_the_last_crop(people):
 
 
 def test_somebody_else_takes_over_only_after_a_while(people):
-    """A small face in the background is not the driver's while he looks away for a moment."""
+    """A small face in the background is not taken for the driver while the driver looks away."""
     away = round(1.6 * PATIENCE * FPS)
     frames = [compose((people[0], 150, 144, 230), (people[1], 390, 200, 90)) for _ in range(3)]
     frames += [compose((people[1], 390, 200, 90)) for _ in range(away)]

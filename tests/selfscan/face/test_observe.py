@@ -1,4 +1,4 @@
-"""A clip as observed: landmarks in the crop, every frame in its slot, constant memory."""
+"""Observing a clip: landmarks in the crop, every frame at its index, constant memory."""
 
 import tracemalloc
 
@@ -50,7 +50,7 @@ def test_landmarks_of_the_crop_are_those_of_the_frame_moved_into_it(observed):
 
 
 def test_the_face_stands_still_in_the_crop(observed):
-    """The photograph only moves and grows: in the aligned crop nothing may move."""
+    """The photograph only moves and grows, so the aligned crop must not change."""
     seen, _, _ = observed
     valid = seen.landmarks[seen.track.valid]
     assert (valid - valid.mean(0))[..., :2].std() < 0.006

@@ -1,4 +1,4 @@
-"""Following a face: gaps, other people, insets, cuts, and nothing at all."""
+"""Tracking a face: gaps, other people, insets, cuts, and clips without a face."""
 
 import subprocess
 import sys
@@ -100,7 +100,7 @@ def test_a_small_inset_is_ignored_even_when_it_comes_first(alice, bob, tmp_path)
 
     path = clip(tmp_path / "inset.mp4", frames())
     face = track(path, second_face_stops=True)
-    late = DETECT_EVERY  # the large face comes while another one is followed: it is seen at the next look
+    late = DETECT_EVERY  # the large face appears while another is tracked: the next detection finds it
     assert np.abs(middle(face, slice(late, None)) - (200, 130)).max() < 8 and face.valid[late:].all()
     assert not face.valid[:6].any() and not face.second_face.any()
 
@@ -122,7 +122,7 @@ def test_a_cut_keeps_the_only_face(alice, tmp_path):
 
 @pytest.mark.parametrize("name", ["driver-mouth", "driver-largepose", "scan-turning", "scan-longhair"])
 def test_landmarks_agree_with_the_reference_pipeline(shared, tmp_path, name):
-    """Every point sits where MediaPipe's own graph puts it, frame by frame."""
+    """Every landmark agrees with MediaPipe's own graph, frame by frame."""
     mediapipe = pytest.importorskip("mediapipe")
     frames = (image for _, image in video.read(shared / f"clips/{name}.mp4"))
     path = clip(tmp_path / "c.mp4", (image for _, image in zip(range(12), frames)))
@@ -133,7 +133,7 @@ def test_landmarks_agree_with_the_reference_pipeline(shared, tmp_path, name):
             truth = np.array([[p.x * image.shape[1], p.y * image.shape[0]] for p in found])
             eyes = np.linalg.norm(truth[33] - truth[263])
             errors.append(np.linalg.norm(points[:, :2] - truth, axis=1) / eyes)
-    later = np.array(errors[4:])  # from other first regions, both have come to follow the same one
+    later = np.array(errors[4:])  # both tracks started from different regions and converged to the same one
     assert np.median(later) < 0.01 and np.median(later[:, 468:]) < 0.012 and later.max() < 0.04
 
 

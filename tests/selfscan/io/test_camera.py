@@ -1,4 +1,4 @@
-"""Frames of a camera: in the form of a video's, and a way out where there is none."""
+"""Camera frames have the form of video frames, and a missing camera gives an error with advice."""
 
 import cv2
 import numpy as np

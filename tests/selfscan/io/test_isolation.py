@@ -1,4 +1,4 @@
-"""Clips are decoded in a child: the same pictures as without it, and what it breaks is the child alone."""
+"""Clips are decoded in a child process: pictures are equal, and a crash ends only the child."""
 
 import os
 import resource
@@ -25,7 +25,7 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="th
 
 
 def children(job="selfscan.io.decoding:serve"):
-    """Process ids of our children that do a job."""
+    """Return the process ids of this process's children that run a job."""
     found = []
     for task in Path("/proc/self/task").iterdir():
         with suppress(OSError):  # a thread or a child may end while it is looked at
@@ -168,7 +168,7 @@ def test_a_child_whose_parent_was_killed_ends(tmp_path):
 
 
 def png(width, height, pixels=b""):
-    """A PNG whose header promises a size."""
+    """Return a PNG whose header declares a size."""
 
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

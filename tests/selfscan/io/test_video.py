@@ -1,4 +1,4 @@
-"""Video in and out: every file here is made by PyAV itself, so the truth is known."""
+"""Reading and writing video: PyAV itself makes every test file, so the correct result is known."""
 
 import subprocess
 import sys

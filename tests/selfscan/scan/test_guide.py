@@ -1,4 +1,4 @@
-"""A self-scan while it is recorded: words, advice, and when it ends."""
+"""Guiding the recording of a self-scan: words, advice, and the end of the recording."""
 
 from contextlib import closing
 from datetime import date
@@ -30,7 +30,7 @@ ITEMS = ("one", "two")
 
 
 def camera(count, closed=None, frame=None):
-    """A camera of ten frames a second; ``closed`` is told when it is let go."""
+    """A camera of ten frames a second; ``closed`` records its release."""
     try:
         for k in range(count):
             yield k / 10, np.full((48, 64, 3), k, np.uint8) if frame is None else frame

@@ -1,4 +1,4 @@
-"""One person throughout, and the same in two clips: what light, pose and a second person do to the likeness."""
+"""The check that a scan shows one person: effect of light, pose and a second person on the likeness."""
 
 import cv2
 import numpy as np
@@ -37,7 +37,7 @@ def write(path, frames):
 
 @pytest.fixture(scope="module")
 def clips(shared, tmp_path_factory):
-    """Two people; one of them in two clips, and one clip in which the other stands in for 2.5 s."""
+    """Return clips of two people: two clips of the first, and one in which the second appears for 2.5 s."""
     folder, source = tmp_path_factory.mktemp("people"), shared / "clips"
     ada, other = source / "scan-longhair.mp4", source / "driver-mouth.mp4"
     first = frames_of(ada, 0, 6.5)
@@ -68,7 +68,7 @@ def test_a_second_person_for_two_and_a_half_seconds_refuses_the_scan_and_names_t
 
 
 def test_whoever_is_shown_longer_is_the_person(faces):
-    """Cells are sums, so clips can be put together in any order: the shorter part is the stranger, first or last."""
+    """Cells are sums, so clips can be joined in any order; the shorter part counts as the second person."""
     ada, other = faces["ada"], faces["other"]
     for parts, strange in (([other, ada], slice(0, 3)), ([ada, other], slice(-3, None))):
         total, weight = (np.concatenate([getattr(p, k) for p in parts]) for k in ("total", "weight"))

@@ -66,7 +66,7 @@ def test_rejects_count_the_reasons(quality):
 
 
 def test_fast_motion_is_measured_in_eye_distances():
-    """A head that jumps by one eye distance in a frame of 1/25 s moves 25 eye distances a second."""
+    """A head that moves by one eye distance in a frame of 1/25 s has a speed of 25 eye distances per second."""
     from selfscan.face.headpose import canonical_head, head_pose
     from selfscan.scan.quality import _speed
     from selfscan.types import Alignment, FaceTrack, Observation
@@ -81,7 +81,7 @@ def test_fast_motion_is_measured_in_eye_distances():
 
 
 def test_a_clip_without_any_face_rejects_all(tmp_path):
-    """Every frame keeps its slot and its reason."""
+    """Every frame keeps its index and its reason."""
     from selfscan.face.headpose import canonical_head, head_pose
     from selfscan.types import Alignment, FaceTrack, Observation
 

@@ -77,7 +77,7 @@ def test_picks_are_those_of_brute_force_distances(seen, consent):
 
 
 def test_extremes_of_the_clip_are_among_the_images(made):
-    """Images that stand for all others reach nearly as far as the clip itself."""
+    """The chosen images cover nearly the whole range of the clip."""
     for name in ("mouth_open", "smile", "yaw", "pitch"):
         whole, chosen = made.coverage.measures[name], made.coverage.measures[name][made.frame_index]
         assert np.ptp(chosen) > 0.75 * np.ptp(whole), name
@@ -103,7 +103,7 @@ def test_held_out_seconds_are_never_used(seen, consent):
     np.testing.assert_allclose(made.held_out, [[0.2, 0.5], [1, 2]])
     times = seen.track.times[made.frame_index]
     assert not inside(times, made.held_out).any()
-    assert len(made) < 60  # what is left is taken, no more
+    assert len(made) < 60  # only the remaining frames are chosen
 
 
 def test_every_fifth_second_is_counted_from_the_start():
@@ -154,7 +154,7 @@ def test_consent_for_another_clip_refuses_the_scan(person, consent):
 
 
 def test_many_candidates_are_sketched(seen, consent, monkeypatch):
-    """Beyond the exact limit a random projection stands in; the images stay about as diverse."""
+    """Beyond the limit for exact distances, a random projection is used; the images are about as diverse."""
     import selfscan.scan.scan as stage
 
     exact = scan_observation(seen, consent, SETTINGS)
@@ -163,7 +163,7 @@ def test_many_candidates_are_sketched(seen, consent, monkeypatch):
     metric, crops = load_perceptual("offline"), np.stack([image for _, image in iter_crops(seen, SETTINGS.embed_size)])
     rows = metric.embed_images(crops[assess(seen).usable])
     numbers = np.flatnonzero(assess(seen).usable)
-    gaps = np.linalg.norm(rows[:, None, ::16] - rows[None, :, ::16], axis=-1)  # a sixteenth tells enough, and fits
+    gaps = np.linalg.norm(rows[:, None, ::16] - rows[None, :, ::16], axis=-1)  # one sixteenth suffices, and fits
 
     def left(made) -> float:
         """Mean distance of the clip's frames to the nearest image of a scan."""

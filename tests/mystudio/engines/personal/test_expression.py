@@ -1,4 +1,4 @@
-"""Start codes with the driver's expression: what is linear is met exactly, the pose stays, the scan's range holds."""
+"""Start codes with the driver's expression: exact for linear maps, the pose is kept, the scan's range is respected."""
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ def test_codes_that_show_it_already_stay(world):
 
 
 def test_the_step_is_the_shortest_one(world):
-    """It has no part in directions that change neither the expression nor the pose."""
+    """The map is zero along directions that change neither the expression nor the pose."""
     known, face, turn = world
     step = towards(known[:20], known[20:40] @ face, known, known @ face, known @ turn) - known[:20]
     both = torch.cat([face, turn], 1)

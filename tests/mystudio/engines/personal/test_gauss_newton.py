@@ -1,4 +1,4 @@
-"""Gauss-Newton's algebra against dense truth: the short residual, the banded solve, Broyden's update, one step."""
+"""Gauss-Newton's algebra against dense matrices: the compressed residual, banded solve, Broyden update and one step."""
 
 import numpy as np
 import pytest
@@ -87,11 +87,11 @@ def test_broydens_update_explains_what_was_seen_and_nothing_else():
     assert torch.allclose(torch.einsum("tmk,tk->tm", updated, move), change, atol=0.02)  # the secant condition
     aside = torch.linalg.cross(move, draw(4, 3, seed=3))
     assert torch.allclose(updated @ aside[..., None], jacobian @ aside[..., None], atol=1e-5)
-    assert torch.equal(gauss_newton.broyden(jacobian, torch.zeros(4, 3), change), jacobian)  # no move, no news
+    assert torch.equal(gauss_newton.broyden(jacobian, torch.zeros(4, 3), change), jacobian)  # no step, no update
 
 
 def problem_of(motion: Motion, settings: SolveSettings, start: Tensor, linked: Tensor, turn: Tensor) -> Problem:
-    """A problem of which only the linear algebra is asked: its networks are empty."""
+    """Return a problem for tests of the linear algebra only; its networks are empty."""
     none, rank = nn.Identity(), start.shape[1]
     return Problem(
         generator=none, mesh=none, space=AnchorSpace.of(draw(20, rank), rank), regressor=Regressor(198, rank, 30),
@@ -102,7 +102,7 @@ def problem_of(motion: Motion, settings: SolveSettings, start: Tensor, linked: T
 
 @pytest.mark.parametrize("frames", [1, 5])
 def test_an_undamped_step_solves_a_linear_problem_exactly(frames):
-    """With outputs linear in the codes, one step lands where the whole window's objective has no slope."""
+    """With outputs linear in the codes, one step reaches a zero gradient of the window's objective."""
     rank, settings = 3, SolveSettings(prior=0.3, pose_lid_weight=5.0, temporal=2.0, hull=0.0)
     valid, linked = torch.ones(frames, dtype=torch.bool), torch.ones(frames)
     if frames == 5:
@@ -146,7 +146,7 @@ def test_a_step_is_kept_only_in_the_frames_that_it_improves():
     assert after.best.tolist() == after.terms["mouth"].tolist() == [0.5, 1.0, value[2].item(), 1.0]
     assert after.settled.tolist() == [False, False, True, True]
     assert torch.allclose(after.damping, torch.tensor([0.03, 0.8, 0.03, 0.8]))
-    seen = torch.einsum("tmk,tk->tm", after.jacobian, move)  # also a step that is not kept tells about the Jacobian
+    seen = torch.einsum("tmk,tk->tm", after.jacobian, move)  # a rejected step updates the Jacobian too
     assert torch.allclose(seen, 2 * move, atol=0.02)
 
 

@@ -34,7 +34,7 @@ def draw(*shape, seed=0):
 
 @pytest.fixture(scope="module")
 def task():
-    """A tiny base, and images of its own at known w."""
+    """Return a tiny base, and its images at known w."""
     torch.manual_seed(0)
     base = Generator(32, z_dim=16, w_dim=16, mapping_layers=2, channel_base=512, channel_max=32).eval()
     base.requires_grad_(False)
@@ -177,7 +177,7 @@ def simple_pairs(people: int = 60, poses: int = 3) -> Pairs:
 
 
 def test_training_explains_look_and_motion():
-    """Twenty people are held out: the share that is explained hangs neither on the seed nor on rounding."""
+    """Twenty people are held out, so that the explained share depends neither on the seed nor on rounding."""
     settings = EncoderSettings(steps=100, batch=16, rate=2e-3)
     generator, pairs = type("Base", (), {"w_dim": 6})(), simple_pairs(400)
     encoder, figures = train_encoder(generator, 32, settings, pairs=pairs)

@@ -1,4 +1,4 @@
-"""The personal engine as a whole: what its avatars and takes hold beyond the contract."""
+"""The personal engine as a whole: the parts of its avatars and takes that the engine contract does not cover."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -61,7 +61,7 @@ def test_an_avatar_is_grown_beyond_a_small_base_and_keeps_its_codes(avatar):
 
 @pytest.mark.slow
 def test_same_seed_same_avatar(avatar):
-    torch.manual_seed(12345)  # the caller's own randomness plays no part
+    torch.manual_seed(12345)  # independent of the caller's random state
     again = personal.personalize(actor_avatar.scan(), find_base("people128"), SETTINGS)
     assert torch.equal(again.state.anchors, avatar.state.anchors)
     mine, theirs = again.generator.state_dict(), avatar.generator.state_dict()

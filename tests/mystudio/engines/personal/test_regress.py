@@ -70,14 +70,14 @@ def test_drawn_codes_depend_on_the_seed_alone(space):
     torch.manual_seed(1)
     before = torch.random.get_rng_state()
     first = sample_codes(space, settings)
-    assert torch.equal(torch.random.get_rng_state(), before)  # the caller's randomness is left alone
+    assert torch.equal(torch.random.get_rng_state(), before)  # the caller's random state is unchanged
     torch.manual_seed(2)
     assert torch.equal(sample_codes(space, settings), first)
     assert not torch.equal(sample_codes(space, RegressSettings(samples=20, seed=1)), first)
 
 
 def linear_samples(space: AnchorSpace, count: int = 300) -> tuple[Samples, torch.Tensor, torch.Tensor]:
-    """Samples whose landmarks and outputs follow linearly from the code; the anchors' own come last."""
+    """Return samples whose landmarks and outputs are linear in the code; the anchors' samples come last."""
     neutral = torch.as_tensor(0.33 * canonical_head() + (0.5, 0.48, 0)).float()
     codes = torch.cat([draw(count, space.rank, seed=2), space.codes])
     marks = neutral + 0.004 * (codes @ draw(space.rank, 478 * 3, seed=3)).unflatten(1, (478, 3))

@@ -1,4 +1,4 @@
-"""The solvers on codes that are known because the clip was made from them; frames without a face; journals."""
+"""The solvers on clips drawn from known codes; frames without a face; resuming from checkpoints."""
 
 import os
 import pickle
@@ -66,7 +66,7 @@ def avatar() -> Avatar:
 
 @pytest.fixture(scope="module")
 def known(avatar) -> torch.Tensor:
-    """Codes [12, K] wandering from anchor to anchor, inside the hull."""
+    """Return codes [12, K] that move from anchor to anchor inside the hull."""
     codes = state_of(avatar).space.codes[[3, 7, 11, 15]]
     share = torch.linspace(0, 2.999, 12)
     low = share.long()
@@ -82,7 +82,7 @@ def seen(avatar, known) -> Measured:
 
 @pytest.fixture(scope="module")
 def motion(avatar, seen) -> Motion:
-    """What the known codes show; nothing was found in the first frame, in the fifth and in the sixth."""
+    """Return the clip drawn from the known codes; the first, fifth and sixth frames have no face."""
     valid = torch.ones(len(seen.landmarks), dtype=torch.bool)
     valid[[0, 4, 5]] = False
     mouth_mask, iris_mask = patches.masks(seen.landmarks)
@@ -342,5 +342,5 @@ def test_the_hull_chart_is_the_dilated_hull(avatar, motion):
 def test_adam_from_the_previous_frame_starts_where_the_last_one_ended(avatar, motion):
     settings = replace(ADAM, start="previous", steps=1, rate=0.0)
     codes = solve(avatar, some(motion), SHAPE, settings).codes[AXES]
-    assert torch.equal(codes[0], codes[1])  # a step of no length: the chain stays at its first code
+    assert torch.equal(codes[0], codes[1])  # step size zero: every frame keeps the first code
     assert torch.allclose(codes[0], on_all_layers(avatar, problem_of(avatar, some(motion), settings).start)[0])

@@ -1,4 +1,4 @@
-"""Tuning on a tiny generator: it learns, survives kill -9 and bad numbers, and keeps held-out images out."""
+"""Tuning a tiny generator: it learns, resumes after kill -9, handles NaN, and does not train on held-out images."""
 
 import math
 import os
@@ -188,7 +188,7 @@ def test_what_comes_out_is_the_mean_of_the_last_steps(task):
 
 def test_tuning_stops_when_nothing_gets_better(task):
     _, info = tune(*task, replace(FAST, steps=400, check_every=2, patience=3, rate=0.0))
-    assert info["steps"] == 2 * (1 + 3)  # the first check is the best, three more do not better it
+    assert info["steps"] == 2 * (1 + 3)  # the first check is the best, the next three do not improve on it
 
 
 def test_previews_show_scan_images_above_the_generators(task):
@@ -238,7 +238,7 @@ def test_a_run_that_was_killed_ends_in_the_same_weights(task, tmp_path):
     run = subprocess.run([sys.executable, "-c", KILLED, folders, str(tmp_path), threads], timeout=500,
                          env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[4])})  # fmt: skip
     assert run.returncode == -signal.SIGKILL
-    (tmp_path / ".tune.npz.new").write_bytes(b"half a checkpoint")  # as if it had been writing
+    (tmp_path / ".tune.npz.new").write_bytes(b"half a checkpoint")  # as if killed during a write
     said: list[int] = []
     resumed, again = tune(*task, FAST, lambda stage, done, total: said.append(done), DiskCheckpoints(tmp_path))
     assert said == [9, 10, 11, 12]  # from the checkpoint after step 8
@@ -257,7 +257,7 @@ def test_a_run_that_stopped_early_takes_no_more_steps_after_a_kill(task, tmp_pat
     settings = replace(FAST, steps=400, check_every=2, patience=3, rate=0.0)
     done, info = tune(
         *task, settings, checkpoints=DiskCheckpoints(tmp_path)
-    )  # what follows tuning may take longer, and be killed
+    )  # the work after tuning may also be killed
     said: list[int] = []
     again, same_info = tune(*task, settings, lambda *event: said.append(event[1]), DiskCheckpoints(tmp_path))
     assert info["steps"] == 8 and said == [] and same(weights(done), weights(again)) and same_info == info
@@ -276,7 +276,7 @@ def test_a_damaged_checkpoint_is_started_over(task, tmp_path, damage):
 
 
 class Faulty(nn.Module):
-    """A real metric whose training values or gradients are not numbers at the given calls."""
+    """A real metric whose training values or gradients are NaN at the given calls."""
 
     def __init__(self, metric, calls: set[int], kind: str = "value"):
         super().__init__()

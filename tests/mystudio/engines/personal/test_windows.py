@@ -1,4 +1,4 @@
-"""Windows: where a clip is cut, how far frames know each other, and memory that runs out."""
+"""Windows: where a clip is split, how far frames influence each other, and out-of-memory errors."""
 
 import logging
 
@@ -22,7 +22,7 @@ AIM, DATA = draw(FRAMES, 2, 3).double(), draw(FRAMES, seed=1).abs().double()
 
 
 def exact(frames: range) -> torch.Tensor:
-    """The solution over some frames as if there were no others, [B, 2, 3]."""
+    """Return the solution for some frames alone, [B, 2, 3]."""
     count, at = len(frames), slice(frames.start, frames.stop)
     system = torch.diag(PRIOR + DATA[at])
     pull = TEMPORAL * (torch.eye(count, dtype=torch.double)[1:] - torch.eye(count, dtype=torch.double)[:-1])
@@ -47,7 +47,7 @@ def test_where_a_clip_is_cut_does_not_show(size):
 
 
 def test_cut_without_overlap_it_would_show():
-    """The test above can fail: windows that know nothing of each other jump."""
+    """Control for the test above: windows without overlap jump at their borders."""
     parts = torch.cat([exact(range(k, min(k + 8, FRAMES))) for k in range(0, FRAMES, 8)])
     whole = exact(range(FRAMES))
     assert (parts - whole).abs().max() > 1e-2 * float(whole.diff(dim=0).abs().max())
@@ -115,7 +115,7 @@ def test_out_of_memory_halves_the_window_and_the_batch_and_goes_on(caplog, error
             if error is MemoryError:
                 bytearray(1 << 60)
             elif error is RuntimeError:
-                torch.empty(1 << 60)  # torch's own words
+                torch.empty(1 << 60)  # torch's message
             raise error("out of memory")
         return run(window, batch, last)
 
