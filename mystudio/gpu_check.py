@@ -42,10 +42,10 @@ Result = TypeVar("Result")
 class CheckSettings:
     """How much work the check does."""
 
-    images: int = 16  # of the scan
-    steps: int = 12  # of tuning
-    samples: int = 30  # for the regressor
-    frames: int = 12  # of the driving clip
+    images: int = 12  # of the scan
+    steps: int = 8  # of tuning
+    samples: int = 16  # for the regressor
+    frames: int = 8  # of the driving clip
 
 
 @dataclass(frozen=True)
