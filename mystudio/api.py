@@ -139,7 +139,7 @@ def edit(
     """Move a take along named directions: another take.
 
     Args:
-        take: folder of the take, which stays as it is.
+        take: folder of the take, which is not changed.
         out: folder of the edited take.
         edits: ``{"smile": 1.0, "gaze_x": [(0.0, 0.0), (1.5, -1.0)]}``, strengths or (seconds, strength) keyframes;
             or ``Edit`` objects. They are applied in their order.

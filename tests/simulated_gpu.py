@@ -1,7 +1,7 @@
 """A CUDA device on a machine without one: every operation is checked as on a GPU and computed on the CPU.
 
-``torch._subclasses.fake_tensor.FakeTensorMode`` knows torch's rules about devices but carries no values, so code that
-asks for a number stops there. Here each tensor "on the GPU" holds its values in the CPU's memory. An operation first
+``torch._subclasses.fake_tensor.FakeTensorMode`` applies torch's rules about devices but has no values, so code that
+needs a number stops there. Here each tensor "on the GPU" holds its values in the CPU's memory. An operation first
 runs under FakeTensorMode, which refuses mixed devices, and then on the values. Whole stages run this way, and their
 results can be compared with the CPU's. What differs on a real GPU, such as rounding, speed, memory and kernels that a
 device lacks, cannot be seen here.
@@ -200,9 +200,9 @@ def _check_indices(indexed, indices, values=None, *_) -> None:
 
 
 def _check_devices(func, args, kwargs) -> None:
-    """Let FakeTensorMode run the operation on tensors without values: it knows which devices may meet.
+    """Run the operation under FakeTensorMode on tensors without values, which checks that its devices agree.
 
-    Which may meet does not depend on shapes, but for single numbers; so each case is asked once.
+    The result does not depend on shapes, except for single numbers, so each case is checked once.
     """
     case = (func, kwargs.get("device"), *_case((args, kwargs)))
     if case in _checked:

@@ -75,7 +75,7 @@ def edit():
 @force_option
 @common
 def apply(take, out, sets, keys, edge, directions, force):
-    """Edit a take (the word "apply" may be left out); the take itself stays as it is.
+    """Edit a take (the word "apply" may be left out); the take itself is not changed.
 
     $ mystudio edit hello.take -o smiling.take --set smile=1.0 --set gaze_x=-0.5
     """

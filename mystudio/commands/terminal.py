@@ -27,7 +27,7 @@ class Failure(click.ClickException):
         self.context = context
 
     def show(self, file=None) -> None:
-        """Write the sentence to stderr, and the JSON object to stdout if it was asked for."""
+        """Write the sentence to stderr, and with --json the JSON object to stdout."""
         click.echo(f"error: {self.message}", err=True)
         context = click.get_current_context(silent=True) or self.context
         if context is not None and context.find_root().meta.get(JSON):

@@ -61,7 +61,7 @@ def product(path: Path, inputs: Mapping[str, Path], settings: Any, force: bool =
                 "free space, and the same command makes both again"
             ) from error
         if key_of(journal_of(path)) == job.key:
-            with suppress(OSError):  # the file is there; the next run tries again
+            with suppress(OSError):  # the file is written; the next run tries again to delete the journal
                 discard(journal_of(path))
 
 

@@ -16,7 +16,7 @@ from mystudio.storage.workspace import journal_of, lock, recover
 
 GONE = ".deleted"  # suffix of a folder that is being deleted; after a kill, the next deletion removes the rest
 KINDS = ("avatar", "scan", "take", "report")  # kinds with their own lock
-#: input of a scan -> what it is, where it stays
+#: input of a scan that a deletion keeps -> its description
 RECORDINGS = {
     "video": "the recording of the scan",
     "video_words": "the words said in it",

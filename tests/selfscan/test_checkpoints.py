@@ -23,7 +23,7 @@ DEMO = Path(__file__).parents[2] / "mystudio" / "data" / "demo" / "scan.mp4"
 
 @pytest.fixture(scope="module")
 def person(tmp_path_factory):
-    """40 frames of somebody who does not exist: two chunks and a half."""
+    """Return 40 frames of a synthetic person: two and a half chunks."""
     path = tmp_path_factory.mktemp("keep") / "me.mp4"
     timed = list(islice(video.read(DEMO), 0, 160, 4))
     video.write(path, [frame for _, frame in timed], [time for time, _ in timed])

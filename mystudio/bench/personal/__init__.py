@@ -1,1 +1,1 @@
-"""Measurements that concern the personal engine alone: its solvers, its tuning and its ceiling."""
+"""Measurements of the personal engine: its solvers, its tuning and its ceiling."""

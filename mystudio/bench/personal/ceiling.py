@@ -1,6 +1,6 @@
-"""The ceiling: an avatar fitted to the true frames by pixels. No solver can come nearer to them with this avatar.
+"""The ceiling: codes fitted directly to the true frames by pixels, as the best result possible with an avatar.
 
-Codes are free on every layer, in the anchor space that the solver uses, and no prior holds them back.
+Codes are free on every layer, in the anchor space that the solver uses, and no prior limits them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class FitSettings:
     """How codes are fitted to pixels."""
 
     steps: int = 60  # Adam steps
-    rate: float = 0.08  # of Adam, in anchor standard deviations, with cosine decay
+    rate: float = 0.08  # Adam's rate, in anchor standard deviations, with cosine decay
     perceptual: float = 1.0  # weight of the perceptual distance
     pixel: float = 1.0  # weight of the mean squared error
     batch: int = 8  # frames at once
@@ -35,12 +35,12 @@ def fit(
     settings: FitSettings = FitSettings(),
     progress: Progress = silent,
 ) -> tuple[Tensor, Tensor]:
-    """Fit codes to images by pixels and perception, each frame on its own.
+    """Fit codes to images by pixels and perceptual distance, each frame separately.
 
     Args:
-        avatar: whose generator draws. images: [F, 3, H, H] in [-1, 1] at its resolution.
-        start: [F, L, K] codes to begin with. perceptual: ``selfscan.perceptual.metric.Perceptual``.
-    Returns: the best codes met [F, L, K] and their loss [F]; never worse than the start.
+        avatar: its generator draws. images: [F, 3, H, H] in [-1, 1] at its resolution.
+        start: [F, L, K] start codes. perceptual: ``selfscan.perceptual.metric.Perceptual``.
+    Returns: the best codes found [F, L, K] and their loss [F]; never worse than the start.
     """
     codes, values = [], []
     for first in range(0, len(images), settings.batch):

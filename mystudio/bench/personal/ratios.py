@@ -1,4 +1,4 @@
-"""Pairs of ways to do the same work, interleaved in one run: processor seconds of each, and their ratio."""
+"""Two implementations of the same work, timed in turn in one run: processor seconds of each, and their ratio."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from selfscan.scan.select import k_centre, k_centre_distances
 
 Curve = list[tuple[float, int, float]]  # processor seconds, iterations, LPIPS
 TERMS = ("perceptual", "face", "eyes", "mouth", "landmarks", "pixel")  # weights in ``TuneSettings``
-PASSES = 1000  # over the scan images, by MyStyle
-VIEWS = {"whole": losses.whole, "face": losses.face}  # the face enlarged: most of a picture is hair and background
+PASSES = 1000  # MyStyle's passes over the scan images
+VIEWS = {"whole": losses.whole, "face": losses.face}  # most of a whole picture is hair and background
 
 
 def forward_backward(generator: Generator, batch: int, precision: str = "auto", rounds: int = 3) -> dict[str, float]:
-    """A picture and the gradients of all synthesis weights and of W+: ours against grouped convolutions in float32.
+    """Time the generator against grouped convolutions in float32, forward and backward to weights and W+.
 
     Args:
-        generator: its weights serve both. batch: images a pass. precision: of our feature maps.
-    Returns: processor seconds a pass, their ratio, and the largest difference of the two pictures and of the two
-    gradients of W+, as a share of the largest value, when ours is float32 too.
+        generator: its weights are used by both. batch: images per pass. precision: of mystudio's feature maps.
+    Returns: processor seconds per pass and their ratio. If ``precision`` is float32, also the largest differences of
+    the pictures and of the gradients of W+, as a share of the largest value.
     """
     generator = generator.train().requires_grad_(False)
     generator.synthesis.requires_grad_(True)
@@ -69,7 +69,7 @@ def forward_backward(generator: Generator, batch: int, precision: str = "auto", 
 
 
 def interleaved(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Processor seconds a call of each way, called in turn after one call to warm up, and "times": second / first."""
+    """Time functions in turn, after one warm-up call: processor seconds per call, and "times" (second / first)."""
     spent = {name: 0.0 for name in ways}
     for number in range(rounds + 1):
         for name, way in ways.items():
@@ -83,11 +83,11 @@ def interleaved(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str,
 def selection(
     images: np.ndarray, picks: int, perceptual: Perceptual, pairs: int = 40, proven: int = 40
 ) -> dict[str, float]:
-    """Choosing frames by LPIPS: one network pass an image and a matrix product, against one pass a pair.
+    """Time choosing frames by LPIPS: one network pass per image and a matrix product, against one pass per pair.
 
     Args:
-        images: [N, H, W, 3] uint8. pairs: are measured; all N (N - 1) / 2 follow by multiplication.
-        proven: images on which all pairs are passed through the network and the picks compared.
+        images: [N, H, W, 3] uint8. pairs: number of measured pairs, extrapolated to all N (N - 1) / 2.
+        proven: number of images for which all pairs are computed and the choices compared.
     Returns: processor seconds, their ratio, and the share of equal picks among ``proven``.
     """
     began = time.process_time()
@@ -112,7 +112,7 @@ def _distance(perceptual: Perceptual, a: np.ndarray, b: np.ndarray) -> float:
 
 
 class _Watch:
-    """Processor seconds and the LPIPS of kept-out scan images, by view, at each check; its own time is left out."""
+    """Records processor seconds, without its own, and the LPIPS of held-out scan images by view at each check."""
 
     def __init__(self, anchors: Tensor, images: Tensor, perceptual: Perceptual, rows: Sequence[int], budget: float):
         self._ws, self._perceptual = anchors[rows], perceptual
@@ -135,13 +135,13 @@ class _Watch:
 def personalization(
     base, scan, recipe: Recipe, perceptual: Perceptual, budget: float, progress: Progress = silent
 ) -> dict[str, dict[str, float]]:
-    """Tuning from the same anchors of the same scan images: MyStyle's schedule against the recipe's.
+    """Compare MyStyle's tuning schedule with the recipe's, from the same anchors of the same scan images.
 
     Args:
-        base: ``mystudio.bases.Base``; both tune it at its own size. budget: processor seconds that MyStyle's schedule
-            gets at most; whole it makes ``PASSES`` passes over the images, and stops no earlier.
-    Returns: for each of ``VIEWS``, and as ``terms`` for the whole picture with MyStyle's own terms alone in ours too:
-    what ``compared`` finds, and ``share``: how much of its schedule MyStyle's had made.
+        base: ``mystudio.bases.Base``; both tune it at its own size. budget: limit of processor seconds for MyStyle's
+            schedule, which otherwise makes ``PASSES`` passes over the images.
+    Returns: the result of ``compared`` and ``share``, the finished share of MyStyle's schedule, for each of ``VIEWS``.
+    The entry ``terms`` is for the whole picture, with only MyStyle's loss terms in both.
     """
     generator, settings = base.generator, recipe.of(NAME, "personalize")
     images, marks = images_of(scan, generator.resolution), torch.as_tensor(scan.landmarks)
@@ -178,13 +178,13 @@ def personalization(
 
 
 def compared(ours: Curve, theirs: Curve) -> dict[str, float]:
-    """What it costs to be as near as the other is when it ends.
+    """Compare the time that two schedules need to reach the same distance.
 
     Args:
-        ours, theirs: curves of a check each; a distance is the mean of its last ten checks: single ones are noisy.
-    Returns: ``met``, their distance at the end; ``theirs``, all their seconds, and ``first``, those until they were as
-    near for the first time; ``end``, our distance at the end; ``ours``, seconds until we were as near, and
-    ``times`` and ``first_times``, theirs and first as multiples of it, if we ever were.
+        ours, theirs: one entry per check; a distance is the mean of the last ten checks, because single ones are noisy.
+    Returns: ``met``: final distance of ``theirs``. ``theirs``: its seconds in all. ``first``: its seconds until it
+    first reached ``met``. ``end``: final distance of ``ours``. If ``ours`` reached ``met``: ``ours``, its seconds
+    until then, and ``times`` and ``first_times``, the ratios of ``theirs`` and ``first`` to it.
     """
     ours, theirs = _steady(ours), _steady(theirs)
     met = theirs[-1][2]

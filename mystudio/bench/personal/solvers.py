@@ -1,4 +1,4 @@
-"""Solvers from the same start, on the same clip with the same objective, which is measured once for all at the end."""
+"""Solvers with the same start, clip and objective; the objective is measured in the same way for all at the end."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from mystudio.types import Outcome
 from selfscan.face import patches
 from selfscan.face.facemesh import crop_landmarks
 
-DIFFERENCE = 0.05  # anchor deviations between the two codes of a finite difference
-BACKWARD = 3  # a pass forward and back counts as so many passes
+DIFFERENCE = 0.05  # step of a finite difference, in anchor standard deviations
+BACKWARD = 3  # a forward and backward pass counts as three passes
 
 
 @dataclass(frozen=True)
 class Counted(Problem):
-    """A problem that counts how many images were drawn and looked at."""
+    """A problem that counts drawn and measured images."""
 
     drawn: list[int] = field(default_factory=list)
 
@@ -50,12 +50,12 @@ class Rival:
     name: str
     title: str
     run: Solve
-    weight: int = 1  # passes that one drawn image counts for
-    few: bool = False  # so slow that only a few frames are solved
+    weight: int = 1  # number of passes that one drawn image counts as
+    few: bool = False  # slow: only a few frames are solved
 
 
 def _engine(**options) -> Solve:
-    """One of the engine's own solvers with other settings."""
+    """Return one of the engine's solvers with changed settings."""
 
     def run(problem: Problem, frames: range) -> Solved:
         settings = replace(problem.settings, **options)
@@ -76,10 +76,10 @@ def start(problem: Problem, frames: range) -> Solved:
 
 
 def levenberg_marquardt(steps: int, resolution: int | None) -> Solve:
-    """True Jacobians by finite differences, before every step.
+    """Return a Levenberg-Marquardt solver with true Jacobians by finite differences before every step.
 
     Args:
-        resolution: px of the picture that the differences are taken on (an early toRGB output, enlarged); None = all.
+        resolution: px of the picture for the differences (an early toRGB output, enlarged); None = full size.
     """
 
     def slope(problem: Problem, codes: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ def levenberg_marquardt(steps: int, resolution: int | None) -> Solve:
 
 @torch.no_grad()
 def true_jacobian(problem: Problem, codes: Tensor, resolution: int | None = None) -> Tensor:
-    """d output / d code [T, M, K] by forward differences; K + 1 passes a frame."""
+    """Return d output / d code [T, M, K] by forward differences; K + 1 passes per frame."""
     columns = []
     for code in codes:
         around = torch.cat([code[None], code + DIFFERENCE * torch.eye(len(code))])
@@ -110,7 +110,7 @@ def _outputs_of(problem: Problem, codes: Tensor, resolution: int | None) -> Tens
 
 
 def proxy(problem: Problem, codes: Tensor, resolution: int) -> Tensor:
-    """The picture as it is after the block of ``resolution`` px, enlarged to the generator's size."""
+    """Draw the picture after the block of ``resolution`` px, enlarged to the generator's size."""
     generator = problem.generator
     if isinstance(problem, Counted):
         problem.drawn.append(len(codes))
@@ -121,7 +121,7 @@ def proxy(problem: Problem, codes: Tensor, resolution: int) -> Tensor:
 
 
 def lbfgs(evaluations: int) -> Solve:
-    """L-BFGS (scipy) over all codes of the window at once."""
+    """Return a solver by L-BFGS (scipy) over all codes of the window at once."""
 
     def run(problem: Problem, frames: range) -> Solved:
         rows = torch.arange(frames.start, frames.stop)
@@ -162,7 +162,7 @@ RIVALS = (
 
 @torch.no_grad()
 def objective(problem: Problem, codes: Tensor, rows: Tensor) -> dict[str, float]:
-    """Mean over frames of the default's whole objective at codes [T, L, K], and of its terms."""
+    """Return means over frames of the default solver's objective and of its terms, at codes [T, L, K]."""
     s, parts = problem.settings, torch.arange(len(rows)).split(problem.settings.batch)
     found = [data_terms(problem.render_and_measure(codes[part]), problem.motion, rows[part]) for part in parts]
     terms: Terms = {name: torch.cat([f[name] for f in found]) for name in found[0]}
@@ -175,7 +175,7 @@ def objective(problem: Problem, codes: Tensor, rows: Tensor) -> dict[str, float]
 
 
 def timed(rival: Rival, problem: Counted, frames: range) -> tuple[Solved, dict[str, float]]:
-    """Solve, and say what it cost a frame."""
+    """Solve, and return the solution and its cost per frame."""
     problem = replace(problem, drawn=[])
     began = time.process_time()
     solved = rival.run(problem, frames)

@@ -1,4 +1,4 @@
-"""The invisible watermark: a payload of 48 bits in the pixels, found again without the original."""
+"""The invisible watermark: a payload of 48 bits in the pixels, which is read without the original."""
 
 from mystudio.provenance.watermark.detection import Detection, Evidence, detect, detect_parts
 from mystudio.provenance.watermark.embedding import embed

@@ -1,4 +1,4 @@
-"""Detection: the frames' whitened sum is compared with the pattern at every scale and place, then its bits are read."""
+"""Detection: find the pattern's scale and position in the whitened sum of the frames, then decode the bits."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ from mystudio.provenance.watermark.embedding import check_images
 from mystudio.provenance.watermark.pattern import OUTER, TILE, WatermarkSettings, cell_size, oscillations, waves
 from mystudio.provenance.watermark.payload import BITS, CODED, decode, encode
 
-CELL = 1.5  # px: frames are looked at in the size where an untouched pattern has cells of this side
-WIDEST = 2.4  # scales between 1 / WIDEST and WIDEST of the untouched one are searched
-STEP = 1.01  # from scale to scale: the picture's border moves by less than a quarter of the shortest wave
-PEAKS = 6  # best places that are looked at closely, twice
-LARGEST = 1.5  # no wave counts for more than this, times the rms of its neighbours
-WAYS = 6  # of being found at one place: mirrored or not; unread, read or known
-NEARBY = 27**3  # places that refinement may reach from one: three times 3 scales and 3 x 3 shifts
-SMALLEST = 48  # px: in smaller frames nothing is looked for
+CELL = 1.5  # px: frames are resized so that an unscaled pattern has cells of this side
+WIDEST = 2.4  # scales from 1 / WIDEST to WIDEST, relative to the unscaled pattern, are searched
+STEP = 1.01  # ratio of scales: the picture's border moves by less than a quarter of the shortest wave
+PEAKS = 6  # number of best places that are refined, in two rounds
+LARGEST = 1.5  # limit of a wave's strength, as a multiple of the rms of its neighbours
+WAYS = 6  # tests at one place: mirrored or not; bits unread, decoded or equal to a known payload
+NEARBY = 27**3  # places that refinement can reach from one: three rounds of 3 scales and 3 x 3 shifts
+SMALLEST = 48  # px: smaller frames are not searched
 
 
 @dataclass(frozen=True)
 class Detection:
-    """What was found in an image or a clip."""
+    """The result of looking for a mark in an image or a clip."""
 
-    payload: int | None  # None = no mark, or a mark whose bits cannot be read
-    marked: bool  # whether a mark of this key is there at all
-    score: float  # how far the evidence is above chance, in standard deviations of chance
-    false_positive: float  # upper bound of the probability that an unmarked clip looks like this
-    scale: float = 1.0  # size of the pattern relative to that of an untouched frame of this size
+    payload: int | None  # None = no mark, or its bits cannot be decoded
+    marked: bool  # whether a mark of this key was detected
+    score: float  # evidence above chance, in standard deviations of chance
+    false_positive: float  # upper bound of the probability that an unmarked clip gives this evidence
+    scale: float = 1.0  # size of the pattern relative to that of an unscaled frame of this size
     mirrored: bool = False  # left and right are exchanged
     soft: np.ndarray | None = None  # [192] received code bits, positive for +1; None = no mark
 
 
 class Evidence:
-    """The whitened sum of frames, added one by one; memory does not grow with their number."""
+    """The whitened sum of frames, added one by one in constant memory."""
 
     def __init__(self):
         self.count = 0
-        self.shape: tuple[int, ...] | None = None  # of the frames
+        self.shape: tuple[int, ...] | None = None  # shape of a frame
         self.total: np.ndarray | None = None  # [h, w] float32
 
     def add(self, image: np.ndarray) -> None:
@@ -58,9 +58,9 @@ class Evidence:
         self.shape, self.count = image.shape, self.count + 1
 
     def judge(self, settings: WatermarkSettings | None = None, known: Sequence[int] = ()) -> Detection:
-        """Look for a mark in what was added up; arguments and result as those of ``detect``.
+        """Look for a mark in the sum; arguments and result as those of ``detect``.
 
-        Raises: StudioError: nothing was added.
+        Raises: StudioError: no frame was added.
         """
         settings = settings or WatermarkSettings()
         if self.shape is None or self.total is None:
@@ -89,11 +89,11 @@ def _verdict(best: _Reading, log_chance: float, mirrored: bool, limit: float) ->
 
 
 def whiten(image: np.ndarray) -> np.ndarray:
-    """Return what a picture holds beside its own structure: luma without its local mean, at unit local contrast.
+    """Whiten a picture to suppress its own structure: luma minus its local mean, at unit local contrast.
 
     Args:
         image: [H, W, 3] uint8 RGB.
-    Returns: [h, w] float32 at the size where an untouched pattern has cells of 1.5 px.
+    Returns: [h, w] float32, resized so that an unscaled pattern has cells of 1.5 px.
     """
     height, width = image.shape[:2]
     factor = CELL / cell_size(height, width)
@@ -102,7 +102,7 @@ def whiten(image: np.ndarray) -> np.ndarray:
     luma = cv2.resize(luma, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
     detail = luma - cv2.GaussianBlur(luma, (0, 0), 4.5)
     contrast = np.sqrt(cv2.GaussianBlur(detail * detail, (0, 0), 3.0))
-    return detail / (contrast + 0.3) ** 1.3  # busy places hide the mark: they count less
+    return detail / (contrast + 0.3) ** 1.3  # textured places hide the mark, so they get less weight
 
 
 def detect(
@@ -110,16 +110,17 @@ def detect(
 ) -> Detection:
     """Look for a mark in an image or a clip, without the original.
 
-    All frames are taken together: the pattern stands still while the picture moves. Chance is bounded for any
-    picture over all keys: a sum of A_k cos(phase_k) with independent uniform phases exceeds t with a probability of at
-    most exp(-t^2 / sum A_k^2) (Chernoff, as I_0(x) <= exp(x^2 / 4)), times the places, scales and payloads tried.
+    All frames are summed, because the pattern stands still while the picture moves. The false-positive probability is
+    bounded for any picture over all keys. A sum of A_k cos(phase_k) with independent uniform phases exceeds t with a
+    probability of at most exp(-t^2 / sum A_k^2) (Chernoff, as I_0(x) <= exp(x^2 / 4)). The bound is multiplied by the
+    number of places, scales and payloads tried.
 
     Args:
         images: [H, W, 3] or [T, H, W, 3] uint8 RGB, or frames one by one.
-        settings: key and the false-positive rate to keep.
-        known: payloads to expect; they are recognised in marks whose bits can no longer be read.
-    Returns: what was found.
-    Raises: StudioError: no frames, other types or shapes, frames of several sizes.
+        settings: key and the highest false-positive rate.
+        known: expected payloads; they are recognised even if the bits cannot be decoded.
+    Returns: the detection.
+    Raises: StudioError: no frames, wrong type or shape, or frames of several sizes.
     """
     evidence = Evidence()
     for image in images[None] if isinstance(images, np.ndarray) and images.ndim == 3 else images:
@@ -133,13 +134,13 @@ def detect_parts(
     known: Sequence[int] = (),
     window: int = 100,
 ) -> list[tuple[int, int, Detection]]:
-    """Look for marks in every stretch of a clip, where only parts may be marked, or by several avatars.
+    """Look for marks in every section of a clip, for clips that are marked in parts or show several avatars.
 
     Args:
         frames: [H, W, 3] uint8 RGB, one by one.
-        settings, known: see ``detect``; the bound holds for each stretch by itself.
-        window: frames of a stretch.
-    Returns: first frame, end (not included) and what was found, for each stretch with a mark.
+        settings, known: see ``detect``; the bound holds for each section separately.
+        window: frames of a section.
+    Returns: first frame, end (not included) and detection, for each section with a mark.
     Raises: StudioError: see ``detect``.
     """
     found, start, evidence = [], 0, Evidence()
@@ -155,16 +156,16 @@ def detect_parts(
 
 @dataclass(frozen=True)
 class _Place:
-    """Where the pattern may lie: a pixel x shows its point x / cell - shift."""
+    """A candidate position of the pattern: pixel x shows its point x / cell - shift."""
 
     cell: float  # px
     shift: np.ndarray  # [2] cells, down and right
-    z: float = 0.0  # of the synchronisation waves, in standard deviations of chance
+    z: float = 0.0  # score of the synchronisation waves, in standard deviations of chance
 
 
 @dataclass(frozen=True)
 class _Reading:
-    """What the bits at a place say."""
+    """The decoded bits at a place, with their evidence."""
 
     place: _Place
     payload: int | None
@@ -174,7 +175,7 @@ class _Reading:
 
 
 class _Search:
-    """One picture's evidence against one key."""
+    """Searches one whitened sum for the pattern of one key."""
 
     def __init__(self, total: np.ndarray, key: str):
         self.total, self.waves, self.tried = total, waves(key), 0
@@ -182,13 +183,13 @@ class _Search:
         self.wave_vectors = np.stack([self.waves.ky, self.waves.kx]) / TILE  # cycles a cell
 
     def places(self) -> list[_Place]:
-        """The likeliest places, refined: anywhere at any scale, and at the corner, where whole frames have it."""
+        """Return the likeliest places, refined: anywhere at any scale, and at the corner, as in uncropped frames."""
         count = round(np.log(WIDEST) / np.log(STEP))
         anywhere, corner = zip(*(self.at_scale(cell) for cell in CELL * STEP ** np.arange(-count, count + 1)))
         return [self.refined(place) for places in (anywhere, corner) for place in _highest(places)]
 
     def at_scale(self, cell: float) -> tuple[_Place, _Place]:
-        """The best place at a scale, and the one that starts at the corner."""
+        """Return the best place at a scale, and the place that starts at the corner."""
         values, phase = self.values(cell)[self.sync], self.waves.phase[self.sync]
         ky, kx = self.waves.ky[self.sync], self.waves.kx[self.sync]
         spectrum = np.zeros((TILE, TILE // 2 + 1), np.complex64)
@@ -200,12 +201,12 @@ class _Search:
         return _Place(cell, np.array(top, float), float(z[top])), _Place(cell, np.zeros(2), float(z[0, 0]))
 
     def refined(self, place: _Place) -> _Place:
-        """The best place nearby, to a thousandth of the scale and a quarter of a cell."""
+        """Return the best nearby place, to a thousandth of the scale and a quarter of a cell."""
         middle = np.array(self.total.shape) / 2
         for step, reach in ((0.004, 0.5), (0.002, 0.5), (0.001, 0.25)):
             near = []
             for cell in place.cell * np.array([1, 1 - step, 1 + step]):
-                shift = place.shift + middle * (1 / cell - 1 / place.cell)  # the picture's middle stays
+                shift = place.shift + middle * (1 / cell - 1 / place.cell)  # keeps the picture's centre fixed
                 near += self.around(cell, shift, reach)
             place = max(near, key=lambda one: one.z)
         return place
@@ -218,7 +219,7 @@ class _Search:
         return [_Place(cell, one, float(height)) for one, height in zip(shifts, z)]
 
     def values(self, cell: float) -> np.ndarray:
-        """Strength of every wave at a scale: complex, of unit rms among its neighbours, large ones cut."""
+        """Return every wave's complex strength at a scale, with unit rms among its neighbours and clipped."""
         height, width = self.total.shape
         rows, columns = oscillations(height, cell).conj(), oscillations(width, cell).conj()
         half = np.concatenate([rows.real, rows.imag]) @ self.total
@@ -230,7 +231,7 @@ class _Search:
         return spectrum[self.waves.ky + OUTER, self.waves.kx]
 
     def read(self, place: _Place, known: Sequence[int]) -> _Reading:
-        """The bits at a place, and the likeliest payload."""
+        """Decode the bits at a place, and return the likeliest payload."""
         turned = self.values(place.cell) * np.exp(-1j * self.waves.phase)
         turned *= np.exp(2j * np.pi * place.shift @ self.wave_vectors)
         soft = np.bincount(self.waves.bit[~self.sync], turned[~self.sync].real, CODED)
@@ -246,7 +247,7 @@ class _Search:
 
 
 def _evidence(total: float, values: np.ndarray) -> float:
-    """Exponent of the bound: -ln P(a sum of waves of these strengths and random phases exceeds the total)."""
+    """Return the exponent of the bound: -ln P(a sum of such waves with random phases exceeds the total)."""
     return max(0.0, float(total)) ** 2 / max(float(np.sum(np.abs(values) ** 2)), 1e-12)
 
 
@@ -255,7 +256,7 @@ def _spread(values: np.ndarray) -> float:
 
 
 def _highest(places: Sequence[_Place]) -> list[_Place]:
-    """The PEAKS best of one list over all scales, neighbours left out."""
+    """Return the PEAKS best places over all scales, without their neighbours."""
     kept: list[int] = []
     for index in np.argsort([-place.z for place in places]):
         if len(kept) < PEAKS and all(abs(index - other) > 2 for other in kept):

@@ -1,4 +1,4 @@
-"""Embedding: the pattern is added to the luma, as strongly as the picture hides it."""
+"""Embedding: the pattern is added to the luma, with a strength that follows the picture's texture."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from mystudio.errors import StudioError
 from mystudio.provenance.watermark.pattern import WatermarkSettings, cell_size, draw
 from mystudio.provenance.watermark.payload import encode
 
-DITHER = np.array([[-0.375, 0.125], [0.375, -0.125]], np.float32)  # grey levels: no contours where the mark is weak
-ROUNDING = 1 / 6  # grey levels^2: mean squared error of dithered whole numbers
-EDGE = 10.0  # grey levels: contrast beyond this hides no more
+DITHER = np.array([[-0.375, 0.125], [0.375, -0.125]], np.float32)  # grey levels: avoids contours where the mark is weak
+ROUNDING = 1 / 6  # grey levels^2: mean squared error of rounding with dither
+EDGE = 10.0  # grey levels: more contrast than this does not raise the strength
 
 
 def embed(images: np.ndarray, payload: int, settings: WatermarkSettings | None = None) -> np.ndarray:
@@ -22,7 +22,7 @@ def embed(images: np.ndarray, payload: int, settings: WatermarkSettings | None =
         payload: 0 to 2^48 - 1, see ``payload_of``.
         settings: key and strength.
     Returns: [..., H, W, 3] uint8 RGB.
-    Raises: StudioError: other types or shapes, payload out of range.
+    Raises: StudioError: wrong type or shape, or payload out of range.
     """
     settings = settings or WatermarkSettings()
     check_images(images)
@@ -40,7 +40,7 @@ def embed(images: np.ndarray, payload: int, settings: WatermarkSettings | None =
 
 
 def strength(image: np.ndarray, settings: WatermarkSettings) -> np.ndarray:
-    """Return how strongly each pixel may be marked: more where there is texture, little on plain surfaces.
+    """Return the strength of the mark at each pixel: high in texture, low on plain surfaces.
 
     Args:
         image: [H, W, 3] uint8 RGB.
@@ -52,9 +52,9 @@ def strength(image: np.ndarray, settings: WatermarkSettings) -> np.ndarray:
     small = (max(1, round(width / cell)), max(1, round(height / cell)))
     luma = cv2.cvtColor(cv2.resize(image, small, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY).astype(np.float32)
     detail = np.minimum(np.abs(luma - cv2.GaussianBlur(luma, (0, 0), 1.5)), EDGE)
-    contrast = cv2.erode(cv2.GaussianBlur(detail, (0, 0), 1.5), np.ones((13, 13)))  # single edges go
+    contrast = cv2.erode(cv2.GaussianBlur(detail, (0, 0), 1.5), np.ones((13, 13)))  # erosion removes single edges
     contrast = cv2.GaussianBlur(cv2.dilate(contrast, np.ones((9, 9))), (0, 0), 1.5)
-    flat = settings.flat * min(1.2, max(1.0, 512 / min(height, width)) ** 0.5)  # small frames are seen small
+    flat = settings.flat * min(1.2, max(1.0, 512 / min(height, width)) ** 0.5)  # small frames are displayed small
     allowed = np.minimum(flat + settings.texture * contrast, settings.strongest)
     limit = max(0.0, 255**2 * 10 ** (-settings.psnr / 10) - ROUNDING)
     allowed *= min(1.0, float(np.sqrt(limit / np.mean(allowed**2))))

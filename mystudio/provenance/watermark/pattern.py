@@ -1,4 +1,4 @@
-"""The hidden pattern: a keyed periodic tile of plane waves, defined in cells, drawn and measured at any scale."""
+"""The watermark's pattern: a keyed periodic tile of plane waves, defined in cells and drawn at any scale."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from mystudio.provenance.watermark.payload import CODED
 
 TILE = 128  # cells, period of the pattern in both directions
 INNER, OUTER = 6, 22  # radius of the band in cycles a tile: periods of 21 to 6 cells
-CREST = 2.5  # peaks are cut at this many times the rms: they would show first
-SYNC_SHARE = 0.25  # of the waves are known beforehand and find place and scale
+CREST = 2.5  # peaks are clipped at this multiple of the rms, because they would be visible first
+SYNC_SHARE = 0.25  # share of waves with fixed signs, which give position and scale
 
 
 @dataclass(frozen=True)
 class WatermarkSettings:
-    """What embedding and detection must agree on, and how strong the mark is."""
+    """The key, which embedding and detection must share, and the strength of the mark."""
 
-    key: str = "mystudio"  # whoever knows it can find, and remove, the mark
+    key: str = "mystudio"  # secret of the pattern: with it the mark can be found and removed
     flat: float = 0.5  # grey levels (rms) on plain surfaces
-    texture: float = 1.0  # more for each grey level of local contrast
-    strongest: float = 3.5  # grey levels (rms) anywhere
-    psnr: float = 42.0  # dB: a frame that would cost more quality is marked more weakly
-    false_positive: float = 1e-6  # a mark is reported when chance explains it at most this often
+    texture: float = 1.0  # additional strength for each grey level of local contrast
+    strongest: float = 3.5  # grey levels (rms), upper limit at any pixel
+    psnr: float = 42.0  # dB: lowest PSNR of a marked frame; the mark is weakened to keep it
+    false_positive: float = 1e-6  # highest probability of reporting a mark in an unmarked clip
 
 
 @dataclass(frozen=True)
 class Waves:
-    """The plane waves of a key; of each wave and its conjugate only one is listed."""
+    """The plane waves of a key; only one of each wave and its conjugate is listed."""
 
     ky: np.ndarray  # [K] cycles a tile, -OUTER..OUTER
     kx: np.ndarray  # [K] cycles a tile, 0..OUTER
@@ -45,7 +45,7 @@ class Waves:
 
 @lru_cache(maxsize=8)
 def waves(key: str) -> Waves:
-    """Return the waves of a key; the same on every machine and version, as they come from SHAKE-256."""
+    """Return the waves of a key; SHAKE-256 makes them equal on every machine and version."""
     ky, kx = (grid.ravel() for grid in np.mgrid[-OUTER : OUTER + 1, 0 : OUTER + 1])
     radius = np.hypot(ky, kx)
     kept = (radius >= INNER) & (radius <= OUTER) & ((kx > 0) | (ky > 0))
@@ -68,7 +68,7 @@ def cell_size(height: int, width: int) -> float:
 def oscillations(length: int, cell: float, highest: int = OUTER) -> np.ndarray:
     """Return exp(2 pi i k (x + 1/2) / (cell TILE)) for pixels x and k = 0..highest: [highest + 1, length] complex64."""
     turns = np.arange(highest + 1)[:, None] * ((np.arange(length) + 0.5) / (cell * TILE))
-    angles = (2 * np.pi * (turns - np.rint(turns))).astype(np.float32)  # small, as float32 keeps few digits
+    angles = (2 * np.pi * (turns - np.rint(turns))).astype(np.float32)  # reduced to small angles for float32
     return np.cos(angles) + 1j * np.sin(angles)
 
 
@@ -77,8 +77,8 @@ def draw(key: str, word: bytes, height: int, width: int) -> np.ndarray:
     """Return the pattern of a code word at a frame's size, of unit rms.
 
     Args:
-        key: of the waves.
-        word: the code word's signs as int8 bytes.
+        key: key of the waves.
+        word: signs of the code word as int8 bytes.
         height, width: px.
     Returns: [height, width] float32.
     """

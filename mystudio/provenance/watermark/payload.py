@@ -1,4 +1,4 @@
-"""Payload bits with an error-correcting code: CRC-16, then a tail-biting convolutional code, decoded softly."""
+"""Payload bits with an error-correcting code: CRC-16, then a tail-biting convolutional code with soft decoding."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from mystudio.errors import StudioError
 
-BITS = 48  # of the payload: the first 12 hex digits of a digest
+BITS = 48  # bits of the payload: the first 12 hex digits of a digest
 CHECK_BITS = 16
 MESSAGE = BITS + CHECK_BITS
 GENERATORS = (0o557, 0o663, 0o711)  # rate 1/3, constraint length 9, free distance 18
@@ -19,7 +19,7 @@ CRC_START = 0xFFFF
 
 
 def payload_of(digest: str) -> int:
-    """Return the payload that stands for a sha256 digest in hex: its first 48 bits.
+    """Return the payload of a sha256 digest in hex: its first 48 bits.
 
     Raises: StudioError: fewer than 12 hex digits.
     """
@@ -65,9 +65,9 @@ def encode(payload: int) -> np.ndarray:
 
 
 def decode(soft: np.ndarray) -> int | None:
-    """Return the payload of a received word, or None where its CRC does not hold.
+    """Return the payload of a received word, or None if its CRC is wrong.
 
-    Viterbi over the word three times in a row; the middle one has found its starting state.
+    Viterbi decoding runs over three copies of the word; in the middle copy it has reached the starting state.
 
     Args:
         soft: [192] log-likelihood ratios up to a common factor, positive for +1.
@@ -90,13 +90,13 @@ def decode(soft: np.ndarray) -> int | None:
 
 @lru_cache
 def _predecessors() -> np.ndarray:
-    """[2, 256] states from which each state is reached."""
+    """Return [2, 256] states that precede each state."""
     states = np.arange(STATES)
     return np.stack([states >> 1, states >> 1 | STATES >> 1])
 
 
 @lru_cache
 def _branch_signs() -> np.ndarray:
-    """[3, 2 * 256] code bits that are sent on the way to each state."""
+    """Return [3, 2 * 256] code bits of the transitions to each state."""
     registers = (_predecessors() << 1 | (np.arange(STATES) & 1)).ravel().tolist()
     return np.array([[1.0 - 2.0 * (bin(r & g).count("1") & 1) for r in registers] for g in GENERATORS])

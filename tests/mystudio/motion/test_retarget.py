@@ -26,7 +26,7 @@ def faces(count: int, seed: int = 0) -> torch.Tensor:
 
 
 def driver(performance: Performance, landmarks: np.ndarray, **changes) -> Performance:
-    """The fixture's clip with other landmarks in its crops; every frame has a face unless told otherwise."""
+    """The fixture's clip with other landmarks in its crops; by default every frame has a face."""
     seen = performance.observation
     count = len(landmarks)
     track = replace(seen.track, landmarks=seen.track.landmarks[:count], pose=seen.track.pose[:count],

@@ -185,7 +185,7 @@ def test_a_manifest_that_was_taken_out_or_taken_over_is_found_out(studio, clip, 
     times = np.array([time for time, _ in video.read(clip)])
     stripped = tmp_path / "smile.mp4"
     mux.join(clip, stripped, times, clip)  # a re-wrap as any video program does it
-    left = verified(stripped)  # the watermark stays
+    left = verified(stripped)  # the watermark survives
     assert left["state"] == "absent" and "no C2PA manifest" in left["statement"]
     (tmp_path / ".smile.mp4.made").write_bytes((studio / ".smile.mp4.made").read_bytes())
     assert "the mark was removed" in verified(stripped)["statement"]
