@@ -192,7 +192,7 @@ def import_(file, name):
     type=click.IntRange(0),
     default=0,
     metavar="N",
-    help="The next N decide the motion, and what follows the look; 0 = all that follow are motion.",
+    help="The next N numbers of z decide the motion, and the rest the look; 0 = all the rest are motion.",
 )
 @device_option
 @common

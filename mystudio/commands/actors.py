@@ -105,7 +105,7 @@ def dataset(out, count, size, seed, takes, workers):
 @click.option("--columns", default=6, show_default=True, type=click.IntRange(1, 50), help="Columns.")
 @_size(256)
 @_seed("Which people.")
-@click.option("--neutral", is_flag=True, help="Everybody looks straight ahead.")
+@click.option("--neutral", is_flag=True, help="Draw neutral faces that look straight ahead.")
 @common
 def sheet(out, rows, columns, size, seed, neutral):
     """Draw a contact sheet of different people.

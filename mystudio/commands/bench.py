@@ -41,7 +41,7 @@ def _clips(required: bool):
             "consent",
             required=required,
             metavar="NAME",
-            help="Who is shown in the scanned clips, or has agreed; it is recorded.",
+            help="Your name or that of the person shown, who has agreed; it is stored with each scan.",
         )(command)
         return click.option(
             "--clips",
@@ -116,7 +116,7 @@ def actors(people, performances, scan_seconds, seconds, size, ceiling_every, **r
     "variants",
     multiple=True,
     metavar="NAME",
-    help="Only this change (and the recipe as it is); repeatable.",
+    help="Measure only this change and the unchanged recipe; repeatable.",
 )
 @click.option("--scan-seconds", default=20.0, show_default=True, help="Length of the actor's self-scan.")
 @click.option("--seconds", default=4.0, show_default=True, help="Length of the actors' driving clip.")
@@ -148,7 +148,7 @@ def ablation(folder, consent, on_actors, scans, variants, scan_seconds, seconds,
 @_clips(required=True)
 @_scans
 @_drivers
-@click.option("--iterations", default=24, show_default=True, type=click.IntRange(8), help="Of tuning.")
+@click.option("--iterations", default=24, show_default=True, type=click.IntRange(8), help="Tuning iterations.")
 @click.option("--frames", default=64, show_default=True, type=click.IntRange(1), help="Driving frames.")
 @click.option(
     "--paper-frames",
@@ -250,7 +250,9 @@ def speed(parts, rivals, people, performances, scan_seconds, seconds, size, fram
 
 
 @bench.command(cls=Command, short_help="Training a base: images per second, against a plain implementation.")
-@click.option("--recipe", default="base-faces", show_default=True, metavar="NAME|FILE", help="Of the base's shape.")
+@click.option(
+    "--recipe", default="base-faces", show_default=True, metavar="NAME|FILE", help="Recipe of the base's shape."
+)
 @click.option("--batch", default=8, show_default=True, type=click.IntRange(1), help="Images per step.")
 @click.option(
     "--steps", default=5, show_default=True, type=click.IntRange(1), help="Measured steps, after as many warm-up steps."

@@ -176,7 +176,7 @@ def pack(run, out, max_part_mb):
 @base.command("sheet", cls=Command)
 @_named
 @output("PNG", "Picture to write.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the samples.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the samples.")
 @click.option(
     "--truncation", type=float, default=0.7, show_default=True, help="Truncation of the lower rows; 0 = the mean face."
 )
@@ -197,7 +197,7 @@ def sheet(name, out, seed, truncation):
 @_named
 @output("DIR", "Folder for the images.")
 @click.option("-n", "count", type=click.IntRange(1), default=16, show_default=True, help="Images.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the samples.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the samples.")
 @click.option("--truncation", type=float, default=1.0, show_default=True, help="0 = the mean face.")
 @common
 def sample(name, out, count, seed, truncation):
@@ -220,9 +220,15 @@ def sample(name, out, count, seed, truncation):
 @output("DIR", "Folder of evaluation.json and nearest.png.")
 @_data
 @_weight
-@click.option("--samples", type=click.IntRange(16), default=1000, show_default=True, help="Of the base.")
-@click.option("--images", type=click.IntRange(16), default=2000, show_default=True, help="Training images at most.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of both draws.")
+@click.option(
+    "--samples", type=click.IntRange(16), default=1000, show_default=True, help="Samples to draw from the base."
+)
+@click.option(
+    "--images", type=click.IntRange(16), default=2000, show_default=True, help="Largest number of training images."
+)
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the samples and of the chosen images."
+)
 @device_option
 @common
 def evaluate(name, out, data, weights, samples, images, seed, device):

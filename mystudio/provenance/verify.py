@@ -72,8 +72,7 @@ def manifest(path: Path, trusted: Sequence[Path] = ()) -> Finding:
         return Finding(
             "manifest",
             "found",
-            f"a whole C2PA manifest of another program ({_plain(found.generator)}), "
-            f"{who}; it says nothing of an avatar",
+            f"a whole C2PA manifest of another program ({_plain(found.generator)}), {who}; it names no avatar",
             details,
         )
     details |= {key: said.get(key) for key in ("synthetic", "person", "view", "avatar", "driver", "take", "edits")}
@@ -89,7 +88,7 @@ def watermark(path: Path, trusted: Sequence[Path] = ()) -> Finding:
         for picture in islice(_pictures(path), MAX_FRAMES):
             evidence.add(picture)
     except SelfscanError as error:
-        return Finding("watermark", "absent", f"no watermark could be looked for ({_plain(error)})")
+        return Finding("watermark", "absent", f"the search for a watermark failed ({_plain(error)})")
     found = evidence.judge() if evidence.count else None
     if found is None or not found.marked:
         return Finding("watermark", "absent", f"no watermark in {evidence.count} pictures")

@@ -266,10 +266,7 @@ def _next_header(file: BinaryIO, name: str, size: int | None, archive: Path) -> 
     crc, stored = LOCAL.unpack(data[: LOCAL.size])[6:8]
     found = Member(name, stored if size is None else size, crc, start)
     if data != _header(found):
-        raise BadArchive(
-            f"{archive} holds {_described(data)} where {name} was expected, as no archive of ours does; "
-            "pack the avatar again"
-        )
+        raise BadArchive(f"{archive} holds {_described(data)} where {name} was expected; pack the avatar again")
     return found
 
 

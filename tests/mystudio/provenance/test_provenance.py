@@ -418,7 +418,7 @@ def test_foreign_texts_cannot_steer_a_terminal(tmp_path, monkeypatch):
     (tmp_path / "c2pa.py").write_text("open('ran', 'w')")  # the reader must not import from where it is started
     monkeypatch.chdir(tmp_path)
     told = run("verify", tmp_path / "x.png").stdout
-    assert "of another program" in told and "says nothing of an avatar" in told
+    assert "of another program" in told and "names no avatar" in told
     assert all(c.isprintable() for c in told.rstrip("\n")) and not (tmp_path / "ran").exists()
 
 
