@@ -5,9 +5,11 @@ import pytest
 import torch
 from live_person import FPS, avatar, framed, frames, portraits, room
 
+from mystudio.engines.personal.problem import SolveSettings
 from mystudio.engines.personal.regress import Regressor
+from mystudio.engines.personal.settings import ReenactSettings
 from mystudio.engines.personal.start import StartCodes
-from mystudio.engines.personal.state import state_of
+from mystudio.engines.personal.state import AXES, state_of
 from mystudio.evaluation.metrics import shake
 from mystudio.live.follow import Live, LiveSettings
 from mystudio.live.stream import Pace, play
@@ -21,7 +23,7 @@ from selfscan.io import video
 
 
 def follow(timed, **settings):
-    live = Live(avatar(), settings=LiveSettings(**settings))
+    live = Live(avatar(), ReenactSettings(), LiveSettings(**settings))
     try:
         return [live(frame, time) for time, frame in timed]
     finally:
@@ -29,7 +31,7 @@ def follow(timed, **settings):
 
 
 def codes_of(shown) -> torch.Tensor:
-    return torch.cat([s.code for s in shown])
+    return torch.cat([s.codes[AXES][:, 0] for s in shown])
 
 
 @pytest.fixture(autouse=True)
@@ -46,15 +48,15 @@ def test_the_first_frames_do_not_depend_on_what_follows():
     tails = ([(i / FPS, room()) for i in range(8, 14)], [(i / FPS, framed(portraits(16)[0])) for i in range(8, 14)])
     runs = []
     for tail in tails:  # with threads: reading ahead must not change the result
-        live, timed = Live(avatar()), (pair for pair in head + tail)
+        live, timed = Live(avatar(), ReenactSettings()), (pair for pair in head + tail)
         runs.append(list(play(timed, live, Pace(), drop=False, paced=False)))
         live.close()
     alone = follow(head)
     for a, b, c in zip(*runs, alone):
-        assert torch.equal(a.code, b.code) and torch.equal(a.code, c.code)
+        assert torch.equal(a.codes[AXES], b.codes[AXES]) and torch.equal(a.codes[AXES], c.codes[AXES])
         assert np.array_equal(a.picture, b.picture) and np.array_equal(a.picture, c.picture)
         assert a.outcome == b.outcome == Outcome.FOLLOWED
-    assert not torch.equal(runs[0][-1].code, runs[1][-1].code)
+    assert not torch.equal(runs[0][-1].codes[AXES], runs[1][-1].codes[AXES])
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +112,7 @@ def test_frames_without_a_face_are_held_and_marked():
     timed = frames(16)
     gone = (0, 1, 8, 9, 10)
     timed = [(time, room() if i in gone else frame) for i, (time, frame) in enumerate(timed)]
-    live = Live(avatar())
+    live = Live(avatar(), ReenactSettings())
     followed = [live.follow(frame, time) for time, frame in timed]
     shown = [live.draw(f) for f in followed]
     live.close()
@@ -136,11 +138,12 @@ def test_at_first_the_avatar_is_at_rest():
 def test_asking_for_a_new_neutral_face_takes_the_present_one():
     """A driver with a neutral face leaves the avatar at its neutral face."""
     timed = frames(24)
-    live = Live(avatar(), RetargetSettings(neutral="as seen"), LiveSettings(rest=0.0), match=0.0)
-    rest = live(room(), -1.0).code
-    before = [live(frame, time) for time, frame in timed][-1].code
+    as_seen = ReenactSettings(RetargetSettings(neutral="as seen"), SolveSettings(match=0.0))
+    live = Live(avatar(), as_seen, LiveSettings(rest=0.0))
+    rest = live(room(), -1.0).codes[AXES][:, 0]
+    before = [live(frame, time) for time, frame in timed][-1].codes[AXES][:, 0]
     live.forget()
-    after = live(timed[-1][1], 1.0).code
+    after = live(timed[-1][1], 1.0).codes[AXES][:, 0]
     live.close()
     assert (before - rest).norm() > 1
     torch.testing.assert_close(after, rest, atol=1e-4, rtol=1e-4)

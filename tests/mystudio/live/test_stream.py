@@ -8,13 +8,14 @@ import pytest
 import torch
 from live_person import avatar, frames
 
+from mystudio.engines.personal.settings import ReenactSettings
 from mystudio.live.follow import Live
 from mystudio.live.stream import Pace, _Slot, play
 
 
 @pytest.fixture
 def live():
-    made = Live(avatar())
+    made = Live(avatar(), ReenactSettings())
     yield made
     made.close()
 
