@@ -26,7 +26,7 @@ FRAMES = 10
 class Replay(torch.nn.Module):
     """A generator that draws given pictures one after the other."""
 
-    resolution = 256
+    resolution, num_ws = 256, 1
 
     def __init__(self, pictures: np.ndarray):
         super().__init__()
