@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import sys
+import zlib
 from pathlib import Path
 from typing import BinaryIO
 
@@ -43,18 +44,22 @@ def read(path: str | Path) -> np.ndarray:
 
 
 def png_fits(file: BinaryIO) -> bool:
-    """Whether all chunks of a PNG, up to IEND, fit into the file by their declared lengths.
+    """Whether a PNG is whole: pixels, then IEND, and every chunk up to there fits into the file and has its checksum.
 
-    OpenCV allocates up to 2 GB for a chunk that declares that length, even in a file of 90 bytes.
+    OpenCV allocates up to 2 GB for a chunk that declares that length, even in a file of 90 bytes. It also reads on
+    behind an IEND that is damaged, or that comes before any pixels.
     """
-    end = file.seek(0, 2)
+    end, pixels = file.seek(0, 2), False
     at = len(PNG)
-    while at + 8 <= end:
+    while at + 12 <= end:
         file.seek(at)
         length, kind = struct.unpack(">I4s", file.read(8))
         at += 12 + length  # length, kind and checksum around the data
+        if at > end or zlib.crc32(file.read(length), zlib.crc32(kind)) != int.from_bytes(file.read(4), "big"):
+            return False
+        pixels |= kind == b"IDAT"
         if kind == b"IEND":
-            return at <= end
+            return pixels and length == 0
     return False
 
 

@@ -4,6 +4,7 @@ import io
 import json
 import struct
 import zipfile
+import zlib
 from base64 import b64decode, encodebytes
 
 import cv2
@@ -50,6 +51,37 @@ def test_a_png_of_ninety_bytes_does_not_take_two_gigabytes(tmp_path):
     assert not picture.png_fits(io.BytesIO(SHIFTED_PNG))
     with pytest.raises(UnreadablePicture):
         picture.read(tmp_path / "x.png")
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+HEADER = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 2, 0, 0, 0))
+PIXELS = chunk(b"IDAT", zlib.compress(bytes(8 * 25)))
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        HEADER + chunk(b"HDAT", b"no pixels") + chunk(b"IEND", b""),
+        HEADER + PIXELS + chunk(b"IEND", b"")[:-1] + b"!",
+        HEADER + PIXELS[:-1] + b"!" + chunk(b"IEND", b""),
+        HEADER + PIXELS + chunk(b"IEND", b"more"),
+    ],
+    ids=["no pixels", "a damaged end", "damaged pixels", "an end with data"],
+)
+def test_a_png_behind_whose_end_opencv_would_read_on_is_refused(chunks, tmp_path):
+    """OpenCV takes what follows for the length of a chunk and allocates gigabytes."""
+    (tmp_path / "x.png").write_bytes(picture.PNG + chunks + HEADER + b"\x7f\xff\xff\xffIDAT")
+    assert not picture.png_fits(io.BytesIO(picture.PNG + chunks))
+    with pytest.raises(UnreadablePicture):
+        picture.read(tmp_path / "x.png")
+
+
+def test_a_whole_png_is_read_also_with_data_behind_its_end(tmp_path):
+    (tmp_path / "x.png").write_bytes(picture.PNG + HEADER + PIXELS + chunk(b"IEND", b"") + b"appended")
+    assert picture.read(tmp_path / "x.png").shape == (8, 8, 3)
 
 
 def npy(header: bytes, numbers: bytes = b"") -> bytes:

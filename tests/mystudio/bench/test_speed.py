@@ -71,7 +71,7 @@ def test_rivals_lower_the_objective_of_the_start(problem, name):
 
 
 def test_the_papers_solver_has_the_papers_settings_and_never_stops_early():
-    settings = resolve("paper", ()).reenact
+    settings = resolve("paper", ()).of("personal", "reenact").reenact
     assert (settings.method, settings.start, settings.space) == ("adam", "previous", "softplus")
     assert (settings.steps, settings.rate, settings.tolerance) == (1000, 5e-3, 0.0)
 

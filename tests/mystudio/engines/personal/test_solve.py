@@ -302,7 +302,7 @@ def test_adam_comes_back_from_a_wrong_start_in_every_space(avatar, motion, space
                              lambda done: None)  # fmt: skip
     assert more.losses["total"].sum() < 0.8 * first.losses["total"].sum()
     assert more.losses["keypoint"].sum() < 0.6 * first.losses["keypoint"].sum()
-    assert more.codes[AXES].shape == (2, avatar.generator.num_ws, problem.space.rank)
+    assert more.codes.shape == (2, avatar.generator.num_ws, problem.space.rank)
 
 
 def test_adam_in_the_hull_stays_in_the_hull(avatar, motion):
