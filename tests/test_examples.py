@@ -106,7 +106,7 @@ def test_folder_of_clips(studio, tmp_path):
     found = example("02_folder_of_clips").main(
         str(studio / "me.avatar"), str(tmp_path / "clips"), str(tmp_path / "made"), studio / "tiny.toml"
     )
-    rows = list(csv.DictReader(found.open(encoding="utf-8")))
+    rows = list(csv.DictReader(found.read_text(encoding="utf-8").splitlines()))
     assert [row["clip"] for row in rows] == ["a driver.mp4", "nobody.mp4", "text.mp4"]
     assert [int(row["frames"]) for row in rows] == [10, 0, 0]
     assert [bool(row["problem"]) for row in rows] == [False, True, True]
