@@ -1,5 +1,7 @@
 """Training data: equal samples for equal steps, and one sentence for data that does not fit."""
 
+import zlib
+
 import cv2
 import numpy as np
 import pytest
@@ -128,7 +130,9 @@ def test_an_odd_image_is_one_sentence(folder, kind):
 
 def test_a_damaged_image_behind_a_good_header_is_one_sentence(tmp_path):
     data = bytearray(cv2.imencode(".png", _image(0, 32))[1].tobytes())
-    data[40:-20] = bytes(len(data) - 60)
+    end = 41 + int.from_bytes(data[33:37], "big")  # of the pixels, which stand between their kind and their checksum
+    data[41:end] = bytes(end - 41)
+    data[end : end + 4] = zlib.crc32(data[37:end]).to_bytes(4, "big")  # the chunk is whole, its content is not
     (tmp_path / "a.png").write_bytes(data)
     with pytest.raises(BadData, match="decoded"):
         Folder(tmp_path, 16).get(0)
