@@ -124,7 +124,7 @@ class Edits(Protocol):
         """Move codes of T frames along a direction [D] by strengths [T].
 
         Args:
-            edge: policy for codes outside the person's own range (``types.EDGES``): "stop", "continue" or "project".
+            edge: policy for codes outside the person's own range: one of ``editing.POLICIES``.
             checkpoints: of finished parts of this very edit.
         """
         ...
