@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from mystudio.bench import comparison
 from mystudio.bench.ledger import Ledger
@@ -15,10 +14,9 @@ from mystudio.bench.personal import ceiling
 from mystudio.bench.sheet import sheet_of
 from mystudio.bench.studio import PLAIN, STRAIGHT, Person, Studio, Variant, open_take, values_of
 from mystudio.compute.device import choose
-from mystudio.engines.personal.state import AXES, state_of
 from mystudio.evaluation import observers
 from selfscan.face.observe import observe
-from selfscan.io.pixels import to_tensor, to_uint8
+from selfscan.io.pixels import to_tensor
 from selfscan.perceptual.metric import load_perceptual
 
 PEOPLE = (1000, 1008, 1018)  # seeds chosen by eye: tan, pale and brown skin; different faces, hair and light
@@ -139,19 +137,16 @@ def _measure_ceiling(
 def _compare_with_ceiling(studio: Studio, acted: Pair, path: Path, kept: Path, every: int) -> dict[str, dict]:
     avatar, take, performance, _ = open_take(path)
     device = choose(studio.device)
-    state = state_of(avatar)
-    on_device = replace(state, anchors=state.anchors.to(device))
-    fitted = replace(avatar, generator=avatar.generator.to(device), state=on_device)
     seen, perceptual = observe(acted.truth, size=observers.SIZE, progress=studio.progress), load_perceptual()
     usable = seen.track.valid & performance.observation.track.valid
     frames = np.flatnonzero((np.arange(len(take)) % every == 0) & usable)
     aims = to_tensor(comparison.crops(seen, frames, avatar.generator.resolution), device)
-    codes, _ = ceiling.fit(fitted, aims, take.codes[AXES][frames].to(device), perceptual, progress=studio.progress)
+    codes, nearest = ceiling.nearest(avatar, take, frames, aims, perceptual, studio.progress)
     images = {
         "ours": comparison.pictures(avatar, take, frames, studio.device),
-        "ceiling": comparison.at_evaluation_size(_drawn(fitted, codes)),
+        "ceiling": comparison.at_evaluation_size(nearest),
     }
-    np.savez_compressed(kept, frames=frames, images=images["ceiling"], codes=codes.cpu().numpy())
+    np.savez_compressed(kept, frames=frames, images=images["ceiling"], codes=codes)
     truth, nets = comparison.crops(seen, frames), observers.EvaluationNets(None, studio.blendshapes, device)
     try:
         return {
@@ -161,12 +156,6 @@ def _compare_with_ceiling(studio: Studio, acted: Pair, path: Path, kept: Path, e
         }
     finally:
         nets.close()
-
-
-@torch.inference_mode()
-def _drawn(avatar, codes: torch.Tensor) -> np.ndarray:
-    space = state_of(avatar).space
-    return np.concatenate([to_uint8(avatar.generator(space.decode(part)).clamp(-1, 1)) for part in codes.split(8)])
 
 
 class _Stage:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,10 +18,7 @@ from mystudio.bench.ledger import Ledger
 from mystudio.bench.personal import ratios, solvers
 from mystudio.bench.studio import PLAIN, Studio, Variant
 from mystudio.compute.device import choose
-from mystudio.engines.personal.problem import Problem
-from mystudio.engines.personal.state import state_of
 from mystudio.evaluation import observers
-from mystudio.motion.retarget import retarget
 from mystudio.storage.artifacts import load, load_performance
 from mystudio.stylegan2.growth import grown
 from mystudio.types import Avatar
@@ -69,18 +67,16 @@ class _Trial:
     def solve(self) -> list[str]:
         """Solve every pair with every rival; the paper's solver and the default also on the same few frames."""
         keys, case = [], self.case
-        for seed in case.actors.people:
-            for driver in case.actors.drivers:
-                acted = pair(self.studio, case.actors, seed, driver)
-                labels = {"person": str(seed), "driver": f"{driver[0]}-{driver[1]}"}
-                stage = _Stage(self.studio, acted, case)
-                for rival in solvers.RIVALS:
-                    if rival.name not in case.rivals:
-                        continue
-                    if not rival.few:
-                        keys.append(self._rival(stage, acted, rival, labels, "solve", case.frames))
-                    if rival.few or rival.name == "default":
-                        keys.append(self._rival(stage, acted, rival, labels, "paper", case.paper_frames))
+        rivals = [rival for rival in solvers.RIVALS if rival.name in case.rivals]
+        for seed, driver in itertools.product(case.actors.people, case.actors.drivers):
+            acted = pair(self.studio, case.actors, seed, driver)
+            labels = {"person": str(seed), "driver": f"{driver[0]}-{driver[1]}"}
+            stage = _Stage(self.studio, acted, case)
+            for rival in rivals:
+                if not rival.few:
+                    keys.append(self._rival(stage, acted, rival, labels, "solve", case.frames))
+                if rival.few or rival.name == "default":
+                    keys.append(self._rival(stage, acted, rival, labels, "paper", case.paper_frames))
         return keys
 
     def _rival(self, stage: _Stage, acted: Pair, rival: solvers.Rival, labels: dict, table: str, frames: int) -> str:
@@ -288,14 +284,13 @@ class _Stage:
         recipe = studio.resolved(acted.person)
         how = recipe.of(avatar.engine, "reenact")
         performance = load_performance(pipeline.run_perform(acted.driver, studio.out, studio.progress))
-        motion = retarget(performance, avatar.neutral, state_of(avatar).statistics, how.retarget)
+        self._problem = solvers.counted(avatar, performance, how)
         seen = observe(acted.truth, size=observers.SIZE, progress=studio.progress)
-        count = min(self.case.frames, len(motion))
-        self._begin = (len(motion) - count) // 2
+        count = min(self.case.frames, len(performance))
+        self._begin = (len(performance) - count) // 2
         at = np.arange(self._begin, self._begin + count)
         self._truth, self._marks = comparison.crops(seen, at), seen.landmarks[at]
         self._nets, self._metric = observers.EvaluationNets(None, None, choose(studio.device)), load_perceptual()
-        self._problem = solvers.Counted(**vars(Problem.of(avatar, motion, how.retarget, how.reenact)))
         return self._problem
 
 

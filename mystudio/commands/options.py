@@ -129,7 +129,7 @@ class Command(click.Command):
             formatter.write_paragraph()
             with formatter.indentation():
                 if paragraph.lstrip().startswith("$"):
-                    for line in paragraph.strip().splitlines():
-                        formatter.write(f"{'':>{formatter.current_indent}}{line.strip()}\n")
+                    indent = " " * formatter.current_indent
+                    formatter.write("".join(f"{indent}{line.strip()}\n" for line in paragraph.strip().splitlines()))
                 else:
                     formatter.write_text(" ".join(paragraph.split()))

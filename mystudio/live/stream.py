@@ -162,9 +162,8 @@ def _run(work: Generator[Any, None, None], slot: _Slot, stop: threading.Event) -
     error = None
     try:
         with closing(work):
-            for thing in work:
-                if stop.is_set() or not slot.put(thing):
-                    return
+            if not all(not stop.is_set() and slot.put(thing) for thing in work):
+                return
     except BaseException as failure:  # raised again in the thread that reads the slot
         error = failure
     slot.put(_End(error))

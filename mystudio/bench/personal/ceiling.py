@@ -6,14 +6,16 @@ Codes are free on every layer, in the anchor space that the solver uses, and no 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from mystudio.engines.personal.state import state_of
+from mystudio.engines.personal.state import AXES, state_of
 from mystudio.motion import losses
-from mystudio.types import Avatar, Progress, silent
+from mystudio.types import Avatar, Progress, Take, silent
+from selfscan.io.pixels import to_uint8
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,24 @@ class FitSettings:
     perceptual: float = 1.0  # weight of the perceptual distance
     pixel: float = 1.0  # weight of the mean squared error
     batch: int = 8  # frames at once
+
+
+def nearest(
+    avatar: Avatar, take: Take, frames: np.ndarray, images: Tensor, perceptual, progress: Progress = silent
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fit codes to the true images of a take's frames, from the take's codes on, and draw them.
+
+    Args:
+        frames: [F] numbers of frames. images: [F, 3, H, H] in [-1, 1] on the device that fits.
+    Returns: codes [F, L, K] and pictures [F, H, H, 3] uint8.
+    """
+    device, state = images.device, state_of(avatar)
+    on_device = replace(state, anchors=state.anchors.to(device))
+    fitted = replace(avatar, generator=avatar.generator.to(device), state=on_device)
+    codes, _ = fit(fitted, images, take.codes[AXES][frames].to(device), perceptual, progress=progress)
+    with torch.inference_mode():
+        drawn = [to_uint8(fitted.generator(on_device.space.decode(part)).clamp(-1, 1)) for part in codes.split(8)]
+    return codes.cpu().numpy(), np.concatenate(drawn)
 
 
 def fit(

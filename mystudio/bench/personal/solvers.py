@@ -14,10 +14,13 @@ from torch import Tensor
 from mystudio.engines.personal import adam, gauss_newton
 from mystudio.engines.personal.measure import Terms, data_terms, output_vector, weighted_sum
 from mystudio.engines.personal.problem import Problem
+from mystudio.engines.personal.settings import ReenactSettings
+from mystudio.engines.personal.state import state_of
 from mystudio.engines.personal.windows import Solved
 from mystudio.motion.losses import temporal
+from mystudio.motion.retarget import retarget
 from mystudio.recipe import resolve
-from mystudio.types import Outcome
+from mystudio.types import Avatar, Outcome, Performance
 from selfscan.face import patches
 from selfscan.face.facemesh import crop_landmarks
 
@@ -38,6 +41,12 @@ class Counted(Problem):
     @property
     def passes(self) -> int:
         return sum(self.drawn)
+
+
+def counted(avatar: Avatar, performance: Performance, how: ReenactSettings) -> Counted:
+    """Retarget a performance to an avatar; return the problem of its frames, at the settings ``how``."""
+    motion = retarget(performance, avatar.neutral, state_of(avatar).statistics, how.retarget)
+    return Counted(**vars(Problem.of(avatar, motion, how.retarget, how.reenact)))
 
 
 Solve = Callable[[Problem, range], Solved]
