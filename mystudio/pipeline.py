@@ -65,15 +65,15 @@ def run_scan(
     }
     inputs = {"video": video} | ({"consent_clip": consent_clip} if consent_clip else {})
     inputs |= {f"{name}_words": found for name, clip in inputs.items() if (found := recording.words_of(clip)).is_file()}
-    with stage(out, "scan", inputs, settings, force=force) as job:
-        if not job.done:
+    with stage(out, "scan", inputs, settings, force=force) as run:
+        if not run.done:
             blas.reserve()
             who = make_consent(consent, video, fictional, recording.read_words(video))
             clip = (consent_clip, recording.read_words(consent_clip)) if consent_clip else None
-            with job.checkpoints() as checkpoints:
+            with run.checkpoints() as checkpoints:
                 made = scan_video(video, who, recipe.scan, progress, consent_clip=clip, checkpoints=checkpoints)
             coverage_figure.draw(made.coverage, picture := BytesIO(), made.frame_index)
-            save(made, job, {"coverage.png": picture.getvalue()})
+            save(made, run, {"coverage.png": picture.getvalue()})
     return out
 
 
@@ -92,25 +92,25 @@ def run_personalize(
     found = bases.find_base(base)
     own = recipe.of(engine, "personalize")
     settings = {"engine": engine, "metric": perceptual_name()} | _tables(own)
-    with stage(out, "avatar", {"scan": scan_path, "base": found.path}, settings, force=force) as job:
-        if not job.done:
+    with stage(out, "avatar", {"scan": scan_path, "base": found.path}, settings, force=force) as run:
+        if not run.done:
             blas.reserve()
-            person, checkpoints = load(scan_path, Scan), DiskCheckpoints(job.journal())
+            person, checkpoints = load(scan_path, Scan), DiskCheckpoints(run.journal())
             make = engines.named(engine).personalize
-            save(make(person, found, own, checkpoints, choose(device), progress), job)
+            save(make(person, found, own, checkpoints, choose(device), progress), run)
     return out
 
 
 def run_perform(video: Path, folder: Path, progress: Progress = silent, *, force: bool = False) -> Path:
     """A driving clip -> the performance, usable with any avatar; its name in ``folder`` contains the clip's digest."""
     out = folder / f"{video.stem}-{digest(video)[:8]}.performance"
-    with stage(out, "performance", {"video": video}, {}, force=force) as job:
-        if not job.done:
+    with stage(out, "performance", {"video": video}, {}, force=force) as run:
+        if not run.done:
             blas.reserve()
-            with job.checkpoints() as checkpoints:
+            with run.checkpoints() as checkpoints:
                 made = perform.perform(video, progress=progress, checkpoints=checkpoints)
             seen = replace(made.observation, video=video.name)  # the manifest stores the clip's path
-            save(replace(made, observation=seen), job)
+            save(replace(made, observation=seen), run)
     return out
 
 
@@ -129,12 +129,12 @@ def run_reenact(
     inputs = {"avatar": avatar_path, "performance": performance_path}
     engine = engine_of(avatar_path)
     settings = recipe.of(engine, "reenact")
-    with stage(out, "take", inputs, _tables(settings), force=force) as job:
-        if not job.done:
+    with stage(out, "take", inputs, _tables(settings), force=force) as run:
+        if not run.done:
             blas.reserve()
             drive = partial(engines.named(engine).reenact, load(avatar_path, Avatar))
-            rest = settings, DiskCheckpoints(job.journal()), choose(device), progress
-            save(drive(load(performance_path, Performance), *rest), job)  # no variable holds the performance
+            rest = settings, DiskCheckpoints(run.journal()), choose(device), progress
+            save(drive(load(performance_path, Performance), *rest), run)  # no variable holds the performance
     return out
 
 
@@ -195,14 +195,14 @@ def run_edit(
     folder = open_folder(take_path, "take")
     inputs = {"take": take_path, "avatar": folder.source("avatar"), "performance": folder.source("performance")}
     inputs |= {"directions": directions} if directions else {}
-    with stage(out, "take", inputs, {"edits": edits}, force=force) as job:
-        if not job.done:
+    with stage(out, "take", inputs, {"edits": edits}, force=force) as run:
+        if not run.done:
             avatar = load(inputs["avatar"], Avatar)
             more = editing.load_directions(directions, avatar.generator.w_dim) if directions else None
             take = load(take_path, Take)  # loaded before any checkpoint is stored: a damaged take leaves no files
-            with job.checkpoints() as checkpoints:
+            with run.checkpoints() as checkpoints:
                 made = editing.apply(avatar, take, list(edits), more, checkpoints)
-            save(made, job)
+            save(made, run)
     return out
 
 
@@ -220,8 +220,8 @@ def run_render(
     inputs = {name: folder.source(name) for name in ("avatar", "performance")}
     inputs |= {"take": take_path, "video": open_folder(inputs["performance"]).source("video")}
     settings = {"render": recipe.render, "provenance": recipe.provenance}
-    with product(out, inputs, settings, force) as job:
-        if not job.done:
+    with product(out, inputs, settings, force) as run:
+        if not run.done:
             blas.reserve()
             who = provenance.signing_key(recipe.provenance)
             avatar, take = _on(load(inputs["avatar"], Avatar), device), load(take_path, Take)
@@ -242,7 +242,7 @@ def run_render(
                 progress,
                 provenance.finisher(out, claim, who) if who else None,
                 provenance.stamp(recipe.provenance, claim.avatar),
-                DiskCheckpoints(job.journal()),
+                DiskCheckpoints(run.journal()),
             )
     return out
 
@@ -284,12 +284,12 @@ def run_evaluate(
     inputs |= {name: path for name, path in optional.items() if isinstance(path, Path)}
     settings = {"truth": "same" if truth == "same" else None, "metric": perceptual_name()}
     kinds = {"scan", "avatar", "take", "unedited"}  # inputs whose recipes the report shows
-    with stage(out, "report", inputs, settings, force=force) as job:
-        if not job.done:
+    with stage(out, "report", inputs, settings, force=force) as run:
+        if not run.done:
             blas.reserve()
             avatar, take = _on(load(inputs["avatar"], Avatar), device), load(take_path, Take)
             stamp = provenance.stamp(provenance.ProvenanceSettings(), digest(inputs["avatar"]))
-            with job.checkpoints() as checkpoints, job.writing() as place:
+            with run.checkpoints() as checkpoints, run.writing() as place:
                 evaluate.evaluate(
                     avatar,
                     take,

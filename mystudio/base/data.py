@@ -14,7 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
-from mystudio.base.sources import Source
+from mystudio.base.sources import ImageSource
 from mystudio.errors import BadData
 
 
@@ -35,7 +35,7 @@ class Mixture:
     Raises: BadData: there is no source, a weight is invalid, or two sources have codes of different sizes.
     """
 
-    sources: Sequence[Source]
+    sources: Sequence[ImageSource]
     weights: Sequence[float] = ()
     mirror: bool = True  # flip half of the images that have no code; codes distinguish left and right
     seed: int = 0
@@ -109,7 +109,7 @@ class Mixture:
         return (image[:, ::-1] if flip else image), code
 
 
-class Ahead:
+class Prefetcher:
     """Prepares the next step's batch in another thread while the current one is in use."""
 
     def __init__(self, mixture: Mixture, size: int, rank: int, world: int):

@@ -30,7 +30,7 @@ from selfscan.perceptual.metric import load_perceptual
 
 PRESENT = 0.9  # least confidence of the landmark network for an image that counts as a face
 MEASURES = ("yaw", "pitch", "mouth_open", "eyes_open", "gaze_x", "gaze_y")  # selfscan.face.measures
-OBEDIENT = 512  # number of images with codes that are generated again from their codes
+CONTROLLED = 512  # number of images with codes that are generated again from their codes
 NEAREST = 16  # number of samples shown above their nearest training images
 BATCH = 16
 _SKETCH = 4096  # length of the random projection of an embedding; distances are accurate to about 2 %
@@ -84,7 +84,7 @@ def evaluate_base(
         "precision": precision,
         "recall": recall,
         "spread": {name: {kind: _spread(seen[kind], name) for kind in seen} for name in MEASURES},
-        "obedience": obedience(generator, data, seed, device, progress)
+        "controllability": controllability(generator, data, seed, device, progress)
         if data.coded_share and data.code_size <= generator.z_dim
         else {},
         "nearest": {
@@ -96,13 +96,13 @@ def evaluate_base(
     return BaseEvaluation(figures, tile([made[:NEAREST], real[chosen]]))
 
 
-def obedience(
+def controllability(
     generator: Generator,
     data: Mixture,
     seed: int = 0,
     device: torch.device = torch.device("cpu"),
     progress: Progress = silent,
-    count: int = OBEDIENT,
+    count: int = CONTROLLED,
 ) -> dict[str, dict[str, float]]:
     """How well generated images follow their codes: images with codes against images generated from those codes.
 
@@ -183,9 +183,11 @@ def summary(result: BaseEvaluation) -> str:
         ours, theirs = row["samples"], row["training"]
         part = [f"{r['low']:.2f} .. {r['high']:.2f}" for r in (ours, theirs)]
         lines.append(f"{name:12}{part[0]:>20}{part[1]:>20}{ours['std'] / max(theirs['std'], 1e-9):>19.0%}")
-    if f["obedience"]:
+    if f["controllability"]:
         lines.append(f"{'by code':12}{'slope':>20}{'correlation':>20}")
-        lines += [f"{name:12}{row['slope']:>20.0%}{row['correlation']:>20.2f}" for name, row in f["obedience"].items()]
+        lines += [
+            f"{name:12}{row['slope']:>20.0%}{row['correlation']:>20.2f}" for name, row in f["controllability"].items()
+        ]
     return "\n".join(lines)
 
 

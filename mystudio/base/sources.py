@@ -20,7 +20,7 @@ MAX_COMPRESSED = 4 << 30  # bytes of an array that is not memory-mapped
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
-class Source(Protocol):
+class ImageSource(Protocol):
     """A source of training images, each with a code or without."""
 
     @property
@@ -38,7 +38,7 @@ class Source(Protocol):
         ...
 
 
-class Folder:
+class ImageFolder:
     """Square JPEG and PNG images in a folder and its subfolders, decoded on demand.
 
     Args:
@@ -140,7 +140,7 @@ class Rendered:
         return self.draw(index)
 
 
-def open_source(path: str | Path, resolution: int) -> Source:
+def open_source(path: str | Path, resolution: int) -> ImageSource:
     """Open a folder of images, an .npz file, a folder of .npz files, or ``actors[:SEED]``, which draws on demand.
 
     Raises: BadData; BadArtifact: the actors' 3D head has not been imported.
@@ -149,7 +149,7 @@ def open_source(path: str | Path, resolution: int) -> Source:
     if re.fullmatch(r"actors(:\d+)?", str(path)) and not path.exists():
         return _actors(int(str(path).partition(":")[2] or 0), resolution)
     if path.is_dir():
-        return Shards(path, resolution) if any(path.glob("*.npz")) else Folder(path, resolution)
+        return Shards(path, resolution) if any(path.glob("*.npz")) else ImageFolder(path, resolution)
     if path.suffix == ".npz" and path.is_file():
         return Shards(path, resolution)
     raise BadData(

@@ -18,11 +18,11 @@ from pathlib import Path
 import torch
 
 from mystudio.base import checkpoint
-from mystudio.base.data import Ahead, Mixture
+from mystudio.base.data import Mixture, Prefetcher
 from mystudio.base.parallel import Team, joined
 from mystudio.base.settings import BaseSettings
 from mystudio.base.sheets import COLUMNS, latents_of, sheet_of_training, write_png
-from mystudio.base.sources import Source
+from mystudio.base.sources import ImageSource
 from mystudio.base.trainer import PHASES, Trainer, mean_of
 from mystudio.errors import BadArtifact, BadData, OutputFailed, TrainingDiverged
 from mystudio.storage.journal import write_bytes
@@ -41,7 +41,7 @@ _SPARE = 3.0  # s reserved for stopping
 class TrainingSession:
     """Arguments of one call of ``train`` that are not settings of the run."""
 
-    sources: Sequence[Source]
+    sources: Sequence[ImageSource]
     weights: Sequence[float] = ()
     start: Path | None = None  # base whose weights a new run starts from
     minutes: float = 0.0  # limit of wall time since ``began``, stopping included; 0 = no limit
@@ -57,7 +57,7 @@ def train(
     Args:
         run: folder of the run. settings: of the run; an existing run keeps its model and seed.
         session: data, start, limits. progress: called with (phase, images so far, images of the phase).
-    Returns: {"done": bool, "phase": str, "images": {...}, "rollbacks": int, "remarks": [...]}.
+    Returns: {"done": bool, "phase": str, "images": {...}, "rollbacks": int, "warnings": [...]}.
     Raises: BadData, BadArtifact, BadCheckpoint, OutputFailed, ArtifactBusy; TrainingDiverged after five roll-backs.
     """
     began = time.monotonic() if session.began is None else session.began
@@ -120,7 +120,7 @@ class _Run:
         size = getattr(self.settings, phase).batch
         alone = phase == "supervised" and not self.settings.supervised.read
         mixture = self.mixture.coded_only() if alone else self.mixture
-        ahead = Ahead(mixture, size, self.team.rank, self.team.size)
+        prefetcher = Prefetcher(mixture, size, self.team.rank, self.team.size)
         tick = _Tick(t)
         try:
             while getattr(t.counters, phase) < total:
@@ -128,7 +128,7 @@ class _Run:
                     self._save()
                     return False
                 started = time.monotonic()
-                tick.losses.append(t.step(ahead.batch(t.counters.step)))
+                tick.losses.append(t.step(prefetcher.batch(t.counters.step)))
                 seen = getattr(t.counters, phase)
                 self.progress(phase, seen, total)
                 if seen // self._tick_images == (seen - size) // self._tick_images and seen < total:
@@ -137,7 +137,7 @@ class _Run:
                 tick = self._end_tick(tick, phase)
             return True
         finally:
-            ahead.close()
+            prefetcher.close()
 
     @property
     def _tick_images(self) -> int:
@@ -272,7 +272,7 @@ class _Run:
             "rollbacks": counters.rollbacks,
             "steps": counters.step,
             "images": {p: getattr(counters, p) for p in PHASES},
-            "remarks": self.trainer.remarks,
+            "warnings": self.trainer.warnings,
         }
 
 

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mystudio.base import chance, objectives
+from mystudio.base import objectives, randomness
 from mystudio.base.adam import descend, fill_slots, make_adam, slots_of
 from mystudio.base.augment import adjust, augment
-from mystudio.base.chance import Chance
 from mystudio.base.data import Batch
 from mystudio.base.parallel import Team
+from mystudio.base.randomness import StepRandom
 from mystudio.base.reader import Reader, divergence
 from mystudio.base.settings import BaseSettings
 from mystudio.compute.compilation import compiled
@@ -75,11 +75,11 @@ class Trainer:
             self.d = Discriminator(model.resolution, model.channel_base, model.channel_max).to(device)
             self.reader = Reader(model.z_dim).to(device) if settings.supervised.read else None
         self.ema = copy.deepcopy(self.g).eval().requires_grad_(False)
-        self.chance = Chance(settings, self.g.num_ws, device, team, code_size, coded_share)
+        self.random = StepRandom(settings, self.g.num_ws, device, team, code_size, coded_share)
         self.dtype = feature_dtype(settings.train.precision, device)
-        self.remarks: list[str] = []
+        self.warnings: list[str] = []
         self._fast_g, self._fast_d = (
-            compiled(net, self.remarks) if settings.train.compile else net for net in (self.g, self.d)
+            compiled(net, self.warnings) if settings.train.compile else net for net in (self.g, self.d)
         )
         self.counters = Counters(probability=settings.adversarial.augment.start)
         self.tensors = {
@@ -111,7 +111,7 @@ class Trainer:
         if self.counters.phase == "supervised":
             done = self.counters.supervised / max(settings.kimg * 1000, 1)
             decay = 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
-        self.chance.begin(self.counters.step, self.counters.phase)
+        self.random.begin(self.counters.step, self.counters.phase)
         for adam in self.adams.values():
             for group in adam.param_groups:
                 group["lr"] = group["peak"] * decay * self.counters.rate_scale
@@ -159,7 +159,7 @@ class Trainer:
         images, codes, coded = self._to_device(batch)
         known = torch.zeros(len(images), dtype=torch.bool, device=images.device)
         known[coded] = True
-        z, loss, losses = self.chance.with_codes(codes), images.new_zeros(()), {}
+        z, loss, losses = self.random.with_codes(codes), images.new_zeros(()), {}
         if self.reader:
             read, loss, losses = self._read(self.reader, images, codes, known)
             z = torch.where(known[:, None], z, read)
@@ -180,9 +180,9 @@ class Trainer:
         """z [n, Z] inferred from images, the reader's own loss, and the parts of that loss."""
         s, size = self.settings.supervised, codes.shape[1]
         mean, variance = reader(images)
-        noise = self.chance.with_codes(torch.zeros_like(codes[:, :0]))
+        noise = self.random.with_codes(torch.zeros_like(codes[:, :0]))
         z = mean + (variance / 2).exp() * noise
-        z = torch.cat([z[:, :-1], -z[:, -1:].abs()], 1) if self.chance.split else z
+        z = torch.cat([z[:, :-1], -z[:, -1:].abs()], 1) if self.random.split else z
         wrong = ((mean[:, :size] - codes).square().mean(1) * known).sum() / len(images)
         apart = (divergence(mean, variance) * ~known).sum() / len(images)
         return z, s.read * wrong + s.prior * apart, {"read": wrong.detach(), "prior": apart.detach()}
@@ -202,14 +202,14 @@ class Trainer:
 
     def _generator_step(self, images: Tensor, codes: Tensor, coded: Tensor, coded_in_all: int) -> dict[str, Tensor]:
         s = self.settings.adversarial
-        w = self.g.mapping(self.chance.latents(chance.G))
+        w = self.g.mapping(self.random.latents(randomness.G))
         self._track(w)
         self.d.requires_grad_(False)
-        fake = self._synthesize(self.chance.mixed(w))
-        loss = adversarial = objectives.generator_loss(self._judge(fake, chance.FAKE)).mean()
+        fake = self._synthesize(self.random.mixed(w))
+        loss = adversarial = objectives.generator_loss(self._judge(fake, randomness.FAKE)).mean()
         losses = {"generator": adversarial.detach()}
         if s.supervised and coded_in_all:
-            codes, images = self.chance.with_codes(codes)[coded], images[coded]
+            codes, images = self.random.with_codes(codes)[coded], images[coded]
             made = self._synthesize(self.g.broadcast(self.g.mapping(codes))) if len(codes) else images
             likeness = self._likeness(made, images).sum() * self.team.size / coded_in_all
             loss = loss + s.supervised * likeness
@@ -220,12 +220,12 @@ class Trainer:
 
     def _path_step(self) -> dict[str, Tensor]:
         s, running = self.settings.adversarial, self.tensors["path"]
-        z = self.chance.latents(chance.PATH)
+        z = self.random.latents(randomness.PATH)
         z = z[: max(1, len(z) // 2)]
         ws = self.g.mapping(z)[:, None].repeat(1, self.g.num_ws, 1)
-        made = self.g(ws, s.noise, self.chance.on_device(chance.PATH), dtype=self.dtype)
+        made = self.g(ws, s.noise, self.random.on_device(randomness.PATH), dtype=self.dtype)
         shape = (len(z) * self.team.size, *made.shape[1:])
-        noise = torch.randn(shape, generator=self.chance.on_device(chance.NOISE, alike=True), device=self.device)
+        noise = torch.randn(shape, generator=self.random.on_device(randomness.NOISE, alike=True), device=self.device)
         lengths = objectives.path_lengths(made, ws, self.team.share(noise))
         running.lerp_(self.team.mean(lengths.mean()), s.path_decay)
         loss = (lengths - running).square().mean()
@@ -234,8 +234,8 @@ class Trainer:
 
     def _discriminator_step(self, images: Tensor) -> dict[str, Tensor]:
         with torch.no_grad():
-            fake = self._synthesize(self.chance.mixed(self.g.mapping(self.chance.latents(chance.D))))
-        on_fake, on_real = self._judge(fake, chance.FAKE_D), self._judge(images, chance.REAL)
+            fake = self._synthesize(self.random.mixed(self.g.mapping(self.random.latents(randomness.D))))
+        on_fake, on_real = self._judge(fake, randomness.FAKE_D), self._judge(images, randomness.REAL)
         loss = objectives.discriminator_loss(on_real, on_fake).mean()
         self._apply("d", loss, self.d)
         signs = on_real.detach().sign()
@@ -244,7 +244,7 @@ class Trainer:
 
     def _penalty_step(self, images: Tensor) -> dict[str, Tensor]:
         s = self.settings.adversarial
-        numbers, p = self.chance.augmentation(chance.R1), self.counters.probability
+        numbers, p = self.random.augmentation(randomness.R1), self.counters.probability
         penalty = objectives.gradient_penalty(
             lambda x: self.d(augment(x, numbers, p, s.augment), self.dtype), images
         ).mean()
@@ -283,11 +283,13 @@ class Trainer:
         self.g.mapping.w_avg.lerp_(self.team.mean(w.detach().mean(0)), 1 - W_AVERAGE)
 
     def _synthesize(self, ws: Tensor) -> Tensor:
-        return self._fast_g(ws, self.settings.adversarial.noise, self.chance.on_device(chance.NOISE), None, self.dtype)
+        return self._fast_g(
+            ws, self.settings.adversarial.noise, self.random.on_device(randomness.NOISE), None, self.dtype
+        )
 
     def _judge(self, images: Tensor, purpose: int) -> Tensor:
         s = self.settings.adversarial
-        seen = augment(images, self.chance.augmentation(purpose), self.counters.probability, s.augment)
+        seen = augment(images, self.random.augmentation(purpose), self.counters.probability, s.augment)
         return self._fast_d(seen, self.dtype)
 
     def _to_device(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:

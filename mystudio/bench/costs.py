@@ -24,7 +24,8 @@ from mystudio.bench.studio import PLAIN, Person, Studio
 from mystudio.errors import StudioError
 
 PAPER = "paper"
-UNITS = {"tune": "iteration", "invert": "iteration", "look": "sample"}  # unit of a phase; all other phases count frames
+# unit of a phase; all other phases count frames
+UNITS = {"tune": "iteration", "invert": "iteration", "samples": "sample"}
 
 
 @dataclass(frozen=True)

@@ -31,22 +31,22 @@ class Table:
 
 
 FRAMES = Column("frames", "frames", 0)
-LIKENESS = (Column("identity", "identity (cosine) ↑", 3), Column("own_spread", "own spread", 3))
+LIKENESS = (Column("identity", "identity (cosine) ↑", 3), Column("own_spread", "identity within the scan", 3))
 MOTION = (
     Column("pose", "pose (°) ↓"),
     Column("expression", "expression ↓", 3),
-    Column("blendshapes", "52 weights ↓", 3),
+    Column("blendshapes", "blendshapes ↓", 3),
     Column("gaze", "gaze ↓", 3),
 )
 PIXELS = (Column("perceptual", "perceptual ↓", 3), Column("psnr", "PSNR (dB) ↑"), Column("ssim", "SSIM ↑", 3))
 STEADY = (Column("jitter", "jitter (× driver's)"), Column("sharpness", "mouth sharpness (×)"))
 COST = (
-    Column("units", "measured", 0),
-    Column("seconds", "s each", 3),
-    Column("cpu_seconds", "CPU s each", 3),
-    Column("wall", "stage, s", 1),
+    Column("units", "units", 0),
+    Column("seconds", "s a unit", 3),
+    Column("cpu_seconds", "CPU s a unit", 3),
+    Column("wall", "whole stage, s", 1),
     Column("peak_mb", "peak memory (MB)", 0),
-    Column("held_mb", "of it not mapped from files (MB)", 0),
+    Column("held_mb", "of it private (MB)", 0),
 )
 SOLVED = (
     FRAMES,
@@ -61,7 +61,7 @@ SOLVED = (
 TABLES = (
     Table("real", "self", "Real clips, driven by their own held-out seconds",
           (FRAMES, *PIXELS, *LIKENESS, Column("keypoints", "keypoints (%) ↓"), *MOTION, *STEADY),
-          "Every fifth second was kept away from the scan; its frames are driver and truth. Keypoints in % of the "
+          "Every fifth second was held out of the scan; its frames are driver and truth. Keypoints in % of the "
           "inter-ocular distance. Jitter is measured within the held-out seconds, not across their cuts."),
     Table("real", "cross", "Real clips, driven by somebody else",
           (FRAMES, *LIKENESS, Column("identity_driver", "driver's identity", 3),
@@ -79,33 +79,33 @@ TABLES = (
           (*PIXELS, *LIKENESS[:1], Column("keypoints", "keypoints (%) ↓"), *MOTION, *STEADY[:1])),
     Table("ablation", "cross", "Ablation: actors, against the true cross-reenactment",
           (*PIXELS, *LIKENESS[:1], Column("keypoints", "keypoints (%) ↓"), *MOTION, *STEADY[:1])),
-    Table("costs", "stage", "Costs a stage",
-          COST, "Measured on the number of units given, not extrapolated; each stage in a process of its own. "
-          "Iterations are timed without their set-up; the stage's seconds hold everything, start-up too."),
+    Table("costs", "stage", "Cost of each stage",
+          COST, "A unit is an iteration, a sample or a frame. Measured, not extrapolated; each stage runs in its own "
+          "process. Iterations are timed without their set-up; the stage's seconds hold everything, start-up too."),
     Table("speed", "solve", "Solvers from the same start, against the truth", SOLVED,
           "All minimise the default's objective, which is measured once for all, without windows. A pass forward and "
           "back counts as three."),
     Table("speed", "paper", "The paper's solver against the default, on the same frames", SOLVED,
           "The paper's takes every frame from the last one's solution, 1,000 steps each, as MyStyle publishes it; its "
-          "own objective holds codes differently, on every layer."),
-    Table("speed", "ratios", "Each costly part against the plain way",
-          (Column("ours", "ours, CPU s", 3), Column("theirs", "plain, CPU s", 3), Column("times", "times", 1),
-           Column("same", "equal picks", 2), Column("difference", "largest difference", 6))),
-    Table("speed", "tuning", "Tuning until kept-out scan images are as near as MyStyle's schedule leaves them",
+          "own objective penalises codes in another way, on every layer."),
+    Table("speed", "ratios", "Optimised parts against plain implementations",
+          (Column("ours", "ours, CPU s", 3), Column("theirs", "plain, CPU s", 3), Column("times", "speed-up", 1),
+           Column("same", "share of equal choices", 2), Column("difference", "largest difference", 6))),
+    Table("speed", "tuning", "Tuning until held-out scan images are as near as MyStyle's schedule leaves them",
           (Column("met", "LPIPS", 4), Column("ours", "ours, CPU s", 1),
-           Column("theirs", "MyStyle's schedule, CPU s", 0), Column("times", "times", 1),
-           Column("share", "of its schedule", 2),
-           Column("first", "first as near after, CPU s", 0), Column("first_times", "times", 1),
-           Column("end", "our last LPIPS", 4)),
+           Column("theirs", "MyStyle's schedule, CPU s", 0), Column("times", "speed-up", 1),
+           Column("share", "share of MyStyle's schedule used", 2),
+           Column("first", "CPU s until this LPIPS is first reached", 0), Column("first_times", "speed-up", 1),
+           Column("end", "LPIPS at our end", 4)),
           "Means of ten checks. The schedule is 1,000 passes over the images, cut where its budget ended."),
     Table("speed", "live", "Live preview",
           (FRAMES, Column("fps", "frames a second", 1), Column("delay", "delay (ms)", 0),
            Column("cpu_seconds", "CPU s a frame, all threads", 3))),
-    Table("speed", "rates", "By the clock on the wall",
+    Table("speed", "rates", "Wall-clock rates",
           (Column("resolution", "px", 0), Column("frames", "frames, or images", 0), Column("steps", "steps", 0),
            Column("wall", "seconds", 2), Column("fps", "frames a second", 1), Column("tflops", "TFLOP/s", 2),
-           Column("peak", "a matrix product's", 2), Column("share", "share of it", 2)),
-          "A clip that is tracked already; personalizing from the scan to the avatar."),
+           Column("peak", "TFLOP/s of a matrix product", 2), Column("share", "share of that", 2)),
+          "The clip is tracked already. Personalizing is timed from the scan to the avatar."),
     Table("costs", "length", "Time, memory and the length of the driving clip",
           (Column("cpu_seconds", "CPU s a frame, start-up too", 4), *COST[3:]),
           "Reenactment with one step a frame, rendering with paste-back."),

@@ -94,9 +94,9 @@ def train(out, data, weights, recipe, options, resolution, start, phase, kimg, m
     leads = os.environ.get("RANK", "0") == "0"
     made = run_training(out, settings, session, choose(device), *([progress()] if leads else []))
     if leads:
-        state = "done" if made["done"] else "stopped in time; the same command goes on"
+        state = "done" if made["done"] else "stopped at the time limit; the same command resumes"
         seen = ", ".join(f"{count / 1000:g} thousand images {name}" for name, count in made["images"].items())
-        answer("\n".join([f"{out}: {state} ({seen}).", *made["remarks"]]), run=out, **made)
+        answer("\n".join([f"{out}: {state} ({seen}).", *made["warnings"]]), run=out, **made)
 
 
 def _settings(out: Path, recipe, options, resolution, phase, kimg, batch):

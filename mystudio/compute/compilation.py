@@ -25,30 +25,32 @@ def drawer(
         forward: a ``Generator`` or its ``synthesize``. device: the generator's device.
     Returns: W+ or styles -> images [B, 3, H, W] float32 in about [-1, 1].
     """
-    dtype, remarks = feature_dtype(precision, device), []
-    fast = compiled(forward, remarks, how)
+    dtype, warnings = feature_dtype(precision, device), []
+    fast = compiled(forward, warnings, how)
 
     def draw(latents) -> Tensor:
         images = fast(latents, "const", None, None, dtype).float()
-        while remarks:
-            log.warning(remarks.pop())
+        while warnings:
+            log.warning(warnings.pop())
         return images
 
     return draw
 
 
-def compiled(net: Callable, remarks: list[str], how: Compile = "yes") -> Callable:
-    """A network's compiled forward pass. If compiling fails, the plain one is used, and ``remarks`` gets a sentence."""
+def compiled(net: Callable, warnings: list[str], how: Compile = "yes") -> Callable:
+    """A network's compiled forward pass; if compiling fails, the plain one, and ``warnings`` gets a sentence."""
     if how == "no":
         return net
     if how == "yes" or not torch.cuda.is_available():
-        return with_fallback(torch.compile(net), net, remarks)
+        return with_fallback(torch.compile(net), net, warnings)
     recorded = torch.compile(net, mode="reduce-overhead")
-    return with_fallback(lambda *given: recorded(*given).clone(), net, remarks)  # the next replay overwrites its output
+    return with_fallback(
+        lambda *given: recorded(*given).clone(), net, warnings
+    )  # the next replay overwrites its output
 
 
-def with_fallback(fast: Callable, plain: Callable, remarks: list[str]) -> Callable:
-    """A function that calls ``fast`` until it fails once, and ``plain`` from then on; ``remarks`` gets the error."""
+def with_fallback(fast: Callable, plain: Callable, warnings: list[str]) -> Callable:
+    """A function that calls ``fast`` until it fails once, and ``plain`` from then on; ``warnings`` gets the error."""
     chosen = [fast]
 
     def call(*arguments):
@@ -58,7 +60,7 @@ def with_fallback(fast: Callable, plain: Callable, remarks: list[str]) -> Callab
             if chosen[0] is plain:
                 raise
             chosen[0] = plain
-            remarks.append(f"compilation failed, going on without: {' '.join(str(error).split())[:120]}")
+            warnings.append(f"compilation failed, continuing without: {' '.join(str(error).split())[:120]}")
             return plain(*arguments)
 
     return call

@@ -64,7 +64,7 @@ class EvaluationNets:
             if self.identity:
                 row["identity"] = self.identity.embed(images[part], landmarks[part])
             rows.append(row)
-            progress("look at the scan", start + len(part), len(chosen))
+            progress("measure the scan", start + len(part), len(chosen))
         return join(rows) | {"chosen": chosen}
 
     def close(self) -> None:

@@ -82,7 +82,7 @@ def number(value: float | None, digits: int = 2) -> str:
 
 
 def sentence(text: str) -> str:
-    """Return a remark with a capital letter and a full stop; names of files and networks are unchanged."""
+    """Return a warning with a capital letter and a full stop; names of files and networks are unchanged."""
     return f"{text[0].upper() if ' ' in text else text[0]}{text[1:]}." if text else ""
 
 

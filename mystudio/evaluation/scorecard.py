@@ -199,7 +199,7 @@ def _summary(case: Case, chosen: np.ndarray, usable: np.ndarray) -> str:
     seconds = case.take.times[-1] - case.take.times[0] if len(case.take) else 0
     parts = [f"{len(case.take)} frames, {seconds:.1f} s, measured {against} on {usable.sum()} frames"]
     if len(held_out_of(case)):
-        parts.append(f"the numbers are of the {chosen.sum()} frames that were kept away from the scan")
+        parts.append(f"the numbers are of the {chosen.sum()} held-out frames")
     return "; ".join(parts) + "."
 
 

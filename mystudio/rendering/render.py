@@ -77,7 +77,7 @@ def synthesize(
         images = attempt(partial(images_of, slice(start, start + batch)), may_fail=batch > 1)
         if images is None:
             batch //= 2
-            log.warning("memory ran out: going on with %d images a pass", batch)
+            log.warning("out of memory: continuing with %d images a pass", batch)
             continue
         yield images
         start += len(images)

@@ -30,16 +30,16 @@ MAX_IMAGES_BYTES = 2 << 30  # memory for all images of a scan; 250 images of 102
 Artifact = TypeVar("Artifact", Scan, Performance, Avatar, Take)
 
 
-def save(artifact: Artifact, job: StageRun, extras: Mapping[str, bytes] | None = None) -> None:
+def save(artifact: Artifact, run: StageRun, extras: Mapping[str, bytes] | None = None) -> None:
     """Write an artifact in one atomic step.
 
     Args:
         artifact: what a stage returned.
-        job: the run of the stage (workspace.stage).
+        run: the run of the stage (workspace.stage).
         extras: additional files for people to look at, name -> content ("coverage.png").
     Raises: OutputFailed: disk full or no permission; nothing was changed.
     """
-    with job.writing() as folder:
+    with run.writing() as folder:
         write(artifact, folder)
         for name, content in (extras or {}).items():
             (folder / name).write_bytes(content)

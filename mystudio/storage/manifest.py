@@ -35,7 +35,7 @@ RECORDED_VERSIONS = ("torch", "numpy", "mediapipe", "lpips", "av")
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class InputRecord:
     """An input of a stage: a file or another artifact."""
 
     path: str  # relative to the folder that holds the artifact where possible
@@ -56,7 +56,7 @@ class Manifest:
 
     type: str
     schema: int
-    inputs: dict[str, Source]
+    inputs: dict[str, InputRecord]
     settings: dict[str, Any]  # the resolved recipe of the stage
     seed: int
     versions: dict[str, str]

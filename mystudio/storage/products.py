@@ -50,8 +50,8 @@ def product(path: Path, inputs: Mapping[str, Path], settings: Any, force: bool =
         known = read_sidecar(path)
         done = not force and path.is_file() and known == made | {"sha256": known.get("sha256")}
         done = done and known["sha256"] == digest(path)
-        job = Product(path, done, digest_of(made))
-        yield job
+        run = Product(path, done, digest_of(made))
+        yield run
         try:
             if not done:
                 write_bytes(sidecar_of(path), (json.dumps(made | {"sha256": digest(path)}, indent=1) + "\n").encode())
@@ -60,7 +60,7 @@ def product(path: Path, inputs: Mapping[str, Path], settings: Any, force: bool =
                 f"{path} is written, the record beside it could not be ({error.strerror or error}); "
                 "free space, and the same command makes both again"
             ) from error
-        if key_of(journal_of(path)) == job.key:
+        if key_of(journal_of(path)) == run.key:
             with suppress(OSError):  # the file is written; the next run tries again to delete the journal
                 discard(journal_of(path))
 

@@ -27,8 +27,8 @@ from mystudio.storage.manifest import (
     MAX_MANIFEST_BYTES,
     SCHEMA,
     Entry,
+    InputRecord,
     Manifest,
-    Source,
     beside,
     digest,
     digest_of,
@@ -56,7 +56,9 @@ def plain(settings: Any) -> dict[str, Any]:
     return value_of(settings)
 
 
-def up_to_date(path: Path, kind: str, inputs: Mapping[str, Source], settings: Mapping[str, Any], seed: int = 0) -> bool:
+def up_to_date(
+    path: Path, kind: str, inputs: Mapping[str, InputRecord], settings: Mapping[str, Any], seed: int = 0
+) -> bool:
     """Return whether ``path`` holds an undamaged artifact of the same inputs, settings and seed."""
     try:
         folder = open_folder(path, kind)
@@ -78,7 +80,7 @@ class StageRun:
 
     path: Path
     kind: str
-    inputs: dict[str, Source]
+    inputs: dict[str, InputRecord]
     settings: dict[str, Any]
     seed: int
     done: bool  # the artifact is up to date: there is nothing to do
@@ -155,13 +157,15 @@ def stage(
         recover(path)
         tidy(path)
         _refuse_foreign(path, kind)
-        sources = {name: Source(os.path.relpath(resolved(p), path.parent), digest(p)) for name, p in inputs.items()}
+        sources = {
+            name: InputRecord(os.path.relpath(resolved(p), path.parent), digest(p)) for name, p in inputs.items()
+        }
         values = plain(settings)
         done = not force and up_to_date(path, kind, sources, values, seed)
-        job = StageRun(path, kind, sources, values, seed, done)
+        run = StageRun(path, kind, sources, values, seed, done)
         if done:
-            job.forget_journal()
-        yield job
+            run.forget_journal()
+        yield run
 
 
 def recover(path: Path) -> None:
@@ -259,16 +263,16 @@ def _refuse_foreign(path: Path, kind: str) -> None:
         )
 
 
-def _finish(folder: Path, job: StageRun) -> None:
+def _finish(folder: Path, run: StageRun) -> None:
     files = {}
     for file in sorted(p for p in folder.rglob("*") if p.is_file()):
         files[file.relative_to(folder).as_posix()] = Entry(file.stat().st_size, digest(file))
     made = Manifest(
-        job.kind,
+        run.kind,
         SCHEMA,
-        job.inputs,
-        job.settings,
-        job.seed,
+        run.inputs,
+        run.settings,
+        run.seed,
         versions(),
         datetime.now(timezone.utc).isoformat(timespec="seconds"),
         files,

@@ -69,10 +69,10 @@ def a_take(number: float) -> Take:
 def make(path, number: float, kill_at: int = -1, notes: str = os.devnull) -> None:
     """Make a take in a stage that writes a checkpoint."""
     watch(str(path.parent), os.open(notes, os.O_WRONLY | os.O_APPEND), kill_at)
-    with workspace.stage(path, "take", {}, {"number": number}) as job:
-        if not job.done:
-            journal.write_bytes(job.journal() / "checkpoint", b"half way")
-            artifacts.save(a_take(number), job)
+    with workspace.stage(path, "take", {}, {"number": number}) as run:
+        if not run.done:
+            journal.write_bytes(run.journal() / "checkpoint", b"half way")
+            artifacts.save(a_take(number), run)
 
 
 def ended(*arguments) -> int:

@@ -38,7 +38,7 @@ def test_a_reenactment_goes_on_with_smaller_windows(studio, begun, place, templa
     stage = STAGES["reenact"]
     begun(stage)
     ended = studio.run(*stage.command(place), target="mystudio.engines.personal.problem:measure", call=2, how="memory")
-    assert ended.code == 0 and ended.stderr.count("memory ran out: going on with") == 1
+    assert ended.code == 0 and ended.stderr.count("out of memory: continuing with") == 1
     made, whole = (load(folder / stage.makes, Take) for folder in (place, template))
     assert np.array_equal(made.outcome, whole.outcome) and abs(made.codes["axes"] - whole.codes["axes"]).max() < 0.01
     assert leftovers(place) == []
@@ -51,7 +51,7 @@ def test_a_render_goes_on_with_fewer_images_at_a_time(studio, begun, place):
     assert studio.run(*command).code == 0
     same_times, whole = stage.state(place / stage.makes)
     ended = studio.run(*command, "--force", target=f"{GENERATOR}.synthesize", call=1, how="memory", times=2)
-    assert ended.code == 0 and ended.stderr.count("memory ran out: going on with") == 2
+    assert ended.code == 0 and ended.stderr.count("out of memory: continuing with") == 2
     before = stage.state(place / stage.makes)
     times, made = before
     levels = np.abs(np.frombuffer(made, np.uint8).astype(int) - np.frombuffer(whole, np.uint8))

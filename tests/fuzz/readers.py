@@ -122,7 +122,7 @@ def training_image(data: bytes, folder: Path) -> None:
         shutil.rmtree(folder / "images", ignore_errors=True)
         (folder / "images").mkdir()
         (folder / "images" / f"x{suffix}").write_bytes(data)
-        sources.Folder(folder / "images", 8).get(0)
+        sources.ImageFolder(folder / "images", 8).get(0)
 
 
 # ---- recipes, keyframes, options ------------------------------------------------------------------------------------
@@ -356,8 +356,8 @@ def archives() -> list[bytes]:
 
     with TemporaryDirectory() as place:
         folder = Path(place) / "me.avatar"
-        with workspace.stage(folder, "avatar", {}, {}) as job:
-            artifacts.save(avatar(), job)
+        with workspace.stage(folder, "avatar", {}, {}) as run:
+            artifacts.save(avatar(), run)
         archive.pack(folder, Path(place) / "me.zip")
         return [(Path(place) / "me.zip").read_bytes()]
 

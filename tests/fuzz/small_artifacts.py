@@ -74,7 +74,7 @@ def manifest_of(files: dict[str, bytes], kind: str) -> bytes:
     made = manifest.Manifest(
         kind,
         manifest.SCHEMA,
-        {"video": manifest.Source("d.mp4", EMPTY)},
+        {"video": manifest.InputRecord("d.mp4", EMPTY)},
         {"steps": 1},
         0,
         {"av": "1"},

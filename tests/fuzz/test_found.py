@@ -18,7 +18,7 @@ from watch import outcome
 
 from mystudio.base import checkpoint as training
 from mystudio.base.encoder import load_encoder
-from mystudio.base.sources import Folder, Shards
+from mystudio.base.sources import ImageFolder, Shards
 from mystudio.commands.edit import _split, read_keys
 from mystudio.commands.terminal import sentence
 from mystudio.engines.personal import tune_checkpoint
@@ -45,7 +45,7 @@ SHIFTED_PNG = bytes.fromhex(
 def test_a_png_of_ninety_bytes_does_not_take_two_gigabytes(tmp_path):
     def read(data, folder):
         (folder / "x.png").write_bytes(data)
-        Folder(folder, 8).get(0)
+        ImageFolder(folder, 8).get(0)
 
     assert isinstance(outcome(read, SHIFTED_PNG, tmp_path), BadData)
     assert not picture.png_fits(io.BytesIO(SHIFTED_PNG))

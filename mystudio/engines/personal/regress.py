@@ -173,13 +173,13 @@ def draw_and_measure(
             images = generator(generator.broadcast(space.decode(part).to(device))).clamp(-1, 1)
             marks, presence = crop_landmarks(mesh, images)
             seen.append((marks, output_vector(marks, *patches.mouth_and_irises(images, marks)), presence))
-            progress("look", done := done + len(part), len(codes))
+            progress("samples", done := done + len(part), len(codes))
         return {name: np.asarray(torch.cat(values).cpu()) for name, values in zip(names, zip(*seen))}
 
     def tell(done: int) -> None:
-        progress("look", done, len(codes))
+        progress("samples", done, len(codes))
 
-    chunks = in_chunks(checkpoints, "look", range(len(codes)), lambda k: enumerate(codes[k:], k), work, tell)
+    chunks = in_chunks(checkpoints, "samples", range(len(codes)), lambda k: enumerate(codes[k:], k), work, tell)
     parts = [found for _, found in chunks]
     marks, outputs, presence = (torch.from_numpy(np.concatenate([part[name] for part in parts])) for name in names)
     return marks, outputs, presence

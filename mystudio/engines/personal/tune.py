@@ -63,7 +63,7 @@ class TuneSettings:
     width: int = 6144  # least width: a block of r px has width / r channels, up to the base's widest (0 = the base's)
     view: int = 160  # largest size in px at which perceptual distances are taken; 0 = the base's resolution (MyStyle)
     pixel: float = 1.0  # weight of the mean squared error (MyStyle: 1)
-    held_out: int = 4  # scan images kept out of tuning to decide when to stop; they stay anchors
+    held_out: int = 4  # scan images held out of tuning to decide when to stop; they stay anchors
     check_every: int = 100  # steps between checks, checkpoints and previews
     patience: int = 5  # checks without a better held-out distance before stopping; 0 = never stop early
     precision: Precision = "auto"  # of the feature maps; auto = bfloat16 where the hardware multiplies in it
@@ -104,13 +104,13 @@ def tune(
             shows a preview.
         watch: called at every check with the step and the generator; True ends the tuning.
     Returns: the tuned generator, and figures: "history" ([step, loss, held-out distance] of every check), "steps",
-        "held_out_distance" (the best one), "rollbacks" and "remarks" (sentences about what failed).
+        "held_out_distance" (the best one), "rollbacks" and "warnings" (sentences about what failed).
     Raises: TrainingDiverged: values were not finite ``MAX_ROLLBACKS`` times, even with smaller steps.
     """
     nets = Nets(generator, partial(_optimizer, settings, anchors.device), settings.average)
-    state, remarks = TuneState(), list[str]()
+    state, warnings = TuneState(), list[str]()
     tune_checkpoint.resume(checkpoints, nets, state)
-    task = _task(nets, anchors, images, perceptual, settings, remarks)
+    task = _task(nets, anchors, images, perceptual, settings, warnings)
     good = nets.snapshot()
     while state.step < settings.steps and not (settings.patience and state.stale >= settings.patience):
         loss = _step(task, nets, state)
@@ -134,7 +134,7 @@ def tune(
             checkpoints.show("preview", _preview(task, nets))
         if watch and watch(state.step, nets.mean):
             break
-    return nets.mean.eval().requires_grad_(False), _figures(state) | {"remarks": remarks}
+    return nets.mean.eval().requires_grad_(False), _figures(state) | {"warnings": warnings}
 
 
 def split(count: int, held_out: int) -> tuple[list[int], list[int]]:
@@ -145,7 +145,7 @@ def split(count: int, held_out: int) -> tuple[list[int], list[int]]:
 
 
 def _task(
-    nets: Nets, anchors: Tensor, images: Tensor, perceptual: Perceptual, settings: TuneSettings, remarks: list[str]
+    nets: Nets, anchors: Tensor, images: Tensor, perceptual: Perceptual, settings: TuneSettings, warnings: list[str]
 ) -> _Task:
     views = (
         (settings.perceptual, losses.whole),
@@ -162,7 +162,7 @@ def _task(
         torch.tensor(trained),
         held_out or list(range(min(4, len(anchors)))),  # if there are too few images to hold any out
         settings,
-        _forward(nets.tuned, settings, remarks),
+        _forward(nets.tuned, settings, warnings),
     )
 
 
@@ -174,13 +174,13 @@ def _optimizer(
     return torch.optim.Adam(parameters, settings.rate, BETAS)
 
 
-def _forward(tuned: Generator, settings: TuneSettings, remarks: list[str]) -> Callable[..., Tensor]:
+def _forward(tuned: Generator, settings: TuneSettings, warnings: list[str]) -> Callable[..., Tensor]:
     """The generator's forward pass, compiled if the settings require it or if it saves time."""
     work = settings.steps * settings.batch * tuned.resolution**2
     pays = next(tuned.parameters()).is_cuda and work >= WORTH_COMPILING
     if settings.compile == "no" or (settings.compile == "auto" and not pays):
         return tuned
-    return compiled(tuned, remarks)
+    return compiled(tuned, warnings)
 
 
 def _step(task: _Task, nets: Nets, state: TuneState) -> float:

@@ -114,7 +114,7 @@ def solve_windows(
             solved = attempt(work, may_fail=size > 1 or batch > 1)
             if solved is None:
                 size, batch = max(1, size // 2), max(1, batch // 2)
-                log.warning("memory ran out: going on with %d frames a window, %d a pass", size, batch)
+                log.warning("out of memory: continuing with %d frames a window, %d a pass", size, batch)
                 continue
             found = window, solved
             write_window(checkpoints, f"window{start:07d}", *found)

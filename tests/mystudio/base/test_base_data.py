@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from mystudio.base.data import Ahead, Mixture
-from mystudio.base.sources import Folder, Rendered, Shards, open_source
+from mystudio.base.data import Mixture, Prefetcher
+from mystudio.base.sources import ImageFolder, Rendered, Shards, open_source
 from mystudio.errors import BadData
 
 
@@ -37,12 +37,12 @@ def shards(tmp_path):
 
 
 def test_a_folder_gives_its_images_in_a_fixed_order(folder):
-    source = Folder(folder, 16)
+    source = ImageFolder(folder, 16)
     assert len(source) == 6 and source.code_size == 0
     for k in range(6):
         image, code = source.get(k)
         assert np.array_equal(image, _image(k)) and code is None
-    small, _ = Folder(folder, 4).get(0)
+    small, _ = ImageFolder(folder, 4).get(0)
     assert np.allclose(small, _image(0).reshape(4, 4, 4, 4, 3).mean((1, 3)), atol=0.51)
 
 
@@ -95,11 +95,11 @@ def test_rendered_images_and_batches_made_ahead_are_the_same(folder):
         return _image(number), np.full(5, number % 7, np.float32)
 
     mixture = Mixture([Rendered(draw, 5), open_source(folder, 16)])
-    ahead = Ahead(mixture, 6, 0, 1)
+    prefetcher = Prefetcher(mixture, 6, 0, 1)
     for step in (0, 1, 2, 9, 10):
-        direct, made = mixture.batch(step, 6), ahead.batch(step)
+        direct, made = mixture.batch(step, 6), prefetcher.batch(step)
         assert np.array_equal(direct.images, made.images) and np.array_equal(direct.codes, made.codes)
-    ahead.close()
+    prefetcher.close()
 
 
 def _hostile(place, kind):
@@ -124,7 +124,7 @@ def _hostile(place, kind):
 def test_an_odd_image_is_one_sentence(folder, kind):
     path = _hostile(folder, kind)
     with pytest.raises(BadData, match="expected") as error:
-        Folder(folder, 16)
+        ImageFolder(folder, 16)
     assert path.name in str(error.value) and "\n" not in str(error.value)
 
 
@@ -135,14 +135,14 @@ def test_a_damaged_image_behind_a_good_header_is_one_sentence(tmp_path):
     data[end : end + 4] = zlib.crc32(data[37:end]).to_bytes(4, "big")  # the chunk is whole, its content is not
     (tmp_path / "a.png").write_bytes(data)
     with pytest.raises(BadData, match="decoded"):
-        Folder(tmp_path, 16).get(0)
+        ImageFolder(tmp_path, 16).get(0)
 
 
 def test_grey_transparent_and_deep_images_become_rgb(tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), np.full((16, 16), 90, np.uint8))
     cv2.imwrite(str(tmp_path / "b.png"), np.full((16, 16, 4), 90, np.uint8))
     cv2.imwrite(str(tmp_path / "c.png"), np.full((16, 16, 3), 90 * 257, np.uint16))
-    source = Folder(tmp_path, 16)
+    source = ImageFolder(tmp_path, 16)
     for k in range(3):
         assert np.array_equal(source.get(k)[0], np.full((16, 16, 3), 90, np.uint8))
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from mystudio.base.data import Mixture
-from mystudio.base.evaluate import evaluate_base, nearest, obedience, summary, training_images, write
+from mystudio.base.evaluate import controllability, evaluate_base, nearest, summary, training_images, write
 from mystudio.base.features import FeatureSpace, frechet, load_features, precision_recall
 from mystudio.base.sheets import fixed_latents, pictures, sheet_of_base, tile
-from mystudio.base.sources import Folder, open_source
+from mystudio.base.sources import ImageFolder, open_source
 from mystudio.bases import find_base
 from mystudio.stylegan2.checkpoint import load_generator
 from mystudio.stylegan2.generator import Generator
@@ -57,7 +57,7 @@ def photos(tmp_path):
     for k in range(18):
         small = rng.integers(0, 256, (4, 4, 3), np.uint8)
         cv2.imwrite(str(tmp_path / f"{k}.png"), cv2.resize(small, (32, 32), interpolation=cv2.INTER_CUBIC))
-    return Mixture([Folder(tmp_path, 32)])
+    return Mixture([ImageFolder(tmp_path, 32)])
 
 
 def test_training_images_are_all_or_different_ones(photos):
@@ -117,7 +117,7 @@ def test_a_base_obeys_codes_that_its_own_pictures_have_and_not_strangers(tmp_pat
     for name, codes in (("own", z), ("strangers", z.roll(1, 0))):
         np.savez(tmp_path / f"{name}.npz", images=images, codes=codes.numpy())
     found = {
-        name: obedience(base, Mixture([open_source(tmp_path / f"{name}.npz", 128)]), count=96)
+        name: controllability(base, Mixture([open_source(tmp_path / f"{name}.npz", 128)]), count=96)
         for name in ("own", "strangers")
     }
     for measure, row in found["own"].items():

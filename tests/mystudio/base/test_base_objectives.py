@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from base_runs import CODE, tiny
 
-from mystudio.base import chance, objectives
-from mystudio.base.chance import Chance
+from mystudio.base import objectives, randomness
 from mystudio.base.parallel import Team
+from mystudio.base.randomness import StepRandom
 from mystudio.base.settings import ModelSettings
 from mystudio.base.shape import half_bytes, synthesis_macs
 from mystudio.base.train_encoder import one_look
@@ -120,7 +120,7 @@ def test_work_is_counted_as_by_hand():
 
 
 def _chance(team=Team(), phase="adversarial", step=5, share=0.25):
-    made = Chance(tiny(), 6, torch.device("cpu"), team, CODE, share)
+    made = StepRandom(tiny(), 6, torch.device("cpu"), team, CODE, share)
     made.begin(step, phase)
     return made
 
@@ -129,19 +129,19 @@ def test_processes_share_one_draw():
     whole = _chance()
     for rank in (0, 1):
         part = _chance(Team(rank, 2))
-        assert torch.equal(part.latents(chance.G), whole.latents(chance.G)[rank::2])
-        assert torch.equal(part.augmentation(chance.R1), whole.augmentation(chance.R1)[rank::2])
+        assert torch.equal(part.latents(randomness.G), whole.latents(randomness.G)[rank::2])
+        assert torch.equal(part.augmentation(randomness.R1), whole.augmentation(randomness.R1)[rank::2])
         codes = torch.randn(8, CODE)
         assert torch.equal(part.with_codes(codes[rank::2]), whole.with_codes(codes)[rank::2])
-    assert not torch.equal(whole.latents(chance.G), whole.latents(chance.D))
-    assert not torch.equal(whole.latents(chance.G), _chance(step=6).latents(chance.G))
+    assert not torch.equal(whole.latents(randomness.G), whole.latents(randomness.D))
+    assert not torch.equal(whole.latents(randomness.G), _chance(step=6).latents(randomness.G))
 
 
 def test_the_last_number_of_z_tells_the_two_kinds_of_images():
-    z = torch.cat([_chance(step=k).latents(chance.G) for k in range(500)])
+    z = torch.cat([_chance(step=k).latents(randomness.G) for k in range(500)])
     assert abs((z[:, -1] > 0).float().mean() - 0.25) < 0.03
     assert (_chance().with_codes(torch.randn(8, CODE))[:, -1] > 0).all()
-    alone = torch.cat([_chance(step=k, share=1.0).latents(chance.G) for k in range(500)])
+    alone = torch.cat([_chance(step=k, share=1.0).latents(randomness.G) for k in range(500)])
     assert abs(alone[:, -1].mean()) < 0.06 and abs(alone.std() - 1) < 0.03
 
 

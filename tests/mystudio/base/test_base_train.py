@@ -295,15 +295,15 @@ def test_data_that_does_not_fit_the_run_is_one_sentence(data, tmp_path):
 
 
 def test_compilation_that_fails_is_done_without():
-    remarks, calls = [], []
+    warnings, calls = [], []
 
     def fast(x):
         calls.append(x)
         raise RuntimeError("no compiler")
 
-    call = with_fallback(fast, lambda x: x + 1, remarks)
+    call = with_fallback(fast, lambda x: x + 1, warnings)
     assert call(1) == 2 and call(2) == 3
-    assert calls == [1] and "no compiler" in remarks[0]
+    assert calls == [1] and "no compiler" in warnings[0]
     with pytest.raises(TypeError):
         call("a")
 

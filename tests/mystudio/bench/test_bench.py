@@ -201,11 +201,11 @@ def test_costs_are_told_by_phase():
     clock("track", 2, 2)
     for step in (1, 2, 3):
         clock("tune", step, 3)
-    clock("look", 4, 4)
+    clock("samples", 4, 4)
     costs = clock.costs()
     assert costs["track"] == {"units": 2, "seconds": 0.5, "cpu_seconds": 0.25}
     assert costs["tune"] == {"units": 2, "seconds": 2.0, "cpu_seconds": 1.0}  # excludes the set-up before the first
-    assert costs["look"] == {"units": 4, "seconds": 0.25, "cpu_seconds": 0.125}
+    assert costs["samples"] == {"units": 4, "seconds": 0.25, "cpu_seconds": 0.125}
 
 
 def test_the_peak_of_memory_sees_a_block_that_is_gone():

@@ -97,7 +97,7 @@ def test_a_perfect_avatar_is_perfect_in_every_metric(tiny_avatar, filmed, crops,
     assert [row["name"] for row in stored["metrics"]] == [row["name"] for row in numbers["metrics"]]
     assert all(len(row["definition"]) > 20 for row in stored["metrics"])
     text = (tmp_path / "report.html").read_text()
-    assert "Ada Nobody, driven by driver.mp4" in text and "kept away from the scan" in text
+    assert "Ada Nobody, driven by driver.mp4" in text and "held-out frames" in text
     assert "blurred 3" in text and "this person does not exist" in text
 
 

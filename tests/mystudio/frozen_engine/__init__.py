@@ -66,7 +66,7 @@ def personalize(scan, base, settings, checkpoints=NO_CHECKPOINTS, device="cpu", 
     encoder, count = load_encoder(path), min(settings.look.images, len(scan))
     chosen = np.linspace(0, len(scan) - 1, count).round().astype(int)
     look = encoder.appearance(to_tensor(scan.images[chosen])).mean(0)
-    progress("look", count, count)
+    progress("samples", count, count)
     neutral = neutral_face(scan.landmarks, np.ones(len(scan), bool))
     state = State(look, encoder.state_dict())
     return Avatar(copy.deepcopy(base.generator), neutral, state, NAME, base.digest, scan.consent, {"base": base.name})

@@ -10,7 +10,7 @@ from simulated_gpu import OnGpu
 
 from mystudio.base.data import Batch, Mixture
 from mystudio.base.encoder import load_encoder
-from mystudio.base.evaluate import evaluate_base, obedience
+from mystudio.base.evaluate import controllability, evaluate_base
 from mystudio.base.settings import SupervisedSettings
 from mystudio.base.sheets import sheet_of_base
 from mystudio.base.sources import open_source
@@ -105,7 +105,7 @@ def test_evaluating_a_base(gpu, tmp_path):
     found, expected = (evaluate_base(generator, Mixture(photos), **given, device=d).figures for d in (gpu, CPU))
     assert found["frechet"] == pytest.approx(expected["frechet"], rel=1e-2)
     assert found["nearest"]["distances"] == pytest.approx(expected["nearest"]["distances"], rel=1e-2)
-    obedience(generator.to(gpu), Mixture(coded), device=gpu, count=8)
+    controllability(generator.to(gpu), Mixture(coded), device=gpu, count=8)
     assert sheet_of_base(generator.to(gpu)).dtype == np.uint8
 
 

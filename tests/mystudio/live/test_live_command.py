@@ -41,8 +41,8 @@ def last_json(result) -> dict:
 def me(tmp_path_factory) -> Path:
     """The avatar on disk."""
     path = tmp_path_factory.mktemp("live") / "me.avatar"
-    with workspace.stage(path, "avatar", {}, {}) as job:
-        artifacts.save(avatar(), job)
+    with workspace.stage(path, "avatar", {}, {}) as run:
+        artifacts.save(avatar(), run)
     return path
 
 

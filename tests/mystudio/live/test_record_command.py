@@ -130,7 +130,7 @@ def test_a_scan_from_before_identity_and_words_is_readable(tmp_path):
     from actor_avatar import scan
 
     path, old = tmp_path / "old.scan", scan()
-    with workspace.stage(path, "scan", {}, {}) as job, job.writing() as folder:
+    with workspace.stage(path, "scan", {}, {}) as run, run.writing() as folder:
         artifacts.write(old, folder)
         values = json.loads((folder / artifacts.VALUES).read_text())
         del values["identity"], values["consent"]["words"], values["consent"]["clip"]

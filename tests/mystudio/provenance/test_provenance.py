@@ -50,8 +50,8 @@ def studio(tmp_path_factory, tiny_avatar, performance, take, driving_clip) -> Pa
         (folder / "hello.take", take, {"avatar": me, "performance": acted}),
         (folder / "smile.take", dataclasses.replace(take, edits=edits), {"avatar": me, "performance": acted}),
     ):
-        with workspace.stage(path, artifacts.KINDS[type(artifact)], inputs, {}) as job:
-            artifacts.save(artifact, job)
+        with workspace.stage(path, artifacts.KINDS[type(artifact)], inputs, {}) as run:
+            artifacts.save(artifact, run)
     return folder
 
 

@@ -30,12 +30,12 @@ from mystudio.types import Avatar
 @pytest.fixture(scope="module")
 def avatar(tmp_path_factory, tiny_avatar) -> Path:
     folder = tmp_path_factory.mktemp("packed") / "me.avatar"
-    with workspace.stage(folder, "avatar", {}, {"steps": 1}) as job:
+    with workspace.stage(folder, "avatar", {}, {"steps": 1}) as run:
         artifacts.save(
             dataclasses.replace(
                 tiny_avatar, state=dataclasses.replace(tiny_avatar.state, directions={"smile": torch.ones(16)})
             ),
-            job,
+            run,
         )
     return folder
 
@@ -354,8 +354,8 @@ def test_generators_of_an_engines_state_travel_too(tiny_avatar, tmp_path, monkey
     """An engine may store a second generator: each has its own file, named after its field."""
     monkeypatch.setitem(engines.ENGINES, "two", f"{__name__}")
     avatar = dataclasses.replace(tiny_avatar, engine="two", state=State(tiny_avatar.generator, torch.ones(2)))
-    with workspace.stage(tmp_path / "me.avatar", "avatar", {}, {}) as job:
-        artifacts.save(avatar, job)
+    with workspace.stage(tmp_path / "me.avatar", "avatar", {}, {}) as run:
+        artifacts.save(avatar, run)
     archive.pack(tmp_path / "me.avatar", tmp_path / "me.zip")
     archive.unpack(tmp_path / "me.zip", tmp_path / "again.avatar")
     files = sorted(path.name for path in (tmp_path / "again.avatar").iterdir())

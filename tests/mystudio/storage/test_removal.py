@@ -34,8 +34,8 @@ def a_scan() -> Scan:
 
 
 def make(path: Path, artifact, settings=None, **inputs: Path) -> Path:
-    with workspace.stage(path, artifacts.KINDS[type(artifact)], inputs, settings or {}) as job:
-        artifacts.save(artifact, job)
+    with workspace.stage(path, artifacts.KINDS[type(artifact)], inputs, settings or {}) as run:
+        artifacts.save(artifact, run)
     return path
 
 
@@ -55,7 +55,7 @@ def home(tmp_path, tiny_avatar, performance, take, driving_clip) -> Path:
     smile = dataclasses.replace(take, edits=(Edit("smile"),))
     make(home / "smile.take", smile, take=home / "hello.take", avatar=home / "me.avatar", performance=acted)
     make(home / "theirs.take", take, avatar=home / "other.avatar", performance=acted)
-    with workspace.stage(home / "report", "report", {"avatar": home / "me.avatar"}, {}) as job, job.writing() as place:
+    with workspace.stage(home / "report", "report", {"avatar": home / "me.avatar"}, {}) as run, run.writing() as place:
         (place / "report.html").write_text("pictures of Ada")
     with products.product(home / "hello.mp4", {"avatar": home / "me.avatar"}, {}):
         (home / "hello.mp4").write_bytes(b"a clip")

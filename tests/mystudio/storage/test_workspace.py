@@ -93,8 +93,8 @@ def same(a, b) -> bool:
 
 def make(path: Path, artifact=None, settings=None, inputs=None, seed=0):
     artifact = artifact if artifact is not None else a_take()
-    with workspace.stage(path, artifacts.KINDS[type(artifact)], inputs or {}, settings or {"steps": 3}, seed) as job:
-        artifacts.save(artifact, job)
+    with workspace.stage(path, artifacts.KINDS[type(artifact)], inputs or {}, settings or {"steps": 3}, seed) as run:
+        artifacts.save(artifact, run)
     return artifact
 
 
@@ -116,8 +116,8 @@ def test_a_long_performance_is_read_without_holding_it(tmp_path):
 def test_a_performance_in_use_outlives_its_replacement(tmp_path):
     first = make(tmp_path / "clip", a_performance(5))
     read = artifacts.load(tmp_path / "clip", Performance)
-    with workspace.stage(tmp_path / "clip", "performance", {}, {"steps": 4}, 0, force=True) as job:
-        artifacts.save(a_performance(7), job)
+    with workspace.stage(tmp_path / "clip", "performance", {}, {"steps": 4}, 0, force=True) as run:
+        artifacts.save(a_performance(7), run)
     assert same(read, first) and len(artifacts.load(tmp_path / "clip", Performance)) == 7
 
 
@@ -267,8 +267,8 @@ def test_equal_inputs_and_settings_are_not_computed_twice(tmp_path):
     clip.write_bytes(b"one")
 
     def done(settings, seed=0):
-        with workspace.stage(tmp_path / "take", "take", {"video": clip}, settings, seed) as job:
-            return job.done
+        with workspace.stage(tmp_path / "take", "take", {"video": clip}, settings, seed) as run:
+            return run.done
 
     assert not done({"steps": 3})
     make(tmp_path / "take", settings={"steps": 3}, inputs={"video": clip})
@@ -289,9 +289,9 @@ def test_a_damaged_result_is_made_again_by_the_same_command(tmp_path):
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
     file.write_bytes(data)
-    with workspace.stage(tmp_path / "take", "take", {}, {"steps": 3}) as job:
-        assert not job.done
-        artifacts.save(a_take(), job)
+    with workspace.stage(tmp_path / "take", "take", {}, {"steps": 3}) as run:
+        assert not run.done
+        artifacts.save(a_take(), run)
     assert same(a_take(), artifacts.load(tmp_path / "take", Take))
 
 
@@ -309,8 +309,8 @@ def test_a_source_is_found_again_after_the_whole_folder_moved_and_refused_after_
 
 def test_a_failure_while_writing_leaves_what_was_there(tmp_path):
     before = make(tmp_path / "take")
-    with pytest.raises(OutputFailed, match="is unchanged"), workspace.stage(tmp_path / "take", "take", {}, {}) as job:
-        with job.writing() as folder:
+    with pytest.raises(OutputFailed, match="is unchanged"), workspace.stage(tmp_path / "take", "take", {}, {}) as run:
+        with run.writing() as folder:
             (folder / "half").write_bytes(b"x")
             raise OSError(28, "No space left on device")
     assert same(before, artifacts.load(tmp_path / "take", Take))
@@ -375,9 +375,9 @@ def test_a_journal_that_was_being_emptied_when_its_process_died_is_in_nobodys_wa
 
 
 def test_the_journal_goes_when_the_artifact_is_there(tmp_path):
-    with workspace.stage(tmp_path / "take", "take", {}, {"steps": 3}) as job:
-        (job.journal() / "progress").write_text("1")
-        artifacts.save(a_take(), job)
+    with workspace.stage(tmp_path / "take", "take", {}, {"steps": 3}) as run:
+        (run.journal() / "progress").write_text("1")
+        artifacts.save(a_take(), run)
     assert os.listdir(tmp_path) == ["take"]
 
 
@@ -442,6 +442,6 @@ def test_a_writer_that_died_between_its_renames_lost_nothing(tmp_path):
     before = make(tmp_path / "take", settings={"n": 1})
     os.rename(tmp_path / "take", tmp_path / ".take.old")
     assert same(before, artifacts.load(tmp_path / "take", Take))
-    with workspace.stage(tmp_path / "take", "take", {}, {"n": 1}) as job:
-        assert job.done
+    with workspace.stage(tmp_path / "take", "take", {}, {"n": 1}) as run:
+        assert run.done
     assert os.listdir(tmp_path) == ["take"]

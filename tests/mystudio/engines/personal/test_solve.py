@@ -264,7 +264,7 @@ def test_a_solver_whose_memory_is_limited_goes_on_with_less_and_gives_the_same_c
                           capture_output=True, text=True, timeout=500,
                           env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[4])})  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "memory ran out: going on with 14 frames a window, 14 a pass" in done.stderr
+    assert "out of memory: continuing with 14 frames a window, 14 a pass" in done.stderr
     limited, unlimited = torch.load(tmp_path / "codes", weights_only=True)
     assert (limited - unlimited).abs().max() < SAME
 

@@ -81,7 +81,7 @@ def test_compiled_steps_give_what_plain_ones_do(task):
     base, anchors, images, perceptual = task
     plain = FAST if FAST.precision == "float32" else replace(FAST, precision="float32")
     (a, _), (b, info) = (tune(base, anchors, images, perceptual, replace(plain, compile=how)) for how in ("no", "yes"))
-    assert not info["remarks"]
+    assert not info["warnings"]
     made, true = (net(net.broadcast(anchors)) for net in (b, a))
     assert torch.allclose(made, true, atol=0.02 * float(true.abs().max()))
 

@@ -123,7 +123,7 @@ def test_out_of_memory_halves_the_window_and_the_batch_and_goes_on(caplog, error
         solved = solve_windows(FRAMES, 32, 8, reach(TEMPORAL, PRIOR, 60), hungry)
     assert sizes[:4] == [(32, 8), (16, 4), (8, 2), (8, 2)]
     assert (solved.codes - exact(range(FRAMES))).abs().max() < 1e-4
-    assert [r.message for r in caplog.records][-1] == "memory ran out: going on with 8 frames a window, 2 a pass"
+    assert [r.message for r in caplog.records][-1] == "out of memory: continuing with 8 frames a window, 2 a pass"
 
 
 def test_memory_that_does_not_do_for_one_frame_is_told():

@@ -14,7 +14,7 @@ from mystudio.base.settings import BaseSettings
 G, D, REAL, FAKE, FAKE_D, R1, PATH, CODES, MIX, NOISE = range(10)
 
 
-class Chance:
+class StepRandom:
     """Random numbers for one process of a team.
 
     Latents are drawn for the whole batch on the CPU, and each process takes its share. So they do not depend on the
