@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 from mystudio import engines
 from mystudio.errors import BadEngine, BadRecipe, reason
 from mystudio.recipe_text import toml_lines
+from selfscan.io.text import read_text
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -197,8 +198,8 @@ def _read(source: str | Path, shipped: list[str]) -> dict[str, Any]:
     if path.stat().st_size > MAX_BYTES:
         raise BadRecipe(f"{path} has more than {MAX_BYTES} bytes, which no recipe has; give a TOML file")
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, or a number with thousands of digits
+        return tomllib.loads(read_text(path))
+    except (ValueError, RecursionError) as error:  # not TOML, no text, or a number with thousands of digits
         raise BadRecipe(f"{path} is not valid TOML ({reason(error)}); correct that line") from None
 
 

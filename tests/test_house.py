@@ -59,7 +59,9 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "mystudio.engines", "mystudio.rendering",
     ),
     "mystudio.recipe_text": (),
-    "mystudio.recipe": ("mystudio.errors", "mystudio.engines", "mystudio.base", "mystudio.recipe_text"),
+    "mystudio.recipe": (
+        "selfscan.io", "mystudio.errors", "mystudio.engines", "mystudio.base", "mystudio.recipe_text",
+    ),
 }  # fmt: skip
 #: every engine: what it shares with the others; the stages above call it by the registry alone
 ENGINE = (

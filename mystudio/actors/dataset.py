@@ -20,6 +20,7 @@ from mystudio.actors.render import render
 from mystudio.errors import BadArtifact, OutputFailed
 from mystudio.storage import npz
 from mystudio.types import Progress, silent
+from selfscan.io.text import read_text
 
 SETTINGS = "dataset.json"
 
@@ -122,7 +123,7 @@ def _claim(folder: Path, settings: DatasetSettings) -> None:
     path, ours = folder / SETTINGS, asdict(settings)
     if path.exists():
         try:
-            theirs = json.loads(path.read_text())
+            theirs = json.loads(read_text(path))
         except ValueError:
             theirs = None
         if not isinstance(theirs, dict) or theirs | {"count": 0} != ours | {"count": 0}:

@@ -9,6 +9,7 @@ import numpy as np
 
 from mystudio.actors.basis import EXPRESSIONS, ICT_PART_ENDS, IDENTITY_MODES, Basis, basis_path, read_npz, write_npz
 from mystudio.errors import BadArtifact, OutputFailed
+from selfscan.io.text import read_text
 
 NEUTRAL = "generic_neutral_mesh.obj"
 #: vertices of the 68 Multi-PIE landmarks in ICT-FaceKit's mesh
@@ -164,7 +165,7 @@ def read_faces(path: Path) -> np.ndarray:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="ascii", errors="replace").splitlines()
+        return read_text(path).splitlines()
     except OSError as error:
         raise BadArtifact(
             f"expected {path} of ICT-FaceKit, it cannot be read ({error.strerror}); give the folder "

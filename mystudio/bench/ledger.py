@@ -13,6 +13,7 @@ from typing import Any
 
 from mystudio.errors import BadArtifact
 from mystudio.storage.manifest import digest_of
+from selfscan.io.text import read_text
 
 NAME = "results.jsonl"
 
@@ -110,7 +111,7 @@ def clean(value: Any) -> Any:
 def _read(path: Path) -> list[dict]:
     if not path.is_file():
         return []
-    rows, lines = [], path.read_text(encoding="utf-8").splitlines()
+    rows, lines = [], read_text(path).splitlines()
     for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)

@@ -10,6 +10,7 @@ import click
 from mystudio.commands.options import Command, common, existing, force_option, marked, output, provenance_options
 from mystudio.commands.terminal import answer
 from mystudio.errors import BadEdit, reason
+from selfscan.io.text import read_text
 
 MAX_BYTES = 1 << 20  # largest file of keyframes
 LARGEST = 1e9  # largest time (s) or strength; NaN fails the comparison too
@@ -139,8 +140,8 @@ def read_keys(path: Path) -> dict[str, tuple[tuple[float, float], ...]]:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise BadEdit(f"{path} has more than {MAX_BYTES} bytes; {hint}")
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, or a number with thousands of digits
+        found = tomllib.loads(read_text(path))
+    except (ValueError, RecursionError) as error:  # not TOML, no text, or a number with thousands of digits
         raise BadEdit(f"{path} is not valid TOML ({reason(error)}); {hint}") from None
     for name, pairs in found.items():
         if not (isinstance(pairs, list) and pairs and all(map(_is_pair, pairs))):

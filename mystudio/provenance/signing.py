@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mystudio.bases import user_folder
 from mystudio.errors import SigningFailed
+from selfscan.io.text import decoded
 
 YEARS = 10  # validity of the certificates made here
 MAX_PEM_BYTES = 1 << 20
@@ -156,8 +157,8 @@ def _keep(file: Path, content: bytes) -> None:
 
 def _parse(key: Path, chain: Path) -> SigningKey:
     try:
-        private = key.read_bytes()
-        return _signing_key(private if key == chain else private + b"\n" + chain.read_bytes())
+        private = _pem(key)
+        return _signing_key(private if key == chain else private + b"\n" + _pem(chain))
     except OSError as error:
         raise SigningFailed(f"{error.filename} cannot be read ({error.strerror}); correct its permissions") from None
     except ValueError as error:
@@ -165,6 +166,15 @@ def _parse(key: Path, chain: Path) -> SigningKey:
         raise SigningFailed(
             f"{key} cannot sign ({error}); {advice}, or turn marking off with --no-provenance"
         ) from None
+
+
+def _pem(path: Path) -> bytes:
+    """Return the bytes of a PEM file in ASCII, whatever encoding an editor gave it; other files as they are."""
+    content = path.read_bytes()
+    try:
+        return decoded(content).encode()
+    except ValueError:
+        return content
 
 
 def _signing_key(content: bytes) -> SigningKey:

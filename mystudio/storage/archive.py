@@ -20,6 +20,7 @@ from typing import BinaryIO
 
 from mystudio.errors import BadArchive, BadArtifact, OutputFailed
 from mystudio.storage.artifacts import ARRAYS, GENERATOR, GENERATOR_SUFFIX, VALUES, read
+from mystudio.storage.locks import lock
 from mystudio.storage.manifest import (
     MANIFEST,
     MAX_MANIFEST_BYTES,
@@ -32,7 +33,7 @@ from mystudio.storage.manifest import (
     parse,
     resolved,
 )
-from mystudio.storage.workspace import lock, recover, sync_tree, tidy
+from mystudio.storage.workspace import recover, sync_tree, tidy
 from mystudio.types import Avatar
 
 REQUIRED = {ARRAYS, GENERATOR, VALUES}  # files of every avatar, besides its manifest

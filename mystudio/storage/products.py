@@ -12,8 +12,9 @@ from typing import Any
 from mystudio import __version__
 from mystudio.errors import BadArtifact, OutputFailed
 from mystudio.storage.journal import discard, journal, journal_of, key_of, write_bytes
+from mystudio.storage.locks import lock
 from mystudio.storage.manifest import MAX_MANIFEST_BYTES, beside, digest, digest_of, resolved
-from mystudio.storage.workspace import lock, plain, refuse_inputs, tidy
+from mystudio.storage.workspace import plain, refuse_inputs, tidy
 
 
 @dataclasses.dataclass

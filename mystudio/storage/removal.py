@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mystudio.errors import ArtifactBusy, BadArtifact, OutputFailed
+from mystudio.storage.locks import lock
 from mystudio.storage.manifest import MANIFEST, Folder, beside, open_folder, resolved
 from mystudio.storage.products import read_sidecar
-from mystudio.storage.workspace import journal_of, lock, recover
+from mystudio.storage.workspace import journal_of, recover
 
 GONE = ".deleted"  # suffix of a folder that is being deleted; after a kill, the next deletion removes the rest
 KINDS = ("avatar", "scan", "take", "report")  # kinds with their own lock

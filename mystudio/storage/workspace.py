@@ -1,15 +1,14 @@
 """Artifact folders: data with a manifest, replaced atomically, locked while written, verified when read.
 
-``NAME/`` is the artifact and ``NAME.partial/`` is the journal of a stage that can resume. ``.NAME.lock``,
-``.NAME.new`` and ``.NAME.old`` exist only while a process writes the artifact. If that process is killed, the next
-run removes them.
+``NAME/`` is the artifact and ``NAME.partial/`` is the journal of a stage that can resume. ``.NAME.lock`` (or
+``.NAME.owner``), ``.NAME.new`` and ``.NAME.old`` exist only while a process writes the artifact. If that process is
+killed, the next run removes them.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import errno
-import fcntl
 import json
 import os
 import shutil
@@ -20,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from mystudio import __version__
-from mystudio.errors import ArtifactBusy, BadArtifact, OutputFailed
+from mystudio.errors import BadArtifact, OutputFailed
 from mystudio.storage.journal import DiskCheckpoints, discard, journal, journal_of, key_of
+from mystudio.storage.locks import lock
 from mystudio.storage.manifest import (
     MANIFEST,
     MAX_MANIFEST_BYTES,
@@ -39,6 +39,9 @@ from mystudio.storage.manifest import (
     with_article,
 )
 from selfscan.errors import SelfscanError
+
+#: answers of network drives that cannot flush a folder
+_NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF)
 
 
 def plain(settings: Any) -> dict[str, Any]:
@@ -181,44 +184,11 @@ def tidy(path: Path) -> None:
         shutil.rmtree(rest, ignore_errors=True)
 
 
-@contextmanager
-def lock(path: Path) -> Iterator[None]:
-    """Hold the exclusive lock for writing ``path``; the operating system releases it if the process dies.
-
-    Raises: ArtifactBusy: another process holds it.
-    """
-    name = beside(resolved(path), "lock")
-    name.parent.mkdir(parents=True, exist_ok=True)
-    while True:
-        handle = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
-            message = f"{path} is being written by another process; wait for it or choose another name"
-            raise ArtifactBusy(message) from None
-        if _is_still(name, handle):
-            break
-        os.close(handle)  # the previous holder removed the file between open and lock here
-    try:
-        yield
-    finally:
-        name.unlink(missing_ok=True)
-        os.close(handle)
-
-
 def _is_in(folder: Path, name: Any) -> bool:
     """Return whether an error's file lies in a folder; true also for an error without a file name."""
     return (
         name is None or not isinstance(name, (str, bytes)) or resolved(Path(os.fsdecode(name))).is_relative_to(folder)
     )
-
-
-def _is_still(name: Path, handle: int) -> bool:
-    try:
-        return os.stat(name).st_ino == os.fstat(handle).st_ino
-    except FileNotFoundError:
-        return False
 
 
 def refuse_inputs(path: Path, inputs: Mapping[str, Path]) -> None:
@@ -304,5 +274,8 @@ def _sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if not (path.is_dir() and error.errno in _NO_SYNC):
+            raise
     finally:
         os.close(handle)

@@ -21,6 +21,7 @@ from selfscan.face.facemesh import load_facemesh
 from selfscan.face.locate import Locator
 from selfscan.face.measures import measures
 from selfscan.face.observe import measure
+from selfscan.io.text import decoded
 from selfscan.scan.coverage import missing, shares
 from selfscan.scan.quality import BLURRED, BRIGHT, BURNT, DARK, FACE, SIZE, detail_of, skin_colours
 from selfscan.types import CodeWords, Said
@@ -177,11 +178,11 @@ def from_json(content: bytes, video_sha256: str, name: str) -> CodeWords:
     Raises:
         ConsentMissing: the record is damaged or belongs to another recording.
     """
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import TypeAdapter
 
     try:
-        words = TypeAdapter(CodeWords).validate_json(content)
-    except ValidationError:
+        words = TypeAdapter(CodeWords).validate_json(decoded(content))
+    except ValueError:  # no text, or an error of pydantic
         raise ConsentMissing(
             f"{name}: expected the words of a recording, as `mystudio record` writes them, but it is "
             f"damaged; remove it or record again"

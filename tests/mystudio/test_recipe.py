@@ -150,6 +150,14 @@ def test_a_file_that_is_not_there_not_text_or_too_large(tmp_path):
         recipe.resolve(tmp_path / "a.toml")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+def test_a_recipe_of_any_editor_is_read(encoding, ends, tmp_path):
+    text = f"# Ä{ends}[reenact]{ends}steps = 31{ends}"
+    (tmp_path / "a.toml").write_bytes(text.encode(encoding))
+    assert recipe.resolve(tmp_path / "a.toml").of("personal", "reenact").reenact.steps == 31
+
+
 def test_comments_become_explanations():
     docs = recipe_text.field_docs(Outer)
     assert docs["steps"] == "optimisation steps (paper: 1000)"

@@ -133,6 +133,9 @@ def test_a_checkout_is_read(tmp_path):
     assert np.allclose(read.expression, basis.expression, atol=1e-5)
     assert np.allclose(read.identity, basis.identity, atol=1e-5)
     assert np.array_equal(read.faces, [*triangles, (0, 1, 2), (0, 2, 3)])
+    neutral = (model / ict.NEUTRAL).read_text()
+    (model / ict.NEUTRAL).write_bytes(neutral.replace("\n", "\r\n").encode("utf-8-sig"))
+    assert np.array_equal(ict.read_vertices(model / ict.NEUTRAL), read.neutral.astype(np.float32))
     write_obj(model / "jawOpen.obj", basis.neutral[:-1])
     with pytest.raises(BadArtifact, match=r"jawOpen\.obj"):
         ict.read_checkout(model, basis.part_ends, tuple(basis.landmarks))

@@ -18,6 +18,7 @@ import torch
 from click.testing import CliRunner
 
 from mystudio.cli import cli
+from mystudio.commands.edit import read_keys
 from mystudio.commands.terminal import Failure, StudioGroup, _Lines, can_resume, sentence
 from mystudio.errors import StudioError
 from mystudio.storage import artifacts, workspace
@@ -255,6 +256,12 @@ def test_bad_keyframes_are_explained(studio, tmp_path, text):
     (tmp_path / "keys.toml").write_text(text)
     result = run("edit", studio / "hello.take", "-o", tmp_path / "t", "--keys", tmp_path / "keys.toml", code=1)
     assert "(seconds, strength)" in result.stderr
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])
+def test_keyframes_of_any_editor_are_read(tmp_path, encoding):
+    (tmp_path / "keys.toml").write_bytes("smile = [[0.0, 0.0],\r\n [1.5, 1.0]]\r\n".encode(encoding))
+    assert read_keys(tmp_path / "keys.toml") == {"smile": ((0.0, 0.0), (1.5, 1.0))}
 
 
 def test_edits_are_listed_and_drawn(studio, tmp_path):

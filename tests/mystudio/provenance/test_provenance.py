@@ -293,6 +293,15 @@ def test_a_users_own_key_signs_and_is_known_to_those_who_trust_its_issuer(studio
     assert "no certificate" in verified(out, "--trust", key, code=1)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_key_that_an_editor_saved_again_is_read(encoding, tmp_path):
+    key, chain, _ = own_key(tmp_path)
+    known = signing.read_signing_key(key, chain)
+    for path in (key, chain):
+        path.write_bytes(path.read_text().replace("\n", "\r\n").encode(encoding))
+    assert signing.read_signing_key(key, chain) == known
+
+
 def test_a_key_that_is_not_fit_is_told_before_the_work(studio, tmp_path):
     key, chain, _ = own_key(tmp_path / "a")
     other, _, _ = own_key(tmp_path / "b")

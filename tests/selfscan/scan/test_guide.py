@@ -99,6 +99,8 @@ def words(**changes):
 
 def test_a_record_of_words_survives_the_file_and_refuses_another_recording():
     assert from_json(to_json(words()), "ab" * 32, "x") == words()
+    saved_again = to_json(words()).decode().replace("\n", "\r\n").encode("utf-8-sig")
+    assert from_json(saved_again, "ab" * 32, "x") == words()
     with pytest.raises(ConsentMissing, match="another recording"):
         from_json(to_json(words()), "cd" * 32, "x")
     for bad in (b"", b"[]", b'{"said": 3}', to_json(words())[:40], b"{" * 10_000):
