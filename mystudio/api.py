@@ -145,7 +145,7 @@ def edit(
             or ``Edit`` objects. They are applied in their order.
         edge: treatment of codes outside the avatar's range, for edits given as a mapping: "project", "stop" or
             "continue" (see ``mystudio.types.Edit``).
-        directions: .safetensors or .npz file of more directions: name -> [D] in W.
+        directions: file of more directions in W (.safetensors, .npz, .npy, .pt, .pth): name -> [D] or [L, D].
     Returns: ``out``.
     Raises: BadEdit: an unknown direction or edge, or a strength that is not finite.
     """

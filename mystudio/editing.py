@@ -1,52 +1,29 @@
 """Semantic edits: move a take along named directions of its avatar.
 
-The engine defines directions and how codes move along them (``engines.protocol.Edits``). This module reads directions
-from files, evaluates strengths over time and draws the sheet of all edits.
+The engine defines directions and how codes move along them (``engines.protocol.Edits``). This module evaluates
+strengths over time and draws the sheet of all edits; ``storage.directions`` reads further directions from files.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mystudio import engines
-from mystudio.errors import BadEdit, reason
-from mystudio.storage import npz
+from mystudio.errors import BadEdit
+from mystudio.storage.directions import direction_name
+from mystudio.storage.directions import load_directions as load_directions
 from mystudio.types import Avatar, Codes, Edit, Take
 from selfscan.checkpoints import NO_CHECKPOINTS, Checkpoints, Prefixed
 from selfscan.io.pixels import to_uint8
 from selfscan.types import Array
 
 POLICIES = ("stop", "continue", "project")  # policies for codes outside the person's own range
-MAX_FILE = 64 << 20  # bytes, largest accepted file of directions
 LABEL, HEAD = 96, 24  # px: width of the names and height of the strengths on a sheet
-
-
-def load_directions(path: Path, size: int) -> dict[str, Tensor]:
-    """Read directions from a .safetensors or .npz file: name -> [size].
-
-    Raises: BadEdit for another format, a wrong length or values that are not finite.
-    """
-    try:
-        if Path(path).stat().st_size > MAX_FILE:
-            raise ValueError(f"more than {MAX_FILE} bytes")
-        if Path(path).suffix == ".npz":
-            found = {k: torch.as_tensor(v).float() for k, v in npz.load(path, most=MAX_FILE).items()}
-        else:
-            from safetensors.torch import load_file
-
-            found = {k: v.float() for k, v in load_file(path).items()}
-    except Exception as error:  # readers raise different types; the user needs one message
-        raise BadEdit(f"{path}: expected directions as .safetensors or .npz ({reason(error)})") from error
-    for name, d in found.items():
-        if d.shape != (size,) or not bool(d.isfinite().all()):
-            raise BadEdit(f"{path}: direction {name!r}: expected {size} finite numbers, got shape {tuple(d.shape)}")
-    return found
 
 
 def strength_at(edit: Edit, times: Array) -> Array:
@@ -67,7 +44,7 @@ def apply(
     """Apply edits to a take one after the other; an edit of strength 0 changes nothing.
 
     Args:
-        directions: directions beyond the avatar's own, name -> [D].
+        directions: directions beyond the avatar's own, name -> [D], or [L, D] for each layer its own.
         checkpoints: of the same edits of the same take; stored parts are not computed again.
     Returns: a new take; ``edits`` lists the applied edits.
     Raises:
@@ -76,6 +53,7 @@ def apply(
     """
     engine = engines.editing(avatar)
     offered, codes = {**engine.directions(avatar), **(directions or {})}, take.codes
+    edits = [replace(edit, name=direction_name(edit.name)) for edit in edits]
     for number, edit in enumerate(edits):
         strengths = _checked(edit, offered, take.times)
         if strengths.any():

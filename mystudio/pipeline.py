@@ -29,6 +29,7 @@ from mystudio.provenance import claim as provenance
 from mystudio.recipe import Recipe
 from mystudio.rendering import render
 from mystudio.storage.artifacts import engine_of, load, load_performance, save
+from mystudio.storage.directions import load_directions
 from mystudio.storage.journal import DiskCheckpoints, write_bytes
 from mystudio.storage.manifest import digest, open_folder
 from mystudio.storage.products import product
@@ -198,7 +199,8 @@ def run_edit(
     with stage(out, "take", inputs, {"edits": edits}, force=force) as run:
         if not run.done:
             avatar = load(inputs["avatar"], Avatar)
-            more = editing.load_directions(directions, avatar.generator.w_dim) if directions else None
+            shape = avatar.generator.w_dim, avatar.generator.num_ws
+            more = load_directions(directions, *shape) if directions else None
             take = load(take_path, Take)  # loaded before any checkpoint is stored: a damaged take leaves no files
             with run.checkpoints() as checkpoints:
                 made = editing.apply(avatar, take, list(edits), more, checkpoints)

@@ -71,7 +71,7 @@ def edit():
     "--directions",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="More directions: .safetensors or .npz, name -> W vector.",
+    help="More directions: .safetensors, .npz, .npy, .pt or .pth; a W vector each, or one a layer.",
 )
 @force_option
 @common

@@ -121,7 +121,7 @@ class Edits(Protocol):
         edge: str,
         checkpoints: Checkpoints = NO_CHECKPOINTS,
     ) -> Codes:
-        """Move codes of T frames along a direction [D] by strengths [T].
+        """Move codes of T frames along a direction by strengths [T]; it is [D], or [L, D] with its own row a layer.
 
         Args:
             edge: policy for codes outside the person's own range: one of ``editing.POLICIES``.

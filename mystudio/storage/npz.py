@@ -67,6 +67,23 @@ def load(path: str | Path, names: Sequence[str] | None = None, most: int = MAX_B
         raise ValueError(reason(error)) from None
 
 
+def load_array(path: str | Path, most: int = MAX_BYTES) -> Array:
+    """Read a .npy file of at most ``most`` bytes.
+
+    Raises: ValueError: it is damaged, too large, or holds Python objects.
+    """
+    try:
+        with open(path, "rb") as stream:
+            shape, fortran, dtype = header(stream)
+            size = math.prod(shape) * dtype.itemsize
+            data = stream.read(min(size, most) + 1)
+    except DAMAGE as error:
+        raise ValueError(reason(error)) from None
+    if len(data) != size:
+        raise ValueError(f"expected {size} bytes of numbers and at most {most}, got {len(data)}")
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
+
+
 class Zip(zipfile.ZipFile):
     """A zip opened for reading, with a limit on the size of its directory. Raises the errors in ``DAMAGE``."""
 

@@ -162,6 +162,15 @@ def test_directions_from_a_file(avatar, take, space, tmp_path):
         assert torch.allclose(made, take.codes[AXES] + 2 * space.direction(age), atol=1e-4)
 
 
+def test_a_direction_may_move_each_layer_in_its_own_way(avatar, take, inside, space):
+    layers = torch.randn(avatar.generator.num_ws, 16, generator=torch.Generator().manual_seed(6))
+    made = apply(avatar, take, [Edit("age", 2.0, edge="continue")], {"age": layers}).codes[AXES]
+    assert torch.allclose(made, take.codes[AXES] + 2 * space.direction(layers), atol=1e-4)
+    for edge in ("project", "stop"):
+        moved = apply(avatar, inside, [Edit("age", 50.0, edge=edge)], {"age": layers}).codes[AXES]
+        assert space.outside(moved, DILATION).max() < 0.05  # both stay inside the border
+
+
 FAULTS = {
     "missing": None, "empty": b"", "text": b"smile: 1.0", "pickle": b"\x80\x04}.",
     "wrong length": {"age": np.ones(15)}, "matrix": {"age": np.ones((16, 16))},

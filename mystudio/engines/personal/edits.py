@@ -73,7 +73,7 @@ def move(
     edge: str,
     checkpoints: Checkpoints = NO_CHECKPOINTS,
 ) -> Codes:
-    """Move codes [T, L, K] along a W direction [D] by strengths [T].
+    """Move codes [T, L, K] along a W direction [D], or one a layer [L, D], by strengths [T].
 
     Args:
         edge: what happens at the border of the anchors' hull, dilated 2.5 times. "continue" ignores it. "project"
