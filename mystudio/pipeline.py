@@ -158,7 +158,8 @@ def run_live(
         out: mp4 of the shown pictures.
         drop: skip frames that arrive too fast; None = True, except when a clip is recorded to ``out``.
         seconds: of the source that are used.
-    Returns: frames, outcomes, frames a second, delay and time of each stage (``stream.Pace.summary``).
+    Returns: frames, outcomes, frames a second, delay and time of each stage (``stream.Pace.summary``),
+        and warnings about the clip.
     """
     clip = source if isinstance(source, Path) else None
     info = video.probe(clip) if clip else None
@@ -167,7 +168,8 @@ def run_live(
     blas.reserve()
     avatar = load(avatar_path, Avatar)
     live = Live(avatar, recipe.of(avatar.engine, "reenact"), recipe.live, choose(device))
-    pace, source_frames = Pace(), video.read(source) if isinstance(source, Path) else camera.read(source)
+    pace, warnings = Pace(), list[str]()
+    source_frames = video.read(source, warn=warnings.append) if isinstance(source, Path) else camera.read(source)
     frames = session.until(source_frames, seconds)
     with closing(live), closing(play(frames, live, pace, drop=drop, paced=drop and clip is not None)) as stream:
         shown = session.shown(stream, live, show)
@@ -175,7 +177,7 @@ def run_live(
             shown = session.told(shown, math.ceil(min(seconds, info.duration) * info.fps), progress)
         if out is None:
             deque(shown, maxlen=0)
-            return pace.summary()
+            return pace.summary() | {"warnings": warnings}
         inputs = {"avatar": avatar_path} | ({"video": clip} if clip else {})
         with product(out, inputs, {"live": recipe.live, "provenance": recipe.provenance}, force=True):
             recording.rescue(out)
@@ -186,7 +188,7 @@ def run_live(
             rate = info.fps if info else recording.CAMERA_RATE
             finish = provenance.finisher(out, claim, who) if who else None
             render.write_stream(out, shown, rate, clip, recipe.render.crf, finish)
-    return pace.summary()
+    return pace.summary() | {"warnings": warnings}
 
 
 def run_edit(

@@ -83,6 +83,7 @@ class Observation:
     presence: Array  # [T] float32 the landmark network's face probability in the crop, 0..1
     video: str  # path of the clip
     video_sha256: str
+    warnings: tuple[str, ...] = ()  # sentences on what reading the clip changed: colours, fields, sizes, rate
 
     def __post_init__(self):
         t = len(self.track)
@@ -168,6 +169,7 @@ class Scan:
     perceptual: str  # name of the metric that chose the frames
     held_out: Array = field(default_factory=lambda: np.zeros((0, 2)))  # [M, 2] s: start and end of the spans held out
     identity: IdentityCheck | None = None  # None: made by a version without this check
+    warnings: tuple[str, ...] = ()  # sentences on what reading the clip changed, see ``Observation``
 
     def __post_init__(self):
         n = len(self.images)

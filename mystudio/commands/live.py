@@ -20,7 +20,7 @@ from mystudio.commands.options import (
     provenance_options,
     recipe_options,
 )
-from mystudio.commands.terminal import answer, can_resume, progress
+from mystudio.commands.terminal import answer, can_resume, progress, warned
 
 if TYPE_CHECKING:
     from mystudio.live.follow import Shown
@@ -115,7 +115,8 @@ def sentences(told: dict, out: Path | None) -> str:
             "and at least 4 % of the picture's width."
         )
     lines.append(f"{told['frames_per_second']} frames a second; from frame to picture {_ms(told['latency_ms'])}.")
-    return "\n".join([*lines, *(f"  {name}: {_ms(spread)}" for name, spread in told["stages_ms"].items())])
+    lines += [f"  {name}: {_ms(spread)}" for name, spread in told["stages_ms"].items()]
+    return "\n".join(lines) + warned(told["warnings"])
 
 
 def _ms(spread: dict) -> str:

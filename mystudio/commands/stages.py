@@ -18,7 +18,7 @@ from mystudio.commands.options import (
     provenance_options,
     recipe_options,
 )
-from mystudio.commands.terminal import answer, can_resume, progress
+from mystudio.commands.terminal import answer, can_resume, progress, warned
 from mystudio.engines import DEFAULT, ENGINES
 
 
@@ -78,7 +78,8 @@ def scan(video, out, consent, fictional, consent_clip, frames, size, recipe, opt
     answer(
         f"{out}: {len(made)} images of {made.images.shape[1]} px; frames rejected: {rejected}."
         + "".join(f"\n{line}" for line in consented(made))
-        + (f"\nTo get a fuller scan, record again and: {missing}." if missing else ""),
+        + (f"\nTo get a fuller scan, record again and: {missing}." if missing else "")
+        + warned(made.warnings),
         scan=out,
         images=len(made),
         rejects=made.rejects,
@@ -86,6 +87,7 @@ def scan(video, out, consent, fictional, consent_clip, frames, size, recipe, opt
         metric=made.perceptual,
         identity=asdict(made.identity) if made.identity else None,
         consent=asdict(made.consent),
+        warnings=made.warnings,
     )
 
 
@@ -157,7 +159,7 @@ def reenact(avatar, video, out, recipe, options, device, force):
     """
     from mystudio.pipeline import run_reenact
     from mystudio.recipe import resolve
-    from mystudio.storage.artifacts import load
+    from mystudio.storage.artifacts import driver_warnings, load
     from mystudio.types import TAKE_OUTCOMES, Take
 
     can_resume(f"what is done is kept in {out}.partial: the same command goes on from there")
@@ -165,7 +167,14 @@ def reenact(avatar, video, out, recipe, options, device, force):
     made = load(out, Take)
     counts = {outcome.word: int((made.outcome == outcome).sum()) for outcome in TAKE_OUTCOMES}
     words = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items() if count)
-    answer(f"{out}: {len(made)} frames ({words}).", take=out, frames=len(made), outcome=counts)
+    warnings = driver_warnings(out)
+    answer(
+        f"{out}: {len(made)} frames ({words})." + warned(warnings),
+        take=out,
+        frames=len(made),
+        outcome=counts,
+        warnings=warnings,
+    )
 
 
 @click.command(cls=Command, short_help="Take -> finished video.")

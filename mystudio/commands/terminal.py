@@ -6,6 +6,7 @@ import json
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -77,6 +78,11 @@ def answer(sentences: str, **values: Any) -> None:
         click.echo(json.dumps({"ok": True, **values}, default=str))
     else:
         click.echo(sentences)
+
+
+def warned(warnings: Sequence[str]) -> str:
+    """Return a line for each warning about a clip, to be added to an answer."""
+    return "".join(f"\nNote: {text}" for text in warnings)
 
 
 def can_resume(text: str) -> None:

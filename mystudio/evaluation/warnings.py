@@ -49,6 +49,7 @@ def warnings(case: Case, seen: dict, rows: dict[str, dict], usable: np.ndarray) 
     if not usable.any():
         said.append("No frame could be measured.")
     said += _beyond(case, seen, usable)
+    said += case.driver.warnings
     limits = (
         ("jitter", lambda v: v > 2, "The avatar shakes {:.1f} times as much as the driver; more smoothing helps."),
         ("sharpness", lambda v: v < 0.6, "The mouth has {:.0%} of the reference's fine detail: it looks soft."),

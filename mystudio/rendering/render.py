@@ -226,7 +226,7 @@ def driver_frames(performance: Performance, start: int = 0) -> Iterator[Array]:
         StudioError: the file has fewer frames than were measured.
     """
     seen, count = performance.observation, 0
-    for _, frame in video.read(seen.video):
+    for _, frame in video.read(seen.video, warn=video.unwarned):
         if count == len(seen):
             return
         if count >= start:

@@ -107,6 +107,17 @@ def load_performance(path: Path) -> Performance:
     return dataclasses.replace(performance, observation=seen)
 
 
+def driver_warnings(take: Path) -> tuple[str, ...]:
+    """Return the warnings about a take's driving clip; no array is read. Raises BadArtifact: as ``load``."""
+    folder = open_folder(open_folder(take, "take").source("performance"), "performance")
+    try:
+        return tuple(map(str, json.loads(folder.read(VALUES))["observation"].get("warnings", ())))
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise BadArtifact(
+            f"{folder.path} does not hold a valid performance ({reason(error)}); make it again"
+        ) from error
+
+
 def engine_of(avatar: Path) -> str:
     """Return the name of the engine that made an avatar; no array is read. Raises BadArtifact: as ``load``."""
     folder = open_folder(avatar, "avatar")

@@ -151,7 +151,9 @@ def digest_of(value: Any) -> str:
 
 
 def digest(path: Path) -> str:
-    """Return the sha256 of a file, or the content digest of an artifact."""
+    """Return the sha256 of a file or of a folder of pictures, or the content digest of an artifact."""
+    if Path(path).is_dir() and not (Path(path) / MANIFEST).exists() and not beside(resolved(path), "old").exists():
+        return file_digest(path)
     if Path(path).is_dir() or not Path(path).exists() and is_there(path):
         return open_folder(path).manifest.digest
     return file_digest(path)

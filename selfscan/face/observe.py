@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -47,8 +47,9 @@ def observe(
     Raises:
         UnreadableVideo, VideoTooLarge, NoFaceFound, SecondFace: see ``track``.
     """
-    digest = file_digest(path) if Path(path).is_file() else ""  # ``track`` raises if the file is missing
-    face = track(path, progress, second_face_stops, checkpoints)
+    digest = file_digest(path) if Path(path).exists() else ""  # ``track`` raises if the file is missing
+    warnings: dict[str, None] = {}  # in order, each once
+    face = track(path, progress, second_face_stops, checkpoints, warnings.setdefault)
     alignment = align(face, size, sigma)
     landmarks = np.zeros((len(face), NUM_LANDMARKS, 3), np.float32)
     presence = np.zeros(len(face), np.float32)
@@ -62,7 +63,7 @@ def observe(
         return dict(zip(("landmarks", "presence"), map(np.concatenate, zip(*rows))))
 
     def crops(start: int) -> Iterator[tuple[int, Array]]:
-        return _crops(path, alignment.crop_from_frame, size, start)
+        return _crops(path, alignment.crop_from_frame, size, start, warnings.setdefault)
 
     for part, found in in_chunks(
         checkpoints, "measure", range(len(face)), crops, work, lambda done: progress("measure", done, len(face))
@@ -70,7 +71,7 @@ def observe(
         landmarks[part], presence[part] = found["landmarks"], found["presence"]
     presence[~face.valid] = 0
     fill_gaps(landmarks, face.valid)
-    return Observation(face, alignment, landmarks, presence, str(path), digest)
+    return Observation(face, alignment, landmarks, presence, str(path), digest, tuple(warnings))
 
 
 def iter_crops(observation: Observation, size: int | None = None, start: int = 0) -> Iterator[tuple[int, Array]]:
@@ -90,9 +91,11 @@ def iter_crops(observation: Observation, size: int | None = None, start: int = 0
     return _crops(observation.video, transforms, size, start)
 
 
-def _crops(path: str | Path, transforms: Array, size: int, start: int = 0) -> Iterator[tuple[int, Array]]:
+def _crops(
+    path: str | Path, transforms: Array, size: int, start: int = 0, warn: Callable[[str], object] = video.unwarned
+) -> Iterator[tuple[int, Array]]:
     count = 0
-    for count, (_, frame) in enumerate(video.read(path), start=1):
+    for count, (_, frame) in enumerate(video.read(path, warn=warn), start=1):
         if count > len(transforms):
             break
         if count > start:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -37,6 +37,7 @@ def track(
     progress: Progress = silent,
     second_face_stops: bool = False,
     checkpoints: Checkpoints = NO_CHECKPOINTS,
+    warn: Callable[[str], object] = video.unwarned,
 ) -> FaceTrack:
     """Follow the largest and most central face of a clip.
 
@@ -45,6 +46,7 @@ def track(
         progress: called with ("track", frames done, frames in all).
         second_face_stops: reject a clip that shows a second face for a second or longer.
         checkpoints: of the same clip; stored chunks are not tracked again.
+        warn: called with sentences on what reading the clip changed; see ``video.read``.
     Returns:
         The face in every frame. Gaps are marked invalid and interpolated; at the clip's ends the nearest value is held.
     Raises:
@@ -52,10 +54,13 @@ def track(
         NoFaceFound: no frame shows a face.
         SecondFace: the clip shows a second face for a second or longer, and ``second_face_stops`` is set.
     """
-    total = video.probe(path).frames_estimate
+    info = video.probe(path)
+    total = info.frames_estimate
+    for text in info.warnings:
+        warn(text)
     times, size = [], (0, 0)
     faces: dict[int, dict[int, Sighting]] = {}  # number of a face -> frame -> sighting
-    for part in _followed(path, checkpoints, lambda done: progress("track", done, max(total, done))):
+    for part in _followed(path, checkpoints, lambda done: progress("track", done, max(total, done)), warn):
         for number, frame, sighting in _sightings(part):
             faces.setdefault(number, {})[frame] = sighting
         times += part["times"].tolist()
@@ -71,7 +76,7 @@ def track(
     return result
 
 
-def _followed(path: str | Path, checkpoints: Checkpoints, tell) -> Iterator[Arrays]:
+def _followed(path: str | Path, checkpoints: Checkpoints, tell, warn) -> Iterator[Arrays]:
     """Chunks of frames with the faces seen in them; the entry "last" marks the last chunk."""
     done, part = 0, None
     while part is None or not part["last"]:
@@ -89,7 +94,7 @@ def _followed(path: str | Path, checkpoints: Checkpoints, tell) -> Iterator[Arra
             follower.go_on(
                 [(n, sighting) for n, frame, sighting in _sightings(part) if frame == done - 1], done, int(part["born"])
             )
-        frames = islice(video.read(path), done, None)
+        frames = islice(video.read(path, warn=warn), done, None)
         while part is None or not part["last"]:
             start, part = done, _follow_some(follower, frames, done, tell)
             done += len(part["times"])

@@ -14,20 +14,24 @@ import mmap
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
-from fractions import Fraction
+from typing import Any
 
 from av.error import FFmpegError
-from av.video.reformatter import VideoReformatter
 
 from selfscan.errors import UnreadableVideo, VideoTooLarge
+from selfscan.io import interlace, pictures
+from selfscan.io.colour import Converter, tags_of, told
+from selfscan.io.geometry import Canvas, Turned, clockwise, orientation
 from selfscan.io.opening import Limits, VideoInfo, checked, in_words, origin, packets
 
-HD_HEIGHT = 720  # px; as in players, untagged video of at least this height is BT.709, smaller video BT.601
-ITU709, ITU601, UNSPECIFIED = 1, 5, 2  # FFmpeg's AVColorSpace / SWS_CS numbers
 SLOTS = 3  # pictures in shared memory: one is read, one waits, one is written
 LEAST_STEP = 1e-5  # s, minimum between two frames; damaged files repeat times or go back; no container resolves less
+MAX_WARNINGS = 20  # sentences about one clip
 UNDECODABLE = "no frame could be decoded; the file is damaged, record or export it again"
+
+Shown = tuple[float, Any, Turned]  # time, s; picture, a frame of format rgb24; how to turn it
 
 
 def serve(request: dict) -> None:
@@ -43,6 +47,9 @@ def serve(request: dict) -> None:
         _say(failed=type(error).__name__, text=str(error))
     except MemoryError:
         _say(failed="UnreadableVideo", text=f"{path}: decoding it needs more memory than is allowed; export it again")
+    except Exception as error:  # of a library, or a fault of this package: the user learns what failed
+        what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        _say(failed="UnreadableVideo", text=f"{path}: it could not be read ({what}); export it as mp4 and try again")
 
 
 def _say(**message) -> None:
@@ -50,34 +57,58 @@ def _say(**message) -> None:
     sys.stdout.flush()
 
 
+class _Warnings:
+    """Sentences about the clip: those before ``begin`` go with its description, later ones at once; each once."""
+
+    def __init__(self):
+        self._said: list[str] = []
+        self._begun = False
+
+    def __call__(self, text: str) -> None:
+        if text not in self._said and len(self._said) < MAX_WARNINGS:
+            self._said.append(text)
+            if self._begun:
+                _say(warning=text)
+
+    def begin(self) -> tuple[str, ...]:
+        """Return the sentences so far."""
+        self._begun = True
+        return tuple(self._said)
+
+
 def _serve(path: str, limits: Limits, memory: int | None) -> None:
-    with checked(path, limits, lambda number: _say(alive=number)) as (container, stream, fps, count, seconds):
-        frames = _pictures(container, stream, limits)
-        first = next(frames, None)
+    warn = _Warnings()
+    opened = pictures.opened if pictures.is_picture(path) else _opened
+    with opened(path, limits, warn) as (facts, shown):
+        first = next(shown, None)
         if first is None:
             raise UnreadableVideo(f"{path}: {UNDECODABLE}")
-        frame, picture = first
+        _, picture, turned = first
         row = max(abs(picture.planes[0].line_size), -(-3 * picture.width // 256) * 256)
-        transposed, _, _ = _orientation(frame)
-        size = (picture.height, picture.width) if transposed else (picture.width, picture.height)
-        info = VideoInfo(*size, fps, count, seconds, _clockwise(frame), bool(container.streams.audio))
+        size = (picture.height, picture.width) if turned[0] else (picture.width, picture.height)
+        info = VideoInfo(*size, **facts, rotation=clockwise(turned), warnings=warn.begin())
         _say(info=asdict(info), slot=row * picture.height)
         if memory is not None:
-            _hand_over(path, first, frames, (origin(container), fps), memory, row * picture.height, limits)
+            _hand_over(path, first, shown, memory, row * picture.height, limits)
 
 
-def _hand_over(
-    path: str, first, rest: Iterator, clock: tuple[float, float], memory: int, slot: int, limits: Limits
-) -> None:
+@contextmanager
+def _opened(path: str, limits: Limits, warn: _Warnings):
+    """Open a video: yields the facts of ``VideoInfo``, and its pictures."""
+    with checked(path, limits, lambda number: _say(alive=number), warn) as (container, stream, fps, count, seconds):
+        facts = {"fps": fps, "frames_estimate": count, "duration": seconds, "has_audio": bool(container.streams.audio)}
+        yield facts, _pictures(container, stream, fps, limits, warn)
+
+
+def _hand_over(path: str, first: Shown, rest: Iterator[Shown], memory: int, slot: int, limits: Limits) -> None:
     """Write each picture into the next free slot and announce it; the parent frees slots by writing to our stdin."""
-    free, ring, last, count = 0, None, -math.inf, 0
-    frame, picture = first
+    free, ring, count = 0, None, 0
+    time, picture, turned = first
     del first
     gc.freeze()  # exclude present objects from collection, which then takes microseconds
     while True:
-        time = _time(frame, *clock, last)
         count += 1
-        if count > limits.frames or time > limits.seconds or frame.width * frame.height > limits.pixels:
+        if count > limits.frames or time > limits.seconds:
             raise VideoTooLarge(f"{path}: it is longer or larger than {in_words(limits)}; cut it or raise the limits")
         if not free:
             free = len(os.read(0, SLOTS))
@@ -87,16 +118,15 @@ def _hand_over(
         at = (count - 1) % SLOTS
         row = _put(ring, at * slot, slot, picture)
         free -= 1
-        _say(time=time, slot=at, row=row, size=[picture.width, picture.height], turned=_orientation(frame))
-        last = time
+        _say(time=time, slot=at, row=row, size=[picture.width, picture.height], turned=turned)
         _renew(limits)
-        del frame, picture
+        del picture
         gc.collect()  # PyAV's frames and their side data form reference cycles
         following = next(rest, None)
         if following is None:
             _say(end=count)
             return
-        frame, picture = following
+        time, picture, turned = following
 
 
 def _put(ring: mmap.mmap, start: int, slot: int, picture) -> int:
@@ -137,23 +167,31 @@ def _frames(container, stream):
         yield from frames
 
 
-def _pictures(container, stream, limits: Limits) -> Iterator[tuple]:
-    """Pairs of decoded frame and RGB picture; all pictures have the display size of the first."""
-    reformatter, size = VideoReformatter(), None
-    for frame in _frames(container, stream):
-        size = size or _square_pixels(frame, stream)
-        if size[0] * size[1] > limits.pixels:
-            raise VideoTooLarge(
-                f"{container.name.removeprefix('file:')}: shown at {size[0]}x{size[1]} px, more than "
-                f"{limits.pixels} px; export it in 4K or smaller"
-            )
-        matrix = int(frame.colorspace)
-        if matrix == UNSPECIFIED:
-            matrix = ITU709 if frame.height >= HD_HEIGHT else ITU601
+def _pictures(container, stream, fps: float, limits: Limits, warn: _Warnings) -> Iterator[Shown]:
+    """The pictures of a clip, progressive, in SDR BT.709, and all of the display size of the first."""
+    name, canvas, convert = container.name.removeprefix("file:"), Canvas(stream, limits, warn), Converter()
+    seen = None
+    for time, frame in interlace.progressive(_timed(container, stream, fps), warn):
+        turned = orientation(frame)
+        width, height = canvas.size(name, time, frame, turned)
+        tags = tags_of(frame, stream.codec_context)
+        if tags != seen:
+            seen = tags
+            for text in told(tags):
+                warn(text)
         try:
-            yield frame, reformatter.reformat(frame, size[0], size[1], "rgb24", src_colorspace=matrix)
+            picture = convert(frame, tags, width, height)
         except (FFmpegError, ValueError):  # skip a frame that cannot be converted, as a damaged one
             continue
+        yield time, canvas.filled(picture, turned), turned
+
+
+def _timed(container, stream, fps: float) -> Iterator[tuple[float, Any]]:
+    """Pairs of time, s, and decoded frame."""
+    start, last = origin(container), -math.inf
+    for frame in _frames(container, stream):
+        last = _time(frame, start, fps, last)
+        yield last, frame
 
 
 def _time(frame, origin: float, fps: float, last: float) -> float:
@@ -164,27 +202,3 @@ def _time(frame, origin: float, fps: float, last: float) -> float:
     if not math.isfinite(last):
         return max(time, 0.0)
     return time if time >= last + LEAST_STEP else last + step  # repeated or backward stamps of damaged files
-
-
-def _orientation(frame) -> tuple[bool, bool, bool]:
-    """Whether to transpose, then flip up-down, then flip left-right, so that the frame is upright."""
-    side = frame.side_data.get("DISPLAYMATRIX")
-    if side is None or len(bytes(side)) < 20:
-        return False, False, False
-    a, b, _, c, d = memoryview(bytes(side)[:20]).cast("i").tolist()  # x' = a x + c y, y' = b x + d y
-    if abs(b) + abs(c) > abs(a) + abs(d):
-        return True, b < 0, c < 0
-    return False, d < 0, a < 0
-
-
-def _clockwise(frame) -> int:
-    transposed, up_down, left_right = _orientation(frame)
-    if transposed:
-        return 90 if left_right else 270
-    return 180 if up_down else 0
-
-
-def _square_pixels(frame, stream) -> tuple[int, int]:
-    """Width and height, px, that show the stored frame without distortion."""
-    ratio = stream.sample_aspect_ratio or Fraction(1)
-    return max(1, round(frame.width * float(ratio))), frame.height

@@ -9,7 +9,10 @@ BLOCK = 1 << 20  # bytes read at once
 
 
 def file_digest(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, in hex. Raises OSError."""
+    """SHA-256 of a file's bytes, or of the names and bytes of the files in a folder, in hex. Raises OSError."""
+    if Path(path).is_dir():
+        files = sorted(p for p in Path(path).iterdir() if p.is_file() and not p.name.startswith("."))
+        return hashlib.sha256("".join(f"{file_digest(p)} {p.name}\n" for p in files).encode()).hexdigest()
     total = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(BLOCK):

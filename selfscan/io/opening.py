@@ -14,7 +14,11 @@ from av.error import FFmpegError
 from selfscan.errors import UnreadableVideo, VideoTooLarge
 
 #: allowed demuxers; playlists and network formats are excluded because they open other files
-VIDEO_FORMATS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,flv,asf,ogg,mxf,gif,ivf,dv,nut"
+VIDEO_FORMATS = (
+    "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,flv,asf,ogg,mxf,gif,ivf,dv,nut,"
+    "mjpeg,obu,vvc,vc1,h261,h263,cavsvideo,dirac,yuv4mpegpipe"
+)
+RAW = {*"h264,hevc,vvc,m4v,mpegvideo,mjpeg,obu,vc1,h261,h263,cavsvideo,dirac".split(",")}  # streams without a container
 #: allowed only so that the error message can name the file's kind
 PICTURE_FORMATS = "image2,png_pipe,apng,jpeg_pipe,jpegls_pipe,webp_pipe,bmp_pipe,tiff_pipe,psd_pipe,svg_pipe"
 AUDIO_FORMATS = "mp3,wav,flac,aac,ac3,aiff,caf,amr"
@@ -41,8 +45,10 @@ class VideoInfo:
     fps: float  # mean frames a second; only approximate for a variable frame rate
     frames_estimate: int
     duration: float  # s
-    rotation: int  # degrees clockwise that read() applies: 0, 90, 180 or 270
     has_audio: bool
+    rotation: int = 0  # degrees clockwise that read() applies: 0, 90, 180 or 270
+    stills: bool = False  # single photos, one a second, not moving pictures
+    warnings: tuple[str, ...] = ()  # sentences on what was changed while reading: colours, fields, rate
 
 
 def opened(path: str | Path):
@@ -70,11 +76,17 @@ def origin(container) -> float:
 
 
 @contextmanager
-def checked(path: str, limits: Limits, pulse: Callable[[int], None] = lambda number: None):
+def checked(
+    path: str,
+    limits: Limits,
+    pulse: Callable[[int], None] = lambda number: None,
+    warn: Callable[[str], None] = lambda text: None,
+):
     """Open a clip and check its limits: yields container, picture stream, frames a second, number of frames, seconds.
 
     Args:
         pulse: called every PULSE packets with their number, while the packets of a clip without a length are counted.
+        warn: called with sentences about what the clip leaves out.
     Raises: UnreadableVideo, VideoTooLarge.
     """
     _check_file(Path(path))
@@ -82,14 +94,14 @@ def checked(path: str, limits: Limits, pulse: Callable[[int], None] = lambda num
         stream = _video_stream(path, container)
         # packets may declare a larger picture than the header; the decoder checks this before it allocates
         stream.codec_context.options = {"max_pixels": str(2 * limits.pixels + 65536)}
-        yield container, stream, *_check_limits(path, container, stream, limits, pulse)
+        yield container, stream, *_check_limits(path, container, stream, limits, pulse, warn)
 
 
 def _check_file(path: Path) -> None:
     if not path.exists():
         raise UnreadableVideo(f"{path}: there is no such file; check the path")
     if not path.is_file():
-        raise UnreadableVideo(f"{path}: expected a video file, got a folder or a device; name the file itself")
+        raise UnreadableVideo(f"{path}: expected a video file, got a device; name a file")
     if path.stat().st_size == 0:
         raise UnreadableVideo(f"{path}: the file is empty (0 bytes); copy or record it again")
 
@@ -110,7 +122,7 @@ def _video_stream(path: str, container):
     raise UnreadableVideo(f"{path}: expected a video, but the file holds {what}; choose a file with moving pictures")
 
 
-def _check_limits(path: str, container, stream, limits: Limits, pulse) -> tuple[float, int, float]:
+def _check_limits(path: str, container, stream, limits: Limits, pulse, warn) -> tuple[float, int, float]:
     width, height = stream.codec_context.width, stream.codec_context.height
     if width * height > limits.pixels:
         raise VideoTooLarge(
@@ -120,7 +132,11 @@ def _check_limits(path: str, container, stream, limits: Limits, pulse) -> tuple[
     seconds = max(seconds or (container.duration or 0) / av.time_base, 0.0)
     count = max(stream.frames, 0)
     if not seconds:  # browsers' recordings have no length: count the packets without decoding
-        count, seconds = _walk(container, stream, limits, pulse)
+        count, seconds = _walk(path, stream.index, limits, pulse)
+    if count and (RAW & set(container.format.name.split(",")) or not seconds and not container.duration):
+        fps = float(stream.guessed_rate or 0) or 25.0
+        warn(f"The clip has no time stamps; it is played at {fps:g} frames a second.")
+        return fps, count, count / fps
     fps = float(stream.average_rate or 0) or (count / seconds if seconds else 0) or 25.0
     count = count or max(1, round(seconds * fps))
     if seconds > limits.seconds or count > limits.frames:
@@ -133,18 +149,20 @@ def in_words(limits: Limits) -> str:
     return f"the limit of {limits.seconds:.0f} s, {limits.frames} frames and {limits.pixels} px a frame"
 
 
-def _walk(container, stream, limits: Limits, pulse) -> tuple[int, float]:
+def _walk(path: str, index: int, limits: Limits, pulse) -> tuple[int, float]:
+    """Number of packets and their length in s, 0 without stamps; the file is opened anew, some cannot be sought in."""
     count, first, last = 0, None, 0.0
-    for number, packet in enumerate(packets(container, stream)):
-        if number % PULSE == 0:
-            pulse(number)
-        if packet.pts is None:
-            continue
-        count, last = count + 1, float(packet.pts * packet.time_base)
-        first = last if first is None else min(first, last)
-        if count > limits.frames:
-            break
-    container.seek(0)
+    with opened(path) as container:
+        for number, packet in enumerate(packets(container, container.streams[index])):
+            if number % PULSE == 0:
+                pulse(number)
+            if packet.size:
+                count += 1
+            if packet.pts is not None:
+                last = float(packet.pts * packet.time_base)
+                first = last if first is None else min(first, last)
+            if count > limits.frames:
+                break
     return count, last - (first or 0.0)
 
 

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ import numpy as np
 from selfscan import errors
 from selfscan.errors import UnreadableVideo
 from selfscan.io import isolation, mux
-from selfscan.io.decoding import ITU601, ITU709, SLOTS, UNDECODABLE, cpu_seconds
+from selfscan.io.colour import ITU601, ITU709
+from selfscan.io.decoding import SLOTS, UNDECODABLE, cpu_seconds
 from selfscan.io.opening import Limits, VideoInfo
 from selfscan.types import Array
 
@@ -39,6 +41,7 @@ __all__ = [
     "probe",
     "rate_of",
     "read",
+    "unwarned",
     "write_stream",
     "write",
 ]
@@ -46,6 +49,7 @@ write_stream = mux.write_stream  # like write, for a stream of unknown length
 assemble, encode_segment = mux.assemble, mux.encode_segment  # like write, in segments that can be stored
 Segment = mux.Segment
 log = logging.getLogger(__name__)
+_warned: set[tuple[str, str]] = set()  # path and text of logged warnings
 
 MEMORY = 4 << 30  # bytes of a decoder's address space; 10-bit 4K on 16 threads takes less than half
 MAX_LINE = 1 << 14  # bytes, longest message of the child
@@ -56,10 +60,10 @@ def probe(path: str | Path, limits: Limits = Limits()) -> VideoInfo:
     """Describe a video; only its first frame is decoded.
 
     Args:
-        path: the video file.
+        path: the video file, a picture, animated or not, or a folder of pictures.
         limits: the limits that the video must keep.
     Returns:
-        Size, rate, length, rotation and whether there is sound.
+        Size, rate, length, rotation, whether there is sound, and warnings.
     Raises:
         UnreadableVideo: the file is missing, empty, damaged, holds no video, or its decoder crashes or hangs.
         VideoTooLarge: a limit is exceeded.
@@ -68,19 +72,35 @@ def probe(path: str | Path, limits: Limits = Limits()) -> VideoInfo:
         return decoder.info
 
 
-def read(path: str | Path, limits: Limits = Limits()) -> Generator[tuple[float, Array], None, None]:
-    """Stream the frames of a video, upright, in RGB; a damaged tail ends the stream.
+def warned(path: str | Path, text: str) -> None:
+    """Log a warning about a clip, once in this process."""
+    if (str(path), text) not in _warned:
+        _warned.add((str(path), text))
+        log.warning("%s: %s", path, text)
+
+
+def unwarned(text: str) -> object:
+    """Drop a warning that is already known."""
+
+
+def read(
+    path: str | Path, limits: Limits = Limits(), warn: Callable[[str], object] | None = None
+) -> Generator[tuple[float, Array], None, None]:
+    """Stream the frames of a video, upright, progressive, in RGB (SDR BT.709); a damaged tail ends the stream.
 
     Args:
-        path: the video file.
+        path: the video file, a picture, animated or not, or a folder of pictures.
         limits: the limits that the video must keep, checked before and while decoding.
+        warn: called with sentences about what was changed or left out (colours, fields, sizes); None = log each once.
     Returns:
         Pairs of time in s (the source's own, not negative, strictly increasing) and image [H, W, 3] uint8 RGB.
     Raises:
         UnreadableVideo: no frame can be decoded, or the decoder hangs.
         VideoTooLarge: a limit is exceeded.
     """
-    with _memory() as memory, _Decoder(path, limits, memory) as decoder:
+    with _memory() as memory, _Decoder(path, limits, memory, warn or partial(warned, path)) as decoder:
+        for text in decoder.info.warnings:
+            decoder.warn(text)
         yield from decoder.frames()
 
 
@@ -142,8 +162,8 @@ def _memory():
 class _Decoder:
     """The parent's side of a decoding child. Its messages are checked, since a malicious clip may control it."""
 
-    def __init__(self, path: str | Path, limits: Limits, memory):
-        self.path, self.limits, self.memory, self.pending = path, limits, memory, b""
+    def __init__(self, path: str | Path, limits: Limits, memory, warn: Callable[[str], object] = unwarned):
+        self.path, self.limits, self.memory, self.pending, self.warn = path, limits, memory, b"", warn
         request = {"path": str(Path(path)), "limits": asdict(limits), "memory": memory and memory.fileno()}
         rations = isolation.Rations(MEMORY, cpu_seconds(limits))
         self.child = isolation.start(
@@ -179,8 +199,9 @@ class _Decoder:
     def _begin(self) -> None:
         said = self._next()
         if said is None:
-            raise UnreadableVideo(f"{self.path}: {self._why()}; the file is damaged or malicious, export it again")
-        self.info, self.slot = VideoInfo(**said["info"]), int(said["slot"])
+            raise UnreadableVideo(f"{self.path}: {self._why()}; export it again")
+        info = said["info"] | {"warnings": tuple(map(str, said["info"]["warnings"]))}
+        self.info, self.slot = VideoInfo(**info), int(said["slot"])
         width, height = self.info.width, self.info.height
         largest = (3 * width + ROW_SLACK) * height + ROW_SLACK * width
         if min(width, height) < 1 or width * height > self.limits.pixels or not 0 < self.slot <= largest:
@@ -229,7 +250,9 @@ class _Decoder:
                 return None
             if "failed" in said:
                 raise getattr(errors, said["failed"])(said["text"])
-            if "alive" not in said:
+            if "warning" in said:
+                self.warn(str(said["warning"]))
+            elif "alive" not in said:
                 return said
 
     def _line(self) -> bytes | None:
@@ -238,7 +261,7 @@ class _Decoder:
             if not isolation.wait_for(pipe, self.limits.patience):
                 raise UnreadableVideo(
                     f"{self.path}: its decoder hangs, it sent nothing for {self.limits.patience:g} s; "
-                    "the file is damaged or malicious, export it again"
+                    "the file may be damaged, export it again"
                 )
             block = os.read(pipe, MAX_LINE)
             if not block or len(self.pending) > MAX_LINE:
@@ -250,11 +273,13 @@ class _Decoder:
     def _ended_early(self, count: int) -> None:
         why = self._why()
         if not count:
-            raise UnreadableVideo(f"{self.path}: {why}; the file is damaged or malicious, export it again")
-        log.warning("%s: %s after %d frames; the rest of the clip is left out", self.path, why, count)
+            raise UnreadableVideo(f"{self.path}: {why}; export it again")
+        self.warn(f"The clip ends after {count} frames, since {why}; the rest is left out.")
 
     def _why(self) -> str:
         code = isolation.ended(self.child)
         if code == -signal.SIGXCPU:
-            return "its decoder ran out of processor time"
-        return f"its decoder crashed ({signal.Signals(-code).name})" if code < 0 else "its decoder failed"
+            return "its decoder ran out of processor time, the file may be damaged"
+        if code < 0:
+            return f"its decoder crashed ({signal.Signals(-code).name}), the file may be damaged or malicious"
+        return f"its decoder failed (exit code {code})"

@@ -120,6 +120,7 @@ def scan_observation(
         perceptual=metric.name,
         held_out=spans,
         identity=one_person,
+        warnings=observation.warnings,
     )
 
 

@@ -9,41 +9,11 @@ import av
 import cv2
 import numpy as np
 import pytest
+from drawn_clips import FPS, corners, make, scene
 
 from selfscan.errors import SelfscanError, UnreadableVideo, VideoTooLarge
 from selfscan.io import video
 from selfscan.io.digest import file_digest
-
-FPS = 25
-
-
-def scene(index=0, height=48, width=64):
-    """Four flat colours, different in every corner, and a bar that moves with the frame number."""
-    image = np.zeros((height, width, 3), np.uint8)
-    h, w = height // 2, width // 2
-    image[:h, :w], image[:h, w:] = (200, 40, 40), (40, 180, 60)
-    image[h:, :w], image[h:, w:] = (50, 60, 190), (210, 200, 60)
-    x = index % (width - 8)
-    image[h - 4 : h + 4, x : x + 8] = 255
-    return image
-
-
-def make(path, frames, codec="libx264", pix_fmt="yuv420p", pts=None, time_base=None, prepare=None, options=None, **kw):
-    """Write a clip without the code under test."""
-    with av.open(str(path), "w", options=kw.pop("container_options", None)) as container:
-        stream = container.add_stream(codec, rate=FPS, options=options or ({"crf": "4"} if codec == "libx264" else {}))
-        stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt = pix_fmt
-        if time_base:
-            stream.codec_context.time_base = time_base
-        if prepare:
-            prepare(stream)
-        for i, image in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format=pix_fmt, **kw)
-            frame.pts, frame.time_base = (pts[i] if pts else i), (time_base or Fraction(1, FPS))
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
 
 
 def add_sound(container, stream, seconds, rate=44100):
@@ -65,11 +35,6 @@ def make_with_sound(path, seconds=2.0, codec="aac"):
         container.mux(stream.encode(None))
         add_sound(container, sound, seconds)
     return path
-
-
-def corners(image):
-    h, w = image.shape[:2]
-    return np.stack([image[y, x] for y in (h // 5, 4 * h // 5) for x in (w // 5, 4 * w // 5)]).astype(int)
 
 
 def sound_packets(path):
@@ -213,12 +178,13 @@ def broken_files(folder):
     for name, data in files.items():
         if data is not None:
             (folder / name).write_bytes(data)
-    av.VideoFrame.from_ndarray(scene(), format="rgb24").to_image().save(folder / "picture.png")
-    av.VideoFrame.from_ndarray(scene(), format="rgb24").to_image().save(folder / "picture.jpg")
+    av.VideoFrame.from_ndarray(scene(), format="rgb24").to_image().save(folder / "whole.jpg")
+    (folder / "picture.jpg").write_bytes((folder / "whole.jpg").read_bytes()[:200])
+    av.VideoFrame.from_ndarray(scene(), format="rgb24").to_image().save(folder / "picture.psd.tga", "TGA")
     with av.open(str(folder / "sound.mp4"), "w") as container:
         add_sound(container, container.add_stream("aac", rate=44100), 1.0)
     (folder / "folder.mp4").mkdir()
-    return [folder / n for n in (*files, "picture.png", "picture.jpg", "sound.mp4", "folder.mp4")]
+    return [folder / n for n in (*files, "picture.jpg", "picture.psd.tga", "sound.mp4", "folder.mp4")]
 
 
 def test_files_that_are_no_videos_are_refused_in_one_sentence(tmp_path):

@@ -1,0 +1,140 @@
+"""Pictures as clips: animations, single pictures and folders, written here by Pillow."""
+
+import numpy as np
+import pytest
+from PIL import Image, features
+
+from selfscan.errors import UnreadableVideo
+from selfscan.io import video
+from selfscan.io.digest import file_digest
+
+LENGTHS = [100, 200, 50, 300, 40]  # ms
+TIMES = [0, 0.1, 0.3, 0.35, 0.65]  # s
+
+
+def picture(level=0, width=64, height=48):
+    image = np.full((height, width, 3), (40 + level, 100, 200 - level), np.uint8)
+    image[: height // 4, : width // 4] = 255  # the upper left corner
+    return Image.fromarray(image)
+
+
+def read(path):
+    said = []
+    found = list(video.read(path, warn=said.append))
+    return [time for time, _ in found], [frame for _, frame in found], said
+
+
+@pytest.mark.parametrize("kind", ["gif", "webp", "png", "avif"])
+def test_all_frames_of_an_animation_are_read_with_their_times(tmp_path, kind):
+    if kind == "avif" and not features.check("avif"):
+        pytest.skip("this Pillow reads no AVIF")
+    path = tmp_path / f"a.{kind}"
+    first, *rest = [picture(40 * k) for k in range(5)]
+    first.save(path, save_all=True, append_images=rest, duration=LENGTHS, **({"quality": 95} if kind != "png" else {}))
+    times, frames, said = read(path)
+    assert np.allclose(times, TIMES, atol=1e-3) and not said
+    for k, frame in enumerate(frames):
+        assert np.abs(frame[30, 40].astype(int) - [40 + 40 * k, 100, 200 - 40 * k]).max() < 8
+    info = video.probe(path)
+    assert (info.width, info.height, info.frames_estimate) == (64, 48, 5)
+
+
+def test_frames_without_a_length_last_a_tenth_of_a_second_as_in_browsers(tmp_path):
+    path = tmp_path / "a.webp"
+    picture().save(path, save_all=True, append_images=[picture(40), picture(80)], duration=[0, 0, 0])
+    assert np.allclose(read(path)[0], [0, 0.1, 0.2])
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "webp", "tif", "bmp"])
+def test_a_picture_is_a_clip_of_one_frame_and_this_is_told(tmp_path, kind):
+    path = tmp_path / f"p.{kind}"
+    picture().save(path)
+    times, frames, said = read(path)
+    assert times == [0.0] and frames[0].shape == (48, 64, 3)
+    assert np.abs(frames[0][30, 40].astype(int) - [40, 100, 200]).max() < 8
+    assert len(said) == 1 and "single picture" in said[0]
+
+
+def test_the_kind_is_told_by_the_content_not_by_the_name(tmp_path):
+    picture().save(tmp_path / "p.mp4", "PNG")
+    assert read(tmp_path / "p.mp4")[1][0].shape == (48, 64, 3)
+
+
+@pytest.mark.parametrize("turn,shape", [(3, (48, 64)), (6, (64, 48)), (8, (64, 48))])
+def test_the_orientation_of_exif_is_applied(tmp_path, turn, shape):
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    picture().save(tmp_path / "p.jpg", exif=exif, quality=95)
+    frame = read(tmp_path / "p.jpg")[1][0]
+    assert frame.shape[:2] == shape
+    corner = {3: (-1, -1), 6: (0, -1), 8: (-1, 0)}[turn]  # where the upper left corner is shown
+    assert frame[corner].min() > 240
+
+
+def test_transparent_pictures_are_shown_over_grey(tmp_path):
+    image = np.zeros((48, 64, 4), np.uint8)
+    image[..., 0], image[:, :32, 3] = 200, 255
+    Image.fromarray(image).save(tmp_path / "t.png")
+    frame = read(tmp_path / "t.png")[1][0]
+    assert frame[20, 10].tolist() == [200, 0, 0] and frame[20, 50].tolist() == [128, 128, 128]
+
+
+def test_16_bits_of_grey_are_scaled(tmp_path):
+    Image.fromarray(np.full((48, 64), 100 * 257, np.uint16)).save(tmp_path / "g.png")
+    assert read(tmp_path / "g.png")[1][0][20, 20].tolist() == [100, 100, 100]
+
+
+def test_a_numbered_folder_is_a_clip(tmp_path):
+    for k in range(12):
+        picture(10 * k).save(tmp_path / f"frame_{k + 7}.png")  # 7 ... 18: sorted as numbers, not as text
+    (tmp_path / "notes.txt").write_text("not a picture")
+    times, frames, said = read(tmp_path)
+    assert np.allclose(times, np.arange(12) / 25)
+    assert [int(frame[30, 40, 0]) for frame in frames] == [40 + 10 * k for k in range(12)]
+    assert len(said) == 1 and "25 frames a second" in said[0] and not video.probe(tmp_path).stills
+
+
+def test_a_folder_of_photos_of_any_size_is_read_one_a_second(tmp_path):
+    picture(0, 64, 48).save(tmp_path / "b.jpg", quality=95)
+    picture(40, 48, 96).save(tmp_path / "a.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture(80, 32, 24).save(tmp_path / "c.jpg", exif=exif, quality=95)
+    times, frames, said = read(tmp_path)
+    assert times == [0.0, 1.0, 2.0] and video.probe(tmp_path).stills
+    assert {frame.shape for frame in frames} == {(96, 64, 3)}
+    assert frames[0][:, :8].max() == 0 == frames[0][:, -8:].max(), "the narrow picture has black beside it"
+    assert [int(frame[48, 40, 0]) // 10 for frame in frames] == [8, 4, 12], "in the order of their names, in the middle"
+    assert len(said) == 1 and "3 pictures" in said[0]
+
+
+def test_numbered_photos_of_a_camera_are_photos(tmp_path):
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x9003] = "2026:05:01 12:00:00"
+    for k in range(3):
+        picture(40 * k).save(tmp_path / f"IMG_{k + 1041}.jpg", exif=exif)
+    assert video.probe(tmp_path).stills and read(tmp_path)[0] == [0, 1, 2]
+
+
+def test_pictures_that_cannot_be_read_are_left_out_and_told(tmp_path):
+    for name in ("a.png", "d.png"):
+        picture().save(tmp_path / name)
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    (tmp_path / "c.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    times, _, said = read(tmp_path)
+    assert len(times) == 2
+    assert any("b.png" in text for text in said) and any("c.heic" in text and "JPEG" in text for text in said)
+
+
+def test_a_folder_without_pictures_is_refused_in_one_sentence(tmp_path):
+    (tmp_path / "notes.txt").write_text("not a picture")
+    with pytest.raises(UnreadableVideo, match="folder of pictures"):
+        video.probe(tmp_path)
+
+
+def test_the_digest_of_a_folder_follows_names_and_contents(tmp_path):
+    picture().save(tmp_path / "a.png")
+    before = file_digest(tmp_path)
+    assert before == file_digest(tmp_path)
+    picture(1).save(tmp_path / "b.png")
+    assert file_digest(tmp_path) != before
