@@ -105,7 +105,7 @@ def import_base(src: str | Path, name: str) -> Base:
     """Convert a StyleGAN2 checkpoint and store it as a base of the user; no code in the file is executed.
 
     Args:
-        src: official ``.pkl``, rosinality's ``.pt`` or mystudio's ``.safetensors``.
+        src: official ``.pkl``, a ``.pt`` of rosinality, pSp, e4e, ReStyle or PTI, or mystudio's ``.safetensors``.
         name: letters, digits, ``-``, ``_`` and inner dots; no base may have it yet.
 
     Raises:

@@ -31,7 +31,6 @@ from mystudio.storage.workspace import plain
 from mystudio.stylegan2.growth import start_from
 from mystudio.types import Progress, silent
 from selfscan.face.facemesh import load_facemesh
-from selfscan.io.text import read_text
 
 MAX_ROLLBACKS = 5
 SKIPS = 0.1  # a tick counts as diverged if more than this share of its updates was skipped
@@ -210,7 +209,7 @@ class _Run:
         """Delete the rows of metrics after the checkpoint's step; the resumed run writes them again."""
         path = self.path / "metrics.jsonl"
         rows = []
-        for line in read_text(path).splitlines() if path.is_file() else ():
+        for line in path.read_text().splitlines() if path.is_file() else ():
             with contextlib.suppress(ValueError, KeyError, TypeError):  # the last line may be incomplete
                 if json.loads(line)["step"] <= step:
                     rows.append(line + "\n")

@@ -163,18 +163,25 @@ def list_bases():
 def import_(file, name):
     """Convert a StyleGAN2 checkpoint (.pkl, .pt) to a base. Nothing in the file is executed.
 
+    It may be a checkpoint of StyleGAN2, or one of pSp, e4e, ReStyle or PTI, whose generator is imported.
+
     $ mystudio base import stylegan2-ffhq-256x256.pkl --name ffhq256
     """
     from mystudio.bases import import_base
 
     made = import_base(file, name or file.stem)
     answer(
-        f"{made.name}: {made.info['resolution']} px, at {made.path}.",
+        f"{made.name}: {made.info['resolution']} px{_source(made.info)}, at {made.path}.",
         base=made.name,
         path=made.path,
         info=made.info,
         digest=made.digest,
     )
+
+
+def _source(info: dict[str, str]) -> str:
+    part = info.get("source_part", "G_ema")
+    return "" if part in ("G_ema", "g_ema") else f", from the part {part!r} of {info['source_file']}"
 
 
 @base.command("train-encoder", cls=Command)

@@ -111,12 +111,13 @@ def import_checkpoint(src: str | Path, dst: str | Path, half: bool = False) -> d
     """Convert a StyleGAN2 checkpoint of another code base to a safetensors file; no code in it is executed.
 
     Args:
-        src: official ``.pkl`` (stylegan2-ada-pytorch, stylegan3), rosinality's ``.pt``, or mystudio's ``.safetensors``.
+        src: official ``.pkl`` (stylegan2-ada-pytorch, stylegan3), a ``.pt`` of rosinality, pSp, e4e, ReStyle or PTI, or
+            mystudio's ``.safetensors``.
         dst: safetensors file to write.
         half: store float16.
 
     Returns:
-        The header fields: shape, source form, source file and its digest.
+        The header fields: shape, source form, source file and its digest, and the part of the file that was read.
 
     Raises:
         UnsafeCheckpoint: the file requests the execution of code.
@@ -241,20 +242,36 @@ def _convert(foreign: ForeignGenerator, src: Path) -> tuple[Generator, dict[str,
         if r > 4 or part != "conv0."
     ]
     implied = {name: (4, 4) for name in filters} | {"mapping.w_avg": (config["w_dim"],)}
+    if foreign.average is not None:
+        shapes["mapping.w_avg"] = tuple(foreign.average.shape)
+    noise = _missing_noise(shapes, blocks)
+    implied |= {name: tuple(value.shape) for name, value in noise.items()}
     _check_shapes(config, implied | shapes, src)
     g = _assemble(
         config,
         {n: fir_kernel() for n in filters}
         | {"mapping.w_avg": torch.zeros(config["w_dim"])}
-        | {name: ref.load() for name, ref in refs.items()},
+        | noise
+        | {name: ref.load() for name, ref in refs.items()}
+        | ({} if foreign.average is None else {"mapping.w_avg": foreign.average}),
         src,
     )
-    if "mapping.w_avg" in refs:
-        return g, foreign.info | {"w_avg": "stored"}
+    info = foreign.info | ({"noise_const": "drawn anew: the source has none"} if noise else {})
+    if "mapping.w_avg" in shapes:
+        return g, info | {"w_avg": "stored"}
     with torch.no_grad():
         z = torch.randn(_AVERAGE_OF, config["z_dim"], generator=torch.Generator().manual_seed(0))
         g.mapping.w_avg.copy_(g.mapping(z).mean(0))
-    return g, foreign.info | {"w_avg": f"mean of {_AVERAGE_OF} samples"}
+    return g, info | {"w_avg": f"mean of {_AVERAGE_OF} samples"}
+
+
+def _missing_noise(shapes: Mapping[str, tuple[int, ...]], blocks: list[int]) -> dict[str, Tensor]:
+    """Constant noise for a generator whose file has none at all: some versions of stylegan2-pytorch draw it anew."""
+    if any(name.endswith(".noise_const") for name in shapes):
+        return {}
+    source = torch.Generator().manual_seed(0)
+    layers = [(f"synthesis.b{r}.{part}", r) for r in blocks for part in ("conv0", "conv1") if r > 4 or part == "conv1"]
+    return {f"{layer}.noise_const": torch.randn(r, r, generator=source) for layer, r in layers}
 
 
 def _infer_config(shapes: Mapping[str, tuple[int, ...]], path: object) -> dict[str, int]:

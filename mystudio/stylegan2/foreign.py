@@ -1,18 +1,22 @@
 """Generators of other StyleGAN2 code bases, read as tensors under the official names.
 
-Two forms are supported. The official one (stylegan2-ada-pytorch, and StyleGAN2 in the stylegan3 code base) is a pickle
-whose ``G_ema`` is a tree of torch modules. The other (stylegan2-pytorch by rosinality) is a torch file whose ``g_ema``
-is a state dictionary. Both store weights without the equalised learning rate's factor. Both store layers that double
-the size as transposed convolutions. So the values need no change; only names and axes of length one differ.
+Two namings are supported. The official one (stylegan2-ada-pytorch, and StyleGAN2 in the stylegan3 code base) comes as a
+pickle whose ``G_ema`` is a tree of torch modules, as such a module alone (PTI), or as a state dictionary. The other
+(stylegan2-pytorch by rosinality) comes as a torch file with a state dictionary: ``g_ema``, the dictionary alone, or the
+``decoder.`` part of an encoder's checkpoint (pSp, e4e, ReStyle, HyperStyle). Both store weights without the equalised
+learning rate's factor. Both store layers that double the size as transposed convolutions. So the values need no change;
+only names and axes of length one differ.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from mystudio.errors import BadCheckpoint
 from mystudio.stylegan2.layers import fir_kernel
@@ -21,6 +25,11 @@ from mystudio.stylegan2.torchfile import TensorRef, open_torch
 
 _MAX_TENSORS = 4096
 _MAX_FILTER = 4096  # numbers: larger storages are not searched for filters
+_MAX_PARTS = 256  # dictionaries of a file that are searched
+_MAX_DEPTH = 3
+_FIRST = {"input.input": "stylegan2-pytorch state", "synthesis.b4.const": "official state"}  # a tensor of each naming
+_NETWORKS = ("G_ema", "g_ema", "generator", "decoder")  # names under which a whole network is looked for
+_AVERAGES = ("latent_avg", "dlatent_avg", "mean_latent")  # names of the mean w beside a state dictionary
 
 
 @dataclass
@@ -29,25 +38,87 @@ class ForeignGenerator:
 
     tensors: dict[str, TensorRef]
     info: dict[str, str] = field(default_factory=dict)
+    average: Tensor | None = None  # the mean w [D], if it is stored beside the tensors
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A generator in a file: a whole network, or the tensors of one whose names begin with ``prefix``."""
+
+    place: tuple[str, ...]  # keys that lead to it
+    value: Record | Mapping
+    prefix: str = ""
+    form: str = ""
+
+    @property
+    def name(self) -> str:
+        """The part in words, such as "state_dict: decoder.*"."""
+        return ": ".join([*self.place, *([f"{self.prefix}*"] if self.prefix else [])]) or "the whole file"
+
+    @property
+    def averaged(self) -> bool:
+        """Whether its name says that its weights are averaged over the training, as the ones to use."""
+        return "ema" in f"{'.'.join(self.place)}.{self.prefix}".lower()
 
 
 def read_foreign(path: Path) -> ForeignGenerator:
-    """Find the averaged generator (EMA) in a checkpoint of a supported code base; no code in the file is executed.
+    """Find the generator in a checkpoint of a supported code base; no code in the file is executed.
+
+    If there are several, the averaged one (EMA) is taken, otherwise the first. ``info["source_part"]`` names it.
 
     Raises:
         UnsafeCheckpoint: the file requests more than data.
         BadCheckpoint: the file is damaged or holds no StyleGAN2 generator of a supported form.
     """
     content = open_torch(path)
-    if isinstance(content, dict) and isinstance(content.get("G_ema"), Record):
-        return _from_official(content["G_ema"])
-    if isinstance(content, dict) and isinstance(content.get("g_ema"), dict):
-        return _from_rosinality(content["g_ema"], content.get("latent_avg"))
-    found = ", ".join(quoted(key) for key in list(content)[:6]) if isinstance(content, dict) else type(content).__name__
-    raise BadCheckpoint(
-        "expected a network 'G_ema' (official pickle) or weights 'g_ema' (stylegan2-pytorch) in "
-        f"{path.name}, got {found}"
-    )
+    parts = sorted(_parts(content), key=lambda part: not part.averaged)
+    if not parts:
+        keys = ", ".join(quoted(key) for key in list(content)[:6]) if isinstance(content, dict) else None
+        raise BadCheckpoint(
+            "expected a network 'G_ema' (official pickle), weights 'g_ema' (stylegan2-pytorch) or weights "
+            f"'decoder.*' (pSp, e4e) in {path.name}, got {keys or type(content).__name__}"
+        )
+    part = parts[0]
+    if isinstance(part.value, Record):
+        found = _from_official(part.value)
+    else:
+        state = {key[len(part.prefix) :]: value for key, value in part.value.items() if _begins(key, part.prefix)}
+        beside = [content, part.value, state] if isinstance(content, dict) else [part.value, state]
+        stored = [holder[name] for holder in beside for name in _AVERAGES if name in holder]
+        state = {key: value for key, value in state.items() if key not in _AVERAGES}
+        found = (_from_rosinality if part.form == _FIRST["input.input"] else _from_official_state)(state, part.name)
+        found.average = _average(stored[0]) if stored and isinstance(stored[0], TensorRef) else None
+    found.info["source_part"] = part.name
+    return found
+
+
+def _parts(content: object) -> Iterator[_Part]:
+    """The generators in a file, in its order: outer dictionaries before the ones inside them."""
+    pending, searched = [((), content)], 0
+    while pending and searched < _MAX_PARTS:
+        place, value = pending.pop(0)
+        searched += 1
+        if isinstance(value, Record) and (not place or place[-1] in _NETWORKS):
+            yield _Part(place, value)
+        if not isinstance(value, dict):
+            continue
+        for first, form in _FIRST.items():
+            found = (name for name in value if isinstance(name, str) and f".{name}".endswith(f".{first}"))
+            yield from (_Part(place, value, name.removesuffix(first), form) for name in found)
+        if len(place) < _MAX_DEPTH:
+            inner = ((name, part) for name, part in value.items() if isinstance(name, str))
+            pending += [((*place, name), part) for name, part in inner if isinstance(part, dict | Record)]
+
+
+def _begins(name: object, prefix: str) -> bool:
+    return type(name) is str and name.startswith(prefix) or not prefix
+
+
+def _average(stored: TensorRef) -> Tensor:
+    """The mean w [D] of a stored one: [D], or the same once a layer, [L, D], with or without more axes before."""
+    rows = stored.load()
+    rows = rows.reshape(-1, rows.shape[-1]) if rows.ndim else rows.reshape(1, 1)
+    return rows[0].clone() if bool((rows == rows[0]).all()) else rows.mean(0)
 
 
 def _from_official(root: Record) -> ForeignGenerator:
@@ -125,25 +196,33 @@ _TO_RGB = {
 }
 
 
-def _from_rosinality(state: dict, average: object) -> ForeignGenerator:
+def _from_official_state(state: dict, part: str) -> ForeignGenerator:
+    tensors = dict(_checked(state, part))
+    _check_filters({n: t for n, t in tensors.items() if n.endswith(".resample_filter")}, gain=1)
+    return ForeignGenerator(tensors, {"source_form": _FIRST["synthesis.b4.const"], "conv_clamp": "none"})
+
+
+def _from_rosinality(state: dict, part: str) -> ForeignGenerator:
     tensors: dict[str, TensorRef] = {}
     filters = {}
-    for name, value in state.items():
-        if len(tensors) > _MAX_TENSORS or type(name) is not str or not isinstance(value, TensorRef):
-            raise BadCheckpoint("expected named tensors as 'g_ema' in the checkpoint, got something else")
+    for name, value in _checked(state, part):
         if name.endswith(".kernel"):
             filters[name] = value
             continue
-        official, axes = _official_name(name)
+        official, axes = _official_name(name, part)
         tensors[official] = value.drop(*axes)
     _check_filters(filters, gain=4)  # this code base multiplies the filter by the gain of doubling the size
-    info = {"source_form": "stylegan2-pytorch state", "conv_clamp": "none"}
-    if isinstance(average, TensorRef):
-        tensors["mapping.w_avg"] = average.drop(0)
-    return ForeignGenerator(tensors, info)
+    return ForeignGenerator(tensors, {"source_form": _FIRST["input.input"], "conv_clamp": "none"})
 
 
-def _official_name(name: str) -> tuple[str, tuple[int, ...]]:
+def _checked(state: dict, part: str) -> Iterator[tuple[str, TensorRef]]:
+    for number, (name, value) in enumerate(state.items()):
+        if number > _MAX_TENSORS or type(name) is not str or not isinstance(value, TensorRef):
+            raise BadCheckpoint(f"expected named tensors as {quoted(part)} in the checkpoint, got something else")
+        yield name, value
+
+
+def _official_name(name: str, part: str) -> tuple[str, tuple[int, ...]]:
     """rosinality's name of a tensor -> (official name, axes of length one to drop)."""
     if name == "input.input":
         return "synthesis.b4.const", (0,)
@@ -159,7 +238,9 @@ def _official_name(name: str) -> tuple[str, tuple[int, ...]]:
         part, index = match[1] or match[3], -1 if match[2] is None else int(match[2])
         if part in _TO_RGB:
             return f"synthesis.b{8 << index if index >= 0 else 4}.torgb.{_TO_RGB[part][0]}", _TO_RGB[part][1]
-    raise BadCheckpoint(f"expected the tensors of a StyleGAN2 generator in 'g_ema', got an unknown one: {quoted(name)}")
+    raise BadCheckpoint(
+        f"expected the tensors of a StyleGAN2 generator in {quoted(part)}, got an unknown one: {quoted(name)}"
+    )
 
 
 def _layer(index: int) -> str:

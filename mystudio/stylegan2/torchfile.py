@@ -40,19 +40,10 @@ _STORAGE = {
     "BoolStorage": "?1",
 }
 _SCALAR = {
-    "f8": "<d",
-    "f4": "<f",
-    "f2": "<e",
-    "i8": "<q",
-    "i4": "<i",
-    "i2": "<h",
-    "i1": "<b",
-    "u8": "<Q",
-    "u4": "<I",
-    "u2": "<H",
-    "u1": "<B",
-    "b1": "<?",
-}
+    "f8": "<d", "f4": "<f", "f2": "<e", "b1": "<?",
+    "i8": "<q", "i4": "<i", "i2": "<h", "i1": "<b",
+    "u8": "<Q", "u4": "<I", "u2": "<H", "u1": "<B",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -268,6 +259,10 @@ def _parameter(data: TensorRef, *_: Any) -> TensorRef:
     return data
 
 
+def _value(*_: Any) -> Record:
+    return Record("value")  # of an option, which no weight depends on
+
+
 def _persistent_object(meta: dict) -> Record:
     name, state = (meta.get("class_name"), meta.get("state")) if isinstance(meta, dict) else (None, None)
     if type(name) is not str or not isinstance(state, dict):
@@ -304,7 +299,9 @@ def _allowed(budget: Budget) -> dict[str, Callable | None]:
         "builtins set": members,
         "__builtin__ set": members,
         "_codecs encode": _latin1,
+        "easydict EasyDict": ordered,
         "argparse Namespace": lambda: Record("Namespace"),
+        **dict.fromkeys(("pathlib PosixPath", "pathlib WindowsPath", "torch device", "torch Size"), _value),
         "numpy dtype": _DType,
         "numpy.core.multiarray scalar": _scalar,
         "numpy._core.multiarray scalar": _scalar,

@@ -76,12 +76,15 @@ def official_modules():
             del sys.modules[name]
 
 
-def official_pickle(g, marker=None, protocol=4, change=None, class_name="Generator", keys=("G", "D", "G_ema")):
+def official_pickle(
+    g, marker=None, protocol=4, change=None, class_name="Generator", keys=("G", "D", "G_ema"), alone=False
+):
     """A network snapshot of ``g`` as the official training loop writes it.
 
     Args:
         marker: a file that the embedded source would create if it were executed.
         change: called with (module name, state) of each module before it is pickled.
+        alone: pickle the network itself, without a dictionary around it.
     """
     source = f"open({str(marker)!r}, 'w').close()\n" if marker else "class Generator: pass\n"
     with official_modules() as (reconstruct, easy_dict):
@@ -113,6 +116,8 @@ def official_pickle(g, marker=None, protocol=4, change=None, class_name="Generat
                 change(name, state)
             return Persistent(class_name if not name else type(module).__name__, state)
 
+        if alone:
+            return pickle.dumps(wrap(g, ""), protocol=protocol)
         snapshot = {key: wrap(g, "") for key in keys}
         snapshot |= {"augment_pipe": None, "training_set_kwargs": easy_dict(path="faces.zip", use_labels=False)}
         return pickle.dumps(snapshot, protocol=protocol)
