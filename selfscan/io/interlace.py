@@ -17,7 +17,8 @@ import av.filter
 
 HOLD = 10  # frames that wait until the first decision
 LAG = 8  # frames that wait later: the detector changes its mind after 3, and 5 must agree in a clip without flags
-WATCH = 125  # frames of a clip without flags that are compared
+WATCH = 125  # frames of a clip without flags that are compared; fewer, if
+ENOUGH = 48  # frames of it move and are progressive
 SURE = 0.8  # share of the first frames that must show fields, in a clip without flags
 MAX_HEIGHT, MIN_HEIGHT = 1088, 16  # px; no format stores taller frames in fields
 TOLD = "The clip is interlaced; its frames are deinterlaced."
@@ -73,7 +74,7 @@ class _Run:
         self._find, self._rebuild = _Graph(kind, "idet"), None
         self._held: deque[_Held] = deque()
         self._ready: deque[_Held] = deque()  # progressive frames before the first interlaced one
-        self._seen, self._settled, self._flagged = 0, False, False
+        self._seen, self._moving, self._settled, self._flagged = 0, 0, False, False
 
     def take(self, time: float, frame) -> Timed:
         """Take the next frame; give those whose decision is known."""
@@ -83,7 +84,8 @@ class _Run:
         self._judge(self._find.push(frame))
         if not self._settled and sum(held.interlaced is not None for held in self._held) >= HOLD:
             self._settle()
-        self.idle = self._settled and not self._flagged and self._rebuild is None and self._seen >= WATCH
+        self.idle = self._settled and not self._flagged and self._rebuild is None
+        self.idle &= self._seen >= WATCH or self._moving >= ENOUGH
         yield from self._given()
 
     def rest(self) -> Timed:
@@ -104,6 +106,7 @@ class _Run:
             known = self._known()
             same = known[-1].interlaced if known and not judged else frame.interlaced_frame
             held.interlaced, held.moving, held.marked = bool(same), judged and said != "undetermined", frame
+            self._moving += held.moving and not held.interlaced
             if self._rebuild is not None:
                 self._keep(self._rebuild.push(frame))
             if self._settled:
