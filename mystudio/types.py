@@ -47,9 +47,15 @@ class Performance:
     observation: Observation
     mouth: Array  # [T, h, w, 3] uint8 RGB: mouth patch of the driver in its own mouth frame
     irises: Array  # [T, 2, h, w, 3] uint8 RGB: right and left eye patches
+    other: Array | None = None  # [T] bool: the face of this shot is not that of most of the clip; None: not compared
 
     def __len__(self) -> int:
         return len(self.observation)
+
+    @property
+    def shots(self) -> tuple[slice, ...]:
+        """The frames between two cuts, in order. Smoothing, neutral faces and temporal terms stop at their ends."""
+        return self.observation.track.shots
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """selfscan's errors: one class for each way in which a clip can fail."""
 
+from typing import Any
+
 
 class SelfscanError(Exception):
     """Root of selfscan's errors. The message says what was expected, what was found and what to do."""
@@ -26,7 +28,14 @@ class NoFaceFound(SelfscanError):
 
 
 class SecondFace(SelfscanError):
-    """A scan shows a second face for a second or longer."""
+    """A scan shows a second face for a second or longer.
+
+    ``crowd`` has the faces of one frame: ``selfscan.types.FaceTrack.crowd``.
+    """
+
+    def __init__(self, text: str, crowd: Any = None):
+        super().__init__(text)
+        self.crowd = crowd
 
 
 class SecondPerson(SelfscanError):

@@ -46,9 +46,15 @@ class FaceTrack:
     times: Array  # [T] float64 s, the source's own time stamps
     frame_size: tuple[int, int]  # (width, height) px after rotation
     second_face: Array  # [T] bool: another face of at least half this one's width was visible
+    #: [C, 2] of each cut: the first frame of the new shot, and the first one without the old shot (a cross-fade's end)
+    cuts: Array = field(default_factory=lambda: np.zeros((0, 2), np.int64))
+    #: [K, 5] of the frame with most faces, from left to right: frame, left, top, right, bottom px; K = 0: one face
+    crowd: Array = field(default_factory=lambda: np.zeros((0, 5)))
 
     def __post_init__(self):
         t = len(self.landmarks)
+        check_shape("cuts", self.cuts, (None, 2))
+        check_shape("crowd", self.crowd, (None, 5))
         check_shape("landmarks", self.landmarks, (t, NUM_LANDMARKS, 3))
         check_shape("pose", self.pose, (t, 4, 4))
         for name in ("score", "valid", "times", "second_face"):
@@ -56,6 +62,17 @@ class FaceTrack:
 
     def __len__(self) -> int:
         return len(self.landmarks)
+
+    @property
+    def shots(self) -> tuple[slice, ...]:
+        """The frames between two cuts, in order. Nothing may be smoothed or interpolated from one shot to the next."""
+        return shots_of(self.cuts, len(self))
+
+
+def shots_of(cuts: Array, count: int) -> tuple[slice, ...]:
+    """Shots of a clip of ``count`` frames with these cuts [C, 2]; a cross-fade is parted in its middle."""
+    starts = [0, *sorted({int(first + last) // 2 for first, last in cuts} - {0, count}), count]
+    return tuple(slice(a, b) for a, b in zip(starts, starts[1:]))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import torch
 from mystudio.types import Performance, Progress, silent
 from selfscan.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints, in_chunks
 from selfscan.face import patches
+from selfscan.face.choose import LARGEST
 from selfscan.face.observe import iter_crops, observe
 from selfscan.types import Array
 
@@ -21,15 +22,17 @@ def perform(
     sigma: float = 2.0,
     progress: Progress = silent,
     checkpoints: Checkpoints = NO_CHECKPOINTS,
+    face: str = LARGEST,
 ) -> Performance:
     """Measure a driving clip; the performance drives any avatar.
 
     Args:
         video: the clip. size: px of the measured crops. sigma: frames of alignment smoothing (PGR: 2).
         checkpoints: of the same clip with the same settings; stored chunks are not measured again.
+        face: which face drives where there are several: see ``selfscan.face.choose.check_wanted``.
     Raises: UnreadableVideo, VideoTooLarge, NoFaceFound.
     """
-    seen = observe(video, size=size, sigma=sigma, progress=progress, checkpoints=checkpoints)
+    seen = observe(video, size=size, sigma=sigma, progress=progress, checkpoints=checkpoints, face=face)
     return from_observation(seen, progress, checkpoints)
 
 

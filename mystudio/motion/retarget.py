@@ -28,6 +28,7 @@ from selfscan.types import Array
 
 #: names of the expression measures (``selfscan.face.measures``)
 MEASURES = EXPRESSION_MEASURES
+OWN_NEUTRAL = 2.0  # s of a shot that suffice for a neutral face of its own
 PART_OF = torch.tensor([k for k, part in enumerate(KEYPOINT_PARTS.values()) for _ in part])
 
 
@@ -45,6 +46,7 @@ class Motion:
     valid: Tensor  # [T] bool
     times: Tensor  # [T] float64 s
     measures: Tensor | None = None  # [T, M] expression measures (MEASURES), scaled to the avatar
+    shots: tuple[slice, ...] = ()  # frames between two cuts, in order (``Performance.shots``); () = no cut
 
     def __len__(self) -> int:
         return len(self.keypoints)
@@ -153,6 +155,32 @@ def neutral_face(landmarks: Array, usable: Array, frames: int = 5) -> Tensor:
     return torch.as_tensor(landmarks[best].mean(0), dtype=torch.float32)
 
 
+def usable_frames(performance: Performance) -> Array:
+    """[T] bool: frames whose face was found and is recognised in its crop."""
+    seen = performance.observation
+    return seen.track.valid & (seen.presence > 0.5)
+
+
+def neutral_faces(performance: Performance) -> list[Tensor]:
+    """The driver's neutral face [478, 3] in crops, one for each shot.
+
+    Another camera or person has another neutral face, so a shot of OWN_NEUTRAL seconds or more uses its own frames. A
+    shorter one seldom shows a neutral face: it uses the frames of all shots of the same person.
+    """
+    seen, usable = performance.observation, usable_frames(performance)
+    other = np.zeros(len(seen), bool) if performance.other is None else performance.other
+    faces = list[Tensor]()
+    for shot in performance.shots:
+        frames = np.zeros(len(seen), bool)
+        frames[shot] = usable[shot]
+        at = seen.track.times[frames]
+        if len(performance.shots) > 1 and (not len(at) or at[-1] - at[0] < OWN_NEUTRAL):
+            same = usable & (other == other[shot.start])
+            frames = same if same.any() else usable
+        faces.append(neutral_face(seen.landmarks, frames))
+    return faces
+
+
 def frontal(face: Tensor) -> Tensor:
     """Rotate a face [478, 3] in crops about its centre to the frontal pose."""
     points = face.double().numpy()
@@ -207,30 +235,23 @@ def retarget(
     Args:
         performance: the driver. neutral: [478, 3] the avatar's neutral landmarks, in crops.
         statistics: the avatar's mouth and iris pixel statistics (``patches.statistics``).
-        driver_neutral: [478, 3] the driver's neutral landmarks, in crops; None = ``neutral_face`` of the clip.
+        driver_neutral: [478, 3] the driver's neutral landmarks, in crops; None = ``neutral_faces`` of the shots.
     """
-    seen = performance.observation
-    usable = seen.track.valid & (seen.presence > 0.5)
+    seen, shots = performance.observation, performance.shots
+    usable = usable_frames(performance)
     marks = torch.as_tensor(seen.landmarks, dtype=torch.float32)
-    if driver_neutral is None:
-        driver_neutral = neutral_face(seen.landmarks, usable)
-    change, wanted = change_and_measures(marks, neutral, driver_neutral, settings)
-    if settings.neutral == "frontal":
-        neutral, driver_neutral = frontal(neutral), frontal(driver_neutral)
-    shape = dict(part_offsets=settings.part_offsets, depth=settings.depth)
-    driver = normalise(marks, **shape)
-    driver = torch.as_tensor(smooth_over_time(driver.numpy(), settings.smooth, usable))
-    mine, theirs = normalise(neutral, **shape), normalise(driver_neutral, **shape)
-    ratio = (part_scale(keypoints_of(neutral)) / part_scale(keypoints_of(driver_neutral)))[:, None]
-    target = mine + ratio * (driver - theirs) if settings.motion == "relative" else ratio * driver
+    faces = [driver_neutral] * len(shots) if driver_neutral is not None else neutral_faces(performance)
+    parts = [_transferred(marks[shot], neutral, face, settings) for shot, face in zip(shots, faces)]
+    target, change, wanted = (
+        torch.as_tensor(smooth_over_time(torch.cat(part).numpy(), settings.smooth, usable, shots))
+        for part in zip(*parts)
+    )
     weights = torch.ones(len(KEYPOINTS))
     if settings.keypoints == "half":
         weights[1::2] = 0
     mouth, mouth_mask, irises, iris_mask = patches.targets(
         performance.mouth, performance.irises, marks, statistics, torch.as_tensor(usable)
     )
-    change = torch.as_tensor(smooth_over_time(change.numpy(), settings.smooth, usable))
-    wanted = torch.as_tensor(smooth_over_time(wanted.numpy(), settings.smooth, usable))
     return Motion(
         target,
         weights,
@@ -242,7 +263,23 @@ def retarget(
         torch.as_tensor(usable),
         torch.as_tensor(seen.track.times),
         wanted,
+        shots,
     )
+
+
+def _transferred(
+    driver: Tensor, neutral: Tensor, driver_neutral: Tensor, settings: RetargetSettings
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Keypoints [T, 66, 3], change [T, 66, 3] and measures [T, M] for the landmarks [T, 478, 3] of one shot."""
+    change, wanted = change_and_measures(driver, neutral, driver_neutral, settings)
+    if settings.neutral == "frontal":
+        neutral, driver_neutral = frontal(neutral), frontal(driver_neutral)
+    shape = dict(part_offsets=settings.part_offsets, depth=settings.depth)
+    mine, theirs = normalise(neutral, **shape), normalise(driver_neutral, **shape)
+    ratio = (part_scale(keypoints_of(neutral)) / part_scale(keypoints_of(driver_neutral)))[:, None]
+    points = normalise(driver, **shape)
+    target = mine + ratio * (points - theirs) if settings.motion == "relative" else ratio * points
+    return target, change, wanted
 
 
 def change_and_measures(

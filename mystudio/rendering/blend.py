@@ -28,22 +28,32 @@ class Blend:
         size: px of the square pictures.
         feather: width of the soft rim as a share of the face's width.
         colour: 0..1, how far the rim's colours follow the driving frame.
+        shots: frames between two cuts, in order; light and place of the face start anew in each. () = no cut.
     """
 
-    def __init__(self, landmarks: np.ndarray, valid: np.ndarray, size: int, feather: float, colour: float):
-        self._ovals = smooth_over_time(landmarks[:, list(OVAL), :2].astype(np.float64), 1.5, valid)
+    def __init__(
+        self,
+        landmarks: np.ndarray,
+        valid: np.ndarray,
+        size: int,
+        feather: float,
+        colour: float,
+        shots: tuple[slice, ...] = (),
+    ):
+        self._ovals = smooth_over_time(landmarks[:, list(OVAL), :2].astype(np.float64), 1.5, valid, shots or None)
+        self._starts, self._shot = [shot.start for shot in shots], 0
         self._size, self._feather, self._colour = size, feather, colour
         self._field: np.ndarray | None = None  # [FIELD, FIELD, 4]: weighted colour differences and their weight
         self._own: np.ndarray | None = None  # [36, 2] the avatar's oval, smoothed over the past
 
     def state(self) -> dict[str, np.ndarray]:
         """The state after the frames so far; after ``restore``, the next pictures are the same."""
-        memory = {"field": self._field, "own": self._own}
+        memory = {"field": self._field, "own": self._own, "shot": np.array(self._shot)}
         return {name: value for name, value in memory.items() if value is not None}
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
         """Continue from what ``state`` returned."""
-        self._field, self._own = state.get("field"), state.get("own")
+        self._field, self._own, self._shot = state.get("field"), state.get("own"), int(state.get("shot", 0))
 
     @torch.inference_mode()
     def measure(self, images: Tensor) -> np.ndarray:
@@ -59,6 +69,8 @@ class Blend:
             frame: [H, W, 3] uint8 of the driving clip. image: [size, size, 3] uint8, the avatar in the crop.
             landmarks: [478, 3] of the image. crop_from_frame: [2, 3] px to px. index: the frame's index in the clip.
         """
+        if (shot := sum(start <= index for start in self._starts)) != self._shot:
+            self._shot, self._field, self._own = shot, None, None
         oval = landmarks[list(OVAL), :2]
         self._own = oval if self._own is None else (self._own + oval) / 2
         mask = np.minimum(self._soft(self._ovals[index]), self._soft(self._own))

@@ -246,7 +246,8 @@ def _transforms(performance: Performance, size: int) -> Array:
 def blend_for(avatar: Avatar, performance: Performance, settings: RenderSettings) -> Blend:
     """Make the blend that pastes the avatar into the frames of a driving clip, in order."""
     seen = performance.observation
-    return Blend(seen.landmarks, seen.track.valid, _size(avatar, settings), settings.feather, settings.colour)
+    size = _size(avatar, settings)
+    return Blend(seen.landmarks, seen.track.valid, size, settings.feather, settings.colour, performance.shots)
 
 
 def _size(avatar: Avatar, settings: RenderSettings) -> int:

@@ -125,7 +125,7 @@ def smooth(crop_from_frame: Array, size: int, sigma: float = 2.0, valid: Array |
 
 
 def align(track: FaceTrack, size: int, sigma: float = 2.0) -> Alignment:
-    """Smoothed FFHQ crop of every frame of a track.
+    """FFHQ crop of every frame of a track, smoothed inside each shot.
 
     Args:
         track: the face.
@@ -135,7 +135,10 @@ def align(track: FaceTrack, size: int, sigma: float = 2.0) -> Alignment:
         One similarity a frame.
     """
     transforms = ffhq_transform(track.landmarks, size)
-    return Alignment(smooth(transforms, size, sigma, track.valid), size)
+    for shot in track.shots:
+        if track.valid[shot].any():  # a shot without a face keeps the place that the track holds there
+            transforms[shot] = smooth(transforms[shot], size, sigma, track.valid[shot])
+    return Alignment(transforms, size)
 
 
 def rescale(crop_from_frame: Array, factor: float) -> Array:

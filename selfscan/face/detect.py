@@ -6,14 +6,19 @@ import os
 import sys
 import warnings
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from selfscan.face import align
+
 FULL_RANGE = 1  # mediapipe's number of the full-range model; finds faces down to 4 % of the frame's width
 SHORT_RANGE = 0  # the model for near faces; finds some large faces that the full-range model misses
 SURE = {FULL_RANGE: 0.0, SHORT_RANGE: 0.7}  # minimum scores: the short-range model scores noise at up to 0.68
+TURN_MARGIN = 0.1  # by which both scores together are higher after a half turn; upright faces lose 0.3
+TURNED_SURE = 1.3  # both scores together, of a face in close-up: without an upright face, less is no face
+CLOSE_UP, AROUND = 256, 3.0  # px, side of the picture in which a face is turned; and its side / the side of the box
 SAME_FACE = 0.5  # share of a box's width: boxes with closer centres are one face
 
 
@@ -61,6 +66,39 @@ class Detector:
                 found += [face for face in seen if not any(face.is_near(other.centre) for other in found)]
         return sorted(found, key=lambda face: -face.width)
 
+    def turned(self, frame: np.ndarray) -> list[Detection]:
+        """Find faces that lie on their side or upside down: both networks expect upright ones.
+
+        Args:
+            frame: [H, W, 3] uint8 RGB.
+        Returns:
+            The faces in coordinates of the frame, from the one turn of it that shows them best.
+        """
+        height, width = frame.shape[:2]
+        best: list[Detection] = []
+        for quarters in (2, 1, 3):
+            found = self(np.ascontiguousarray(np.rot90(frame, quarters)))
+            if sum(face.score for face in found) > sum(face.score for face in best):
+                best = [_turned_back(face, quarters, width, height) for face in found]
+        best = [self.upright(frame, face) for face in best]
+        return [face for face in best if self._sureness(_close_up(frame, face)) > TURNED_SURE]
+
+    def upright(self, frame: np.ndarray, detection: Detection) -> Detection:
+        """The detection, with its angle turned by half a circle where the face is upside down.
+
+        The landmark network is as sure of an upside-down face as of an upright one. The detectors are not.
+        """
+        close = _close_up(frame, detection)
+        if self._sureness(np.ascontiguousarray(close[::-1, ::-1])) > self._sureness(close) + TURN_MARGIN:
+            return replace(detection, angle=detection.angle + np.pi)
+        return detection
+
+    def _sureness(self, picture: np.ndarray) -> float:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            answers: list[Any] = [net.process(picture) for net in self._nets.values()]
+        return sum(max((face.score[0] for face in answer.detections or []), default=0.0) for answer in answers)
+
     def close(self) -> None:
         """Free the networks."""
         for net in self._nets.values():
@@ -74,6 +112,20 @@ def _detection(face, width: int, height: int) -> Detection:
     across = left - right
     centre = np.array([box.xmin * width, box.ymin * height]) + size / 2
     return Detection(centre, float(size[0]), float(size.max()), float(np.arctan2(*across[::-1])), float(face.score[0]))
+
+
+def _close_up(frame: np.ndarray, face: Detection) -> np.ndarray:
+    """The face and its surroundings, turned by its angle: [CLOSE_UP, CLOSE_UP, 3] uint8."""
+    scale = CLOSE_UP / (AROUND * max(face.side, 1.0))
+    region = align.similarity(np.array(scale), np.array(-face.angle), face.centre, CLOSE_UP)
+    return np.ascontiguousarray(align.crop(frame, region, CLOSE_UP))
+
+
+def _turned_back(face: Detection, quarters: int, width: int, height: int) -> Detection:
+    """A detection in a frame of ``width`` x ``height`` px that was turned by ``np.rot90``, in its own coordinates."""
+    x, y = face.centre
+    centre = {1: (width - y, x), 2: (width - x, height - y), 3: (y, height - x)}[quarters]
+    return replace(face, centre=np.array(centre), angle=face.angle + quarters * np.pi / 2)
 
 
 @contextmanager

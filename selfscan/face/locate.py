@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from selfscan.face import align
+from selfscan.face.choose import SECOND_SHARE
 from selfscan.face.facemesh import FaceMesh
-from selfscan.face.track import SECOND_SHARE, Follower, Sighting, face_width, prominence
+from selfscan.face.follow import Follower, Sighting, face_width, prominence
 
 PATIENCE = 1.0  # s without the face after which a face of another size is accepted instead
 

@@ -12,6 +12,7 @@ import torch
 from selfscan.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints, in_chunks
 from selfscan.errors import UnreadableVideo
 from selfscan.face.align import align, crop, rescale
+from selfscan.face.choose import LARGEST
 from selfscan.face.facemesh import FaceMesh, crop_landmarks, load_facemesh
 from selfscan.face.track import fill_gaps, track
 from selfscan.io import video
@@ -29,6 +30,7 @@ def observe(
     progress: Progress = silent,
     second_face_stops: bool = False,
     checkpoints: Checkpoints = NO_CHECKPOINTS,
+    face: str = LARGEST,
 ) -> Observation:
     """Track, align and measure a clip in two decoding passes of constant memory.
 
@@ -42,6 +44,7 @@ def observe(
         progress: called with ("track" or "measure", frames done, frames in all).
         second_face_stops: reject a clip that shows a second face for a second or longer.
         checkpoints: of the same clip with the same settings; stored chunks are not measured again.
+        face: which face to follow where there are several: see ``choose.check_wanted``.
     Returns:
         The observation; frames without a face get interpolated landmarks and presence 0.
     Raises:
@@ -49,29 +52,29 @@ def observe(
     """
     digest = file_digest(path) if Path(path).exists() else ""  # ``track`` raises if the file is missing
     warnings: dict[str, None] = {}  # in order, each once
-    face = track(path, progress, second_face_stops, checkpoints, warnings.setdefault)
-    alignment = align(face, size, sigma)
-    landmarks = np.zeros((len(face), NUM_LANDMARKS, 3), np.float32)
-    presence = np.zeros(len(face), np.float32)
+    seen = track(path, progress, second_face_stops, checkpoints, warnings.setdefault, face)
+    alignment = align(seen, size, sigma)
+    landmarks = np.zeros((len(seen), NUM_LANDMARKS, 3), np.float32)
+    presence = np.zeros(len(seen), np.float32)
     mesh = load_facemesh()
 
     def work(chunk: Array, images: Iterator[Array]) -> Arrays:
         rows = []
         for batch in _batches(images):
             rows.append(measure(mesh, batch))
-            progress("measure", int(chunk[0]) + sum(len(row[1]) for row in rows), len(face))
+            progress("measure", int(chunk[0]) + sum(len(row[1]) for row in rows), len(seen))
         return dict(zip(("landmarks", "presence"), map(np.concatenate, zip(*rows))))
 
     def crops(start: int) -> Iterator[tuple[int, Array]]:
         return _crops(path, alignment.crop_from_frame, size, start, warnings.setdefault)
 
     for part, found in in_chunks(
-        checkpoints, "measure", range(len(face)), crops, work, lambda done: progress("measure", done, len(face))
+        checkpoints, "measure", range(len(seen)), crops, work, lambda done: progress("measure", done, len(seen))
     ):
         landmarks[part], presence[part] = found["landmarks"], found["presence"]
-    presence[~face.valid] = 0
-    fill_gaps(landmarks, face.valid)
-    return Observation(face, alignment, landmarks, presence, str(path), digest, tuple(warnings))
+    presence[~seen.valid] = 0
+    fill_gaps(landmarks, seen.valid, seen.shots)
+    return Observation(seen, alignment, landmarks, presence, str(path), digest, tuple(warnings))
 
 
 def iter_crops(observation: Observation, size: int | None = None, start: int = 0) -> Iterator[tuple[int, Array]]:

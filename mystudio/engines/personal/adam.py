@@ -54,6 +54,8 @@ def solve_window(problem: Problem, frames: range, last: Tensor | None, tick: Cal
         return _solve_together(problem, rows, begin, None, tick)
     parts: list[Solved] = []
     for k in range(len(rows)):
+        if rows[k] and not problem.linked[rows[k] - 1]:
+            last = None  # after a cut the last solution tells nothing
         first = begin[k : k + 1] if last is None else last[None]
         parts.append(_solve_together(problem, rows[k : k + 1], first, last, lambda done: None))
         last = parts[-1].codes[-1]

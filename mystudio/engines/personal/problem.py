@@ -102,8 +102,8 @@ class Problem:
             motion=motion,
             shape=shape,
             settings=settings,
-            start=fill_gaps(start, motion.valid),
-            linked=_linked(motion.times),
+            start=fill_gaps(start, motion.valid, motion.shots),
+            linked=_linked(motion),
             pose_lid_map=pose_lid_map(space, state.anchor_keypoints),
             draw=drawer(avatar.generator, device, settings.precision, settings.compile),
         )
@@ -137,25 +137,36 @@ def select_frames(motion: Motion, rows: Tensor) -> Motion:
         valid=motion.valid[rows],
         times=motion.times[rows],
         measures=None if motion.measures is None else motion.measures[rows],
+        shots=(),  # the problem's links know the cuts
     )
 
 
-def fill_gaps(codes: Tensor, valid: Tensor) -> Tensor:
-    """Give frames without a face the codes between those of their neighbours; ends repeat the nearest code.
+def fill_gaps(codes: Tensor, valid: Tensor, shots: tuple[slice, ...] = ()) -> Tensor:
+    """Give frames without a face the codes between those of their neighbours; a shot's ends repeat the nearest code.
+
+    Nothing is interpolated across a cut. A shot without a face repeats the last code before it, or the first after it.
 
     Args:
-        codes: [T, ...]. valid: [T] bool.
+        codes: [T, ...]. valid: [T] bool. shots: frames between two cuts, in order; () = no cut.
     """
     if bool(valid.all()) or not bool(valid.any()):
         return codes
-    at, known = np.arange(len(codes)), np.flatnonzero(np.asarray(valid))
-    flat = np.asarray(codes.flatten(1))
-    filled = np.stack([np.interp(at, known, column[known]) for column in flat.T], 1)
+    every, flat = np.flatnonzero(np.asarray(valid)), np.asarray(codes.flatten(1))
+    filled = np.empty_like(flat)
+    for shot in shots or (slice(0, len(codes)),):
+        at = np.arange(shot.start, shot.stop)
+        known = every[(every >= shot.start) & (every < shot.stop)]
+        if not len(known):
+            known = every[every < shot.start][-1:] if every[0] < shot.start else every[:1]
+        filled[shot] = np.stack([np.interp(at, known, column[known]) for column in flat.T], 1)
     return torch.as_tensor(filled, dtype=codes.dtype).view_as(codes)
 
 
-def _linked(times: Tensor) -> Tensor:
+def _linked(motion: Motion) -> Tensor:
     """[T] 1 where the next frame follows without a cut or a gap."""
-    step = times.diff()
+    step = motion.times.diff()
     usual = step.median() if len(step) else 0.0
-    return torch.cat([(step < CUT * usual).float(), torch.zeros(1)])
+    linked = torch.cat([(step < CUT * usual).float(), torch.zeros(1)])
+    for shot in motion.shots:
+        linked[shot.stop - 1] = 0.0
+    return linked

@@ -65,17 +65,18 @@ def solve(
         checkpoints=checkpoints,
         tick=lambda end: progress("solve", end, len(motion)),
     )
-    codes, outcome = fill_unsolved(whole.codes, whole.outcome, motion.valid)
+    codes, outcome = fill_unsolved(whole.codes, whole.outcome, motion.valid, motion.shots)
     return Take({AXES: codes}, outcome, np.asarray(motion.times), whole.losses)
 
 
-def fill_unsolved(codes: Tensor, outcome: Array, valid: Tensor) -> tuple[Tensor, Array]:
+def fill_unsolved(codes: Tensor, outcome: Array, valid: Tensor, shots: tuple[slice, ...] = ()) -> tuple[Tensor, Array]:
     """Mark frames without a face or with codes that are not finite, and fill in codes from their neighbours.
 
     Args:
         codes: [T, L, K]. outcome: [T]. valid: [T] bool, False where no face was found.
+        shots: frames between two cuts; () = no cut.
     """
     finite = codes.flatten(1).isfinite().all(1)
     outcome = np.where(np.asarray(~finite), Outcome.HELD, outcome)
     outcome = np.where(np.asarray(~valid), Outcome.NO_FACE, outcome).astype(np.uint8)
-    return fill_gaps(torch.nan_to_num(codes), valid & finite), outcome
+    return fill_gaps(torch.nan_to_num(codes), valid & finite, shots), outcome

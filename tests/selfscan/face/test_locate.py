@@ -5,8 +5,8 @@ import pytest
 from face_clips import FPS, backdrop, compose, photographs
 
 from selfscan.face import align
+from selfscan.face.follow import Follower
 from selfscan.face.locate import PATIENCE, Locator
-from selfscan.face.track import Follower
 
 ALICE, BOB = 3, 12  # numbers of two photographs of different people, both frontal
 SIZE = 256

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from selfscan.errors import NoFaceFound, SecondFace, UnreadableVideo
 from selfscan.face import align
-from selfscan.face.track import DETECT_EVERY, fill_gaps, track
+from selfscan.face.follow import DETECT_EVERY
+from selfscan.face.track import fill_gaps, track
 from selfscan.io import video
 
 ALICE, BOB = 3, 12  # numbers of two photographs of different people, both frontal
