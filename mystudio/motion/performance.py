@@ -13,6 +13,7 @@ from selfscan.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints, in_chunks
 from selfscan.face import patches
 from selfscan.face.choose import LARGEST
 from selfscan.face.observe import iter_crops, observe
+from selfscan.scan.persons import find_others
 from selfscan.types import Array
 
 
@@ -61,4 +62,4 @@ def from_observation(seen, progress: Progress = silent, checkpoints: Checkpoints
         lambda done: progress("patches", done, total),
     ):
         mouth[part], irises[part] = found["mouth"], found["irises"]
-    return Performance(seen, mouth, irises)
+    return Performance(seen, mouth, irises, find_others(seen, progress, checkpoints))

@@ -23,6 +23,7 @@ from mystudio.compute.compilation import Compile, Precision, drawer
 from mystudio.compute.memory import attempt
 from mystudio.errors import OutputFailed, StudioError
 from mystudio.rendering.blend import Blend
+from mystudio.rendering.cover import Cover
 from mystudio.types import Avatar, Outcome, Performance, Progress, Take, silent
 from selfscan.checkpoints import NO_CHECKPOINTS, Checkpoints
 from selfscan.face.align import crop, rescale
@@ -42,6 +43,8 @@ class RenderSettings:
     size: int | None = None  # px, side of the avatar's picture; None = the generator's, at least 256
     crf: int = 18  # x264 quality: 18 is visually lossless; higher values give smaller files
     feather: float = 0.15  # paste: width of the soft rim / width of the face
+    unpasted: Literal["covered", "driver"] = "covered"  # paste: frames into which the avatar cannot be pasted, since no
+    #   face was found: the driver's face is blurred and the avatar's last picture drawn over it, or shown as filmed
     colour: float = 1.0  # paste: 0..1, how much colours are matched to the driving frame; 0 = not at all
     batch: int = 8  # images in a pass of the generator; halved when out of memory
     precision: Precision = "auto"  # of the generator's feature maps; auto: bfloat16 on devices that multiply it fast
@@ -103,7 +106,8 @@ def frames(
 ) -> Iterator[Array]:
     """Stream the finished frames.
 
-    A frame without a face shows the codes held before (aligned, side-by-side) or the unchanged driving frame (paste).
+    A frame without a face shows the codes held before (aligned, side-by-side). With paste it shows the driving frame
+    with the driver's face covered (``cover.Cover``), or unchanged if ``settings.unpasted`` is "driver".
 
     Args:
         avatar: the avatar of the take. take: codes of T frames.
@@ -127,7 +131,10 @@ def frames(
     if settings.view == "side-by-side":
         return _beside(batches, performance, size, start)
     if settings.view == "paste":
-        return _pasted(batches, take, performance, blend or blend_for(avatar, performance, settings), size, start)
+        blend = blend or blend_for(avatar, performance, settings)
+        shown = performance.observation.track.valid & (take.outcome != Outcome.NO_FACE)
+        cover = Cover(performance.observation, shown) if settings.unpasted == "covered" else None
+        return _pasted(batches, performance, blend, shown, cover, size, start)
     raise StudioError(f"expected the view aligned, side-by-side or paste, got {settings.view!r}")
 
 
@@ -263,16 +270,27 @@ def _beside(batches: Iterator[Tensor], performance: Performance, size: int, star
 
 
 def _pasted(
-    batches: Iterator[Tensor], take: Take, performance: Performance, blend: Blend, size: int, start: int
+    batches: Iterator[Tensor],
+    performance: Performance,
+    blend: Blend,
+    shown: Array,
+    cover: Cover | None,
+    size: int,
+    start: int,
 ) -> Iterator[Array]:
-    valid, transforms = performance.observation.track.valid, _transforms(performance, size)
-    drivers, index = driver_frames(performance, start), start
-    for batch in batches:
-        for image, shape in zip(to_uint8(batch), blend.measure(batch)):
-            frame = next(drivers)
-            untouched = take.outcome[index] == Outcome.NO_FACE or not valid[index]
-            yield frame if untouched else blend(frame, enlarge(image, size), shape, transforms[index], index)
-            index += 1
+    transforms, drivers, index = _transforms(performance, size), driver_frames(performance, start), start
+    try:
+        for batch in batches:
+            for image, shape in zip(to_uint8(batch), blend.measure(batch)):
+                frame = next(drivers)
+                if not shown[index] and cover:
+                    frame = cover(frame, index)
+                pasted = shown[index] or (cover is not None and cover.holds(index))
+                yield blend(frame, enlarge(image, size), shape, transforms[index], index) if pasted else frame
+                index += 1
+    finally:
+        if cover:
+            cover.close()
 
 
 def _counted(stream: Iterator[Array], done: int, total: int, progress: Progress) -> Iterator[Array]:

@@ -25,13 +25,13 @@ CHANGED_WITH_JUMP = 0.012  # as CHANGED, where the face jumps, too
 FAINT_JUMP, FAINT_CHANGE, FAINT_PEAK = 0.04, 0.006, 5.0  # as both, where both signs are clear peaks
 GAP, GAP_SECONDS = 3.0, 0.25  # usual frame intervals, and s: a longer interval in which the picture changes is a cut
 FLASH_SECONDS = 0.13  # s: a shorter change that goes back to the picture before it is a flash or a damaged frame
-WASHED, WASHED_SECONDS = 0.5, 0.5  # share of the usual contrast, and s: so is a longer one that is washed out
+WASHED, WASHED_SECONDS = 0.5, 0.5  # share of the usual texture, and s: so is a longer one that is washed out
 FADES = (0.12, 0.24, 0.48, 0.96)  # s, half lengths of the cross-fades that are tried
 BLEND = 0.13  # share of the difference between both ends that a linear blend of them may leave unexplained; motion
 #   between frames as different as two scenes leaves at least 0.16
+PALE = 0.75  # share of the detail of both ends in their blend: 0.5 to 0.65 in cross-fades, above 0.8 in moving scenes
 FACE_BLEND = 0.06  # as BLEND, where only the face differs
-DARK, FADING = 0.25, 0.95  # share of the usual contrast: less is a dip to black or white; of the next frame's
-#   in a fade
+DARK, FADING = 0.1, 0.95  # of the usual texture: less is black or white; of the next frame's contrast: a fade
 ACROSS_DIP = 0.15  # as CHANGED, between the frames before and after a dip, which may be seconds apart
 
 
@@ -73,6 +73,7 @@ class Signs:
     def __init__(self, pictures: Array, faces: Array):
         self._pictures = pictures
         self.contrast = np.array([float(picture.std()) for picture in pictures])
+        self.texture = np.array([_textured(picture) for picture in pictures])
         self.step = np.zeros(len(pictures))  # [T] cheap change of the picture; light does not count
         for t in range(1, len(pictures)):
             self.step[t] = np.abs(self._even(t) - self._even(t - 1)).mean()
@@ -88,6 +89,13 @@ class Signs:
 
     def __len__(self) -> int:
         return len(self._pictures)
+
+    def detail(self, t: int) -> float:
+        """Power of the fine detail of a frame; a blend of two scenes has half of it, a moving scene keeps it."""
+        import cv2
+
+        (picture,) = self.pictures(t)
+        return float(np.square(picture - cv2.GaussianBlur(picture, (0, 0), 2.5)).mean())
 
     def changed(self, a: int, b: int) -> float:
         """Share 0..1 of the texture of two frames that has no match in the other one."""
@@ -138,6 +146,13 @@ def _unmatched(a: Array, b: Array) -> tuple[float, float]:
     return missing, total
 
 
+def _textured(picture: Array) -> float:
+    """Share 0..1 of the blocks of a small picture that have texture."""
+    high, wide = (side // BLOCK for side in picture.shape)
+    blocks = picture[: high * BLOCK, : wide * BLOCK].reshape(high, BLOCK, wide, BLOCK).astype(np.float32)
+    return float((blocks.std((1, 3)) >= FLAT).mean())
+
+
 def _hard_cuts(signs: Signs, times: Array) -> list[int]:
     interval = np.diff(times, prepend=times[0])
     late = interval > max(GAP * float(np.median(interval[1:])), GAP_SECONDS)
@@ -177,8 +192,8 @@ def _is_flash(signs: Signs, times: Array, first: int, last: int) -> bool:
     seconds = times[last] - times[first]
     if seconds > WASHED_SECONDS or signs.differ(first - 1, last):
         return False
-    usual = min(signs.contrast[first - 1], signs.contrast[last])
-    return bool(seconds <= FLASH_SECONDS or signs.contrast[first:last].mean() < WASHED * usual)
+    usual = min(signs.texture[first - 1], signs.texture[last])
+    return bool(seconds <= FLASH_SECONDS or signs.texture[first:last].mean() < WASHED * usual)
 
 
 def _fades(signs: Signs, times: Array) -> list[tuple[int, int]]:
@@ -220,7 +235,8 @@ def _unexplained(signs: Signs, a: int, b: int) -> float:
         return np.inf
     share, left = _shares(signs, a, b)
     gradual = 0.3 < share[len(share) // 2] < 0.7 and np.diff(share).max() < 0.45
-    return float(left.max()) if gradual else np.inf
+    pale = gradual and signs.detail(len(share) // 2 + a) < PALE * (signs.detail(a) + signs.detail(b)) / 2
+    return float(left.max()) if pale else np.inf
 
 
 def _extent(signs: Signs, a: int, b: int) -> tuple[int, int]:
@@ -231,7 +247,7 @@ def _extent(signs: Signs, a: int, b: int) -> tuple[int, int]:
 
 def _dips(signs: Signs) -> list[tuple[int, int]]:
     """Spans of frames that are dark or white all over, short or long, with the frames that fade into them and out."""
-    flat = signs.contrast < max(DARK * float(np.median(signs.contrast)), 1.0)
+    flat = signs.texture <= DARK * float(np.median(signs.texture))
     edges = np.flatnonzero(np.diff(np.concatenate([[False], flat, [False]]).astype(int)))
     found: list[tuple[int, int]] = []
     for a, b in edges.reshape(-1, 2).tolist():

@@ -17,7 +17,8 @@ FULL_RANGE = 1  # mediapipe's number of the full-range model; finds faces down t
 SHORT_RANGE = 0  # the model for near faces; finds some large faces that the full-range model misses
 SURE = {FULL_RANGE: 0.0, SHORT_RANGE: 0.7}  # minimum scores: the short-range model scores noise at up to 0.68
 TURN_MARGIN = 0.1  # by which both scores together are higher after a half turn; upright faces lose 0.3
-TURNED_SURE = 1.3  # both scores together, of a face in close-up: without an upright face, less is no face
+SURE_FACE = 1.3  # both scores together, of an upright face in close-up: 1.6 to 1.9; upside down 0.5 to 1.5
+REFINEMENTS, UPRIGHT = 3, 0.3  # times that the angle is corrected in close-up; rad: a smaller rest is upright
 CLOSE_UP, AROUND = 256, 3.0  # px, side of the picture in which a face is turned; and its side / the side of the box
 SAME_FACE = 0.5  # share of a box's width: boxes with closer centres are one face
 
@@ -75,25 +76,36 @@ class Detector:
             The faces in coordinates of the frame, from the one turn of it that shows them best.
         """
         height, width = frame.shape[:2]
-        best: list[Detection] = []
+        best, surest = list[Detection](), SURE_FACE
         for quarters in (2, 1, 3):
-            found = self(np.ascontiguousarray(np.rot90(frame, quarters)))
-            if sum(face.score for face in found) > sum(face.score for face in best):
-                best = [_turned_back(face, quarters, width, height) for face in found]
-        best = [self.upright(frame, face) for face in best]
-        return [face for face in best if self._sureness(_close_up(frame, face)) > TURNED_SURE]
+            found = [_turned_back(face, quarters, width, height) for face in self(_quarters(frame, quarters))]
+            found = [self.upright(frame, face) for face in found]
+            sure = max((self._sureness(_close_up(frame, face)) for face in found), default=0.0)
+            if sure > surest:
+                best, surest = found, sure
+        return best
 
     def upright(self, frame: np.ndarray, detection: Detection) -> Detection:
-        """The detection, with its angle turned by half a circle where the face is upside down.
+        """The detection with its true angle, also if the face lies on its side or is upside down.
 
         The landmark network is as sure of an upside-down face as of an upright one. The detectors are not.
         """
-        close = _close_up(frame, detection)
-        if self._sureness(np.ascontiguousarray(close[::-1, ::-1])) > self._sureness(close) + TURN_MARGIN:
-            return replace(detection, angle=detection.angle + np.pi)
-        return detection
+        here, turned = (self._refined(frame, replace(detection, angle=detection.angle + turn)) for turn in (0.0, np.pi))
+        sure, other = (self._sureness(_close_up(frame, face)) for face in (here, turned))
+        return turned if other > sure + TURN_MARGIN else here
+
+    def _refined(self, frame: np.ndarray, face: Detection) -> Detection:
+        """The face turned by the angle that it still has in close-up."""
+        for _ in range(REFINEMENTS):
+            found = [near for near in self(_close_up(frame, face)) if near.is_near(np.full(2, CLOSE_UP / 2))]
+            rest = max(found, key=lambda near: near.score).angle if found else 0.0
+            face = replace(face, angle=face.angle + rest)
+            if abs(rest) < UPRIGHT:
+                break
+        return face
 
     def _sureness(self, picture: np.ndarray) -> float:
+        """Both networks' best scores together."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             answers: list[Any] = [net.process(picture) for net in self._nets.values()]
@@ -112,6 +124,10 @@ def _detection(face, width: int, height: int) -> Detection:
     across = left - right
     centre = np.array([box.xmin * width, box.ymin * height]) + size / 2
     return Detection(centre, float(size[0]), float(size.max()), float(np.arctan2(*across[::-1])), float(face.score[0]))
+
+
+def _quarters(frame: np.ndarray, quarters: int) -> np.ndarray:
+    return np.ascontiguousarray(np.rot90(frame, quarters))
 
 
 def _close_up(frame: np.ndarray, face: Detection) -> np.ndarray:

@@ -69,10 +69,14 @@ class Follower:
 
     def _detect(self, frame: np.ndarray, anew: bool) -> None:
         found = self._detector(frame)
-        if not found and not self._live and (anew or self._index % DETECT_EVERY == 0):
-            found = self._detector.turned(frame)
         if anew and found:
             self._find_again(frame, found)
+        self._add(frame, found)
+        if not self._live and (anew or self._index % DETECT_EVERY == 0):
+            self._add(frame, self._detector.turned(frame))
+
+    def _add(self, frame: np.ndarray, found: list[Detection]) -> None:
+        """Follow the faces that are not followed yet."""
         widest = max([face_width(points) for points, _ in self._live.values()] + [d.width for d in found], default=0)
         for detection in found:
             if len(self._live) >= MAX_FACES or detection.width < FOLLOW_SHARE * widest:

@@ -222,13 +222,18 @@ def mean_appearance() -> np.ndarray:
 
 def _wanted(observation: Observation) -> np.ndarray:
     """[T] bool: frames to measure: seen from the front, at most RATE a second."""
-    yaw, pitch, _ = np.degrees(np.abs(euler(head_pose(observation.landmarks)))).T
-    front = observation.track.valid & (observation.presence >= PRESENT) & (yaw < FRONT[0]) & (pitch < FRONT[1])
+    facing = front(observation)
     tick = np.floor((observation.track.times - observation.track.times[0]) * RATE + 1e-6)
-    wanted = np.zeros(len(front), bool)
-    shown = np.flatnonzero(front)
+    wanted = np.zeros(len(facing), bool)
+    shown = np.flatnonzero(facing)
     wanted[shown[np.unique(tick[shown], return_index=True)[1]]] = True
     return wanted
+
+
+def front(observation: Observation) -> np.ndarray:
+    """[T] bool: frames that show the face from the front."""
+    yaw, pitch, _ = np.degrees(np.abs(euler(head_pose(observation.landmarks)))).T
+    return observation.track.valid & (observation.presence >= PRESENT) & (yaw < FRONT[0]) & (pitch < FRONT[1])
 
 
 def _facing(landmarks: np.ndarray) -> np.ndarray:

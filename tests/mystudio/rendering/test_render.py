@@ -11,9 +11,10 @@ from memory_checkpoints import MemoryCheckpoints
 from mystudio.errors import OutputFailed, StudioError
 from mystudio.rendering import render as module
 from mystudio.rendering.blend import Blend
+from mystudio.rendering.cover import Cover
 from mystudio.rendering.render import RenderSettings, driver_frames, enlarge, frames, render, synthesize
 from mystudio.types import Outcome
-from selfscan.face.align import apply, crop, rescale
+from selfscan.face.align import apply, crop, invert, rescale
 from selfscan.io import video
 from selfscan.io.pixels import to_uint8
 
@@ -41,7 +42,7 @@ def test_side_by_side_is_the_drivers_crop_and_the_avatar(tiny_avatar, take, perf
 
 
 def test_paste_keeps_frames_without_a_face_and_everything_outside_the_face(tiny_avatar, take, performance):
-    got = list(frames(tiny_avatar, take, performance, settings(view="paste", size=128)))
+    got = list(frames(tiny_avatar, take, performance, settings(view="paste", size=128, unpasted="driver")))
     source = [frame for _, frame in video.read(performance.observation.video)]
     assert len(got) == len(source)
     for index in (4, 5):
@@ -52,6 +53,34 @@ def test_paste_keeps_frames_without_a_face_and_everything_outside_the_face(tiny_
     outside[int(low[1]) : int(high[1]), int(low[0]) : int(high[0])] = False
     np.testing.assert_array_equal(got[0][outside], source[0][outside])
     assert np.abs(got[0].astype(int) - source[0])[~outside].max() > 20
+
+
+def test_frames_without_a_face_do_not_show_the_drivers_face(tiny_avatar, take, performance):
+    """Where no face was found, the place of the face has nothing of the driver's picture; the rest is unchanged."""
+    got = list(frames(tiny_avatar, take, performance, settings(view="paste", size=128)))
+    source = [frame for _, frame in video.read(performance.observation.video)]
+    seen = performance.observation
+    for index in (4, 5):
+        low, high = (f(seen.track.landmarks[index, :, :2], axis=0).round().astype(int) for f in (np.min, np.max))
+        inside = (slice(low[1], high[1]), slice(low[0], high[0]))
+        theirs, ours = (picture[inside].astype(float) for picture in (source[index], got[index]))
+        assert np.abs(ours - theirs).mean() > 15
+        np.testing.assert_array_equal(got[index][:, :8], source[index][:, :8])
+    alone = Cover(seen, seen.track.valid)
+    blurred = alone(source[4], 4)
+    alone.close()
+    middle = apply(invert(seen.alignment.crop_from_frame[4]), np.array([[128.0, 128.0]]))[0].astype(int)
+    around = (slice(middle[1] - 12, middle[1] + 12), slice(middle[0] - 12, middle[0] + 12))
+    assert blurred[around].std((0, 1)).max() < 0.5 * source[4][around].std((0, 1)).max()
+
+
+def test_cover_holds_the_avatar_only_near_a_face_of_the_same_shot(performance):
+    seen = performance.observation
+    cover = Cover(seen, seen.track.valid)
+    assert cover.holds(4) and cover.holds(0)
+    track = dataclasses.replace(seen.track, cuts=np.array([[4, 4], [6, 6]]))  # frames 4 and 5 are a shot of their own
+    cut = Cover(dataclasses.replace(seen, track=track), seen.track.valid)
+    assert not cut.holds(4) and cut.holds(3)
 
 
 def test_pasting_the_drivers_own_crop_changes_nothing_and_wrong_light_is_corrected(performance):
