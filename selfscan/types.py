@@ -68,6 +68,12 @@ class FaceTrack:
         """The frames between two cuts, in order. Nothing may be smoothed or interpolated from one shot to the next."""
         return shots_of(self.cuts, len(self))
 
+    @property
+    def cut_spans(self) -> tuple[tuple[float, float], ...]:
+        """Start and end of each cut, s; both are equal unless it is a cross-fade."""
+        last = len(self) - 1
+        return tuple((float(self.times[a]), float(self.times[min(b, last)])) for a, b in self.cuts)
+
 
 def shots_of(cuts: Array, count: int) -> tuple[slice, ...]:
     """Shots of a clip of ``count`` frames with these cuts [C, 2]; a cross-fade is parted in its middle."""
@@ -100,7 +106,7 @@ class Observation:
     presence: Array  # [T] float32 the landmark network's face probability in the crop, 0..1
     video: str  # path of the clip
     video_sha256: str
-    warnings: tuple[str, ...] = ()  # sentences on what reading the clip changed: colours, fields, sizes, rate
+    warnings: tuple[str, ...] = ()  # sentences on what was found or changed: colours, fields, sizes, rate, cuts, turns
 
     def __post_init__(self):
         t = len(self.track)
@@ -187,6 +193,7 @@ class Scan:
     held_out: Array = field(default_factory=lambda: np.zeros((0, 2)))  # [M, 2] s: start and end of the spans held out
     identity: IdentityCheck | None = None  # None: made by a version without this check
     warnings: tuple[str, ...] = ()  # sentences on what reading the clip changed, see ``Observation``
+    cuts: tuple[tuple[float, float], ...] = ()  # s, start and end of each cut of the clip; single photos have none
 
     def __post_init__(self):
         n = len(self.images)

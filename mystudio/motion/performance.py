@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from mystudio.types import Performance, Progress, silent
 from selfscan.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints, in_chunks
 from selfscan.face import patches
 from selfscan.face.choose import LARGEST
+from selfscan.face.notes import in_words, spans_of
 from selfscan.face.observe import iter_crops, observe
 from selfscan.scan.persons import find_others
 from selfscan.types import Array
@@ -62,4 +64,18 @@ def from_observation(seen, progress: Progress = silent, checkpoints: Checkpoints
         lambda done: progress("patches", done, total),
     ):
         mouth[part], irises[part] = found["mouth"], found["irises"]
-    return Performance(seen, mouth, irises, find_others(seen, progress, checkpoints))
+    other = find_others(seen, progress, checkpoints)
+    if spans := spans_of(other, seen.track):
+        said = f"Another person's face drives at {in_words(spans)} s; with --others leave-out it does not."
+        seen = replace(seen, warnings=(*seen.warnings, said))
+    return Performance(seen, mouth, irises, other)
+
+
+def without_others(performance: Performance) -> Performance:
+    """The performance without the shots that show another person: they count as frames without a face."""
+    if performance.other is None or not performance.other.any():
+        return performance
+    seen = performance.observation
+    mine = ~performance.other
+    track = replace(seen.track, valid=seen.track.valid & mine, score=seen.track.score * mine)
+    return replace(performance, observation=replace(seen, track=track, presence=seen.presence * mine))

@@ -278,16 +278,15 @@ def _pasted(
     size: int,
     start: int,
 ) -> Iterator[Array]:
-    transforms, drivers, index = _transforms(performance, size), driver_frames(performance, start), start
+    transforms, drivers = _transforms(performance, size), driver_frames(performance, start)
+    pictures = (pair for batch in batches for pair in zip(to_uint8(batch), blend.measure(batch)))
     try:
-        for batch in batches:
-            for image, shape in zip(to_uint8(batch), blend.measure(batch)):
-                frame = next(drivers)
-                if not shown[index] and cover:
-                    frame = cover(frame, index)
-                pasted = shown[index] or (cover is not None and cover.holds(index))
-                yield blend(frame, enlarge(image, size), shape, transforms[index], index) if pasted else frame
-                index += 1
+        for index, (image, shape) in enumerate(pictures, start):
+            frame = next(drivers)
+            if not shown[index] and cover:
+                frame = cover(frame, index)
+            pasted = shown[index] or (cover is not None and cover.holds(index))
+            yield blend(frame, enlarge(image, size), shape, transforms[index], index) if pasted else frame
     finally:
         if cover:
             cover.close()

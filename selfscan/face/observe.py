@@ -14,6 +14,7 @@ from selfscan.errors import UnreadableVideo
 from selfscan.face.align import align, crop, rescale
 from selfscan.face.choose import LARGEST
 from selfscan.face.facemesh import FaceMesh, crop_landmarks, load_facemesh
+from selfscan.face.notes import notes
 from selfscan.face.track import fill_gaps, track
 from selfscan.io import video
 from selfscan.io.digest import file_digest
@@ -74,7 +75,8 @@ def observe(
         landmarks[part], presence[part] = found["landmarks"], found["presence"]
     presence[~seen.valid] = 0
     fill_gaps(landmarks, seen.valid, seen.shots)
-    return Observation(seen, alignment, landmarks, presence, str(path), digest, tuple(warnings))
+    said = (*warnings, *notes(seen, video.probe(path).stills))
+    return Observation(seen, alignment, landmarks, presence, str(path), digest, said)
 
 
 def iter_crops(observation: Observation, size: int | None = None, start: int = 0) -> Iterator[tuple[int, Array]]:

@@ -13,11 +13,12 @@ from selfscan.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints
 from selfscan.errors import NoFaceFound, SecondFace
 from selfscan.face.choose import LARGEST, SECOND_SHARE, Face, check_wanted, choose, crowd
 from selfscan.face.cuts import find_cuts
-from selfscan.face.follow import Follower, Sighting, face_width, prominence
+from selfscan.face.follow import Follower, Sighting, centre_of, face_width, prominence
 from selfscan.face.headpose import head_pose
 from selfscan.io import video
 from selfscan.types import NUM_LANDMARKS, Array, FaceTrack, Progress, shots_of, silent
 
+CROP_REACH = 0.85  # half the side of an aligned crop / width of its face
 SECOND_SECONDS = 1.0  # s without interruption after which a second face counts
 
 
@@ -65,7 +66,10 @@ def track(
             f"least 4 % of the picture's width"
         )
     found = list(faces.values())
-    cuts = find_cuts(_alike(pictures), np.array(times), _most_prominent(faces, len(times), size))
+    if info.stills:  # photos in any order
+        cuts = np.repeat(np.arange(1, len(times))[:, None], 2, 1)
+    else:
+        cuts = find_cuts(_alike(pictures), np.array(times), _most_prominent(faces, len(times), size))
     try:
         result = _face_track(found, np.array(times), size, cuts, face)
     except NoFaceFound as error:
@@ -169,8 +173,15 @@ def _face_track(faces: list[Face], times: Array, size: tuple[int, int], cuts: Ar
     for face in faces:
         for index, (points, _) in face.items():
             other = index not in chosen or chosen[index][0] is not points
-            second[index] |= other and face_width(points) >= SECOND_SHARE * face_width(landmarks[index])
+            near = wanted == LARGEST or _beside(points, landmarks[index])
+            second[index] |= other and near and face_width(points) >= SECOND_SHARE * face_width(landmarks[index])
     return FaceTrack(landmarks, head_pose(landmarks), score, valid, times, size, second, cuts, crowd(faces))
+
+
+def _beside(other: Array, chosen: Array) -> bool:
+    """Whether another face lies partly in the crop of the chosen one: half the side of the crop, and half its width."""
+    reach = CROP_REACH * face_width(chosen) + face_width(other) / 2
+    return bool(np.abs(centre_of(other) - centre_of(chosen)).max() < reach)
 
 
 def fill_gaps(values: Array, valid: Array, shots: tuple[slice, ...] | None = None) -> None:

@@ -27,6 +27,7 @@ LEAST_USUAL = 0.65  # share of the clip's median detail; if the usual detail is 
 COVERED = 0.1  # share of the visible skin points with a foreign colour; clean clips stay below 0.05 in 99 % of frames
 FOREIGN = 11.0  # distance in (L*/2, a*, b*) from the point's median colour over the clip
 FAST = 4.0  # eye distances a second; faster motion is blurred and leaves the smoothed crop
+NEAR_CUT, SHORT_SHOT = 0.12, 0.5  # s beside a cut that are not used; in a shot at least this long
 FACING = 0.45  # cosine between a skin point's normal and the camera; points below it are hidden or seen obliquely
 
 
@@ -125,6 +126,7 @@ def _reasons(observation, seen, sharpness, lightness, burnt, covered, speed) -> 
         "no face": ~seen,
         "second face": observation.track.second_face,
         "cut off by the picture's edge": outside > OUTSIDE,
+        "at a cut": _near_cut(observation),
         "too dark": lightness < DARK,
         "too bright": (lightness > BRIGHT) | (burnt > BURNT),
         "face covered": covered > COVERED,
@@ -195,12 +197,27 @@ def _facing(landmarks: np.ndarray) -> np.ndarray:
     return -(outward @ turn[:, 2].T).T > FACING
 
 
+def _near_cut(observation: Observation) -> np.ndarray:
+    """[T] bool: frames of a cross-fade, and frames beside a cut: encoders start anew there, and many cuts are soft."""
+    track = observation.track
+    near = np.zeros(len(track), bool)
+    for first, last in track.cuts:
+        near[first:last] = True
+    for shot in track.shots:
+        at = track.times[shot]
+        if at[-1] - at[0] >= SHORT_SHOT:
+            near[shot] |= (shot.start > 0) & (at - at[0] < NEAR_CUT)
+            near[shot] |= (shot.stop < len(track)) & (at[-1] - at < NEAR_CUT)
+    return near
+
+
 def _speed(observation: Observation) -> np.ndarray:
-    """Mean speed [T] of the landmarks, eye distances a second: the larger of the steps before and after."""
+    """Mean speed [T] of the landmarks, eye distances a second: the larger of the steps before and after in the shot."""
     points = observation.track.landmarks.astype(np.float64)
     eyes = np.linalg.norm(points[:, OUTER_EYE_CORNERS[0]] - points[:, OUTER_EYE_CORNERS[1]], axis=-1)
     if len(points) < 2:
         return np.zeros(len(points))
     step = np.linalg.norm(np.diff(points[..., :2], axis=0), axis=-1).mean(1)
     pace = step / np.maximum(np.diff(observation.track.times), 1e-3) / np.maximum(eyes[1:], 1e-6)
+    pace[[shot.stop - 1 for shot in observation.track.shots[:-1]]] = 0  # a cut is no motion
     return np.maximum(np.append(pace, 0), np.insert(pace, 0, 0))

@@ -11,6 +11,7 @@ import numpy as np
 
 from selfscan.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints, Prefixed, in_chunks
 from selfscan.errors import ConsentMissing, TooFewFrames
+from selfscan.face.choose import LARGEST
 from selfscan.face.observe import iter_crops, observe
 from selfscan.io.digest import file_digest
 from selfscan.perceptual.metric import Perceptual, load_perceptual, pairwise
@@ -49,6 +50,7 @@ def scan_video(
     perceptual: Perceptual | None = None,
     consent_clip: tuple[Path, CodeWords | None] | None = None,
     checkpoints: Checkpoints = NO_CHECKPOINTS,
+    face: str = LARGEST,
 ) -> Scan:
     """Select a small, diverse set of good images of one person from a clip.
 
@@ -64,6 +66,7 @@ def scan_video(
         perceptual: metric to use instead of ``settings.perceptual``.
         consent_clip: a separate clip in which the person agrees, and the words shown while it was recorded.
         checkpoints: of the same clips with the same settings; stored chunks are not measured again.
+        face: which face to scan where there are several: see ``selfscan.face.choose.check_wanted``.
 
     Returns:
         The scan; its images are in order of time.
@@ -80,7 +83,7 @@ def scan_video(
     if Path(video).is_file() and file_digest(video) != consent.video_sha256:
         raise ConsentMissing(f"scan: the consent of {consent.name} is for another clip; make one for {video}")
     observation = observe(
-        video, settings.size, settings.sigma, progress, second_face_stops=True, checkpoints=checkpoints
+        video, settings.size, settings.sigma, progress, second_face_stops=True, checkpoints=checkpoints, face=face
     )
     return scan_observation(observation, consent, settings, progress, perceptual, consent_clip, checkpoints)
 
@@ -121,6 +124,7 @@ def scan_observation(
         held_out=spans,
         identity=one_person,
         warnings=observation.warnings,
+        cuts=observation.track.cut_spans,
     )
 
 
