@@ -67,11 +67,12 @@ def test_frames_without_a_face_do_not_show_the_drivers_face(tiny_avatar, take, p
         assert np.abs(ours - theirs).mean() > 15
         np.testing.assert_array_equal(got[index][:, :8], source[index][:, :8])
     alone = Cover(seen, seen.track.valid)
-    blurred = alone(source[4], 4)
+    noise = np.random.default_rng(0).integers(0, 256, source[4].shape).astype(np.uint8)
+    blurred = alone(noise, 4)
     alone.close()
     middle = apply(invert(seen.alignment.crop_from_frame[4]), np.array([[128.0, 128.0]]))[0].astype(int)
     around = (slice(middle[1] - 12, middle[1] + 12), slice(middle[0] - 12, middle[0] + 12))
-    assert blurred[around].std((0, 1)).max() < 0.5 * source[4][around].std((0, 1)).max()
+    assert blurred[around].std((0, 1)).max() < 0.1 * noise[around].std((0, 1)).min()
 
 
 def test_cover_holds_the_avatar_only_near_a_face_of_the_same_shot(performance):
@@ -157,7 +158,7 @@ def test_out_of_memory_halves_the_batch_and_says_so(tiny_avatar, take, caplog, e
     with caplog.at_level(logging.WARNING):
         got = torch.cat(list(synthesize(avatar, take, 8, precision="float32")))
     assert hungry.batches == [8, 4] + [2] * 6
-    assert "memory ran out" in caplog.text
+    assert "out of memory" in caplog.text
     whole = torch.cat(list(synthesize(tiny_avatar, take, 12, precision="float32")))
     torch.testing.assert_close(got, whole, atol=1e-4, rtol=0)
 
