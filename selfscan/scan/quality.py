@@ -27,7 +27,7 @@ LEAST_USUAL = 0.65  # share of the clip's median detail; if the usual detail is 
 COVERED = 0.1  # share of the visible skin points with a foreign colour; clean clips stay below 0.05 in 99 % of frames
 FOREIGN = 11.0  # distance in (L*/2, a*, b*) from the point's median colour over the clip
 FAST = 4.0  # eye distances a second; faster motion is blurred and leaves the smoothed crop
-NEAR_CUT, SHORT_SHOT = 0.12, 0.5  # s beside a cut that are not used; in a shot at least this long
+NEAR_CUT = 0.11  # s from the nearest frame of another shot: closer frames are not used; single photos are 1 s apart
 FACING = 0.45  # cosine between a skin point's normal and the camera; points below it are hidden or seen obliquely
 
 
@@ -203,11 +203,9 @@ def _near_cut(observation: Observation) -> np.ndarray:
     near = np.zeros(len(track), bool)
     for first, last in track.cuts:
         near[first:last] = True
-    for shot in track.shots:
-        at = track.times[shot]
-        if at[-1] - at[0] >= SHORT_SHOT:
-            near[shot] |= (shot.start > 0) & (at - at[0] < NEAR_CUT)
-            near[shot] |= (shot.stop < len(track)) & (at[-1] - at < NEAR_CUT)
+    for before, after in zip(track.shots, track.shots[1:]):
+        near[before] |= track.times[after.start] - track.times[before] < NEAR_CUT
+        near[after] |= track.times[after] - track.times[before.stop - 1] < NEAR_CUT
     return near
 
 

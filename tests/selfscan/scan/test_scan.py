@@ -180,3 +180,23 @@ def test_real_clips(shared, name):
     path = shared / f"clips/{name}.mp4"
     made = scan_video(path, make_consent("Test", path), ScanSettings(hold_out_every=5, perceptual="offline"))
     assert len(made) == 100 and sum(made.rejects.values()) < 15
+
+
+def test_a_scan_with_cuts_takes_centred_images_away_from_them(person, tmp_path):
+    """Every 18 frames the camera jumps and zooms; the landmarks in the crop show whether it is centred."""
+    frames, cut_up = frames_of(person), []
+    for k, frame in enumerate(frames):
+        zoom, x, y = ((1.0, 0, 0), (0.7, -40, 20), (1.3, 10, -20), (0.8, 45, 10))[k // 18 % 4]
+        middle = SIDE / 2 * (1 - zoom)
+        matrix = np.array([[zoom, 0, middle + x], [0, zoom, middle + y]])
+        cut_up.append(cv2.warpAffine(frame, matrix, (SIDE, SIDE), borderMode=cv2.BORDER_REFLECT))
+    path = clip(tmp_path / "cut up.mp4", cut_up)
+    seen = observe(path, SETTINGS.size)
+    cuts = seen.track.cuts[:, 0]
+    assert cuts.tolist() == [18, 36, 54, 72]
+    made = scan_observation(seen, make_consent("Ada Example", path, fictional=True), SETTINGS)
+    apart = np.minimum(np.abs(made.frame_index[:, None] - cuts), np.abs(made.frame_index[:, None] - cuts + 1)).min(1)
+    assert apart.min() >= 2 and made.rejects["at a cut"] > 0
+    assert [start for start, _ in made.cuts] == pytest.approx(cuts / FPS, abs=1e-3)
+    eyes = made.landmarks[:, [33, 263], :2].mean(1)  # in crops; the alignment puts them at the same place
+    assert np.abs(eyes - np.median(eyes, 0)).max() < 0.04
