@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
@@ -161,6 +161,11 @@ def _pack(value: Any, name: str, arrays: dict[str, Tensor], folder: Path) -> Any
 
 def _unpack(hint: Any, value: Any, arrays: Mapping[str, Tensor], folder: Folder) -> Any:
     origin, args = get_origin(hint), get_args(hint)
+    if type(None) in args:  # an optional field, such as an array that older versions did not store
+        if value is None:
+            return None
+        hint = Union[tuple(part for part in args if part is not type(None))]  # noqa: UP007 - of parts known at run time
+        origin, args = get_origin(hint), get_args(hint)
     if isinstance(value, dict) and "$generator" in value:
         return _read_generator(folder, value["$generator"])
     if isinstance(value, dict) and "$images" in value:

@@ -19,7 +19,7 @@ from mystudio.bench.child import held_mb
 from mystudio.errors import ArtifactBusy, BadArtifact, OutputFailed
 from mystudio.storage import artifacts, manifest, workspace
 from mystudio.types import Edit, Performance, Take
-from selfscan.types import Alignment, Consent, Coverage, FaceTrack, Observation, Scan
+from selfscan.types import Alignment, Array, Consent, Coverage, FaceTrack, Observation, Scan
 
 
 def a_scan(count=4, size=16) -> Scan:
@@ -281,6 +281,17 @@ def test_equal_inputs_and_settings_are_not_computed_twice(tmp_path):
     assert done({"steps": 3})
     (tmp_path / "take" / "arrays.safetensors").unlink()
     assert not done({"steps": 3})
+
+
+def test_an_optional_array_is_read_as_an_array_or_as_none():
+    """A new field of an artifact is optional, because older versions did not store it."""
+    stored = {"a": torch.arange(3)}
+    found = artifacts._unpack(Array | None, {"$array": "a"}, stored, None)
+    assert isinstance(found, np.ndarray) and found.tolist() == [0, 1, 2]
+    assert artifacts._unpack(Array | None, None, {}, None) is None
+    assert artifacts._unpack(float | None, 1.5, {}, None) == 1.5
+    with pytest.raises(ValueError, match="expected an array"):
+        artifacts._unpack(Array | None, 3, {}, None)
 
 
 def test_a_damaged_result_is_made_again_by_the_same_command(tmp_path):
