@@ -24,6 +24,7 @@ ARCFACE_POINTS = np.array(
     [(38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041)]
 )
 ARCFACE_SIZE = 112
+STILL = 0.01  # % of the inter-ocular distance; a landmark network cannot see a smaller shake
 
 
 def psnr(x: Tensor, y: Tensor) -> Tensor:
@@ -161,11 +162,12 @@ def shake(landmarks: np.ndarray, valid: np.ndarray) -> np.ndarray:
 def jitter(landmarks: np.ndarray, driver: np.ndarray, valid: np.ndarray) -> float:
     """Shake of the avatar relative to that of the true result or else the driver: 1 = as steady, 2 = twice.
 
-    Ratio of the root mean squares of the landmarks' second differences over time, in the same frames.
+    Ratio of the root mean squares of the landmarks' second differences over time, in the same frames. NaN where the
+    driver is still, as in a picture: a ratio to rounding errors means nothing.
     """
     own, drivers = shake(landmarks, valid), shake(driver, valid)
     measured = np.isfinite(own) & np.isfinite(drivers)
-    if not measured.any() or drivers[measured].mean() <= 0:
+    if not measured.any() or drivers[measured].mean() < STILL**2:
         return float("nan")
     return float(np.sqrt(own[measured].mean() / drivers[measured].mean()))
 

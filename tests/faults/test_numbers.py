@@ -13,7 +13,7 @@ MEMORY = {  # stage -> (real function that runs out of memory, at which call)
     "scan": ("selfscan.perceptual.metric:Perceptual.embed", 1),
     "personalize": ("mystudio.motion.losses:pixel", 8),
     "edit": ("mystudio.editing:apply", 1),
-    "evaluate": ("mystudio.evaluation.observers:EvaluationNets.look", 1),
+    "evaluate": ("mystudio.evaluation.observers:EvaluationNets.measure", 1),
     "live": ("mystudio.live.follow:Live.draw", 3),
     "base train": ("mystudio.base.trainer:Trainer.step", 7),
 }

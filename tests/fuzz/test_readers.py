@@ -52,6 +52,7 @@ def test_it_is_read_or_refused_in_one_sentence(family, reader, place):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)  # of the whole test; each file has its own limit
 @pytest.mark.parametrize("family,reader", WAYS_IN, ids=[f"{family}: {reader.name}" for family, reader in WAYS_IN])
 def test_it_is_read_or_refused_in_one_sentence_many_times(family, reader, place):
     check(family, reader, place, 300 if family == "video" else 4000)

@@ -119,6 +119,7 @@ def test_tuning_is_watched_and_can_be_ended(tiny_avatar):
     assert all([step for _, step, _ in curve] == [5] and curve[0][2] > 0 for curve in watch.curves.values())
 
 
+@pytest.mark.slow
 def test_tuning_is_compared_by_whole_face_and_terms():
     """Every comparison runs until the loss that MyStyle's schedule reached in its budget: fifty iterations here."""
     small = {"steps": 10, "resolution": 0, "width": 0, "compile": "no"}

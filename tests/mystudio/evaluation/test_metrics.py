@@ -105,6 +105,8 @@ def test_jitter_counts_shaking_only(face, rng):
     once, twice = metrics.shake(face[:1] + noise, valid), metrics.shake(face[:1] + 2 * noise, valid)
     np.testing.assert_allclose(twice[1:-1] / once[1:-1], 4, rtol=1e-6)
     assert metrics.jitter(face[:1] + 2 * noise, face[:1] + noise, valid) == pytest.approx(2, rel=1e-6)
+    still = face[:1] + 1e-9 * noise  # a picture as the driver: only rounding is left
+    assert math.isnan(metrics.jitter(face[:1] + noise, still, valid))
 
 
 def test_shake_skips_frames_next_to_a_hole(face):

@@ -56,8 +56,22 @@ def test_an_adversarial_step_is_the_cpus(gpu):
     assert there.counters.probability == here.counters.probability > 0
 
 
-@pytest.mark.parametrize("noise", ["random", "const", "none"])
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "noise, precision",
+    [
+        ("random", "bfloat16"),
+        ("const", "float32"),
+        *(
+            pytest.param(noise, precision, marks=pytest.mark.slow)
+            for noise, precision in (
+                ("random", "float32"),
+                ("const", "bfloat16"),
+                ("none", "float32"),
+                ("none", "bfloat16"),
+            )
+        ),
+    ],
+)
 def test_adversarial_steps_of_all_kinds(gpu, noise, precision):
     settings = replace(
         ALL_OF_IT,
@@ -73,7 +87,7 @@ def test_adversarial_steps_of_all_kinds(gpu, noise, precision):
     assert all(np.isfinite(float(value)) for value in again.step(batch()).values())
 
 
-@pytest.mark.parametrize("read", [0.0, 1.0])
+@pytest.mark.parametrize("read", [pytest.param(0.0, marks=pytest.mark.slow), 1.0])
 def test_supervised_steps(gpu, read):
     settings = replace(
         ALL_OF_IT,
@@ -109,7 +123,7 @@ def test_evaluating_a_base(gpu, tmp_path):
     assert sheet_of_base(generator.to(gpu)).dtype == np.uint8
 
 
-@pytest.mark.parametrize("look_factors", [None, 4])
+@pytest.mark.parametrize("look_factors", [pytest.param(None, marks=pytest.mark.slow), 4])
 def test_training_an_encoder(gpu, tmp_path, look_factors):
     torch.manual_seed(0)
     generator = Generator(32, z_dim=8, w_dim=16, mapping_layers=2, channel_base=512, channel_max=32).eval()

@@ -63,13 +63,21 @@ SOLVERS = {
     "gauss-newton": {},
     "gauss-newton-bfloat16": {"precision": "bfloat16"},
     "adam-axes": {"method": "adam"},
+}
+MORE_SOLVERS = {
     "adam-hull": {"method": "adam", "space": "hull"},
     "adam-softplus": {"method": "adam", "space": "softplus"},
     "adam-previous": {"method": "adam", "start": "previous"},
 }
 
 
-@pytest.mark.parametrize("chosen", SOLVERS.values(), ids=SOLVERS)
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        *(pytest.param(chosen, id=name) for name, chosen in SOLVERS.items()),
+        *(pytest.param(chosen, id=name, marks=pytest.mark.slow) for name, chosen in MORE_SOLVERS.items()),
+    ],
+)
 def test_reenact_finds_the_codes_that_the_cpu_finds(here, driver, chosen):
     settings = SimpleNamespace(retarget=RetargetSettings(), reenact=replace(SETTINGS.reenact, **chosen))
     expected = personal.reenact(here, driver, settings, device=torch.device("cpu"))
@@ -93,7 +101,10 @@ def task():
     return generator.requires_grad_(False), anchors, images
 
 
-@pytest.mark.parametrize("optimizer, precision", [("muon", "float32"), ("muon", "auto"), ("adam", "bfloat16")])
+@pytest.mark.parametrize(
+    "optimizer, precision",
+    [pytest.param("muon", "float32", marks=pytest.mark.slow), ("muon", "auto"), ("adam", "bfloat16")],
+)
 def test_tuning(task, gpu, optimizer, precision):
     generator, anchors, images = task
     settings = replace(TUNING, optimizer=optimizer, precision=precision)
@@ -103,7 +114,7 @@ def test_tuning(task, gpu, optimizer, precision):
     assert info["steps"] == 2 and np.isfinite(info["held_out_distance"])
 
 
-@pytest.mark.parametrize("optimizer", ["muon", "adam"])
+@pytest.mark.parametrize("optimizer", ["muon", pytest.param("adam", marks=pytest.mark.slow)])
 def test_tuning_goes_on_from_its_checkpoint(task, gpu, optimizer):
     generator, anchors, images = task
     given = (anchors.to(gpu), images.to(gpu), load_perceptual())
