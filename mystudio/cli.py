@@ -8,7 +8,7 @@ import warnings
 import click
 
 from mystudio import __version__
-from mystudio.commands import about, actors, avatar, bench, edit, live, record, stages, training, verify  # noqa: F401
+from mystudio.commands import about, actors, avatar, bench, edit, info, live, record, stages, training, verify  # noqa: F401
 from mystudio.commands.terminal import DEBUG, StudioGroup
 
 
@@ -28,6 +28,7 @@ def cli(ctx: click.Context):
     $ mystudio render smiling.take -o hello.mp4
     $ mystudio evaluate smiling.take -o hello.report
     $ mystudio live me.avatar                                the avatar follows the camera
+    $ mystudio info me.mp4                                   what a file is, in six lines
 
     Everything stays on this machine. Each command explains itself with --help.
     """
@@ -47,6 +48,7 @@ for command in (
     stages.evaluate,
     live.live,
     verify.verify,
+    info.info,
     avatar.avatar,
     about.demo,
     about.doctor,

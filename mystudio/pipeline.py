@@ -201,8 +201,7 @@ def run_edit(
     with stage(out, "take", inputs, {"edits": edits}, force=force) as run:
         if not run.done:
             avatar = load(inputs["avatar"], Avatar)
-            shape = avatar.generator.w_dim, avatar.generator.num_ws
-            more = load_directions(directions, *shape) if directions else None
+            more = load_directions(directions, avatar.generator.w_dim, avatar.generator.num_ws) if directions else None
             take = load(take_path, Take)  # loaded before any checkpoint is stored: a damaged take leaves no files
             with run.checkpoints() as checkpoints:
                 made = editing.apply(avatar, take, list(edits), more, checkpoints)

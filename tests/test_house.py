@@ -74,6 +74,7 @@ TOP = (
     "mystudio.api",
     "mystudio.demo",
     "mystudio.doctor",
+    "mystudio.inspection",
     "mystudio.gpu_check",
     "mystudio.bench.base_training",
     "mystudio.bench.personal",

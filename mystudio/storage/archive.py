@@ -91,6 +91,12 @@ def pack(avatar: Path, out: Path) -> int:
     return out.stat().st_size
 
 
+def read_manifest(archive: Path) -> Manifest:
+    """Return the manifest of the avatar in an archive; nothing is extracted. Raises BadArchive."""
+    with _opened(archive) as file:
+        return _manifest(file, archive)[0]
+
+
 def unpack(archive: Path, out: Path) -> Manifest:
     """Extract an avatar from an archive after every byte was verified.
 

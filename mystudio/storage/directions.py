@@ -31,6 +31,22 @@ def load_directions(path: Path, size: int, layers: int | None = None) -> dict[st
     Raises: BadEdit: another format, a shape that does not fit, or numbers that are not finite.
     """
     path = Path(path)
+    found = _read(path)
+    return {name: _fitting(path, name, value, size, layers) for name, value in found.items()}
+
+
+def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors in a file of directions, whether they fit an avatar or not. Raises BadEdit."""
+    path = Path(path)
+    return {name: tuple(value.shape) for name, value in _read(path).items()}
+
+
+def direction_name(text: str) -> str:
+    """Return a direction's name in one spelling: NFC, without a byte order mark or spaces around it."""
+    return unicodedata.normalize("NFC", text).strip("\ufeff \t\r\n")
+
+
+def _read(path: Path) -> dict[str, Tensor]:
     try:
         if path.stat().st_size > MAX_FILE:
             raise ValueError(f"more than {MAX_FILE} bytes")
@@ -39,12 +55,7 @@ def load_directions(path: Path, size: int, layers: int | None = None) -> dict[st
         raise BadEdit(f"{path}: expected directions as {KINDS} ({reason(error)})") from error
     if not found:
         raise BadEdit(f"{path}: expected at least one direction, found no tensor; give a file of named tensors")
-    return {name: _fitting(path, name, value, size, layers) for name, value in found.items()}
-
-
-def direction_name(text: str) -> str:
-    """Return a direction's name in one spelling: NFC, without a byte order mark or spaces around it."""
-    return unicodedata.normalize("NFC", text).strip("\ufeff \t\r\n")
+    return found
 
 
 def _tensors(path: Path) -> Iterator[tuple[str, Tensor]]:

@@ -134,6 +134,16 @@ def import_checkpoint(src: str | Path, dst: str | Path, half: bool = False) -> d
     return read_info(dst)
 
 
+def describe_checkpoint(src: str | Path) -> dict[str, str]:
+    """The shape of the generator in a checkpoint of another code base, and the part of the file that holds it.
+
+    The weights are not read. Raises: as ``import_checkpoint``.
+    """
+    foreign = read_foreign(Path(src))
+    config = _infer_config({name: ref.size for name, ref in foreign.tensors.items()}, Path(src))
+    return foreign.info | {key: str(value) for key, value in config.items()}
+
+
 def digest(path: str | Path) -> str:
     """SHA-256 of a file's bytes, as hexadecimal text.
 
