@@ -138,6 +138,7 @@ def _page(case: scorecard.Case, seen: dict, strip: dict, edit_sheet: bytes | Non
         times=case.take.times,
         outcome=case.take.outcome,
         held_out=scorecard.held_out_of(case),
+        cuts=np.array(case.driver.track.cut_spans).reshape(-1, 2),
         coverage=_coverage_png(case.scan) if case.scan else None,
         missing=case.scan.coverage.missing if case.scan else (),
         edit_sheet=edit_sheet,

@@ -39,6 +39,7 @@ class Page:
     times: np.ndarray  # [T] s
     outcome: np.ndarray  # [T] values of Outcome
     held_out: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))  # [M, 2] s
+    cuts: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))  # [C, 2] s, start and end of each cut
     coverage: bytes | None = None  # PNG
     missing: Sequence[str] = ()  # advice on what to record again
     edit_sheet: bytes | None = None  # PNG or JPEG
@@ -146,6 +147,9 @@ def _draw_curve(axis, curve: Curve, page: Page) -> None:
     for (label, values), colour in zip(curve.lines.items(), colours * len(curve.lines)):
         shown = np.where(values > 0, values, np.nan) if curve.log else values
         axis.plot(page.times, shown, color=colour, linewidth=1.1, label=label)
+    for start, end in page.cuts:
+        axis.axvline(start, color="#b5483b", linewidth=0.8, linestyle=(0, (3, 2)), gid="cut")
+        axis.axvspan(start, end, color="#b5483b", alpha=0.15, linewidth=0)
     for start, end in page.held_out:
         axis.axvspan(start, end, color="#000000", alpha=0.06, linewidth=0)
     if curve.log and any((np.asarray(v) > 0).any() for v in curve.lines.values()):

@@ -71,7 +71,7 @@ def scores(case: Case, seen: dict, person: dict) -> dict:
     chosen = usable & _inside(case.take.times, held_out_of(case))
     chosen = chosen if chosen.any() else usable
     series = _series(case, seen, reference, person, usable)
-    ratios = _ratios(seen, reference, person)
+    ratios = _ratios(seen, reference, person, case.driver.track.cuts)
     notes = _notes(case, seen, person)
     rows = []
     for name, spec in SPECS.items():
@@ -83,6 +83,7 @@ def scores(case: Case, seen: dict, person: dict) -> dict:
         f"driven by {Path(case.driver.video).name}",
         "summary": _summary(case, chosen, usable),
         "frames": {"total": len(case.take)} | frames,
+        "cuts": [{"start": start, "end": end} for start, end in case.driver.track.cut_spans],
         "held_out_frames": int(chosen.sum()) if len(held_out_of(case)) else 0,
         "metrics": rows,
         "per_frame": {"times": case.take.times, "outcome": case.take.outcome, "usable": usable} | series,
@@ -128,7 +129,7 @@ def _series(case: Case, seen: dict, reference: dict, person: dict, usable: np.nd
     return series
 
 
-def _ratios(seen: dict, reference: dict, person: dict) -> dict[str, Callable[[np.ndarray], float]]:
+def _ratios(seen: dict, reference: dict, person: dict, cuts: np.ndarray) -> dict[str, Callable[[np.ndarray], float]]:
     ours, theirs = seen["avatar"]["landmarks"], reference["landmarks"]
     a, b = seen["avatar"]["measures"], reference["measures"]
 
@@ -136,8 +137,12 @@ def _ratios(seen: dict, reference: dict, person: dict) -> dict[str, Callable[[np
         one, other = (np.stack([m[name] for name in names], -1) for m in (a, b))
         return lambda mask: metrics.dynamics(one, other, mask)
 
+    steady = np.ones(len(ours), bool)  # the step across a cut is no jitter
+    for first, last in cuts:
+        steady[first : last + 1] = False
+
     ratios = {
-        "jitter": lambda mask: metrics.jitter(ours, theirs, mask),
+        "jitter": lambda mask: metrics.jitter(ours, theirs, mask & steady),
         "head_motion": swing(("yaw", "pitch")),
         "expression_motion": swing(EXPRESSION_MEASURES),
     }

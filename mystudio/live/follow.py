@@ -20,6 +20,7 @@ from mystudio.live.causal import NeutralSoFar, OneEuro
 from mystudio.rendering.render import SMALLEST, enlarge
 from mystudio.types import Avatar, Codes, Outcome, Take
 from selfscan.face.align import crop, rescale
+from selfscan.face.choose import LARGEST
 from selfscan.face.facemesh import load_facemesh
 from selfscan.face.locate import Locator
 from selfscan.face.observe import measure
@@ -74,6 +75,7 @@ class Live:
     Args:
         avatar: the avatar to drive. how: the engine's ``ReenactSettings``. settings: settings of live driving.
         device: of the computation; the generator is moved to it.
+        face: which face drives where there are several: see ``selfscan.face.choose.check_wanted``.
     Raises: NotOffered: the avatar's engine cannot follow live.
     """
 
@@ -83,6 +85,7 @@ class Live:
         how: Any,
         settings: LiveSettings = LiveSettings(),
         device: torch.device | str = "cpu",
+        face: str = LARGEST,
     ):
         self._settings, self._avatar = settings, avatar
         self._engine, self._codes_of = engines.of(avatar), engines.following(avatar).follow(avatar, how, device)
@@ -90,8 +93,9 @@ class Live:
         avatar.generator.to(self._device)
         self._draw = drawer(avatar.generator.synthesize, self._device, settings.precision, settings.compile)
         self._mesh = load_facemesh(device=self._device)
-        self._locate = Locator(MEASURED, settings.crop, self._mesh)
+        self._locate = Locator(MEASURED, settings.crop, self._mesh, face)
         self.size = settings.size or max(SMALLEST, avatar.generator.resolution)
+        self._cut = False
         self.forget()
         self._codes = self._codes_of(avatar.neutral[None], avatar.neutral)
 
@@ -110,13 +114,15 @@ class Live:
         """
         laps = _Laps()
         place = self._locate(frame, time)
+        self._cut |= place.is_cut  # also where the first frame after the cut shows no face
         laps("track")
         outcome = Outcome.NO_FACE
         if place.found:
             marks, presence = measure(self._mesh, crop(frame, place.crop_from_frame, MEASURED)[None])
             laps("measure")
-            if place.is_new:
+            if place.is_new or self._cut:
                 self.forget()
+                self._cut = False
             if presence[0] > PRESENT:
                 codes = self._codes_of(torch.as_tensor(marks), self._neutral_so_far(marks[0], time))
                 outcome = Outcome.HELD

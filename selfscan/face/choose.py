@@ -75,6 +75,20 @@ def crowd(faces: list[Face]) -> Array:
     return np.array(sorted(boxes, key=lambda box: box[1] + box[3]), np.float64)
 
 
+def wanted_number(faces: dict[int, Sighting], size: tuple[int, int], wanted: str = LARGEST) -> int | None:
+    """Number of the wanted one of the faces of a single frame; None without faces. See ``choose``."""
+    if not faces:
+        return None
+    widest = max(face_width(points) for points, _ in faces.values())
+    large = [number for number, (points, _) in faces.items() if face_width(points) >= SECOND_SHARE * widest]
+    across = sorted(large, key=lambda number: centre_of(faces[number][0])[0])
+    if wanted in (LEFT, RIGHT):
+        return across[0 if wanted == LEFT else -1]
+    if wanted.isdecimal() and 1 < len(across) >= int(wanted):
+        return across[int(wanted) - 1]
+    return max(faces, key=lambda number: prominence(faces[number], size))
+
+
 def _wanted(pieces: list[Face], wanted: str) -> Face:
     """The wanted one of a shot's tracks, which are sorted by prominence."""
     if wanted == LARGEST:

@@ -73,7 +73,7 @@ class Signs:
     def __init__(self, pictures: Array, faces: Array):
         self._pictures = pictures
         self.contrast = np.array([float(picture.std()) for picture in pictures])
-        self.texture = np.array([_textured(picture) for picture in pictures])
+        self.texture = np.array([textured(picture) for picture in pictures])
         self.step = np.zeros(len(pictures))  # [T] cheap change of the picture; light does not count
         for t in range(1, len(pictures)):
             self.step[t] = np.abs(self._even(t) - self._even(t - 1)).mean()
@@ -127,6 +127,11 @@ def difference(a: Array, b: Array) -> float:
     return (missing + missed) / max(weight + other, 1e-6)
 
 
+def least_difference(a: Array, b: Array) -> float:
+    """The lesser of both directions of ``difference``: small if something only vanished or only appeared."""
+    return min(missing / max(weight, 1e-6) for missing, weight in (_unmatched(a, b), _unmatched(b, a)))
+
+
 def _unmatched(a: Array, b: Array) -> tuple[float, float]:
     import cv2
 
@@ -146,7 +151,7 @@ def _unmatched(a: Array, b: Array) -> tuple[float, float]:
     return missing, total
 
 
-def _textured(picture: Array) -> float:
+def textured(picture: Array) -> float:
     """Share 0..1 of the blocks of a small picture that have texture."""
     high, wide = (side // BLOCK for side in picture.shape)
     blocks = picture[: high * BLOCK, : wide * BLOCK].reshape(high, BLOCK, wide, BLOCK).astype(np.float32)

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from selfscan.face import align, cuts
+from selfscan.face.causal_cuts import change
 from selfscan.face.detect import SAME_FACE, Detection, Detector
 from selfscan.face.facemesh import INPUT_SIZE, FaceMesh, load_facemesh
 from selfscan.face.landmarks import MESH, OUTER_EYE_CORNERS
@@ -15,7 +16,7 @@ MIN_PRESENCE = 0.5  # mediapipe's own threshold for a face in the region
 ROI_SCALE = 1.5  # side of the region / side of the face's box, as in the network's training
 FOLLOW_SHARE = 0.4  # of the widest face's width; narrower faces (insets, posters) are not followed
 MAX_FACES = 4  # faces followed at once
-CALM, SUSPECT = 0.06, 0.5 * cuts.CHANGED  # change of the small picture, and texture without a match: perhaps a cut
+SUSPECT = 0.5 * cuts.CHANGED  # texture without a match: perhaps a cut
 
 Sighting = tuple[np.ndarray, float]  # landmarks [478, 3] px, presence
 
@@ -109,11 +110,7 @@ class Follower:
 
 def _may_be_cut(before: np.ndarray, after: np.ndarray) -> bool:
     """Whether two small pictures may belong to different shots: faces are then detected anew, which harms nothing."""
-    if before.shape != after.shape:
-        return True
-    a, b = (picture.astype(np.float32) for picture in (before, after))
-    even = [(picture - picture.mean()) / (picture.std() + cuts.FLAT) for picture in (a, b)]
-    return bool(np.abs(even[1] - even[0]).mean() > CALM and cuts.difference(a, b) > SUSPECT)
+    return before.shape != after.shape or change(before, after) > SUSPECT
 
 
 def prominence(sighting: Sighting, size: tuple[int, int]) -> float:

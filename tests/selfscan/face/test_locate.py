@@ -66,3 +66,29 @@ def test_somebody_else_takes_over_only_after_a_while(people):
     assert PATIENCE * FPS - 2 <= first <= PATIENCE * FPS + 2 and all(found[3 + first :])
     assert places[3 + first].is_new and not any(p.is_new for p in places[4 + first :])
     assert middles(places)[-1][0] > 350
+
+
+def test_everything_starts_anew_at_a_cut(people):
+    """Another person of the same size, elsewhere: at once the exact crop, and no second of patience."""
+    frames = [compose((people[0], 120 + 2 * i, 140, 180), seed=0) for i in range(8)]
+    frames += [compose((people[1], 320 - 2 * i, 150, 180), seed=5) for i in range(8)]
+    places = locate(frames)
+    assert [i for i, place in enumerate(places) if place.is_cut] == [8] and all(place.found for place in places)
+    x = middles(places)[:, 0]
+    assert np.abs(x[:8] - (120 + 2 * np.arange(8))).max() < 8 and np.abs(x[8:] - (320 - 2 * np.arange(8))).max() < 8
+
+
+def test_a_flash_and_a_light_are_no_cut(people):
+    frames = [compose((people[0], 150 + 2 * i, 140, 190)) for i in range(16)]
+    frames[5] = np.full_like(frames[5], 255)
+    frames[9:] = [(frame * 0.4).astype(np.uint8) for frame in frames[9:]]
+    assert not any(place.is_cut for place in locate(frames))
+
+
+@pytest.mark.parametrize("wanted, x", [("left", 130), ("right", 330), ("2", 330), ("largest", 330)])
+def test_the_wanted_face_is_located(people, wanted, x):
+    locator = Locator(SIZE, 0.0, wanted=wanted)
+    frame = compose((people[0], 130, 144, 140), (people[1], 330, 144, 200))
+    place = locator(frame, 0.0)
+    locator.close()
+    assert np.abs(middles([place])[0, 0] - x) < 8
