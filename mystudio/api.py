@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, Literal, TypeVar, overload
 
 from mystudio import engines, pipeline
 from mystudio.errors import BadArtifact, BadRecipe
@@ -31,6 +31,7 @@ def scan(
     *,
     fictional: bool = False,
     consent_clip: str | Path | None = None,
+    face: str = "largest",
     recipe: Recipe | str | Path = "default",
     options: Mapping[str, Any] | None = None,
     progress: Progress = silent,
@@ -44,6 +45,7 @@ def scan(
         consent: name of the person shown, who is you or has agreed. It is stored with the scan.
         fictional: the person does not exist, and ``consent`` is the character's name.
         consent_clip: a separate clip in which the person agrees.
+        face: which face to take where there are several: "largest", "left", "right", or a number from 1.
         recipe: a recipe's name, its TOML file, or resolved settings.
         options: settings that differ from the recipe's, such as ``{"scan.frames": 60}``.
         progress: called with (stage, done, total).
@@ -59,6 +61,7 @@ def scan(
         progress,
         fictional=fictional,
         consent_clip=Path(consent_clip) if consent_clip else None,
+        face=face,
         force=force,
     )
 
@@ -104,6 +107,8 @@ def reenact(
     video: str | Path,
     out: str | Path,
     *,
+    face: str = "largest",
+    others: Literal["drive", "leave-out"] = "drive",
     recipe: Recipe | str | Path = "default",
     options: Mapping[str, Any] | None = None,
     device: str = "auto",
@@ -118,12 +123,22 @@ def reenact(
         avatar: folder of the avatar.
         video: the driving clip, of any person.
         out: folder of the take.
+        face: see ``scan``.
+        others: after a cut to another person, that person drives, or the avatar waits ("leave-out").
         recipe, options, progress, force: see ``scan``. device: see ``personalize``.
     Returns: ``out``.
     Raises: SelfscanError, StudioError: see ``scan``.
     """
     return pipeline.run_reenact(
-        Path(avatar), Path(video), Path(out), _resolved(recipe, options), progress, device=device, force=force
+        Path(avatar),
+        Path(video),
+        Path(out),
+        _resolved(recipe, options),
+        progress,
+        face=face,
+        others=others,
+        device=device,
+        force=force,
     )
 
 

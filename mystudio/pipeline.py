@@ -14,9 +14,9 @@ from dataclasses import fields, replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from mystudio import bases, editing, engines
+from mystudio import bases, editing, engines, faces
 from mystudio.compute import blas
 from mystudio.compute.device import choose
 from mystudio.evaluation import evaluate
@@ -35,6 +35,7 @@ from mystudio.storage.manifest import digest, open_folder
 from mystudio.storage.products import product
 from mystudio.storage.workspace import stage
 from mystudio.types import Avatar, Edit, Performance, Progress, Take, silent
+from selfscan.face.choose import LARGEST, check_wanted
 from selfscan.io import camera, video
 from selfscan.perceptual.metric import perceptual_name
 from selfscan.scan import coverage_figure
@@ -52,18 +53,21 @@ def run_scan(
     *,
     fictional: bool = False,
     consent_clip: Path | None = None,
+    face: str = LARGEST,
     force: bool = False,
 ) -> Path:
     """A video of one person -> the scan: selected, aligned images, coverage and consent.
 
-    If ``run_record`` wrote a file of words beside the video or ``consent_clip``, the consent includes them.
+    If ``run_record`` wrote a file of words beside the video or ``consent_clip``, the consent includes them. ``face``
+    chooses one of several faces (``selfscan.face.choose.check_wanted``). Where a second face stops the scan, a picture
+    beside ``out`` numbers them.
     """
     settings = {
         "scan": recipe.scan,
         "consent": consent,
         "fictional": fictional,
         "metric": perceptual_name(recipe.scan.perceptual),
-    }
+    } | faces.chosen(face)
     inputs = {"video": video} | ({"consent_clip": consent_clip} if consent_clip else {})
     inputs |= {f"{name}_words": found for name, clip in inputs.items() if (found := recording.words_of(clip)).is_file()}
     with stage(out, "scan", inputs, settings, force=force) as run:
@@ -72,7 +76,9 @@ def run_scan(
             who = make_consent(consent, video, fictional, recording.read_words(video))
             clip = (consent_clip, recording.read_words(consent_clip)) if consent_clip else None
             with run.checkpoints() as checkpoints:
-                made = scan_video(video, who, recipe.scan, progress, consent_clip=clip, checkpoints=checkpoints)
+                more = {"consent_clip": clip, "checkpoints": checkpoints, "face": face}
+                with faces.numbered(video, out):
+                    made = scan_video(video, who, recipe.scan, progress, **more)
             coverage_figure.draw(made.coverage, picture := BytesIO(), made.frame_index)
             save(made, run, {"coverage.png": picture.getvalue()})
     return out
@@ -102,16 +108,23 @@ def run_personalize(
     return out
 
 
-def run_perform(video: Path, folder: Path, progress: Progress = silent, *, force: bool = False) -> Path:
-    """A driving clip -> the performance, usable with any avatar; its name in ``folder`` contains the clip's digest."""
-    out = folder / f"{video.stem}-{digest(video)[:8]}.performance"
-    with stage(out, "performance", {"video": video}, {}, force=force) as run:
+def run_perform(
+    video: Path, folder: Path, progress: Progress = silent, *, face: str = LARGEST, force: bool = False
+) -> Path:
+    """A driving clip -> the performance, usable with any avatar; its name in ``folder`` contains the clip's digest.
+
+    Where several faces are visible, a picture in the performance numbers them, and ``face`` chooses one.
+    """
+    which = "" if face == LARGEST else f"-{check_wanted(face)}"
+    out = folder / f"{video.stem}-{digest(video)[:8]}{which}.performance"
+    with stage(out, "performance", {"video": video}, faces.chosen(face), force=force) as run:
         if not run.done:
             blas.reserve()
             with run.checkpoints() as checkpoints:
-                made = perform.perform(video, progress=progress, checkpoints=checkpoints)
+                made = perform.perform(video, progress=progress, checkpoints=checkpoints, face=face)
+            made, extras = faces.with_picture(made, video, out, face)
             seen = replace(made.observation, video=video.name)  # the manifest stores the clip's path
-            save(replace(made, observation=seen), run)
+            save(replace(made, observation=seen), run, extras)
     return out
 
 
@@ -122,20 +135,29 @@ def run_reenact(
     recipe: Recipe,
     progress: Progress = silent,
     *,
+    face: str = LARGEST,
+    others: Literal["drive", "leave-out"] = "drive",
     device: str = "auto",
     force: bool = False,
 ) -> Path:
-    """An avatar and a driving clip -> the take: codes over time."""
-    performance_path = run_perform(video, out.parent, progress)
+    """An avatar and a driving clip -> the take: codes over time.
+
+    Args:
+        face: which face drives where there are several: see ``selfscan.face.choose.check_wanted``.
+        others: after a cut to another person, that person drives, or these frames count as without a face.
+    """
+    performance_path = run_perform(video, out.parent, progress, face=face)
     inputs = {"avatar": avatar_path, "performance": performance_path}
     engine = engine_of(avatar_path)
     settings = recipe.of(engine, "reenact")
-    with stage(out, "take", inputs, _tables(settings), force=force) as run:
+    left_out = {"others": others} if others != "drive" else {}
+    with stage(out, "take", inputs, _tables(settings) | left_out, force=force) as run:
         if not run.done:
             blas.reserve()
             drive = partial(engines.named(engine).reenact, load(avatar_path, Avatar))
             rest = settings, DiskCheckpoints(run.journal()), choose(device), progress
-            save(drive(load(performance_path, Performance), *rest), run)  # no variable holds the performance
+            part = perform.without_others if left_out else lambda whole: whole
+            save(drive(part(load(performance_path, Performance)), *rest), run)  # no variable holds the performance
     return out
 
 

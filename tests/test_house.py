@@ -70,6 +70,7 @@ ENGINE = (
 )  # fmt: skip
 #: above the stages: each may import all rooms and the rows before it, engines by the registry alone
 TOP = (
+    "mystudio.faces",
     "mystudio.pipeline",
     "mystudio.api",
     "mystudio.demo",

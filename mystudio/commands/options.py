@@ -12,6 +12,32 @@ from mystudio.engines import ENGINES
 PATH = click.Path(path_type=Path, readable=False)
 
 
+class WhichFace(click.ParamType):
+    """Which of several faces: largest, left, right, or a number from 1."""
+
+    name = "face"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from selfscan.face.choose import check_wanted
+
+        try:
+            return check_wanted(value)
+        except ValueError as error:
+            self.fail(str(error).removeprefix("face: "), param, ctx)
+
+
+def face_option(command):
+    """--face."""
+    return click.option(
+        "--face",
+        type=WhichFace(),
+        default="largest",
+        show_default=True,
+        metavar="N|largest|left|right",
+        help="Which face to take where several are visible; a picture in the result, or beside it, numbers them.",
+    )(command)
+
+
 class EngineName(click.ParamType):
     """The name of a registered engine."""
 

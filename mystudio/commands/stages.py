@@ -12,6 +12,7 @@ from mystudio.commands.options import (
     common,
     device_option,
     existing,
+    face_option,
     force_option,
     marked,
     output,
@@ -41,10 +42,11 @@ from mystudio.engines import DEFAULT, ENGINES
 )
 @click.option("--frames", type=click.IntRange(1), metavar="N", help="Images to choose (scan.frames).")
 @click.option("--size", type=click.IntRange(32), metavar="PX", help="Side of an image (scan.size).")
+@face_option
 @recipe_options
 @force_option
 @common
-def scan(video, out, consent, fictional, consent_clip, frames, size, recipe, options, force):
+def scan(video, out, consent, fictional, consent_clip, frames, size, face, recipe, options, force):
     """Choose the sharp, diverse, aligned images of one person from a video of 20 to 30 seconds.
 
     The picture coverage.png in SCAN shows which poses and expressions the video holds and what to record again. A
@@ -70,6 +72,7 @@ def scan(video, out, consent, fictional, consent_clip, frames, size, recipe, opt
         progress(),
         fictional=fictional,
         consent_clip=consent_clip,
+        face=face,
         force=force,
     )
     made = load(out, Scan)
@@ -87,6 +90,7 @@ def scan(video, out, consent, fictional, consent_clip, frames, size, recipe, opt
         metric=made.perceptual,
         identity=asdict(made.identity) if made.identity else None,
         consent=asdict(made.consent),
+        cuts=made.cuts,
         warnings=made.warnings,
     )
 
@@ -146,11 +150,19 @@ def personalize(scan, out, base, engine, recipe, options, device, force):
 @existing("AVATAR")
 @existing("VIDEO")
 @output("TAKE", "Folder of the take.")
+@face_option
+@click.option(
+    "--others",
+    type=click.Choice(["drive", "leave-out"]),
+    default="drive",
+    show_default=True,
+    help="After a cut to another person: that person drives, or the avatar waits.",
+)
 @recipe_options
 @device_option
 @force_option
 @common
-def reenact(avatar, video, out, recipe, options, device, force):
+def reenact(avatar, video, out, face, others, recipe, options, device, force):
     """Drive an avatar with the motion of a driving clip; the result is a take.
 
     A take holds codes over time and no pixels, so it can be edited and rendered in any view afterwards.
@@ -159,20 +171,24 @@ def reenact(avatar, video, out, recipe, options, device, force):
     """
     from mystudio.pipeline import run_reenact
     from mystudio.recipe import resolve
-    from mystudio.storage.artifacts import driver_warnings, load
+    from mystudio.storage.artifacts import driver_of, driver_warnings, load
     from mystudio.types import TAKE_OUTCOMES, Take
+    from selfscan.face.notes import spans_of
 
     can_resume(f"what is done is kept in {out}.partial: the same command goes on from there")
-    run_reenact(avatar, video, out, resolve(recipe, options), progress(), device=device, force=force)
+    which = {"face": face, "others": others}
+    run_reenact(avatar, video, out, resolve(recipe, options), progress(), **which, device=device, force=force)
     made = load(out, Take)
     counts = {outcome.word: int((made.outcome == outcome).sum()) for outcome in TAKE_OUTCOMES}
     words = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items() if count)
-    warnings = driver_warnings(out)
+    warnings, driver = driver_warnings(out), driver_of(out)
     answer(
         f"{out}: {len(made)} frames ({words})." + warned(warnings),
         take=out,
         frames=len(made),
         outcome=counts,
+        cuts=driver.observation.track.cut_spans,
+        others=() if driver.other is None else spans_of(driver.other, driver.observation.track),
         warnings=warnings,
     )
 

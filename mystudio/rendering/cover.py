@@ -13,8 +13,9 @@ from selfscan.face.detect import Detector
 from selfscan.types import Array, Observation
 
 HOLD = 0.5  # s from a frame of the same shot that shows the face: so long the avatar is still drawn
-GROWS = 1.0  # crops a second by which the covered place grows with the time from a frame that shows the face
-WIDER = 2.2  # side of the covered square / width of a detected face
+FACE, FACE_Y = 0.8, 0.55  # side of the covered square and height of its middle in the crop, in sides of the crop
+GROWS, WIDEST = 1.0, 1.6  # sides a second by which it grows with the time from a frame that shows the face; at most
+WIDER = 1.8  # side of the covered square / width of a detected face
 BLUR = 0.12  # sigma of the blur / side of the covered square: no feature of a face survives it
 
 
@@ -58,7 +59,7 @@ class Cover:
         for near in self._neighbours(index):
             late = abs(float(self._seen.track.times[index] - self._seen.track.times[near]))
             where = transforms[index] if self._away(index) <= HOLD else transforms[near]
-            places.append((_widened(where, size, 1 + GROWS * late), size))
+            places.append((_around_face(where, size, min(FACE + GROWS * late, WIDEST)), size))
         self._detector = self._detector or Detector()
         for face in [*self._detector(frame), *self._detector.turned(frame)]:
             side = WIDER * max(face.side, 1.0)
@@ -86,10 +87,11 @@ class Cover:
         return float(np.abs(times[known] - times[index]).min()) if len(known) else np.inf
 
 
-def _widened(crop_from_frame: Array, size: int, factor: float) -> Array:
-    """The crop of the same place whose region is ``factor`` times as wide."""
-    scale, angle, centre = align.decompose(crop_from_frame, size)
-    return align.similarity(scale / factor, angle, centre, size)
+def _around_face(crop_from_frame: Array, size: int, factor: float) -> Array:
+    """A square of ``factor`` sides of the crop around the middle of its face."""
+    scale, angle, _ = align.decompose(crop_from_frame, size)
+    middle = align.apply(align.invert(crop_from_frame), np.array([[0.5 * size, FACE_Y * size]]))[0]
+    return align.similarity(scale / factor, angle, middle, size)
 
 
 def _blurred(frame: Array, crop_from_frame: Array, size: int) -> Array:

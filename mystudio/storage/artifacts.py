@@ -118,6 +118,11 @@ def driver_warnings(take: Path) -> tuple[str, ...]:
         ) from error
 
 
+def driver_of(take: Path) -> Performance:
+    """Read the performance of a take's driving clip. Raises BadArtifact: as ``load``."""
+    return load(open_folder(take, "take").source("performance"), Performance)
+
+
 def engine_of(avatar: Path) -> str:
     """Return the name of the engine that made an avatar; no array is read. Raises BadArtifact: as ``load``."""
     folder = open_folder(avatar, "avatar")
@@ -172,7 +177,9 @@ def _unpack(hint: Any, value: Any, arrays: Mapping[str, Tensor], folder: Folder)
         return _read_images(folder, value["$images"])
     if isinstance(value, dict) and "$array" in value:
         tensor = arrays[value["$array"]]
-        return tensor.numpy() if np.ndarray in (hint, origin) else tensor
+        return tensor.numpy() if np.ndarray in (hint, origin, *map(get_origin, args)) else tensor
+    if value is None and type(None) in args:
+        return None
     if np.ndarray in (hint, origin) or hint in (Tensor, torch.nn.Module):
         raise ValueError(f"expected an array, got {type(value).__name__}")
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):

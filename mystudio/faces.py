@@ -1,0 +1,45 @@
+"""The choice of one of several faces of a clip: what the stages store of it, and the picture that numbers the faces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from mystudio.storage.journal import write_bytes
+from mystudio.types import Performance
+from selfscan.errors import SecondFace
+from selfscan.face import crowd_picture
+from selfscan.face.choose import LARGEST
+
+PICTURE = "faces.png"  # file in a performance, or the end of the name of a file beside a scan
+
+
+def chosen(face: str) -> dict[str, str]:
+    """The settings of a stage for a face that is not the default; older results have none."""
+    return {} if face == LARGEST else {"face": face}
+
+
+@contextmanager
+def numbered(video: Path, out: Path) -> Iterator[None]:
+    """Where a second face stops a scan, draw a picture beside ``out`` that numbers the faces, and name it."""
+    try:
+        yield
+    except SecondFace as error:
+        if error.crowd is None or not len(error.crowd):
+            raise
+        picture = out.with_name(f"{out.name}.{PICTURE}")
+        write_bytes(picture, crowd_picture.draw(video, error.crowd))
+        raise SecondFace(f"{error}; {picture} numbers the faces", error.crowd) from None
+
+
+def with_picture(made: Performance, video: Path, out: Path, face: str) -> tuple[Performance, dict[str, bytes]]:
+    """A performance whose warnings name the picture of its faces, and the picture's file; nothing for one face."""
+    crowd = made.observation.track.crowd
+    if not len(crowd):
+        return made, {}
+    told = f"{len(crowd)} faces are visible: {out / PICTURE} numbers them, and --face chooses one."
+    warnings = (*made.observation.warnings, *([told] if face == LARGEST else []))
+    seen = replace(made.observation, warnings=warnings)
+    return replace(made, observation=seen), {PICTURE: crowd_picture.draw(video, crowd)}
