@@ -76,9 +76,8 @@ def run_scan(
             who = make_consent(consent, video, fictional, recording.read_words(video))
             clip = (consent_clip, recording.read_words(consent_clip)) if consent_clip else None
             with run.checkpoints() as checkpoints:
-                more = {"consent_clip": clip, "checkpoints": checkpoints, "face": face}
                 with faces.numbered(video, out):
-                    made = scan_video(video, who, recipe.scan, progress, **more)
+                    made = scan_video(video, who, recipe.scan, progress, None, clip, checkpoints, face)
             coverage_figure.draw(made.coverage, picture := BytesIO(), made.frame_index)
             save(made, run, {"coverage.png": picture.getvalue()})
     return out
@@ -156,8 +155,7 @@ def run_reenact(
             blas.reserve()
             drive = partial(engines.named(engine).reenact, load(avatar_path, Avatar))
             rest = settings, DiskCheckpoints(run.journal()), choose(device), progress
-            part = perform.without_others if left_out else lambda whole: whole
-            save(drive(part(load(performance_path, Performance)), *rest), run)  # no variable holds the performance
+            save(drive(_driver(performance_path, others), *rest), run)  # no variable holds the performance
     return out
 
 
@@ -331,6 +329,11 @@ def run_evaluate(
                     checkpoints=checkpoints,
                 )
     return out
+
+
+def _driver(path: Path, others: str) -> Performance:
+    performance = load(path, Performance)
+    return performance if others == "drive" else perform.without_others(performance)
 
 
 def _tables(settings: Any) -> dict[str, Any]:

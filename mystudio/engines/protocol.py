@@ -82,6 +82,9 @@ class Engine(Protocol):
     ) -> Take:
         """Drive an avatar with a performance.
 
+        ``performance.shots`` are the frames between two cuts: nothing may be smoothed, interpolated or linked from one
+        shot to the next, and ``motion.retarget.neutral_faces`` gives the driver's neutral face of each.
+
         Args: settings: ``ReenactSettings``. The other arguments as for ``personalize``.
         Returns: a take with as many frames as the performance; ``outcome`` marks frames without a face.
         """

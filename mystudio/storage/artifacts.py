@@ -177,9 +177,7 @@ def _unpack(hint: Any, value: Any, arrays: Mapping[str, Tensor], folder: Folder)
         return _read_images(folder, value["$images"])
     if isinstance(value, dict) and "$array" in value:
         tensor = arrays[value["$array"]]
-        return tensor.numpy() if np.ndarray in (hint, origin, *map(get_origin, args)) else tensor
-    if value is None and type(None) in args:
-        return None
+        return tensor.numpy() if np.ndarray in (hint, origin) else tensor
     if np.ndarray in (hint, origin) or hint in (Tensor, torch.nn.Module):
         raise ValueError(f"expected an array, got {type(value).__name__}")
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mystudio.motion import retarget as r
+from mystudio.motion.performance import without_others
 from mystudio.motion.retarget import RetargetSettings, find_neutral, neutral_face, normalise, retarget
 from mystudio.types import Performance
 from selfscan.face.headpose import canonical_head, euler, head_pose, rotation
@@ -303,3 +304,43 @@ def test_what_shuts_on_the_driver_shuts_on_the_avatar():
     others = [k for k, name in enumerate(r.MEASURES) if name != "mouth_open"]
     torch.testing.assert_close(wanted[0, others], mine[others])
     assert torch.equal(r.wanted_measures(clip, mine, theirs, "absolute"), clip)
+
+
+def cut_at(played: Performance, index: int, other: np.ndarray | None = None) -> Performance:
+    """The performance with a cut before frame ``index``."""
+    track = replace(played.observation.track, cuts=np.array([[index, index]]))
+    return replace(played, observation=replace(played.observation, track=track), other=other)
+
+
+def test_nothing_of_one_shot_reaches_the_next(performance):
+    """Each shot of a cut clip is retargeted as if it were a clip of its own."""
+    marks = np.concatenate([shaken(6), shaken(6, seed=1) + (0.03, -0.02, 0)])
+    neutral = torch.as_tensor(face_landmarks())
+    settings = RetargetSettings(smooth=1.5)
+    whole = retarget(cut_at(driver(performance, marks), 6), neutral, STATISTICS, settings, driver_neutral=neutral)
+    for shot in (slice(0, 6), slice(6, 12)):
+        alone = retarget(driver(performance, marks[shot]), neutral, STATISTICS, settings, driver_neutral=neutral)
+        assert torch.allclose(whole.keypoints[shot], alone.keypoints, atol=1e-6)
+        assert torch.allclose(whole.change[shot], alone.change, atol=1e-6)
+    assert whole.shots == (slice(0, 6), slice(6, 12))
+    uncut = retarget(driver(performance, marks), neutral, STATISTICS, settings, driver_neutral=neutral)
+    assert not torch.allclose(uncut.keypoints[5], whole.keypoints[5], atol=1e-4)
+
+
+def test_neutral_faces_are_of_the_shots_person(performance):
+    """Two people without motion: each has its own neutral face, however short the shots are."""
+    one, two = face_landmarks(), face_landmarks() * (1, 1.1, 1)
+    marks, other = np.stack([one] * 8 + [two] * 4), np.arange(12) >= 8
+    first, second = r.neutral_faces(cut_at(driver(performance, marks), 8, other))
+    assert torch.allclose(first, torch.as_tensor(one)) and torch.allclose(
+        second, torch.as_tensor(two, dtype=torch.float32)
+    )
+    same = r.neutral_faces(cut_at(driver(performance, marks), 8))  # one person: short shots share a neutral face
+    assert torch.equal(same[0], same[1])
+
+
+def test_other_persons_can_be_left_out(performance):
+    marks, other = shaken(12), np.arange(12) >= 8
+    left = without_others(cut_at(driver(performance, marks), 8, other))
+    assert r.usable_frames(left).tolist() == (~other).tolist()
+    assert without_others(driver(performance, marks)).observation.track.valid.all()

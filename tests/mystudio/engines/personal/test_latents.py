@@ -169,6 +169,16 @@ def test_smoothing_equals_its_definition_and_ignores_invalid_frames(count):
     assert np.allclose(smoothed, expected, atol=1e-8)
 
 
+def test_smoothing_stops_at_the_ends_of_shots():
+    values, valid = draw(14, 3, seed=9).numpy(), np.ones(14, bool)
+    valid[6:9] = False
+    shots = (slice(0, 6), slice(6, 9), slice(9, 14))
+    smoothed = smooth_over_time(values, 2.0, valid, shots)
+    for shot in (shots[0], shots[2]):
+        assert np.allclose(smoothed[shot], smooth_over_time(values[shot], 2.0))
+    assert np.array_equal(smoothed[6:9], values[6:9])  # a shot without a valid frame
+
+
 def test_no_smoothing_returns_the_input():
     values = draw(5, 2).numpy()
     assert smooth_over_time(values, 0) is values

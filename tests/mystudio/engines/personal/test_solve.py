@@ -47,6 +47,14 @@ def test_missing_codes_are_linear_between_neighbours_and_constant_at_the_ends():
     assert torch.allclose(fill_gaps(codes, valid), expected[:, None, None].expand(8, 2, 3))
 
 
+def test_missing_codes_are_not_interpolated_across_a_cut():
+    codes = torch.arange(9.0)[:, None, None].repeat(1, 2, 3)
+    valid = torch.tensor([True, True, False, False, True, False, False, False, True])
+    shots = (slice(0, 3), slice(3, 5), slice(5, 7), slice(7, 9))  # the third one never shows a face
+    expected = torch.tensor([0.0, 1, 1, 4, 4, 4, 4, 8, 8])
+    assert torch.allclose(fill_gaps(codes, valid, shots), expected[:, None, None].expand(9, 2, 3))
+
+
 def test_codes_that_are_not_numbers_are_held_and_marked():
     codes = torch.arange(4.0)[:, None, None].repeat(1, 2, 3)
     codes[1, 0, 1] = torch.nan
