@@ -135,7 +135,10 @@ def _size(image, limits: Limits) -> tuple[int, int]:
 
 
 def _shown(image, size: tuple[int, int], canvas: tuple[int, int] | None):
-    """Decode a picture: upright, in sRGB, over grey, scaled to ``size``, in the middle of ``canvas``."""
+    """Decode a picture: upright, in sRGB, over grey, scaled to ``size``, in the middle of ``canvas``.
+
+    Its edges are repeated up to the rim of the canvas, as in aligned crops: black would show beside a face.
+    """
     import av
     import numpy as np
     from PIL import Image, ImageOps
@@ -145,11 +148,12 @@ def _shown(image, size: tuple[int, int], canvas: tuple[int, int] | None):
     picture = _srgb(picture if picture is not None else image)
     if picture.size != size:
         picture = picture.resize(size, Image.Resampling.LANCZOS)
+    pixels = np.array(picture)
     if canvas is not None and canvas != size:
-        whole = Image.new("RGB", canvas)
-        whole.paste(picture, ((canvas[0] - size[0]) // 2, (canvas[1] - size[1]) // 2))
-        picture = whole
-    return av.VideoFrame.from_ndarray(np.array(picture), format="rgb24"), UPRIGHT
+        left, top = (canvas[0] - size[0]) // 2, (canvas[1] - size[1]) // 2
+        rim = (top, canvas[1] - size[1] - top), (left, canvas[0] - size[0] - left), (0, 0)
+        pixels = np.pad(pixels, rim, mode="edge")
+    return av.VideoFrame.from_ndarray(pixels, format="rgb24"), UPRIGHT
 
 
 def _srgb(picture):

@@ -103,6 +103,18 @@ def clips() -> list[bytes]:
     return found
 
 
+def picture_clips() -> list[bytes]:
+    from PIL import Image
+
+    first, *rest = [Image.fromarray(np.full((16, 24, 3), 40 * k, np.uint8)) for k in range(4)]
+    found = []
+    for form in ("WEBP", "PNG", "AVIF", "JPEG", "TIFF"):
+        data, several = io.BytesIO(), {"save_all": True, "append_images": rest, "duration": 40}
+        first.save(data, form, **(several if form in ("WEBP", "PNG", "AVIF") else {}))
+        found.append(data.getvalue())
+    return found
+
+
 def watch(path: Path) -> int:
     video.probe(path)
     times = [time for time, image in video.read(path, video.Limits(frames=500, seconds=1000.0))]
@@ -406,6 +418,7 @@ def armoured(kind: str, read: Callable[[Path], Any]) -> Reader:
 READERS: dict[str, list[Reader]] = {
     "video": [
         file_reader("clip", clips, watch, ".mp4", allowed=CHILD, megabytes=96, seconds=10.0),
+        file_reader("picture as a clip", picture_clips, watch, ".webp", allowed=CHILD, megabytes=96, seconds=10.0),
         file_reader("picture", pictures, picture.read, ".png", allowed=CHILD, seconds=10.0),
         Reader("training image", cache(pictures), training_image, megabytes=1024),
     ],

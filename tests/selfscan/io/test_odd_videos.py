@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from drawn_clips import FPS, corners, make, scene
 
+from selfscan.errors import UnreadableVideo
 from selfscan.io import video
 
 
@@ -81,3 +82,12 @@ def test_raw_streams_without_time_stamps_play_at_25_frames_a_second_and_this_is_
     assert any("no time stamps" in text and "25 frames a second" in text for text in said)
     info = video.probe(path)
     assert (info.frames_estimate, info.fps) == (30, 25) and info.duration == pytest.approx(1.2)
+
+
+def test_an_unforeseen_error_of_the_decoder_says_what_failed_and_suspects_nobody(tmp_path):
+    path = make(tmp_path / "g.mp4", [scene(i) for i in range(3)])
+    with pytest.raises(UnreadableVideo) as caught:
+        video.probe(path, video.Limits(frames="many"))  # the child cannot compare a number with a word
+    text = str(caught.value)
+    assert "TypeError" in text and "g.mp4" in text and "\n" not in text
+    assert "malicious" not in text and "damaged" not in text
