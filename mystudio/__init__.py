@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mystudio.errors import StudioError
     from mystudio.recipe import Recipe
     from mystudio.types import Avatar, Edit, Outcome, Performance, Progress, Styles, Take
-    from selfscan.types import Consent, Scan
+    from selfscan.types import Consent, Scan, Span
 
 __all__ = [
     "Avatar",
@@ -26,6 +26,7 @@ __all__ = [
     "Progress",
     "Recipe",
     "Scan",
+    "Span",
     "StudioError",
     "Styles",
     "Take",
@@ -45,7 +46,7 @@ _HOMES = {
     "mystudio.errors": ("StudioError",),
     "mystudio.recipe": ("Recipe",),
     "mystudio.types": ("Avatar", "Edit", "Outcome", "Performance", "Progress", "Styles", "Take"),
-    "selfscan.types": ("Consent", "Scan"),
+    "selfscan.types": ("Consent", "Scan", "Span"),
 }
 
 

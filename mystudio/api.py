@@ -19,7 +19,7 @@ from mystudio.recipe import Recipe, resolve
 from mystudio.storage import artifacts
 from mystudio.storage.manifest import open_folder, with_article
 from mystudio.types import Avatar, Edit, Performance, Progress, Take, silent
-from selfscan.types import Scan
+from selfscan.types import WHOLE, Scan, Span
 
 Artifact = TypeVar("Artifact", Scan, Performance, Avatar, Take)
 
@@ -32,6 +32,7 @@ def scan(
     fictional: bool = False,
     consent_clip: str | Path | None = None,
     face: str = "largest",
+    span: Span = WHOLE,
     recipe: Recipe | str | Path = "default",
     options: Mapping[str, Any] | None = None,
     progress: Progress = silent,
@@ -46,6 +47,7 @@ def scan(
         fictional: the person does not exist, and ``consent`` is the character's name.
         consent_clip: a separate clip in which the person agrees.
         face: which face to take where there are several: "largest", "left", "right", or a number from 1.
+        span: the part of the clip to use, ``Span(start, end)`` in s.
         recipe: a recipe's name, its TOML file, or resolved settings.
         options: settings that differ from the recipe's, such as ``{"scan.frames": 60}``.
         progress: called with (stage, done, total).
@@ -60,6 +62,7 @@ def scan(
         _resolved(recipe, options),
         progress,
         fictional=fictional,
+        span=span,
         consent_clip=Path(consent_clip) if consent_clip else None,
         face=face,
         force=force,
@@ -109,6 +112,7 @@ def reenact(
     *,
     face: str = "largest",
     others: Literal["drive", "leave-out"] = "drive",
+    span: Span = WHOLE,
     recipe: Recipe | str | Path = "default",
     options: Mapping[str, Any] | None = None,
     device: str = "auto",
@@ -125,18 +129,21 @@ def reenact(
         out: folder of the take.
         face: see ``scan``.
         others: after a cut to another person, that person drives, or the avatar waits ("leave-out").
+        span: see ``scan``.
         recipe, options, progress, force: see ``scan``. device: see ``personalize``.
     Returns: ``out``.
     Raises: SelfscanError, StudioError: see ``scan``.
     """
+    found = _resolved(recipe, options)
     return pipeline.run_reenact(
         Path(avatar),
         Path(video),
         Path(out),
-        _resolved(recipe, options),
+        found,
         progress,
         face=face,
         others=others,
+        span=span,
         device=device,
         force=force,
     )
@@ -176,24 +183,29 @@ def render(
     out: str | Path,
     *,
     view: str | None = None,
+    audio_track: int | None = None,
     recipe: Recipe | str | Path = "default",
     options: Mapping[str, Any] | None = None,
     device: str = "auto",
     progress: Progress = silent,
     force: bool = False,
 ) -> Path:
-    """Write a take as a video, with the driving clip's time stamps and sound.
+    """Write a take as a video, with the driving clip's time stamps and sound, or as pictures.
 
     Args:
         take: folder of the take.
-        out: mp4 file.
+        out: its ending says the container: .mp4, .m4v, .mov, .mkv, .webm, .gif, one picture (.png, .webp), or with a
+            slash at the end a folder of PNGs.
+        audio_track: sound track of the driving clip, from 1; None = its default, or the first that is not silent.
         view: "aligned", "side-by-side" or "paste"; None takes the recipe's ``render.view``.
         recipe, options, progress, force: see ``scan``. device: see ``personalize``.
     Returns: ``out``.
     Raises: StudioError: see ``scan``.
     """
     changed = {**(options or {}), **({"render.view": view} if view else {})}
-    return pipeline.run_render(Path(take), Path(out), _resolved(recipe, changed), progress, device=device, force=force)
+    resolved = _resolved(recipe, changed)
+    pipeline.run_render(Path(take), out, resolved, progress, audio_track=audio_track, device=device, force=force)
+    return Path(out)
 
 
 def evaluate(

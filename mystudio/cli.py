@@ -8,7 +8,21 @@ import warnings
 import click
 
 from mystudio import __version__
-from mystudio.commands import about, actors, avatar, bench, edit, info, live, record, stages, training, verify  # noqa: F401
+from mystudio.commands import (  # noqa: F401
+    about,
+    actors,
+    avatar,
+    bench,
+    edit,
+    info,
+    live,
+    record,
+    reenact,
+    render,
+    stages,
+    training,
+    verify,
+)
 from mystudio.commands.terminal import DEBUG, StudioGroup
 
 
@@ -42,9 +56,9 @@ for command in (
     record.record,
     stages.scan,
     stages.personalize,
-    stages.reenact,
+    reenact.reenact,
     edit.edit,
-    stages.render,
+    render.render,
     stages.evaluate,
     live.live,
     verify.verify,

@@ -6,31 +6,35 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from mystudio.storage.journal import write_bytes
 from mystudio.types import Performance
 from selfscan.errors import SecondFace
 from selfscan.face import crowd_picture
 from selfscan.face.choose import LARGEST
+from selfscan.io.naming import derived
+from selfscan.types import WHOLE, Span
 
 PICTURE = "faces.png"  # file in a performance, or the end of the name of a file beside a scan
 
 
-def chosen(face: str) -> dict[str, str]:
-    """The settings of a stage for a face that is not the default; older results have none."""
-    return {} if face == LARGEST else {"face": face}
+def chosen(face: str, span: Span = WHOLE) -> dict[str, Any]:
+    """The settings of a stage for a face and a part of the clip that are not the default; older results have none."""
+    part = {} if span == WHOLE else {"span": [span.start, span.end]}
+    return ({} if face == LARGEST else {"face": face}) | part
 
 
 @contextmanager
-def numbered(video: Path, out: Path) -> Iterator[None]:
+def numbered(video: Path, out: Path, span: Span = WHOLE) -> Iterator[None]:
     """Where a second face stops a scan, draw a picture beside ``out`` that numbers the faces, and name it."""
     try:
         yield
     except SecondFace as error:
         if error.crowd is None or not len(error.crowd):
             raise
-        picture = out.with_name(f"{out.name}.{PICTURE}")
-        write_bytes(picture, crowd_picture.draw(video, error.crowd))
+        picture = derived(out, after=f".{PICTURE}")
+        write_bytes(picture, crowd_picture.draw(video, error.crowd, span))
         raise SecondFace(f"{error}; {picture} numbers the faces", error.crowd) from None
 
 
@@ -42,4 +46,4 @@ def with_picture(made: Performance, video: Path, out: Path, face: str) -> tuple[
     told = f"{len(crowd)} faces are visible: {out / PICTURE} numbers them, and --face chooses one."
     warnings = (*made.observation.warnings, *([told] if face == LARGEST else []))
     seen = replace(made.observation, warnings=warnings)
-    return replace(made, observation=seen), {PICTURE: crowd_picture.draw(video, crowd)}
+    return replace(made, observation=seen), {PICTURE: crowd_picture.draw(video, crowd, seen.span)}

@@ -6,10 +6,7 @@ result as one. A stage with unchanged inputs and settings is skipped. A stopped 
 
 from __future__ import annotations
 
-import math
-from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from functools import partial
 from io import BytesIO
@@ -17,31 +14,28 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mystudio import bases, editing, engines, faces
+from mystudio.clips import run_live as run_live  # these two stages write clips
+from mystudio.clips import run_render as run_render
 from mystudio.compute import blas
 from mystudio.compute.device import choose
 from mystudio.evaluation import evaluate
-from mystudio.live import recording, session
-from mystudio.live.follow import Live, Shown
-from mystudio.live.session import Wish
-from mystudio.live.stream import Pace, play
+from mystudio.live import recording
 from mystudio.motion import performance as perform
 from mystudio.provenance import claim as provenance
 from mystudio.recipe import Recipe
-from mystudio.rendering import render
 from mystudio.storage.artifacts import engine_of, load, load_performance, save
 from mystudio.storage.directions import load_directions
 from mystudio.storage.journal import DiskCheckpoints, write_bytes
-from mystudio.storage.manifest import digest, open_folder
-from mystudio.storage.products import product
+from mystudio.storage.manifest import digest, digest_of, open_folder
 from mystudio.storage.workspace import stage
 from mystudio.types import Avatar, Edit, Performance, Progress, Take, silent
 from selfscan.face.choose import LARGEST, check_wanted
-from selfscan.io import camera, video
+from selfscan.io.naming import derived
 from selfscan.perceptual.metric import perceptual_name
 from selfscan.scan import coverage_figure
 from selfscan.scan.consent import make_consent
 from selfscan.scan.scan import scan_video
-from selfscan.types import Scan
+from selfscan.types import WHOLE, Scan, Span
 
 
 def run_scan(
@@ -54,6 +48,7 @@ def run_scan(
     fictional: bool = False,
     consent_clip: Path | None = None,
     face: str = LARGEST,
+    span: Span = WHOLE,
     force: bool = False,
 ) -> Path:
     """A video of one person -> the scan: selected, aligned images, coverage and consent.
@@ -67,7 +62,7 @@ def run_scan(
         "consent": consent,
         "fictional": fictional,
         "metric": perceptual_name(recipe.scan.perceptual),
-    } | faces.chosen(face)
+    } | faces.chosen(face, span)
     inputs = {"video": video} | ({"consent_clip": consent_clip} if consent_clip else {})
     inputs |= {f"{name}_words": found for name, clip in inputs.items() if (found := recording.words_of(clip)).is_file()}
     with stage(out, "scan", inputs, settings, force=force) as run:
@@ -75,9 +70,8 @@ def run_scan(
             blas.reserve()
             who = make_consent(consent, video, fictional, recording.read_words(video))
             clip = (consent_clip, recording.read_words(consent_clip)) if consent_clip else None
-            with run.checkpoints() as checkpoints:
-                with faces.numbered(video, out):
-                    made = scan_video(video, who, recipe.scan, progress, None, clip, checkpoints, face)
+            with run.checkpoints() as checkpoints, faces.numbered(video, out, span):
+                made = scan_video(video, who, recipe.scan, progress, None, clip, checkpoints, face, span)
             coverage_figure.draw(made.coverage, picture := BytesIO(), made.frame_index)
             save(made, run, {"coverage.png": picture.getvalue()})
     return out
@@ -108,19 +102,26 @@ def run_personalize(
 
 
 def run_perform(
-    video: Path, folder: Path, progress: Progress = silent, *, face: str = LARGEST, force: bool = False
+    video: Path,
+    folder: Path,
+    progress: Progress = silent,
+    *,
+    face: str = LARGEST,
+    span: Span = WHOLE,
+    force: bool = False,
 ) -> Path:
     """A driving clip -> the performance, usable with any avatar; its name in ``folder`` contains the clip's digest.
 
     Where several faces are visible, a picture in the performance numbers them, and ``face`` chooses one.
     """
+    known = digest(video) if span == WHOLE else digest_of([digest(video), span.start, span.end])
     which = "" if face == LARGEST else f"-{check_wanted(face)}"
-    out = folder / f"{video.stem}-{digest(video)[:8]}{which}.performance"
-    with stage(out, "performance", {"video": video}, faces.chosen(face), force=force) as run:
+    out = derived(folder / video.name, after=f"-{known[:8]}{which}.performance", stem=video.stem)
+    with stage(out, "performance", {"video": video}, faces.chosen(face, span), force=force) as run:
         if not run.done:
             blas.reserve()
             with run.checkpoints() as checkpoints:
-                made = perform.perform(video, progress=progress, checkpoints=checkpoints, face=face)
+                made = perform.perform(video, progress=progress, checkpoints=checkpoints, face=face, span=span)
             made, extras = faces.with_picture(made, video, out, face)
             seen = replace(made.observation, video=video.name)  # the manifest stores the clip's path
             save(replace(made, observation=seen), run, extras)
@@ -136,16 +137,18 @@ def run_reenact(
     *,
     face: str = LARGEST,
     others: Literal["drive", "leave-out"] = "drive",
+    span: Span = WHOLE,
     device: str = "auto",
     force: bool = False,
 ) -> Path:
-    """An avatar and a driving clip -> the take: codes over time.
+    """An avatar and a driving clip, or a part of it -> the take: codes over time.
 
     Args:
         face: which face drives where there are several: see ``selfscan.face.choose.check_wanted``.
         others: after a cut to another person, that person drives, or these frames count as without a face.
+        span: the part of the clip that drives.
     """
-    performance_path = run_perform(video, out.parent, progress, face=face)
+    performance_path = run_perform(video, out.parent, progress, face=face, span=span)
     inputs = {"avatar": avatar_path, "performance": performance_path}
     engine = engine_of(avatar_path)
     settings = recipe.of(engine, "reenact")
@@ -157,58 +160,6 @@ def run_reenact(
             rest = settings, DiskCheckpoints(run.journal()), choose(device), progress
             save(drive(_driver(performance_path, others), *rest), run)  # no variable holds the performance
     return out
-
-
-def run_live(
-    avatar_path: Path,
-    source: Path | int,
-    recipe: Recipe,
-    show: Callable[[Shown], Wish] = lambda _: "",
-    progress: Progress = silent,
-    *,
-    out: Path | None = None,
-    drop: bool | None = None,
-    seconds: float = math.inf,
-    device: str = "auto",
-) -> dict[str, Any]:
-    """Drive an avatar live from a camera (its number), or from a clip in place of a camera.
-
-    Args:
-        show: called with every picture; returns "stop", "neutral" to find the driver's neutral face again, or "".
-        out: mp4 of the shown pictures.
-        drop: skip frames that arrive too fast; None = True, except when a clip is recorded to ``out``.
-        seconds: of the source that are used.
-    Returns: frames, outcomes, frames a second, delay and time of each stage (``stream.Pace.summary``),
-        and warnings about the clip.
-    """
-    clip = source if isinstance(source, Path) else None
-    info = video.probe(clip) if clip else None
-    drop = (clip is None or out is None) if drop is None else drop
-    who = provenance.signing_key(recipe.provenance) if out else None
-    blas.reserve()
-    avatar = load(avatar_path, Avatar)
-    live = Live(avatar, recipe.of(avatar.engine, "reenact"), recipe.live, choose(device))
-    pace, warnings = Pace(), list[str]()
-    source_frames = video.read(source, warn=warnings.append) if isinstance(source, Path) else camera.read(source)
-    frames = session.until(source_frames, seconds)
-    with closing(live), closing(play(frames, live, pace, drop=drop, paced=drop and clip is not None)) as stream:
-        shown = session.shown(stream, live, show)
-        if info and not drop:
-            shown = session.told(shown, math.ceil(min(seconds, info.duration) * info.fps), progress)
-        if out is None:
-            deque(shown, maxlen=0)
-            return pace.summary() | {"warnings": warnings}
-        inputs = {"avatar": avatar_path} | ({"video": clip} if clip else {})
-        with product(out, inputs, {"live": recipe.live, "provenance": recipe.provenance}, force=True):
-            recording.rescue(out)
-            of_clip = digest(clip) if clip else None
-            claim = provenance.Claim("live", digest(avatar_path), avatar.consent.fictional, of_clip)
-            if stamp := provenance.stamp(recipe.provenance, claim.avatar):
-                shown = ((time, stamp(picture)) for time, picture in shown)
-            rate = info.fps if info else recording.CAMERA_RATE
-            finish = provenance.finisher(out, claim, who) if who else None
-            render.write_stream(out, shown, rate, clip, recipe.render.crf, finish)
-    return pace.summary() | {"warnings": warnings}
 
 
 def run_edit(
@@ -226,47 +177,6 @@ def run_edit(
             with run.checkpoints() as checkpoints:
                 made = editing.apply(avatar, take, list(edits), more, checkpoints)
             save(made, run)
-    return out
-
-
-def run_render(
-    take_path: Path,
-    out: Path,
-    recipe: Recipe,
-    progress: Progress = silent,
-    *,
-    device: str = "auto",
-    force: bool = False,
-) -> Path:
-    """A take -> the finished clip."""
-    folder = open_folder(take_path, "take")
-    inputs = {name: folder.source(name) for name in ("avatar", "performance")}
-    inputs |= {"take": take_path, "video": open_folder(inputs["performance"]).source("video")}
-    settings = {"render": recipe.render, "provenance": recipe.provenance}
-    with product(out, inputs, settings, force) as run:
-        if not run.done:
-            blas.reserve()
-            who = provenance.signing_key(recipe.provenance)
-            avatar, take = _on(load(inputs["avatar"], Avatar), device), load(take_path, Take)
-            claim = provenance.Claim(
-                recipe.render.view,
-                digest(inputs["avatar"]),
-                avatar.consent.fictional,
-                digest(inputs["video"]),
-                digest(take_path),
-                take.edits,
-            )
-            render.render(
-                avatar,
-                take,
-                load_performance(inputs["performance"]),
-                out,
-                recipe.render,
-                progress,
-                provenance.finisher(out, claim, who) if who else None,
-                provenance.stamp(recipe.provenance, claim.avatar),
-                DiskCheckpoints(run.journal()),
-            )
     return out
 
 

@@ -52,3 +52,7 @@ class ConsentMissing(SelfscanError):
 
 class ModelMissing(SelfscanError):
     """The file of a landmark or perceptual network is missing or unreadable."""
+
+
+class UnknownContainer(SelfscanError):
+    """The name of an output asks for a kind of file that is not written."""

@@ -71,6 +71,7 @@ ENGINE = (
 #: above the stages: each may import all rooms and the rows before it, engines by the registry alone
 TOP = (
     "mystudio.faces",
+    "mystudio.clips",  # two stages of the pipeline
     "mystudio.pipeline",
     "mystudio.api",
     "mystudio.demo",

@@ -12,6 +12,7 @@ import numpy as np
 from mystudio import bases
 from mystudio.errors import BadArtifact, reason
 from mystudio.storage import npz
+from selfscan.io.naming import derived
 
 COMMAND = "mystudio actors import-basis FOLDER_OR_NPZ"
 #: names and order of the expression weights: ARKit's, with brows and cheeks by side
@@ -200,7 +201,7 @@ def read_npz(path: Path) -> Basis:
 def write_npz(basis: Basis, path: Path) -> None:
     """Write a head atomically. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = derived(path, ".", f".{os.getpid()}.part")
     try:
         with open(part, "wb") as file:
             np.savez_compressed(

@@ -15,6 +15,7 @@ from mystudio.actors.motion import Score, frame_from_factors
 from mystudio.actors.render import Frame, render
 from mystudio.errors import OutputFailed
 from mystudio.types import Progress, silent
+from selfscan.io.naming import derived
 
 CRF = 16  # x264 quality of clips
 
@@ -56,7 +57,7 @@ def write_clip(
             yield frame.image
             progress("film", k, len(score))
 
-    beside = path.with_suffix(".npz")
+    beside = derived(path, after=".npz", stem=path.stem)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         video.write(path, images(), score.times, crf=CRF)
@@ -97,7 +98,7 @@ def sheet(
 
 def save_npz(path: Path, **arrays: np.ndarray) -> None:
     """Write arrays uncompressed and atomically. Raises OSError."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = derived(path, ".", f".{os.getpid()}.part")
     try:
         with open(part, "wb") as file:
             np.savez(file, **arrays)

@@ -19,6 +19,7 @@ from mystudio.base.encoder import INPUT, Encoder
 from mystudio.motion.retarget import relative_motion
 from mystudio.types import Progress, silent
 from selfscan.face.facemesh import crop_landmarks, load_facemesh
+from selfscan.io.naming import derived
 from selfscan.io.pixels import dequantize, quantize
 
 
@@ -143,7 +144,7 @@ def train_and_save(
     generator = copy.deepcopy(base.generator).requires_grad_(False).to(device)  # the base's own generator is shared
     encoder, figures = train_encoder(generator, look_factors, settings, progress)
     path = base.companion_path("encoder")
-    part = path.with_suffix(".part")
+    part = derived(path, after=".part", stem=path.stem)
     save_encoder(encoder, part, {"kind": "inversion-encoder", "base": base.digest} | figures)
     part.replace(path)
     return path, figures

@@ -13,13 +13,19 @@ import click
 
 from mystudio.commands.options import (
     Command,
+    audio_track_option,
+    clip_output,
     common,
     device_option,
     existing,
     marked,
+    part_lines,
     provenance_options,
     recipe_options,
+    span_of,
+    span_options,
 )
+from mystudio.commands.render import lines_of
 from mystudio.commands.terminal import answer, can_resume, progress, warned
 
 if TYPE_CHECKING:
@@ -36,14 +42,9 @@ if TYPE_CHECKING:
     metavar="N|VIDEO",
     help="Number of the camera, or a video file to play instead.",
 )
-@click.option(
-    "-o",
-    "--out",
-    "out",
-    type=click.Path(path_type=Path),
-    metavar="OUT.mp4",
-    help="Record what is shown, with the driver's time stamps (and sound, of a file).",
-)
+@clip_output("Record what is shown, with the driver's time stamps (and sound, of a file).", required=False)
+@audio_track_option
+@span_options
 @click.option(
     "--window/--no-window",
     default=None,
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
 @recipe_options
 @device_option
 @common
-def live(avatar, driver, out, window, drop, seconds, sign_key, sign_cert, no_provenance, recipe, options, device):
+def live(avatar, driver, out, window, drop, seconds, recipe, options, device, audio_track, start, end, **mark):
     """Let an avatar follow a camera in real time, shown beside the driver.
 
     The avatar's regressor gives the codes; no solver runs. Look into the camera with a face at rest for the first
@@ -76,8 +77,10 @@ def live(avatar, driver, out, window, drop, seconds, sign_key, sign_cert, no_pro
     from mystudio.pipeline import run_live
     from mystudio.recipe import resolve
 
-    settings = marked(resolve(recipe, options), sign_key, sign_cert, no_provenance)
-    source = int(driver) if driver.isdecimal() else Path(driver)
+    settings = marked(resolve(recipe, options), **mark)
+    source, span = int(driver) if driver.isdecimal() else Path(driver), span_of(start, end)
+    if isinstance(source, int) and (start is not None or end is not None):
+        raise click.UsageError("expected --start and --end with a video, got a camera; --seconds ends its stream")
     if window is None:
         window = out is None or not display_is_missing()
     view = Window() if window else None
@@ -94,15 +97,19 @@ def live(avatar, driver, out, window, drop, seconds, sign_key, sign_cert, no_pro
                 out=out,
                 drop=drop,
                 seconds=seconds,
+                audio_track=audio_track,
+                span=span,
                 device=device,
             )
         finally:
             if view:
                 view.close()
-    answer(sentences(told, out), **({"video": out} if out else {}), **told)
+    text = "\n".join([sentences(told, out), *part_lines(span), *lines_of(out or "", told, settings.provenance.mark)])
+    used = {"start": span.start, "end": span.end}
+    answer(text, **({"video": out} if out else {}), **told, span=used)
 
 
-def sentences(told: dict, out: Path | None) -> str:
+def sentences(told: dict, out: str | None) -> str:
     """Return sentences about what the live stage did."""
     count, outcomes = told["frames"], told["outcomes"]
     words = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in outcomes.items())

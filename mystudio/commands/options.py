@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -139,6 +141,62 @@ def force_option(command):
 def output(metavar: str, words: str):
     """-o, required."""
     return click.option("-o", "--out", "out", required=True, type=PATH, metavar=metavar, help=words)
+
+
+START = "Start of the part of the video to use: seconds, or hh:mm:ss; default: its beginning."
+CLIP = "OUT.mp4|mov|mkv|webm|gif|png|webp|DIR/"
+
+
+def clip_output(words: str, required: bool = True):
+    """-o of a video, as the text that was given: a slash at its end stands for a folder of pictures."""
+    return click.option("-o", "--out", "out", required=required, type=str, metavar=CLIP, help=words)
+
+
+class Seconds(click.ParamType):
+    """A time of a clip: seconds, or hh:mm:ss[.ms]."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the time in s."""
+        if isinstance(value, float):
+            return value
+        if re.fullmatch(r"\d+(\.\d+)?|(\d+:)?\d+:[0-5]?\d(\.\d+)?", value) is None:
+            self.fail(f"expected seconds such as 12.5, or a time such as 1:02 or 0:01:02.5, got {value!r}", param, ctx)
+        return sum(float(part) * 60**power for power, part in enumerate(reversed(value.split(":"))))
+
+
+def span_options(command):
+    """--start and --end; ``span_of`` makes a span of them."""
+    for name, words in (("--end", "End of that part; default: the video's."), ("--start", START)):
+        command = click.option(name, type=Seconds(), metavar="TIME", help=words)(command)
+    return command
+
+
+def span_of(start: float | None, end: float | None):
+    """The part of a clip that --start and --end name. Raises UsageError: the part is empty."""
+    from selfscan.types import Span
+
+    if end is not None and end <= (start or 0.0):
+        raise click.UsageError(f"expected --end after --start, got {end:g} s and {start or 0:g} s")
+    return Span(start or 0.0, end)
+
+
+def part_lines(span) -> list[str]:
+    """Return a sentence about the part of a clip that was used; none for the whole clip."""
+    if span.start == 0 and span.end is None:
+        return []
+    return [f"Part used: {span.start:g} s to {'the end' if span.end is None else f'{span.end:g} s'}."]
+
+
+def audio_track_option(command):
+    """--audio-track."""
+    return click.option(
+        "--audio-track",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Sound track of the clip to use, from 1; default: its default track, or the first that is not silent.",
+    )(command)
 
 
 def existing(name: str):

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from mystudio.commands.live import stop_on_ctrl_c
-from mystudio.commands.options import Command, common, output
+from mystudio.commands.options import Command, audio_track_option, common, output
+from mystudio.commands.render import lines_of
 from mystudio.commands.terminal import answer, can_resume
 
 if TYPE_CHECKING:
+    from selfscan.io.sound import Heard
     from selfscan.scan.guide import Advice
 
 TITLE = "mystudio record: q ends"
 
 
 @click.command(cls=Command, short_help="Camera -> video for a scan, with advice.")
-@output("OUT.mp4", "Video to write; the words that were shown go beside it, as OUT.words.json.")
+@output("OUT.mp4|mov|mkv|webm", "Video to write; the words that were shown go beside it, as OUT.words.json.")
+@audio_track_option
 @click.option(
     "--camera",
     "source",
@@ -41,7 +45,7 @@ TITLE = "mystudio record: q ends"
     help="Show a window, or write the advice to the terminal; default: a window if there is a screen.",
 )
 @common
-def record(out, source, seconds, window):
+def record(out, audio_track, source, seconds, window):
     """Record a self-scan with advice on missing poses and expressions, and on light, sharpness and distance.
 
     A sentence, the date and three random words are shown one after the other: say them, or hold them up. They are
@@ -53,7 +57,9 @@ def record(out, source, seconds, window):
     """
     from mystudio.live.recording import run_record, words_of
     from mystudio.live.window import Window, display_is_missing
+    from mystudio.rendering.render import Sound
 
+    heard: list[Heard] = []
     camera = int(source) if source.isdecimal() else Path(source)
     if window is None:
         window = not display_is_missing()
@@ -63,20 +69,23 @@ def record(out, source, seconds, window):
     with stop_on_ctrl_c(isinstance(camera, int)) as stop:
         told = _Told(view, stop)
         try:
-            words = run_record(camera, out, seconds, told)
+            words = run_record(camera, out, seconds, told, Sound(audio_track, heard.append))
         finally:
             if view:
                 view.close()
     time, todo = (told.last.time, told.last.todo) if told.last else (0.0, ())
+    told_of = {"sound": asdict(heard[0])} if heard and isinstance(camera, Path) else {}
     answer(
         f"{out}: {time:.1f} s. The words and when they were shown: {words_of(out)}."
         + (f"\nStill missing: {'; '.join(todo)}." if todo else "")
-        + ("" if told.faces else "\nNo frame showed a usable face: record again in good light."),
+        + ("" if told.faces else "\nNo frame showed a usable face: record again in good light.")
+        + "".join(f"\n{line}" for line in lines_of(str(out), told_of, False)),
         video=out,
         words=words_of(out),
         shown=[item.text for item in words.said],
         seconds=time,
         missing=todo,
+        **told_of,
     )
 
 

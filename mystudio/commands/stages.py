@@ -1,4 +1,4 @@
-"""scan, personalize, reenact, render, evaluate."""
+"""scan, personalize, evaluate."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from mystudio.commands.options import (
     existing,
     face_option,
     force_option,
-    marked,
     output,
-    provenance_options,
+    part_lines,
     recipe_options,
+    span_of,
+    span_options,
 )
 from mystudio.commands.terminal import answer, can_resume, progress, warned
 from mystudio.engines import DEFAULT, ENGINES
@@ -43,10 +44,11 @@ from mystudio.engines import DEFAULT, ENGINES
 @click.option("--frames", type=click.IntRange(1), metavar="N", help="Images to choose (scan.frames).")
 @click.option("--size", type=click.IntRange(32), metavar="PX", help="Side of an image (scan.size).")
 @face_option
+@span_options
 @recipe_options
 @force_option
 @common
-def scan(video, out, consent, fictional, consent_clip, frames, size, face, recipe, options, force):
+def scan(video, out, consent, fictional, consent_clip, frames, size, face, start, end, recipe, options, force):
     """Choose the sharp, diverse, aligned images of one person from a video of 20 to 30 seconds.
 
     The picture coverage.png in SCAN shows which poses and expressions the video holds and what to record again. A
@@ -62,6 +64,7 @@ def scan(video, out, consent, fictional, consent_clip, frames, size, face, recip
     from mystudio.storage.artifacts import load
     from selfscan.types import Scan
 
+    span = span_of(start, end)
     can_resume(f"what is done is kept in {out}.partial: the same command goes on from there")
     short = [f"scan.{key}={value}" for key, value in (("frames", frames), ("size", size)) if value]
     run_scan(
@@ -73,6 +76,7 @@ def scan(video, out, consent, fictional, consent_clip, frames, size, face, recip
         fictional=fictional,
         consent_clip=consent_clip,
         face=face,
+        span=span,
         force=force,
     )
     made = load(out, Scan)
@@ -80,12 +84,13 @@ def scan(video, out, consent, fictional, consent_clip, frames, size, face, recip
     missing = "; ".join(made.coverage.missing)
     answer(
         f"{out}: {len(made)} images of {made.images.shape[1]} px; frames rejected: {rejected}."
-        + "".join(f"\n{line}" for line in consented(made))
+        + "".join(f"\n{line}" for line in (*part_lines(span), *consented(made)))
         + (f"\nTo get a fuller scan, record again and: {missing}." if missing else "")
         + warned(made.warnings),
         scan=out,
         images=len(made),
         rejects=made.rejects,
+        span={"start": span.start, "end": span.end},
         missing=made.coverage.missing,
         metric=made.perceptual,
         identity=asdict(made.identity) if made.identity else None,
@@ -143,89 +148,6 @@ def personalize(scan, out, base, engine, recipe, options, device, force):
         **facts,
         edits=edits,
         info=made.info,
-    )
-
-
-@click.command(cls=Command, short_help="Avatar + driving clip -> take: codes over time.")
-@existing("AVATAR")
-@existing("VIDEO")
-@output("TAKE", "Folder of the take.")
-@face_option
-@click.option(
-    "--others",
-    type=click.Choice(["drive", "leave-out"]),
-    default="drive",
-    show_default=True,
-    help="After a cut to another person: that person drives, or the avatar waits.",
-)
-@recipe_options
-@device_option
-@force_option
-@common
-def reenact(avatar, video, out, face, others, recipe, options, device, force):
-    """Drive an avatar with the motion of a driving clip; the result is a take.
-
-    A take holds codes over time and no pixels, so it can be edited and rendered in any view afterwards.
-
-    $ mystudio reenact me.avatar driver.mp4 -o hello.take
-    """
-    from mystudio.pipeline import run_reenact
-    from mystudio.recipe import resolve
-    from mystudio.storage.artifacts import driver_of, driver_warnings, load
-    from mystudio.types import TAKE_OUTCOMES, Take
-    from selfscan.face.notes import spans_of
-
-    can_resume(f"what is done is kept in {out}.partial: the same command goes on from there")
-    which = {"face": face, "others": others}
-    run_reenact(avatar, video, out, resolve(recipe, options), progress(), **which, device=device, force=force)
-    made = load(out, Take)
-    counts = {outcome.word: int((made.outcome == outcome).sum()) for outcome in TAKE_OUTCOMES}
-    words = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items() if count)
-    warnings, driver = driver_warnings(out), driver_of(out)
-    answer(
-        f"{out}: {len(made)} frames ({words})." + warned(warnings),
-        take=out,
-        frames=len(made),
-        outcome=counts,
-        cuts=driver.observation.track.cut_spans,
-        others=() if driver.other is None else spans_of(driver.other, driver.observation.track),
-        warnings=warnings,
-    )
-
-
-@click.command(cls=Command, short_help="Take -> finished video.")
-@existing("TAKE")
-@output("OUT.mp4", "Video to write.")
-@click.option(
-    "--view",
-    type=click.Choice(["aligned", "side-by-side", "paste"]),
-    help="The avatar alone, beside the driver, or pasted into the driving clip (render.view).",
-)
-@provenance_options
-@recipe_options
-@device_option
-@force_option
-@common
-def render(take, out, view, sign_key, sign_cert, no_provenance, recipe, options, device, force):
-    """Write a take as a video, with the driving clip's time stamps and sound.
-
-    The video carries a signed C2PA manifest that says what it is; `mystudio verify` reads it.
-
-    $ mystudio render hello.take -o hello.mp4 --view side-by-side
-    """
-    from mystudio.pipeline import run_render
-    from mystudio.recipe import resolve
-
-    settings = resolve(recipe, [*options, *([f'render.view="{view}"'] if view else [])])
-    settings = marked(settings, sign_key, sign_cert, no_provenance)
-    can_resume(f"what is done is kept in {out}.partial: the same command goes on from there")
-    run_render(take, out, settings, progress(), device=device, force=force)
-    mark = settings.provenance.mark
-    answer(
-        f"{out}: written ({settings.render.view}" + (")." if mark else "), without a mark, as you chose."),
-        video=out,
-        view=settings.render.view,
-        marked=mark,
     )
 
 

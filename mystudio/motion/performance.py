@@ -16,7 +16,7 @@ from selfscan.face.choose import LARGEST
 from selfscan.face.notes import in_words, spans_of
 from selfscan.face.observe import iter_crops, observe
 from selfscan.scan.persons import find_others
-from selfscan.types import Array
+from selfscan.types import WHOLE, Array, Span
 
 
 def perform(
@@ -26,6 +26,7 @@ def perform(
     progress: Progress = silent,
     checkpoints: Checkpoints = NO_CHECKPOINTS,
     face: str = LARGEST,
+    span: Span = WHOLE,
 ) -> Performance:
     """Measure a driving clip; the performance drives any avatar.
 
@@ -33,9 +34,10 @@ def perform(
         video: the clip. size: px of the measured crops. sigma: frames of alignment smoothing (PGR: 2).
         checkpoints: of the same clip with the same settings; stored chunks are not measured again.
         face: which face drives where there are several: see ``selfscan.face.choose.check_wanted``.
+        span: the part of the clip that is measured.
     Raises: UnreadableVideo, VideoTooLarge, NoFaceFound.
     """
-    seen = observe(video, size=size, sigma=sigma, progress=progress, checkpoints=checkpoints, face=face)
+    seen = observe(video, size=size, sigma=sigma, progress=progress, checkpoints=checkpoints, face=face, span=span)
     return from_observation(seen, progress, checkpoints)
 
 

@@ -21,6 +21,8 @@ from mystudio import __version__
 from mystudio.errors import OutputFailed, SigningFailed
 from mystudio.provenance import signing
 from mystudio.provenance.signing import SigningKey
+from selfscan.io.containers import MP4, Container
+from selfscan.io.naming import derived
 from selfscan.types import Array
 
 if TYPE_CHECKING:
@@ -154,20 +156,23 @@ def stamp(settings: ProvenanceSettings, avatar: str) -> Callable[[Array], Array]
     return partial(embed, payload=payload_of(avatar))
 
 
-def finisher(target: Path, claim: Claim, who: SigningKey) -> Callable[[Path], None]:
+def finisher(target: Path, claim: Claim, who: SigningKey, container: Container = MP4) -> Callable[[Path], None]:
     """Return a function that signs a finished temporary clip before it is renamed to ``target``.
 
+    Args:
+        container: of the clip; every picture of a folder is signed.
     If signing fails, the clip is kept unsigned as NAME.unsigned and the function raises OutputFailed.
     """
 
     def finish(whole: Path) -> None:
-        signed = whole.with_name(f"{whole.stem}.signed.part{whole.suffix}")
+        signed = derived(whole, after=f".signed.part{whole.suffix}", stem=whole.stem)
         try:
-            with open(whole, "rb") as source, open(signed, "w+b") as out:
-                _sign(source, out, "video/mp4", definition(claim, target.name), who, whole.stat().st_size)
-            os.replace(signed, whole)
+            for file in sorted(whole.iterdir()) if whole.is_dir() else [whole]:
+                with open(file, "rb") as source, open(signed, "w+b") as out:
+                    _sign(source, out, container.mime, definition(claim, target.name), who, file.stat().st_size)
+                os.replace(signed, file)
         except (OSError, SigningFailed) as error:
-            kept = target.with_name(f"{target.stem}.unsigned{target.suffix}")
+            kept = derived(target, after=f".unsigned{target.suffix}", stem=target.stem)
             os.replace(whole, kept)
             reason = getattr(error, "strerror", None) or error
             raise OutputFailed(

@@ -14,7 +14,14 @@ from selfscan.io import isolation
 SECONDS = 300  # for a clip of many GB on a slow disk
 MEMORY = 4 << 30  # bytes of address space
 MAX_ANSWER = 32 << 20  # bytes
-MAGIC = ((0, b"\x89PNG\r\n\x1a\n", "image/png"), (4, b"ftyp", "video/mp4"), (0, b"\xff\xd8\xff", "image/jpeg"))
+MAGIC = (
+    (0, b"\x89PNG\r\n\x1a\n", "image/png"),
+    (4, b"ftyp", "video/mp4"),
+    (0, b"\xff\xd8\xff", "image/jpeg"),
+    (0, b"GIF8", "image/gif"),
+    (8, b"WEBP", "image/webp"),
+)
+MATROSKA = b"\x1a\x45\xdf\xa3"  # first bytes of mkv and webm, which can hold no manifest
 UNKNOWN_SIGNER = "signingCredential.untrusted"
 
 
@@ -33,7 +40,7 @@ class Credentials:
 
 
 def kind_of(path: Path) -> str | None:
-    """Return the MIME type by the first bytes (PNG, JPEG or the mp4 family), or None for other files."""
+    """Return the MIME type by the first bytes (a picture or the mp4 family), or None for other files."""
     with open(path, "rb") as file:
         start = file.read(16)
     return next((kind for at, magic, kind in MAGIC if start[at : at + len(magic)] == magic), None)
@@ -43,7 +50,7 @@ def read(path: Path, anchors: bytes = b"") -> Credentials:
     """Read and check the manifest in a file.
 
     Args:
-        path: mp4, png or jpeg.
+        path: mp4, mov, png, jpeg, gif or webp; an mkv or a webm holds no manifest.
         anchors: certificates (PEM) of trusted issuers.
     Raises: StudioError: the file has another type, or reading exceeds the limits.
     """
@@ -51,6 +58,8 @@ def read(path: Path, anchors: bytes = b"") -> Credentials:
     if not path.is_file():
         raise StudioError(f"{path} is not a file; give a clip or a picture")
     kind = kind_of(path)
+    if kind is None and _is_matroska(path):
+        return Credentials("absent")
     if kind is None:
         raise StudioError(f"{path} is neither an mp4 nor a png nor a jpeg; give a clip or a picture")
     question = json.dumps({"path": str(path), "kind": kind, "anchors": anchors.decode("ascii")}).encode()
@@ -69,6 +78,11 @@ def read(path: Path, anchors: bytes = b"") -> Credentials:
     if "failed" in answer:
         raise StudioError(answer["failed"])
     return Credentials(**answer | {"problems": tuple(answer.get("problems", ()))})
+
+
+def _is_matroska(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(len(MATROSKA)) == MATROSKA
 
 
 def serve(_: dict) -> None:

@@ -19,7 +19,7 @@ from selfscan.errors import SelfscanError
 from selfscan.io import picture, video
 
 MAX_FRAMES = 500  # frames in which a watermark is looked for
-PICTURES = (".png", ".jpg", ".jpeg")
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 MAX_TEXT = 200  # characters shown of a text from an untrusted file
 
 

@@ -28,6 +28,8 @@ from mystudio.types import Avatar, Outcome, Performance, Progress, Take, silent
 from selfscan.checkpoints import NO_CHECKPOINTS, Checkpoints
 from selfscan.face.align import crop, rescale
 from selfscan.io import video
+from selfscan.io.containers import Container, container_of
+from selfscan.io.mux import unheard
 from selfscan.io.pixels import to_uint8
 from selfscan.types import Array
 
@@ -57,6 +59,14 @@ class RenderSettings:
                 f"render: expected a batch of at least 1 and keep_seconds above 0, got {self.batch} and "
                 f"{self.keep_seconds}"
             )
+
+
+@dataclass(frozen=True)
+class Sound:
+    """The sound that a render or a recording takes from its clip."""
+
+    track: int | None = None  # number of the sound track, from 1; None = the default or the first that is not silent
+    heard: Callable[[video.Heard], None] = unheard  # called with what became of the sound
 
 
 def synthesize(
@@ -148,74 +158,83 @@ def render(
     finish: Callable[[Path], None] | None = None,
     stamp: Callable[[Array], Array] | None = None,
     checkpoints: Checkpoints = NO_CHECKPOINTS,
+    sound: Sound = Sound(),
+    container: Container | None = None,
 ) -> Path:
-    """Write a take as an mp4 with the driving clip's time stamps and sound.
+    """Write a take as a video with the driving clip's time stamps and sound, or as pictures.
 
     Args:
         avatar, take, performance, settings: see ``frames``.
-        out_path: target .mp4; replaced only when everything is written.
+        out_path: target, whose name says the container (``selfscan.io.containers``); replaced only when everything is
+            written. One picture shows the first frame with a face.
         progress: called after every frame.
         finish: called with the path of the complete temporary file, before it replaces the target; may change the file.
         stamp: changes every finished frame, such as by a watermark.
         checkpoints: of segments of the same render; stored segments are not drawn again.
+        sound: the track to use, and whom to tell what became of it.
+        container: of the target; None = what its name says.
     Returns: the target's path.
     Raises:
         StudioError: see ``frames``.
+        UnknownContainer: the name asks for a kind of file that is not written.
         OutputFailed: disk full, no permission; an existing target is untouched.
     """
-    settings = settings or RenderSettings()
-    segments = _segments(avatar, take, performance, settings, progress, stamp, checkpoints)
+    settings, container = settings or RenderSettings(), container or container_of(out_path)
+    span = range(len(take))
+    if container.still:
+        first = shown_in_still(take)
+        span = range(first, first + 1)
+    stream = Frames(avatar, take, performance, settings, span, stamp)
+    segments = _segments(stream, container.codec, progress, checkpoints)
+    seen = performance.observation
+    source = video.SoundOf(seen.video, seen.span.start - float(take.times[0]), sound.track)
     try:
         video.assemble(
-            out_path, segments, video.rate_of(take.times), performance.observation.video, settings.crf, finish
+            out_path, segments, video.rate_of(take.times), source, settings.crf, finish, sound.heard, container
         )
     except OSError as error:
         raise OutputFailed(f"{error.filename}: {error.strerror}") from error
     return Path(out_path)
 
 
-def write_stream(
-    out_path: Path,
-    timed: Iterator[tuple[float, Array]],
-    rate: float,
-    sound: Path | None,
-    crf: int,
-    finish: Callable[[Path], None] | None = None,
-) -> None:
-    """Write a live stream of times and pictures as an mp4, all or nothing (``selfscan.io.video.write_stream``).
-
-    Raises:
-        OutputFailed: disk full, no permission; an existing target is untouched.
-    """
-    try:
-        video.write_stream(out_path, timed, rate, sound, crf, finish)
-    except OSError as error:
-        raise OutputFailed(f"{error.filename}: {error.strerror}") from error
+def shown_in_still(take: Take) -> int:
+    """The frame that one picture of a take shows: the first with a face."""
+    return int(np.argmax(take.outcome != Outcome.NO_FACE))
 
 
-def _segments(
-    avatar: Avatar,
-    take: Take,
-    performance: Performance,
-    settings: RenderSettings,
-    progress: Progress,
-    stamp: Callable[[Array], Array] | None,
-    checkpoints: Checkpoints,
-) -> Iterator[video.Segment]:
+@dataclass(frozen=True)
+class Frames:
+    """The frames of one render."""
+
+    avatar: Avatar
+    take: Take
+    performance: Performance
+    settings: RenderSettings
+    span: range  # numbers of the frames that are drawn
+    stamp: Callable[[Array], Array] | None  # changes every finished frame
+
+    def of(self, start: int, blend: Blend | None) -> Iterator[Array]:
+        """Images [H, W, 3] uint8 from frame ``start`` on."""
+        stream = frames(self.avatar, self.take, self.performance, self.settings, start, blend)
+        return map(self.stamp, stream) if self.stamp else stream
+
+
+def _segments(drawn: Frames, codec: str, progress: Progress, checkpoints: Checkpoints) -> Iterator[video.Segment]:
     """Encoded segments of all frames: stored ones up to the first missing one, then new ones."""
-    total, rate, done = len(take), video.rate_of(take.times), 0
-    blend = blend_for(avatar, performance, settings) if settings.view == "paste" else None
-    while done < total and (found := checkpoints.get(f"segment{done:07d}")):
+    settings, times, done, end = drawn.settings, drawn.take.times, drawn.span.start, drawn.span.stop
+    blend = blend_for(drawn.avatar, drawn.performance, settings) if settings.view == "paste" else None
+    rate = video.rate_of(times)
+    while done < end and (found := checkpoints.get(f"segment{done:07d}")):
         if blend:
             blend.restore({name[6:]: value for name, value in found.items() if name.startswith("blend.")})
         segment = video.Segment(**{name: value for name, value in found.items() if not name.startswith("blend.")})
         done += len(segment.shown)
         yield segment
-    stream = frames(avatar, take, performance, settings, done, blend)
-    stream = _counted(map(stamp, stream) if stamp else stream, done, total, progress)
+    stream = _counted(drawn.of(done, blend), done, end, progress)
     size = segment_length(settings, rate)
-    for start in range(done, total, size):
-        segment = video.encode_segment(zip(take.times[start : start + size], stream), rate, settings.crf)
+    for start in range(done, end, size):
+        chosen = times[start : min(start + size, end)]
+        segment = video.encode_segment(zip(chosen, stream), rate, settings.crf, codec)
         memory = {f"blend.{name}": value for name, value in blend.state().items()} if blend else {}
         checkpoints.put(f"segment{start:07d}", asdict(segment) | memory)
         yield segment
@@ -229,11 +248,10 @@ def segment_length(settings: RenderSettings, rate: float) -> int:
 def driver_frames(performance: Performance, start: int = 0) -> Iterator[Array]:
     """Frames [H, W, 3] uint8 of the driving clip from ``start`` on, exactly as many as were measured.
 
-    Raises:
-        StudioError: the file has fewer frames than were measured.
+    Raises: StudioError: the file has fewer frames than were measured.
     """
     seen, count = performance.observation, 0
-    for _, frame in video.read(seen.video, warn=video.unwarned):
+    for _, frame in video.read(seen.video, warn=video.unwarned, span=seen.span):
         if count == len(seen):
             return
         if count >= start:

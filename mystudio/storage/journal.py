@@ -14,6 +14,7 @@ import numpy as np
 from mystudio.errors import BadArtifact
 from mystudio.storage import npz
 from mystudio.storage.manifest import beside, resolved
+from selfscan.io.naming import derived
 
 KEY = "journal.key"  # file in a journal that holds the key it was made for
 
@@ -46,7 +47,7 @@ def write_bytes(path: Path, *parts: bytes | memoryview) -> None:
 
     Raises: OSError: the file could not be written; the temporary file is removed.
     """
-    temporary = path.with_name(f".{path.name}.new")
+    temporary = derived(path, ".", ".new")
     try:
         with open(temporary, "wb") as file:
             for part in parts:
@@ -106,7 +107,7 @@ class DiskCheckpoints:
 
 def journal_of(path: Path) -> Path:
     """Return the folder in which an unfinished stage keeps its checkpoints."""
-    return path.with_name(f"{path.name}.partial")
+    return derived(path, after=".partial")
 
 
 def key_of(folder: Path) -> str | None:

@@ -15,6 +15,7 @@ from typing import Any
 from mystudio import __version__
 from mystudio.errors import BadArtifact
 from selfscan.io.digest import file_digest
+from selfscan.io.naming import derived
 
 SCHEMA = 2  # schema written now; in schema 1, avatars and takes held the personal engine's fields directly
 OLDEST_SCHEMA = 1  # oldest schema that can be read; older artifacts are converted on reading (storage/upgrade.py)
@@ -227,7 +228,7 @@ def resolved(path: Path) -> Path:
 
 def beside(path: Path, role: str) -> Path:
     """Return the path of the hidden file or folder beside an artifact for ``role`` (lock, new, old)."""
-    return path.with_name(f".{path.name}.{role}")
+    return derived(path, ".", f".{role}")
 
 
 def versions() -> dict[str, str]:

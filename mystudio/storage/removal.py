@@ -12,8 +12,9 @@ from pathlib import Path
 from mystudio.errors import ArtifactBusy, BadArtifact, OutputFailed
 from mystudio.storage.locks import lock
 from mystudio.storage.manifest import MANIFEST, Folder, beside, open_folder, resolved
-from mystudio.storage.products import read_sidecar
+from mystudio.storage.products import products_in
 from mystudio.storage.workspace import journal_of, recover
+from selfscan.io.naming import derived
 
 GONE = ".deleted"  # suffix of a folder that is being deleted; after a kill, the next deletion removes the rest
 KINDS = ("avatar", "scan", "take", "report")  # kinds with their own lock
@@ -136,7 +137,7 @@ def _remove(path: Path) -> None:
 
 
 def _gone(path: Path) -> Path:
-    return path.with_name(f".{path.name}{GONE}")
+    return derived(path, ".", GONE)
 
 
 def _rests(place: Path) -> list[Path]:
@@ -228,8 +229,7 @@ def _left_takes(takes: list[Folder]) -> Iterator[str]:
 
 def _left_clips(places: list[Path], digest: str) -> Iterator[str]:
     for place in places:
-        for file in sorted(place.glob(".*.made")):
-            clip = file.with_name(file.name[1:].removesuffix(".made"))
-            inputs = read_sidecar(clip).get("inputs")
-            if clip.is_file() and isinstance(inputs, dict) and inputs.get("avatar") == digest:
+        for clip, known in products_in(place):
+            inputs = known.get("inputs")
+            if clip.exists() and isinstance(inputs, dict) and inputs.get("avatar") == digest:
                 yield f"{clip} (a rendered clip)"

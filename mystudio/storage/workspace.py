@@ -39,6 +39,7 @@ from mystudio.storage.manifest import (
     with_article,
 )
 from selfscan.errors import SelfscanError
+from selfscan.io.naming import longest
 
 #: answers of network drives that cannot flush a folder
 _NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF)
@@ -200,6 +201,16 @@ def refuse_inputs(path: Path, inputs: Mapping[str, Path]) -> None:
             raise BadArtifact(f"{path} is the {name} itself; choose another name for the result")
         _refuse_name(os.path.relpath(resolved(source), path.parent))
     _refuse_name(path.name)
+    _refuse_long(path)
+
+
+def _refuse_long(path: Path) -> None:
+    """Raise BadArtifact if a file system does not take a name of this length."""
+    length, most = len(os.fsencode(path.name)), longest(path.parent)
+    if length > most:
+        raise BadArtifact(
+            f"the name {path.name[:40]}... has {length} bytes, expected at most {most}; choose a shorter name"
+        )
 
 
 def _refuse_name(name: str) -> None:

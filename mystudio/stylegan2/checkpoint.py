@@ -20,6 +20,7 @@ from mystudio.stylegan2.foreign import ForeignGenerator, read_foreign
 from mystudio.stylegan2.generator import Generator
 from mystudio.stylegan2.layers import fir_kernel
 from selfscan.io.digest import file_digest
+from selfscan.io.naming import derived
 
 KIND = "stylegan2-generator"
 _CHECKSUM = "content_sha256"
@@ -173,7 +174,7 @@ def _checksum(tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> str:
 
 
 def _write(path: Path, parts: tuple) -> None:
-    part = path.with_name(f".{path.name[:80]}.{secrets.token_hex(4)}.part")
+    part = derived(path, ".", f".{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(part, "xb") as file:

@@ -6,18 +6,18 @@ from itertools import islice
 from pathlib import Path
 
 from selfscan.io import video
-from selfscan.types import Array
+from selfscan.types import WHOLE, Array, Span
 
 LONG_SIDE = 960  # px of the picture
 
 
-def draw(path: str | Path, crowd: Array) -> bytes:
+def draw(path: str | Path, crowd: Array, span: Span = WHOLE) -> bytes:
     """A frame of a clip with numbered boxes around its faces, as PNG.
 
     Args:
-        path: the clip. crowd: [K, 5], K >= 1, from ``FaceTrack.crowd``.
+        path: the clip. crowd: [K, 5], K >= 1, from ``FaceTrack.crowd``. span: the part of the clip that was followed.
     """
-    frames = islice(video.read(path, warn=video.unwarned), int(crowd[0, 0]), None)
+    frames = islice(video.read(path, warn=video.unwarned, span=span), int(crowd[0, 0]), None)
     return numbered(next(frames)[1], crowd)
 
 

@@ -19,7 +19,7 @@ from selfscan.face.track import fill_gaps, track
 from selfscan.io import video
 from selfscan.io.digest import file_digest
 from selfscan.io.pixels import to_tensor
-from selfscan.types import NUM_LANDMARKS, Array, Observation, Progress, silent
+from selfscan.types import NUM_LANDMARKS, WHOLE, Array, Observation, Progress, Span, silent
 
 BATCH = 16  # crops a network pass: larger batches are not faster on a CPU
 
@@ -32,6 +32,7 @@ def observe(
     second_face_stops: bool = False,
     checkpoints: Checkpoints = NO_CHECKPOINTS,
     face: str = LARGEST,
+    span: Span = WHOLE,
 ) -> Observation:
     """Track, align and measure a clip in two decoding passes of constant memory.
 
@@ -46,6 +47,7 @@ def observe(
         second_face_stops: reject a clip that shows a second face for a second or longer.
         checkpoints: of the same clip with the same settings; stored chunks are not measured again.
         face: which face to follow where there are several: see ``choose.check_wanted``.
+        span: the part of the clip that is measured.
     Returns:
         The observation; frames without a face get interpolated landmarks and presence 0.
     Raises:
@@ -53,7 +55,7 @@ def observe(
     """
     digest = file_digest(path) if Path(path).exists() else ""  # ``track`` raises if the file is missing
     warnings: dict[str, None] = {}  # in order, each once
-    seen = track(path, progress, second_face_stops, checkpoints, warnings.setdefault, face)
+    seen = track(path, progress, second_face_stops, checkpoints, warnings.setdefault, face, span)
     alignment = align(seen, size, sigma)
     landmarks = np.zeros((len(seen), NUM_LANDMARKS, 3), np.float32)
     presence = np.zeros(len(seen), np.float32)
@@ -67,7 +69,7 @@ def observe(
         return dict(zip(("landmarks", "presence"), map(np.concatenate, zip(*rows))))
 
     def crops(start: int) -> Iterator[tuple[int, Array]]:
-        return _crops(path, alignment.crop_from_frame, size, start, warnings.setdefault)
+        return _crops(path, alignment.crop_from_frame, size, start, warnings.setdefault, span)
 
     for part, found in in_chunks(
         checkpoints, "measure", range(len(seen)), crops, work, lambda done: progress("measure", done, len(seen))
@@ -75,8 +77,8 @@ def observe(
         landmarks[part], presence[part] = found["landmarks"], found["presence"]
     presence[~seen.valid] = 0
     fill_gaps(landmarks, seen.valid, seen.shots)
-    said = (*warnings, *notes(seen, video.probe(path).stills))
-    return Observation(seen, alignment, landmarks, presence, str(path), digest, said)
+    said = (*warnings, *notes(seen, video.probe(path, span=span).stills))
+    return Observation(seen, alignment, landmarks, presence, str(path), digest, said, span)
 
 
 def iter_crops(observation: Observation, size: int | None = None, start: int = 0) -> Iterator[tuple[int, Array]]:
@@ -93,14 +95,19 @@ def iter_crops(observation: Observation, size: int | None = None, start: int = 0
     """
     size = size or observation.alignment.size
     transforms = rescale(observation.alignment.crop_from_frame, size / observation.alignment.size)
-    return _crops(observation.video, transforms, size, start)
+    return _crops(observation.video, transforms, size, start, span=observation.span)
 
 
 def _crops(
-    path: str | Path, transforms: Array, size: int, start: int = 0, warn: Callable[[str], object] = video.unwarned
+    path: str | Path,
+    transforms: Array,
+    size: int,
+    start: int = 0,
+    warn: Callable[[str], object] = video.unwarned,
+    span: Span = WHOLE,
 ) -> Iterator[tuple[int, Array]]:
     count = 0
-    for count, (_, frame) in enumerate(video.read(path, warn=warn), start=1):
+    for count, (_, frame) in enumerate(video.read(path, warn=warn, span=span), start=1):
         if count > len(transforms):
             break
         if count > start:

@@ -16,7 +16,7 @@ from selfscan.face.cuts import find_cuts
 from selfscan.face.follow import Follower, Sighting, centre_of, face_width, prominence
 from selfscan.face.headpose import head_pose
 from selfscan.io import video
-from selfscan.types import NUM_LANDMARKS, Array, FaceTrack, Progress, shots_of, silent
+from selfscan.types import NUM_LANDMARKS, WHOLE, Array, FaceTrack, Progress, Span, shots_of, silent
 
 CROP_REACH = 0.85  # half the side of an aligned crop / width of its face
 SECOND_SECONDS = 1.0  # s without interruption after which a second face counts
@@ -29,6 +29,7 @@ def track(
     checkpoints: Checkpoints = NO_CHECKPOINTS,
     warn: Callable[[str], object] = video.unwarned,
     face: str = LARGEST,
+    span: Span = WHOLE,
 ) -> FaceTrack:
     """Find the cuts of a clip, and follow one face in every shot: the largest and most central one by default.
 
@@ -39,6 +40,7 @@ def track(
         checkpoints: of the same clip; stored chunks are not tracked again.
         warn: called with sentences on what reading the clip changed; see ``video.read``.
         face: which face to follow where there are several: see ``choose.check_wanted``.
+        span: the part of the clip that is followed.
     Returns:
         The face in every frame. Gaps are marked invalid and interpolated inside a shot; at a shot's ends the nearest
         value is held. The frames of a cross-fade, which show two pictures, are gaps.
@@ -48,13 +50,13 @@ def track(
         SecondFace: the clip shows a second face for a second or longer, and ``second_face_stops`` is set.
     """
     check_wanted(face)
-    info = video.probe(path)
+    info = video.probe(path, span=span)
     total = info.frames_estimate
     for text in info.warnings:
         warn(text)
     times, size, pictures = [], (0, 0), list[Array]()
     faces: dict[int, Face] = {}  # number of a face -> its sightings
-    for part in _followed(path, checkpoints, lambda done: progress("track", done, max(total, done)), warn):
+    for part in _followed(path, checkpoints, lambda done: progress("track", done, max(total, done)), warn, span):
         for number, frame, sighting in _sightings(part):
             faces.setdefault(number, {})[frame] = sighting
         times += part["times"].tolist()
@@ -101,7 +103,7 @@ def _most_prominent(faces: dict[int, Face], count: int, size: tuple[int, int]) -
     return points
 
 
-def _followed(path: str | Path, checkpoints: Checkpoints, tell, warn) -> Iterator[Arrays]:
+def _followed(path: str | Path, checkpoints: Checkpoints, tell, warn, span: Span) -> Iterator[Arrays]:
     """Chunks of frames with the faces seen in them; the entry "last" marks the last chunk."""
     done, part = 0, None
     while part is None or not part["last"]:
@@ -118,7 +120,7 @@ def _followed(path: str | Path, checkpoints: Checkpoints, tell, warn) -> Iterato
         if part is not None:
             seen = [(n, sighting) for n, frame, sighting in _sightings(part) if frame == done - 1]
             follower.go_on(seen, done, int(part["born"]), part["pictures"][-1])
-        frames = islice(video.read(path, warn=warn), done, None)
+        frames = islice(video.read(path, warn=warn, span=span), done, None)
         while part is None or not part["last"]:
             start, part = done, _follow_some(follower, frames, done, tell)
             done += len(part["times"])

@@ -21,13 +21,13 @@ from typing import Any
 from av.error import FFmpegError
 
 from selfscan.errors import UnreadableVideo, VideoTooLarge
-from selfscan.io import interlace, pictures
+from selfscan.io import clock, interlace, pictures
 from selfscan.io.colour import Converter, tags_of, told
 from selfscan.io.geometry import Canvas, Turned, clockwise, orientation
-from selfscan.io.opening import Limits, VideoInfo, checked, in_words, origin, packets
+from selfscan.io.opening import Limits, VideoInfo, can_jump, checked, in_words, packets
+from selfscan.types import WHOLE, Span
 
 SLOTS = 3  # pictures in shared memory: one is read, one waits, one is written
-LEAST_STEP = 1e-5  # s, minimum between two frames; damaged files repeat times or go back; no container resolves less
 MAX_WARNINGS = 20  # sentences about one clip
 UNDECODABLE = "no frame could be decoded; the file is damaged, record or export it again"
 
@@ -38,11 +38,11 @@ def serve(request: dict) -> None:
     """Entry point of the child of ``video.probe`` and ``video.read``: describe the clip, then send frames on request.
 
     Args:
-        request: path, limits (a dict), and memory: descriptor of the shared memory, or None to describe only.
+        request: path, limits and span (dicts), and memory: descriptor of the shared memory, or None to describe only.
     """
     path, limits = request["path"], Limits(**request["limits"])
     try:
-        _serve(path, limits, request["memory"])
+        _serve(path, limits, Span(**request["span"]), request["memory"])
     except (UnreadableVideo, VideoTooLarge) as error:
         _say(failed=type(error).__name__, text=str(error))
     except MemoryError:
@@ -76,10 +76,10 @@ class _Warnings:
         return tuple(self._said)
 
 
-def _serve(path: str, limits: Limits, memory: int | None) -> None:
+def _serve(path: str, limits: Limits, span: Span, memory: int | None) -> None:
     warn = _Warnings()
-    opened = pictures.opened if pictures.is_picture(path) else _opened
-    with opened(path, limits, warn) as (facts, shown):
+    opened = _picture if pictures.is_picture(path) else _opened
+    with opened(path, limits, warn, span) as (facts, shown):
         first = next(shown, None)
         if first is None:
             raise UnreadableVideo(f"{path}: {UNDECODABLE}")
@@ -93,11 +93,25 @@ def _serve(path: str, limits: Limits, memory: int | None) -> None:
 
 
 @contextmanager
-def _opened(path: str, limits: Limits, warn: _Warnings):
+def _picture(path: str, limits: Limits, warn: _Warnings, span: Span):
+    """Open a picture or a folder of pictures; see ``_opened``."""
+    with pictures.opened(path, limits, warn) as (facts, shown):
+        if span == WHOLE:
+            yield facts, shown
+            return
+        seconds = span.length(facts["duration"])
+        count = max(1, round(seconds * facts["fps"]))
+        yield facts | {"duration": seconds, "frames_estimate": count}, clock.within(shown, span, 1 / facts["fps"], path)
+
+
+@contextmanager
+def _opened(path: str, limits: Limits, warn: _Warnings, span: Span):
     """Open a video: yields the facts of ``VideoInfo``, and its pictures."""
-    with checked(path, limits, lambda number: _say(alive=number), warn) as (container, stream, fps, count, seconds):
+    with checked(path, limits, lambda number: _say(alive=number), warn, span) as opened:
+        container, stream, fps, count, seconds = opened
         facts = {"fps": fps, "frames_estimate": count, "duration": seconds, "has_audio": bool(container.streams.audio)}
-        yield facts, _pictures(container, stream, fps, limits, warn)
+        timed = clock.within(_timed(container, stream, fps, span.start), span, 1 / fps, path)
+        yield facts, _pictures(container, stream, timed, limits, warn)
 
 
 def _hand_over(path: str, first: Shown, rest: Iterator[Shown], memory: int, slot: int, limits: Limits) -> None:
@@ -158,20 +172,11 @@ def cpu_seconds(limits: Limits) -> int:
     return math.ceil(limits.patience * (os.cpu_count() or 1)) + 10
 
 
-def _frames(container, stream):
-    for packet in packets(container, stream):
-        try:
-            frames = packet.decode()
-        except FFmpegError:  # skip the frames of a damaged packet, keep the rest
-            continue
-        yield from frames
-
-
-def _pictures(container, stream, fps: float, limits: Limits, warn: _Warnings) -> Iterator[Shown]:
+def _pictures(container, stream, timed: Iterator, limits: Limits, warn: _Warnings) -> Iterator[Shown]:
     """The pictures of a clip, progressive, in SDR BT.709, and all of the display size of the first."""
     name, canvas, convert = container.name.removeprefix("file:"), Canvas(stream, limits, warn), Converter()
     seen = None
-    for time, frame in interlace.progressive(_timed(container, stream, fps), warn):
+    for time, frame in interlace.progressive(timed, warn) if can_jump(container) else timed:  # a gif has no fields
         turned = orientation(frame)
         width, height = canvas.size(name, time, frame, turned)
         tags = tags_of(frame, stream.codec_context)
@@ -186,19 +191,7 @@ def _pictures(container, stream, fps: float, limits: Limits, warn: _Warnings) ->
         yield time, canvas.filled(picture, turned), turned
 
 
-def _timed(container, stream, fps: float) -> Iterator[tuple[float, Any]]:
-    """Pairs of time, s, and decoded frame."""
-    start, last = origin(container), -math.inf
-    for frame in _frames(container, stream):
-        last = _time(frame, start, fps, last)
-        yield last, frame
-
-
-def _time(frame, origin: float, fps: float, last: float) -> float:
-    step = max((0.1 if frame.pts is not None else 1) / fps, LEAST_STEP)
-    if frame.pts is None:
-        return last + step if math.isfinite(last) else 0.0
-    time = float(frame.pts * frame.time_base) - origin
-    if not math.isfinite(last):
-        return max(time, 0.0)
-    return time if time >= last + LEAST_STEP else last + step  # repeated or backward stamps of damaged files
+def _timed(container, stream, fps: float, start: float) -> Iterator[tuple[float, Any]]:
+    """Pairs of time, s, and decoded frame; those well before ``start`` s may be left out."""
+    streams = (stream, *container.streams.audio[:1])
+    return clock.frames(packets(container, *streams), clock.Clock(fps, can_jump(container)), start)

@@ -12,6 +12,8 @@ import av.stream
 from av.error import FFmpegError
 
 from selfscan.errors import UnreadableVideo, VideoTooLarge
+from selfscan.io.clock import Clock
+from selfscan.types import WHOLE, Span
 
 #: allowed demuxers; playlists and network formats are excluded because they open other files
 VIDEO_FORMATS = (
@@ -23,6 +25,8 @@ RAW = {*"h264,hevc,vvc,m4v,mpegvideo,mjpeg,obu,vc1,h261,h263,cavsvideo,dirac".sp
 PICTURE_FORMATS = "image2,png_pipe,apng,jpeg_pipe,jpegls_pipe,webp_pipe,bmp_pipe,tiff_pipe,psd_pipe,svg_pipe"
 AUDIO_FORMATS = "mp3,wav,flac,aac,ac3,aiff,caf,amr"
 PICTURE_BRANDS = ("heic", "heix", "mif1", "avif")  # pictures in an mp4-like box
+BROADCAST = {"mpegts", "mpeg"}  # formats without a length or an index, whose stamps may jump
+WALKED = 256 << 20  # bytes: such a file up to this size is read once to know its length
 PULSE = 2000  # packets read between two calls of ``pulse``
 
 
@@ -69,10 +73,9 @@ def opened(path: str | Path):
         ) from error
 
 
-def origin(container) -> float:
-    """Start time in s, subtracted from all times: broadcast streams start at any time, other files at 0."""
-    broadcast = container.format.name in ("mpegts", "mpeg")
-    return (container.start_time or 0) / av.time_base if broadcast else 0.0
+def can_jump(container) -> bool:
+    """Whether the time stamps of a container can jump; the pauses of an animated picture are meant."""
+    return not {"gif", "apng", "webp"} & {name.split("_")[0] for name in container.format.name.split(",")}
 
 
 @contextmanager
@@ -81,12 +84,14 @@ def checked(
     limits: Limits,
     pulse: Callable[[int], None] = lambda number: None,
     warn: Callable[[str], None] = lambda text: None,
+    span: Span = WHOLE,
 ):
     """Open a clip and check its limits: yields container, picture stream, frames a second, number of frames, seconds.
 
     Args:
         pulse: called every PULSE packets with their number, while the packets of a clip without a length are counted.
         warn: called with sentences about what the clip leaves out.
+        span: the part that is used: the number and the seconds are those of the part, and so are the limits.
     Raises: UnreadableVideo, VideoTooLarge.
     """
     _check_file(Path(path))
@@ -94,7 +99,7 @@ def checked(
         stream = _video_stream(path, container)
         # packets may declare a larger picture than the header; the decoder checks this before it allocates
         stream.codec_context.options = {"max_pixels": str(2 * limits.pixels + 65536)}
-        yield container, stream, *_check_limits(path, container, stream, limits, pulse, warn)
+        yield container, stream, *_check_limits(path, container, stream, limits, pulse, warn, span)
 
 
 def _check_file(path: Path) -> None:
@@ -111,37 +116,60 @@ def _video_stream(path: str, container):
     brand = container.metadata.get("major_brand", "").strip()
     if names & set(PICTURE_FORMATS.split(",")) or brand in PICTURE_BRANDS:
         raise UnreadableVideo(f"{path}: expected a video, got a picture; record a clip of 20 to 30 seconds instead")
-    attached = getattr(av.stream, "Disposition", None)
-    for stream in container.streams.video:
+    stream = pictures_of(container)
+    if stream is not None:
         if stream.codec_context is None:
             raise UnreadableVideo(f"{path}: its codec is unknown or its header damaged; export the video again")
-        if attached is None or not stream.disposition & attached.attached_pic:
-            stream.thread_type = "AUTO"
-            return stream
+        stream.thread_type = "AUTO"
+        return stream
     what = "only sound" if container.streams.audio else "no picture stream"
     raise UnreadableVideo(f"{path}: expected a video, but the file holds {what}; choose a file with moving pictures")
 
 
-def _check_limits(path: str, container, stream, limits: Limits, pulse, warn) -> tuple[float, int, float]:
+def pictures_of(container):
+    """The stream of moving pictures, or None; a cover picture is none."""
+    cover = av.stream.Disposition.attached_pic
+    return next((s for s in container.streams.video if s.codec_context is None or not s.disposition & cover), None)
+
+
+def frames_a_second(stream) -> float:
+    """Frames a second as the header says, 25 if it does not."""
+    return float(stream.average_rate or 0) or 25.0
+
+
+def _check_limits(path: str, container, stream, limits: Limits, pulse, warn, span: Span) -> tuple[float, int, float]:
     width, height = stream.codec_context.width, stream.codec_context.height
     if width * height > limits.pixels:
         raise VideoTooLarge(
             f"{path}: {width}x{height} px a frame is more than {limits.pixels} px; export it in 4K or smaller"
         )
-    seconds = stream.duration and float(stream.duration * stream.time_base)
-    seconds = max(seconds or (container.duration or 0) / av.time_base, 0.0)
-    count = max(stream.frames, 0)
-    if not seconds:  # browsers' recordings have no length: count the packets without decoding
-        count, seconds = _walk(path, stream.index, limits, pulse)
-    if count and (RAW & set(container.format.name.split(",")) or not seconds and not container.duration):
+    count, seconds = max(stream.frames, 0), _header_seconds(container, stream)
+    fps = float(stream.average_rate or 0) or (count / seconds if seconds and count else 0) or 25.0
+    too_long = seconds > limits.seconds or max(count, seconds * fps) > limits.frames
+    formats = set(container.format.name.split(","))
+    broadcast = container.size <= WALKED and bool(BROADCAST & formats)
+    if not seconds or broadcast or too_long:  # no length, or one from stamps that may jump: count without decoding
+        count, seconds = _walk(path, stream.index, fps, limits, pulse)
+    if count and (RAW & formats or not seconds and not container.duration):
         fps = float(stream.guessed_rate or 0) or 25.0
         warn(f"The clip has no time stamps; it is played at {fps:g} frames a second.")
-        return fps, count, count / fps
+        seconds = span.length(count / fps)
+        return fps, max(1, min(count, round(seconds * fps))), seconds
     fps = float(stream.average_rate or 0) or (count / seconds if seconds else 0) or 25.0
-    count = count or max(1, round(seconds * fps))
+    count, part = count or max(1, round(seconds * fps)), span.length(seconds)
+    if span != WHOLE:
+        count, seconds = max(1, round(count * part / seconds)) if seconds else 1, part
     if seconds > limits.seconds or count > limits.frames:
         raise VideoTooLarge(f"{path}: {seconds:.0f} s, about {count} frames, are more than {in_words(limits)}; cut it")
     return fps, count, seconds
+
+
+def _header_seconds(container, stream) -> float:
+    """Length in s as the header says; 0 if it does not."""
+    seconds = float(stream.duration * stream.time_base) if stream.duration else (container.duration or 0) / av.time_base
+    if not stream.duration and "matroska" in container.format.name:  # counted from 0, not from the first picture
+        seconds -= max(container.start_time or 0, 0) / av.time_base
+    return max(seconds, 0.0)
 
 
 def in_words(limits: Limits) -> str:
@@ -149,26 +177,26 @@ def in_words(limits: Limits) -> str:
     return f"the limit of {limits.seconds:.0f} s, {limits.frames} frames and {limits.pixels} px a frame"
 
 
-def _walk(path: str, index: int, limits: Limits, pulse) -> tuple[int, float]:
-    """Number of packets and their length in s, 0 without stamps; the file is opened anew, some cannot be sought in."""
-    count, first, last = 0, None, 0.0
+def _walk(path: str, index: int, fps: float, limits: Limits, pulse) -> tuple[int, float]:
+    """Number of pictures and their length in s, 0 without stamps; the file is opened anew, some cannot be sought in."""
     with opened(path) as container:
-        for number, packet in enumerate(packets(container, container.streams[index])):
+        count, clock = 0, Clock(fps, can_jump(container))
+        for number, packet in enumerate(packets(container, container.streams[index], *container.streams.audio[:1])):
             if number % PULSE == 0:
                 pulse(number)
-            if packet.size:
+            if packet.stream.type == "audio":
+                clock.sound(packet)
+            elif packet.size:
+                clock.picture(packet)
                 count += 1
-            if packet.pts is not None:
-                last = float(packet.pts * packet.time_base)
-                first = last if first is None else min(first, last)
-            if count > limits.frames:
+            if count > limits.frames or clock.seconds() > limits.seconds:
                 break
-    return count, last - (first or 0.0)
+        return count, clock.seconds()
 
 
-def packets(container, stream):
-    """Yield the packets of a stream up to the first unreadable one."""
+def packets(container, *streams):
+    """Yield the packets of some streams in file order, up to the first unreadable one."""
     try:
-        yield from container.demux(stream)
+        yield from container.demux(*streams)
     except FFmpegError:  # a damaged tail: keep what came before
         return

@@ -28,16 +28,20 @@ from selfscan.io import isolation, mux
 from selfscan.io.colour import ITU601, ITU709
 from selfscan.io.decoding import SLOTS, UNDECODABLE, cpu_seconds
 from selfscan.io.opening import Limits, VideoInfo
-from selfscan.types import Array
+from selfscan.io.sound import Heard, SoundOf
+from selfscan.types import WHOLE, Array, Span
 
 __all__ = [
     "ITU601",
     "ITU709",
+    "Heard",
     "Limits",
     "Segment",
+    "SoundOf",
     "VideoInfo",
     "assemble",
     "encode_segment",
+    "part_of",
     "probe",
     "rate_of",
     "read",
@@ -47,6 +51,7 @@ __all__ = [
 ]
 write_stream = mux.write_stream  # like write, for a stream of unknown length
 assemble, encode_segment = mux.assemble, mux.encode_segment  # like write, in segments that can be stored
+part_of = mux.part_of  # the pictures of an unfinished video
 Segment = mux.Segment
 log = logging.getLogger(__name__)
 _warned: set[tuple[str, str]] = set()  # path and text of logged warnings
@@ -56,19 +61,20 @@ MAX_LINE = 1 << 14  # bytes, longest message of the child
 ROW_SLACK = 256  # bytes of padding allowed after each row in shared memory
 
 
-def probe(path: str | Path, limits: Limits = Limits()) -> VideoInfo:
+def probe(path: str | Path, limits: Limits = Limits(), span: Span = WHOLE) -> VideoInfo:
     """Describe a video; only its first frame is decoded.
 
     Args:
         path: the video file, a picture, animated or not, or a folder of pictures.
         limits: the limits that the video must keep.
+        span: the part that is described.
     Returns:
         Size, rate, length, rotation, whether there is sound, and warnings.
     Raises:
         UnreadableVideo: the file is missing, empty, damaged, holds no video, or its decoder crashes or hangs.
         VideoTooLarge: a limit is exceeded.
     """
-    with _Decoder(path, limits, None) as decoder:
+    with _Decoder(path, limits, None, span=span) as decoder:
         return decoder.info
 
 
@@ -84,7 +90,10 @@ def unwarned(text: str) -> object:
 
 
 def read(
-    path: str | Path, limits: Limits = Limits(), warn: Callable[[str], object] | None = None
+    path: str | Path,
+    limits: Limits = Limits(),
+    warn: Callable[[str], object] | None = None,
+    span: Span = WHOLE,
 ) -> Generator[tuple[float, Array], None, None]:
     """Stream the frames of a video, upright, progressive, in RGB (SDR BT.709); a damaged tail ends the stream.
 
@@ -92,13 +101,14 @@ def read(
         path: the video file, a picture, animated or not, or a folder of pictures.
         limits: the limits that the video must keep, checked before and while decoding.
         warn: called with sentences about what was changed or left out (colours, fields, sizes); None = log each once.
+        span: the part that is read; times count from its start.
     Returns:
-        Pairs of time in s (the source's own, not negative, strictly increasing) and image [H, W, 3] uint8 RGB.
+        Pairs of time in s (from 0 on, strictly increasing, paced as the source's stamps) and image [H, W, 3] uint8 RGB.
     Raises:
         UnreadableVideo: no frame can be decoded, or the decoder hangs.
         VideoTooLarge: a limit is exceeded.
     """
-    with _memory() as memory, _Decoder(path, limits, memory, warn or partial(warned, path)) as decoder:
+    with _memory() as memory, _Decoder(path, limits, memory, warn or partial(warned, path), span) as decoder:
         for text in decoder.info.warnings:
             decoder.warn(text)
         yield from decoder.frames()
@@ -108,30 +118,33 @@ def write(
     path: str | Path,
     frames: Iterable[Array],
     times: Sequence[float] | Array,
-    audio_from: str | Path | None = None,
+    audio_from: str | Path | SoundOf | None = None,
     crf: float = 18,
     finish: Callable[[Path], None] | None = None,
+    heard: Callable[[Heard], None] = mux.unheard,
 ) -> int:
-    """Write an H.264 mp4 from a stream of frames, with exact times and the source's sound.
+    """Write a video from a stream of frames, with exact times and the source's sound; its name says the container.
 
     Odd sizes are padded by one repeated row or column. While it runs, ``<name>.part.mp4`` beside the target is
     playable, except for the last seconds. The target is replaced only when everything is written.
 
     Args:
-        path: target .mp4.
+        path: target (``containers``): .mp4 for H.264.
         frames: images [H, W, 3] uint8 RGB, all of one size; consumed one by one.
         times: [T] s, strictly increasing, one a frame.
         audio_from: clip whose sound is copied (sound that mp4 cannot hold is encoded as AAC).
         crf: x264 quality, 0 best to 51; 18 is visually lossless.
         finish: called with the path of the complete temporary file, before it replaces the target; may change the file.
+        heard: called with what became of the sound.
     Returns:
         Number of frames written.
     Raises:
         OSError: disk full, no permission, ...; an existing target is untouched and temporary files are deleted.
         ValueError: no frames, different sizes, or times that do not match the frames.
+        UnknownContainer: the name asks for a kind of file that is not written.
     """
     stamps = np.asarray(times, np.float64)
-    return write_stream(path, _stamped(frames, stamps), rate_of(stamps), audio_from, crf, finish)
+    return write_stream(path, _stamped(frames, stamps), rate_of(stamps), audio_from, crf, finish, heard)
 
 
 def rate_of(times: Sequence[float] | Array) -> float:
@@ -162,9 +175,12 @@ def _memory():
 class _Decoder:
     """The parent's side of a decoding child. Its messages are checked, since a malicious clip may control it."""
 
-    def __init__(self, path: str | Path, limits: Limits, memory, warn: Callable[[str], object] = unwarned):
+    def __init__(
+        self, path: str | Path, limits: Limits, memory, warn: Callable[[str], object] = unwarned, span: Span = WHOLE
+    ):
         self.path, self.limits, self.memory, self.pending, self.warn = path, limits, memory, b"", warn
         request = {"path": str(Path(path)), "limits": asdict(limits), "memory": memory and memory.fileno()}
+        request["span"] = asdict(span)
         rations = isolation.Rations(MEMORY, cpu_seconds(limits))
         self.child = isolation.start(
             "selfscan.io.decoding:serve", request, rations, [memory.fileno()] if memory else []

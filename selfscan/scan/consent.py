@@ -82,4 +82,5 @@ def with_clip(
 
 
 def _moved(words: CodeWords, seen: Observation) -> CodeWords:
-    return mouth_moved(words, seen.landmarks, seen.track.times, seen.track.valid)
+    times = seen.track.times + seen.span.start  # words are shown at times of the whole recording
+    return mouth_moved(words, seen.landmarks, times, seen.track.valid)

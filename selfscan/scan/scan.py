@@ -20,7 +20,7 @@ from selfscan.scan.coverage import coverage
 from selfscan.scan.identity import appearance, check_one_person
 from selfscan.scan.quality import Quality, assess
 from selfscan.scan.select import k_centre, k_centre_distances
-from selfscan.types import CodeWords, Consent, Observation, Progress, Scan, silent
+from selfscan.types import WHOLE, CodeWords, Consent, Observation, Progress, Scan, Span, silent
 
 EXACT = 1200  # candidates; up to this number distances are exact: 2.5 GB of embeddings at 128 px
 SKETCH = 8192  # numbers per candidate above EXACT: distances with a relative standard error of 1.6 %
@@ -51,6 +51,7 @@ def scan_video(
     consent_clip: tuple[Path, CodeWords | None] | None = None,
     checkpoints: Checkpoints = NO_CHECKPOINTS,
     face: str = LARGEST,
+    span: Span = WHOLE,
 ) -> Scan:
     """Select a small, diverse set of good images of one person from a clip.
 
@@ -67,6 +68,7 @@ def scan_video(
         consent_clip: a separate clip in which the person agrees, and the words shown while it was recorded.
         checkpoints: of the same clips with the same settings; stored chunks are not measured again.
         face: which face to scan where there are several: see ``selfscan.face.choose.check_wanted``.
+        span: the part of the clip that is used.
 
     Returns:
         The scan; its images are in order of time.
@@ -83,7 +85,14 @@ def scan_video(
     if Path(video).is_file() and file_digest(video) != consent.video_sha256:
         raise ConsentMissing(f"scan: the consent of {consent.name} is for another clip; make one for {video}")
     observation = observe(
-        video, settings.size, settings.sigma, progress, second_face_stops=True, checkpoints=checkpoints, face=face
+        video,
+        settings.size,
+        settings.sigma,
+        progress,
+        second_face_stops=True,
+        checkpoints=checkpoints,
+        face=face,
+        span=span,
     )
     return scan_observation(observation, consent, settings, progress, perceptual, consent_clip, checkpoints)
 
