@@ -415,6 +415,19 @@ def armoured(kind: str, read: Callable[[Path], Any]) -> Reader:
     return Reader(f"{kind.lower()} in PEM", cache(der(kind)), place)
 
 
+def array_seeds():
+    """A direction [1, D], and one a layer [L, D], as .npy."""
+    made = [io.BytesIO(), io.BytesIO()]
+    np.save(made[0], np.ones((1, 4), np.float16))
+    np.save(made[1], np.arange(8.0).reshape(2, 4))
+    return [stream.getvalue() for stream in made]
+
+
+def torch_directions():
+    """The same as torch files: a tensor alone, and tensors by name."""
+    return [torch_bytes(torch.ones(1, 4)), torch_bytes({"age": torch.ones(2, 4), "about": "x"}, legacy=True)]
+
+
 READERS: dict[str, list[Reader]] = {
     "video": [
         file_reader("clip", clips, watch, ".mp4", allowed=CHILD, megabytes=96, seconds=10.0),
@@ -460,10 +473,12 @@ READERS: dict[str, list[Reader]] = {
             "directions", lambda: [npz_of(age=np.ones(4))], lambda path: editing.load_directions(path, 4), ".npz"
         ),
         member("age", lambda: {"age": np.ones(4)}, lambda path: editing.load_directions(path, 4), "directions"),
+        file_reader("array of a direction", array_seeds, lambda path: editing.load_directions(path, 4, 2), ".npy"),
     ],
     "pickle": [
         file_reader("official pickle", pickles, imported, ".pkl"),
         file_reader("torch file", torch_files, imported, ".pt"),
+        file_reader("torch directions", torch_directions, lambda path: editing.load_directions(path, 4, 2), ".pt"),
         Reader("pickle in a torch zip", cache(inner_pickles), inner_pickle),
         file_reader(
             "any pickle",
