@@ -16,10 +16,11 @@ from typing import Any
 import av.filter
 
 HOLD = 10  # frames that wait until the first decision
-LAG = 8  # frames that wait later: the detector changes its mind after 3, and 5 must agree in a clip without flags
+LAG = 8  # frames that wait later, since the verdict on a frame changes some frames late
+WINDOW = 10  # frames with motion that decide together
 WATCH = 125  # frames of a clip without flags that are compared; fewer, if
 ENOUGH = 48  # frames of it move and are progressive
-SURE = 0.8  # share of the first frames that must show fields, in a clip without flags
+SURE, LEAST = 0.8, 5  # share and number of the deciding frames that must show fields, in a clip without flags
 MAX_HEIGHT, MIN_HEIGHT = 1088, 16  # px; no format stores taller frames in fields
 TOLD = "The clip is interlaced; its frames are deinterlaced."
 FOUND = "The clip is interlaced, which it does not say; its frames are deinterlaced."
@@ -60,7 +61,7 @@ class _Held:
     time: float
     frame: Any
     flagged: bool
-    interlaced: bool | None = None  # of ``idet``; without motion, the flag
+    interlaced: bool | None = None  # by the frames that decide; before there are any, the flag
     moving: bool = False  # ``idet`` has seen motion
     marked: Any = None  # the frame with the order of its fields
     rebuilt: Any = None
@@ -75,6 +76,7 @@ class _Run:
         self._held: deque[_Held] = deque()
         self._ready: deque[_Held] = deque()  # progressive frames before the first interlaced one
         self._seen, self._moving, self._settled, self._flagged = 0, 0, False, False
+        self._signs: deque[bool] = deque(maxlen=WINDOW)  # whether ``idet`` found fields in a frame with motion
 
     def take(self, time: float, frame) -> Timed:
         """Take the next frame; give those whose decision is known."""
@@ -102,39 +104,42 @@ class _Run:
         """Take frames out of the detector; it does not judge the last one of a stream."""
         waiting = [held for held in self._held if held.interlaced is None]
         for held, frame in zip(waiting, marked):
-            said = getattr(frame, "metadata", {}).get("lavfi.idet.multiple.current_frame", "progressive")
-            known = self._known()
-            same = known[-1].interlaced if known and not judged else frame.interlaced_frame
-            held.interlaced, held.moving, held.marked = bool(same), judged and said != "undetermined", frame
-            self._moving += held.moving and not held.interlaced
+            plain = "tff" if frame.interlaced_frame else "progressive"  # of a PyAV that gives no details
+            said = getattr(frame, "metadata", {}).get("lavfi.idet.single.current_frame", plain)
+            held.moving, held.marked = judged and said != "undetermined", frame
+            if held.moving:
+                self._signs.append(said != "progressive")
+                self._moving += said == "progressive"
+            held.interlaced = self._verdict(held.flagged)
             if self._rebuild is not None:
                 self._keep(self._rebuild.push(frame))
             if self._settled:
                 self._turn()
 
+    def _verdict(self, flagged: bool) -> bool:
+        found, count = sum(self._signs), len(self._signs)
+        if flagged or self._rebuild is not None:
+            return 2 * found >= count
+        return found >= max(LEAST, SURE * count)
+
     def _known(self) -> list[_Held]:
         return [held for held in self._held if held.interlaced is not None]
 
     def _settle(self) -> None:
-        """Decide the first frames together: the detector is sure only after some motion."""
+        """Decide the first frames together, by all signs of motion among them."""
         self._settled = True
         known = self._known()
-        moving = [held for held in known if held.moving]
-        for held in known[: known.index(moving[0])] if moving else []:
-            held.interlaced = moving[0].interlaced
-        few = sum(bool(held.interlaced) for held in moving) < max(SURE * len(moving), HOLD / 2)
-        if len(known) > 1 and any(held.interlaced for held in known) and not (few and not self._flagged):
+        for held in known:
+            held.interlaced = self._verdict(held.flagged)
+        if len(known) > 1 and any(held.interlaced for held in known):
             self._begin(known)
 
     def _turn(self) -> None:
-        """Act on a change of the detector's mind: it comes some frames late."""
+        """Act on a change of the verdict: it comes some frames late."""
         known = self._known()
         newest = known[-1].interlaced
-        if self._rebuild is None and not self._flagged:
-            if all(held.interlaced for held in known[-(LAG - 3) :]) and len(known) >= LAG - 3:
-                self._begin([_as(held, True) for held in known])
-        elif len(known) > 1 and known[-2].interlaced != newest:
-            late = [_as(held, newest) for held in known[-4:]]
+        if len(known) > 1 and known[-2].interlaced != newest:
+            late = [_as(held, newest) for held in known[-1 - WINDOW // 2 :]]
             if newest and self._rebuild is None:
                 self._begin(late)
 

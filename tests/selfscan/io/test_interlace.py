@@ -89,3 +89,19 @@ def test_motion_that_begins_late_is_found(tmp_path):
 @pytest.mark.parametrize("frames", [1, 2, 3, 11])
 def test_short_clips_keep_all_frames(tmp_path, frames):
     assert len(errors(clip(tmp_path / "s.mp4", frames=frames))[0]) == frames
+
+
+def test_one_odd_frame_in_a_still_progressive_clip_is_no_sign_of_fields(tmp_path):
+    path, said = tmp_path / "o.mp4", []
+    odd = scene(0).copy()
+    odd[1::2] = scene(1)[1::2]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "6"})
+        stream.height, stream.width, stream.pix_fmt = HEIGHT, WIDTH, "yuv420p"
+        for k in range(60):
+            image = scene(0) if k < 5 else odd if k == 5 else scene(2)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="gray").reformat(format="yuv420p")))
+        container.mux(stream.encode(None))
+    frames = [frame for _, frame in video.read(path, warn=said.append)]
+    assert len(frames) == 60 and not said
+    assert np.abs(frames[30][..., 1].astype(int) - scene(2)).mean() < 1
