@@ -93,7 +93,8 @@ def _sound(facts: ClipFacts) -> str:
     words = [_track(sound) for sound in facts.sounds]
     if len(words) == 1:
         return f"one track: {words[0]}"
-    return f"{len(words)} tracks: " + "; ".join(f"{number} {text}" for number, text in enumerate(words, start=1))
+    listed = "; ".join(f"{number} {text}" for number, text in enumerate(words, start=1))
+    return f"{len(words)} tracks: {listed}; results take track {facts.sound_used}"
 
 
 def _track(sound: SoundTrack) -> str:

@@ -16,6 +16,7 @@ from selfscan.errors import UnreadableVideo
 from selfscan.io import isolation, pictures
 from selfscan.io.colour import HDR, OTHER_LIGHT, PRIMARIES, tags_of
 from selfscan.io.opening import opened
+from selfscan.io.sound import track_used
 
 MEMORY, CPU, SECONDS, MAX_ANSWER = 2 << 30, 120, 120.0, 1 << 18
 MAX_PACKETS = 20_000  # whose time stamps are compared
@@ -47,6 +48,7 @@ class ClipFacts:
     interlaced: bool = False  # by its flags
     variable: bool = False  # the steps between its frames differ
     sounds: tuple[SoundTrack, ...] = ()
+    sound_used: int = 0  # number of the track that results take, from 1: the default or the first that is not silent
 
 
 def read_facts(path: str | Path) -> ClipFacts:
@@ -71,6 +73,7 @@ def serve(request: dict) -> None:
     """Entry point of the child: write the facts of ``path`` to stdout as JSON."""
     try:
         said = asdict(_facts(request["path"]))
+        said["sound_used"] = track_used(request["path"])
     except (UnreadableVideo, FFmpegError, OSError, ValueError) as error:
         said = {"failed": str(error)}
     json.dump(said, sys.stdout)

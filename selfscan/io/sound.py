@@ -217,6 +217,15 @@ def _tracks(path: str | Path) -> list[tuple[int, str, bool]]:
         ]
 
 
+def track_used(path: str | Path) -> int:
+    """Number, from 1, of the sound track that results take unless another one is asked for; 0 = the clip has none.
+
+    It decodes sound, so call it in a child process.
+    """
+    tracks = _tracks(path)
+    return _chosen(SoundOf(path), tracks)[0] if tracks else 0
+
+
 def _chosen(sound: SoundOf, tracks: list[tuple[int, str, bool]]) -> tuple[int, tuple[int, ...]]:
     """The number of the track to use, from 1, and the numbers of silent ones that come before it."""
     if sound.track is not None:

@@ -61,8 +61,9 @@ def clip(path, frames, stamps=None, sounds=(), prepare=None, codec="libx264", fo
             frame.pts, frame.time_base = stamps[k] if stamps else 40 * k, Fraction(1, 1000)
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
-        for track in tracks:
-            frame = av.AudioFrame.from_ndarray(np.zeros((1, 2048), np.int16), format="s16", layout="stereo")
+        for track, (language, _) in zip(tracks, sounds):
+            wave = np.random.default_rng(0).normal(0, 3000 if language == "eng" else 0, (1, 2048)).astype(np.int16)
+            frame = av.AudioFrame.from_ndarray(wave, format="s16", layout="stereo")
             frame.sample_rate = 44_100
             out.mux(track.encode(frame))
             out.mux(track.encode(None))
@@ -85,7 +86,10 @@ def test_a_clip_of_two_shots_without_a_face_and_with_two_sound_tracks(tmp_path):
     assert facts["faces"] == 0 and "needs a face" in facts["lines"]["use"]
     assert [(s["codec"], s["channels"], s["language"], s["default"]) for s in facts["sounds"]] == [
         ("aac", 2, "eng", False), ("aac", 2, "fra", True)]  # fmt: skip
-    assert facts["lines"]["sound"] == "2 tracks: 1 aac, stereo, 44.1 kHz, eng; 2 aac, stereo, 44.1 kHz, fra, default"
+    assert (
+        facts["lines"]["sound"]
+        == "2 tracks: 1 aac, stereo, 44.1 kHz, eng; 2 aac, stereo, 44.1 kHz, fra, default; results take track 1"
+    )
     assert facts["lines"]["what"] == "a.mkv: a clip (mkv or webm, h264), 1.20 s"
     assert facts["lines"]["picture"] == "128x96 px, 25 frames a second, about 30 frames, SDR BT.709"
 
