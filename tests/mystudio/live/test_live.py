@@ -1,5 +1,6 @@
 """The live avatar uses no future frames, loses no frame, and is close to the start codes of a take."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -133,6 +134,20 @@ def test_at_first_the_avatar_is_at_rest():
     drawn = measure(load_facemesh(), shown.picture[None, :, 256:])[0][0]
     spread = np.linalg.norm(person.state.anchor_keypoints.numpy() - person.neutral.numpy(), axis=-1).mean(1)
     assert np.linalg.norm(drawn - person.neutral.numpy(), axis=-1).mean() < np.median(spread)
+
+
+def test_after_a_cut_everything_is_as_in_a_new_session():
+    """The picture is mirrored and enlarged at the cut; a session that starts there shows the same codes."""
+    head = frames(12)[:6]
+    scale = [[1.25, 0, 0], [0, 1.25, 0]]
+    tail = []
+    for time, image in frames(12)[6:]:
+        height, width = image.shape[:2]
+        matrix = np.array(scale) + [[0, 0, -0.2 * width], [0, 0, -0.1 * height]]
+        tail.append((time, cv2.warpAffine(np.ascontiguousarray(image[:, ::-1]), matrix, (width, height))))
+    whole, alone = follow(head + tail), follow(tail)
+    assert torch.equal(codes_of(whole[6:]), codes_of(alone))
+    assert all(shown.outcome == Outcome.FOLLOWED for shown in whole)
 
 
 def test_asking_for_a_new_neutral_face_takes_the_present_one():
