@@ -19,8 +19,9 @@ from mystudio.compute.compilation import Compile, Precision, drawer
 from mystudio.live.causal import NeutralSoFar, OneEuro
 from mystudio.rendering.render import SMALLEST, enlarge
 from mystudio.types import Avatar, Codes, Outcome, Take
+from selfscan.face import crowd_picture
 from selfscan.face.align import crop, rescale
-from selfscan.face.choose import LARGEST
+from selfscan.face.choose import LARGEST, boxes
 from selfscan.face.facemesh import load_facemesh
 from selfscan.face.locate import Locator
 from selfscan.face.observe import measure
@@ -96,6 +97,7 @@ class Live:
         self._locate = Locator(MEASURED, settings.crop, self._mesh, face)
         self.size = settings.size or max(SMALLEST, avatar.generator.resolution)
         self._cut = False
+        self.crowd: bytes | None = None  # PNG that numbers the faces of the first frame with several
         self.forget()
         self._codes = self._codes_of(avatar.neutral[None], avatar.neutral)
 
@@ -114,6 +116,9 @@ class Live:
         """
         laps = _Laps()
         place = self._locate(frame, time)
+        if place.second_face and self.crowd is None:
+            seen = boxes([points for points, _ in self._locate.faces.values()])
+            self.crowd = crowd_picture.numbered(frame, seen) if len(seen) else None
         self._cut |= place.is_cut  # also where the first frame after the cut shows no face
         laps("track")
         outcome = Outcome.NO_FACE

@@ -66,13 +66,17 @@ def crowd(faces: list[Face]) -> Array:
             counts[frame] = counts.get(frame, 0) + 1
     best = [frame for frame, count in counts.items() if count == max(counts.values())] if counts else []
     frame = sorted(best)[len(best) // 2] if best else 0
-    shown = [face[frame][0] for face in large if frame in face]
+    return boxes([face[frame][0] for face in large if frame in face], frame)
+
+
+def boxes(shown: list[Array], frame: int = 0) -> Array:
+    """The same for the faces [478, 3] px of one frame."""
     widest = max(map(face_width, shown), default=0.0)
     shown = [points for points in shown if face_width(points) >= SECOND_SHARE * widest]
     if len(shown) < 2:
         return np.zeros((0, 5))
-    boxes = [(frame, *points[MESH, :2].min(0), *points[MESH, :2].max(0)) for points in shown]
-    return np.array(sorted(boxes, key=lambda box: box[1] + box[3]), np.float64)
+    found = [(frame, *points[MESH, :2].min(0), *points[MESH, :2].max(0)) for points in shown]
+    return np.array(sorted(found, key=lambda box: box[1] + box[3]), np.float64)
 
 
 def wanted_number(faces: dict[int, Sighting], size: tuple[int, int], wanted: str = LARGEST) -> int | None:
