@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from mystudio import faces
 from mystudio.compute import blas
 from mystudio.compute.device import choose
 from mystudio.live import recording, session
@@ -24,6 +25,7 @@ from mystudio.storage.journal import DiskCheckpoints
 from mystudio.storage.manifest import digest, open_folder
 from mystudio.storage.products import Product, product
 from mystudio.types import Avatar, Progress, Take, silent
+from selfscan.face.choose import LARGEST
 from selfscan.io import camera, video
 from selfscan.io.containers import FOLDER, container_of
 from selfscan.types import WHOLE, Span
@@ -96,6 +98,7 @@ def run_live(
     seconds: float = math.inf,
     audio_track: int | None = None,
     span: Span = WHOLE,
+    face: str = LARGEST,
     device: str = "auto",
 ) -> dict[str, Any]:
     """Drive an avatar live from a camera (its number), or from a clip in place of a camera.
@@ -104,9 +107,8 @@ def run_live(
         show: called with every picture; returns "stop", "neutral" to find the driver's neutral face again, or "".
         out: clip of the shown pictures; its ending says the container.
         drop: skip frames that arrive too fast; None = True, except when a clip is recorded to ``out``.
-        seconds: of the source that are used.
-        audio_track: see ``run_render``.
-        span: the part of a clip that is played.
+        seconds: of the source that are used. audio_track: see ``run_render``.
+        span: the part of a clip that is played. face: see ``run_reenact``; beside ``out``, a picture numbers them.
     Returns: frames, outcomes, frames a second, delay and time of each stage (``stream.Pace.summary``), warnings about
         the clip, and with ``out`` "sound" and "manifest" as ``run_render``.
     """
@@ -117,7 +119,7 @@ def run_live(
     who = provenance.signing_key(recipe.provenance) if container and container.mime else None
     blas.reserve()
     avatar = load(avatar_path, Avatar)
-    live = Live(avatar, recipe.of(avatar.engine, "reenact"), recipe.live, choose(device))
+    live = Live(avatar, recipe.of(avatar.engine, "reenact"), recipe.live, choose(device), face)
     pace, warnings = Pace(), list[str]()
     source_frames = (
         video.read(source, warn=warnings.append, span=span) if isinstance(source, Path) else camera.read(source)
@@ -129,7 +131,7 @@ def run_live(
             shown = session.told(shown, math.ceil(min(seconds, info.duration) * info.fps), progress)
         if out is None or container is None:
             deque(shown, maxlen=0)
-            return pace.summary() | {"warnings": warnings}
+            return pace.summary() | {"warnings": [*warnings, *faces.told_live(live.crowd, None, face)]}
         out = Path(out)
         inputs = {"avatar": avatar_path} | ({"video": clip} if clip else {})
         settings = {"live": recipe.live, "provenance": recipe.provenance}
@@ -144,6 +146,7 @@ def run_live(
             run.facts["manifest"] = bool(who)
             sound = video.SoundOf(clip, span.start, audio_track) if clip else None
             recording.write_stream(out, shown, rate, sound, recipe.render.crf, finish, _noted(run), container)
+    warnings += faces.told_live(live.crowd, out, face)
     return pace.summary() | run.facts | {"warnings": warnings}
 
 

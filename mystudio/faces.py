@@ -47,3 +47,14 @@ def with_picture(made: Performance, video: Path, out: Path, face: str) -> tuple[
     warnings = (*made.observation.warnings, *([told] if face == LARGEST else []))
     seen = replace(made.observation, warnings=warnings)
     return replace(made, observation=seen), {PICTURE: crowd_picture.draw(video, crowd, seen.span)}
+
+
+def told_live(crowd: bytes | None, out: Path | None, face: str) -> list[str]:
+    """Write the picture of a live session's faces (``Live.crowd``) beside its recording; sentences that name it."""
+    if crowd is None:
+        return []
+    picture = derived(out, after=f".{PICTURE}") if out else None
+    if picture:
+        write_bytes(picture, crowd)
+    where = f": {picture} numbers them" if picture else ""
+    return [f"Several faces are visible{where}; --face chooses one."] if face == LARGEST else []

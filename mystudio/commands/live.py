@@ -18,6 +18,7 @@ from mystudio.commands.options import (
     common,
     device_option,
     existing,
+    face_option,
     marked,
     part_lines,
     provenance_options,
@@ -60,11 +61,12 @@ if TYPE_CHECKING:
 @click.option(
     "--seconds", type=click.FloatRange(0, min_open=True), default=float("inf"), metavar="S", help="End after this long."
 )
+@face_option
 @provenance_options
 @recipe_options
 @device_option
 @common
-def live(avatar, driver, out, window, drop, seconds, recipe, options, device, audio_track, start, end, **mark):
+def live(avatar, driver, out, window, drop, seconds, face, recipe, options, device, audio_track, start, end, **mark):
     """Let an avatar follow a camera in real time, shown beside the driver.
 
     The avatar's regressor gives the codes; no solver runs. Look into the camera with a face at rest for the first
@@ -99,6 +101,7 @@ def live(avatar, driver, out, window, drop, seconds, recipe, options, device, au
                 seconds=seconds,
                 audio_track=audio_track,
                 span=span,
+                face=face,
                 device=device,
             )
         finally:

@@ -199,3 +199,17 @@ def test_a_stopped_recording_leaves_the_target_as_it_was(me, clips, tmp_path, ho
         assert [p.name for p in tmp_path.iterdir()] == ["live.mp4"]
     run(me, "--driver", clips / "driver.mp4", "-o", out, "--no-window")  # leftovers do not disturb the next run
     assert len(list(video.read(out))) == 10 and not part.exists()
+
+
+def test_one_of_two_faces_is_followed_and_a_picture_numbers_both(me, tmp_path):
+    """Two drivers side by side; the picture beside the recording shows both."""
+    pairs = [np.concatenate([image, image[:, ::-1]], 1) for _, image in frames(4)]
+    video.write(tmp_path / "two.mp4", pairs, np.arange(4) / 25)
+    out = tmp_path / "live.mp4"
+    told = last_json(run(me, "--driver", tmp_path / "two.mp4", "-o", out, "--no-window", "--json"))
+    assert told["outcomes"] == {"followed": 4}
+    assert any("live.mp4.faces.png numbers them; --face chooses one" in text for text in told["warnings"])
+    assert cv2.imread(str(tmp_path / "live.mp4.faces.png")).shape[1] == 960
+    chosen = last_json(run(me, "--driver", tmp_path / "two.mp4", "--face", "2", "--no-window", "--no-drop", "--json"))
+    assert chosen["outcomes"] == {"followed": 4} and chosen["warnings"] == []
+    assert "expected largest, left, right or a number" in run(me, "--face", "best", code=2).stderr
