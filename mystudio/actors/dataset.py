@@ -13,7 +13,7 @@ import numpy as np
 
 from mystudio.actors.actor import Actor
 from mystudio.actors.basis import Basis, basis_path, load_basis
-from mystudio.actors.factors import MOTION, N_FACTORS, join, look_of
+from mystudio.actors.factors import MOTION, MOTION_NAMES, N_FACTORS, join, look_of
 from mystudio.actors.film import save_npz
 from mystudio.actors.motion import frame_from_factors
 from mystudio.actors.render import render
@@ -23,6 +23,17 @@ from mystudio.types import Progress, silent
 from selfscan.io.text import read_text
 
 SETTINGS = "dataset.json"
+#: motion factors that ``DatasetSettings.vivid`` redraws, and the range that they are drawn from evenly
+VIVID = {
+    "browInnerUp": (0.2, 2.0),
+    "browDown": (0.2, 2.0),
+    "browOuterUp": (0.5, 2.3),
+    "eyeBlink": (0.4, 2.3),
+    "eyeSquint": (0.5, 2.3),
+    "eyeWide": (0.5, 2.3),
+    "gaze_y": (-2.5, 2.5),
+}
+VIVID_CHANCE = 0.35  # of each of these factors in a vivid image
 
 
 @dataclass(frozen=True)
@@ -35,6 +46,7 @@ class DatasetSettings:
     takes: int = 4  # images of each person, in a row
     crop: str | None = "ffhq"  # or None: the camera's whole view
     shard: int = 256  # images a file
+    vivid: float = 0.0  # share of images in which lids and brows often move far (``VIVID``), which they rarely do else
 
     @property
     def shards(self) -> int:
@@ -42,16 +54,26 @@ class DatasetSettings:
         return -(-self.count // self.shard)
 
 
-def code_of(seed: int, index: int, takes: int) -> np.ndarray:
-    """Code [64] float16 of an image of a dataset; each run of ``takes`` consecutive images shares one look."""
+def code_of(seed: int, index: int, takes: int, vivid: float = 0.0) -> np.ndarray:
+    """Code [64] float16 of an image of a dataset; each run of ``takes`` consecutive images shares one look.
+
+    ``vivid`` is the share of images with far movements of lids and brows; the other images do not depend on it.
+    """
     look = look_of(np.random.default_rng((seed, 0, index // takes)).normal(size=N_FACTORS))
     motion = np.random.default_rng((seed, 1, index)).normal(size=N_FACTORS)[MOTION]
+    rng = np.random.default_rng((seed, 2, index))
+    if rng.random() < vivid:
+        chosen, where = rng.random(len(VIVID)) < VIVID_CHANCE, rng.random(len(VIVID))
+        for name, here, share in zip(VIVID, chosen, where):
+            low, high = VIVID[name]
+            if here:
+                motion[MOTION_NAMES.index(name)] = low + (high - low) * share
     return join(look, motion).astype(np.float16)
 
 
 def draw(settings: DatasetSettings, index: int, basis: Basis | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Draw one image [H, W, 3] uint8 of a dataset and return its code [64] float16, too; no file is written."""
-    code = code_of(settings.seed, index, settings.takes)
+    code = code_of(settings.seed, index, settings.takes, settings.vivid)
     actor = _actor(look_of(code).tobytes(), basis or load_basis())
     expression, pose = frame_from_factors(code[MOTION].astype(np.float64))
     return render(actor, expression, pose, settings.size, settings.crop, seed=index).image, code
@@ -126,7 +148,7 @@ def _claim(folder: Path, settings: DatasetSettings) -> None:
             theirs = json.loads(read_text(path))
         except ValueError:
             theirs = None
-        if not isinstance(theirs, dict) or theirs | {"count": 0} != ours | {"count": 0}:
+        if not isinstance(theirs, dict) or {"vivid": 0.0} | theirs | {"count": 0} != ours | {"count": 0}:
             raise BadArtifact(
                 f"expected a new folder or the same dataset, {folder} holds one with other settings; "
                 "choose another folder"

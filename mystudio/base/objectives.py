@@ -78,8 +78,9 @@ def likeness(made: Tensor, aim: Tensor, settings: SupervisedSettings, perceptual
         for weight, view in ((0.5, losses.whole), (0.5, losses.face), (s.eyes, losses.eyes)):
             if weight:
                 loss = loss + s.perceptual * weight * perceptual.distance(view(made, s.view), view(aim, s.view))
-    if s.landmarks and mesh is not None and len(made):
+    if (s.landmarks or s.lids) and mesh is not None and len(made):
         with torch.no_grad():
             there, _ = crop_landmarks(mesh, aim)
-        loss = loss + s.landmarks * losses.landmarks(crop_landmarks(mesh, made)[0], there)
+        here, _ = crop_landmarks(mesh, made)
+        loss = loss + s.landmarks * losses.landmarks(here, there) + s.lids * losses.lids_and_brows(here, there)
     return loss

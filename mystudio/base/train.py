@@ -96,7 +96,8 @@ class _Run:
             from selfscan.perceptual.metric import load_perceptual
 
             perceptual = load_perceptual().to(device)
-        mesh = load_facemesh(device=device) if settings.supervised.landmarks and self.mixture.code_size else None
+        measured = settings.supervised.landmarks or settings.supervised.lids
+        mesh = load_facemesh(device=device) if measured and self.mixture.code_size else None
         self.trainer = Trainer(
             settings, device, team, self.mixture.code_size, self.mixture.coded_share, perceptual, mesh
         )

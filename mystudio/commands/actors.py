@@ -85,9 +85,16 @@ def clip(out, seed, script, motion_seed, seconds, fps, size, ffhq):
 @_size(256)
 @_seed("Which people.")
 @click.option("--takes", default=4, show_default=True, type=click.IntRange(1), help="Images of each person.")
+@click.option(
+    "--vivid",
+    default=0.0,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    help="Share of images in which lids and brows often move far.",
+)
 @click.option("--workers", type=click.IntRange(1), help="Number of processes; default: one per core.")
 @common
-def dataset(out, count, size, seed, takes, workers):
+def dataset(out, count, size, seed, takes, vivid, workers):
     """Draw aligned training images with their codes; run the same command again to resume.
 
     $ mystudio actors dataset faces --count 20000 --size 256
@@ -95,7 +102,7 @@ def dataset(out, count, size, seed, takes, workers):
     from mystudio.actors.dataset import DatasetSettings, write_dataset
 
     can_resume("the finished shards are kept: the same command goes on from there")
-    paths = write_dataset(out, DatasetSettings(count, size, seed, takes), workers, progress=progress())
+    paths = write_dataset(out, DatasetSettings(count, size, seed, takes, vivid=vivid), workers, progress=progress())
     answer(f"{out}: {count} images in {len(paths)} shards.", dataset=out, shards=len(paths), images=count)
 
 

@@ -7,13 +7,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mystudio.motion.retarget import normalise, part_scale
-from selfscan.face.landmarks import IRISES, KEYPOINTS
+from selfscan.face.landmarks import BROWS, EYE_CORNERS, IRISES, KEYPOINTS, LID_PAIRS, NOSE_BRIDGE
 
 FACE = (0.2, 0.26, 0.6, 0.6)  # left, top, width, height in an FFHQ-aligned crop, in crops; from brows to chin
 EYES = (0.25, 0.34375, 0.5, 0.25)  # both eyes and brows
 MOUTH = (0.28125, 0.5625, 0.4375, 0.3125)  # nostrils to chin
 IRIS = 8.0  # weight of an iris centre in ``landmarks``: equals the rest of its eye
 DEPTH = 0.1  # weight of z against x and y in ``landmarks``: the network's z is less exact
+LID_SPREAD = 0.066  # standard deviation of ``eyes_open`` among actors (selfscan.face.measures)
+BROW_SPREAD = 0.027  # standard deviation of ``brows`` among actors
 
 
 def keypoint(points: Tensor, target: Tensor, weights: Tensor) -> Tensor:
@@ -41,6 +43,27 @@ def landmarks(points: Tensor, target: Tensor) -> Tensor:
     weight[[KEYPOINTS.index(iris[0]) for iris in IRISES]] = IRIS
     apart = (normalise(points, 0.5, DEPTH) - normalise(target, 0.5, DEPTH)).abs().sum(-1)
     return (apart / size.clamp_min(1e-3) * weight).sum(-1) / weight.sum()
+
+
+def lids_and_brows(points: Tensor, target: Tensor) -> Tensor:
+    """Mean distance of lid gaps and of brow positions, both in units of their standard deviation among actors.
+
+    ``landmarks`` hardly sees them: a raised brow moves by a tenth of its part's size, and an eye's iris outweighs its
+    lids. Gaps and positions are compared in x and y, because the network's z is less exact. The units come from the
+    target, so that the loss cannot be lowered by a change of the eyes' size.
+
+    Args:
+        points, target: [N, 478, 3] in crops.
+    Returns: [N]; 1 = off by one standard deviation, a blink is about 3.
+    """
+    eyes = torch.stack([target[:, list(corners)] for corners in EYE_CORNERS], 1)  # [N, eye, corner, 3]
+    width = (eyes[:, :, 0] - eyes[:, :, 1]).norm(dim=-1)
+    apart = (eyes[:, 0].mean(1) - eyes[:, 1].mean(1)).norm(dim=-1)
+    change = points[..., :2] - target[..., :2]
+    pairs = torch.tensor(LID_PAIRS, device=points.device)  # [eye, pair, upper and lower]
+    gaps = (change[:, pairs[..., 0]] - change[:, pairs[..., 1]]).abs().sum(-1).mean(-1) / width
+    brows = (change[:, list(BROWS)] - change[:, [NOSE_BRIDGE]]).abs().sum(-1).mean(-1) / apart
+    return 0.5 * (gaps.mean(1) / LID_SPREAD + brows / BROW_SPREAD)
 
 
 def masked_pixels(patch: Tensor, target: Tensor, mask: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,8 +15,8 @@ from tiny_head import tiny_basis
 
 from mystudio.actors.actor import Actor
 from mystudio.actors.basis import EXPRESSIONS, basis_path, write_npz
-from mystudio.actors.dataset import DatasetSettings, code_of, draw, write_dataset
-from mystudio.actors.factors import EXTRA, LOOK, MOTION
+from mystudio.actors.dataset import VIVID, DatasetSettings, code_of, draw, write_dataset
+from mystudio.actors.factors import EXTRA, LOOK, MOTION, MOTION_NAMES, N_LOOK
 from mystudio.actors.film import film, sheet, write_clip
 from mystudio.actors.motion import frame_from_factors, perform
 from mystudio.cli import cli
@@ -79,6 +80,36 @@ def test_shards_hold_images_and_their_codes(made):
     assert np.array_equal(codes[0::2][:, EXTRA], codes[1::2][:, EXTRA])
     assert len(np.unique(codes[:, LOOK], axis=0)) == 5 and len(np.unique(codes[:, MOTION], axis=0)) == 10
     assert abs(np.stack([code_of(0, k, 1) for k in range(300)]).astype(float).std() - 1) < 0.02
+
+
+def test_a_share_of_vivid_images_moves_lids_and_brows_far_and_leaves_all_else():
+    plain, vivid, half = (np.stack([code_of(3, k, 1, share) for k in range(400)]) for share in (0.0, 1.0, 0.5))
+    moved = [N_LOOK + MOTION_NAMES.index(name) for name in VIVID]
+    others = np.setdiff1d(np.arange(64), moved)
+    assert np.array_equal(plain[:, others], vivid[:, others])
+    changed = plain != vivid
+    assert 0.3 < changed[:, moved].mean() < 0.4  # VIVID_CHANCE
+    for column, (low, high) in zip(moved, VIVID.values()):
+        new = vivid[changed[:, column], column].astype(float)
+        assert low - 1e-3 <= new.min() < low + 0.2 and high - 0.2 < new.max() <= high + 1e-3
+    blink = N_LOOK + MOTION_NAMES.index("eyeBlink")
+    assert (plain[:, blink] > 1.7).mean() < 0.1 < (vivid[:, blink] > 1.7).mean()
+    as_plain, as_vivid = (half == plain).all(1), (half == vivid).all(1)
+    assert (as_plain | as_vivid).all() and 0.4 < as_vivid[changed.any(1)].mean() < 0.6
+
+
+def test_a_vivid_dataset_is_another_one_and_a_folder_from_before_goes_on(head, tmp_path):
+    settings = DatasetSettings(count=2, size=32, shard=2)
+    (first,) = write_dataset(tmp_path / "d", settings, workers=1)
+    file = tmp_path / "d" / "dataset.json"
+    older = json.loads(file.read_text())
+    del older["vivid"]
+    file.write_text(json.dumps(older))
+    kept = first.stat().st_mtime_ns
+    with pytest.raises(BadArtifact, match="another folder"):
+        write_dataset(tmp_path / "d", replace(settings, vivid=0.5), workers=1)
+    write_dataset(tmp_path / "d", settings, workers=1)
+    assert first.stat().st_mtime_ns == kept
 
 
 def test_an_image_follows_from_its_code(head, made):

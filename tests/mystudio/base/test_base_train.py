@@ -141,11 +141,12 @@ def test_a_gradient_that_is_not_finite_changes_nothing(data):
     assert all(torch.equal(v, before[k]) for k, v in trainer.g.synthesis.named_parameters())
 
 
-def test_landmarks_join_the_loss_at_their_weight(data):
+@pytest.mark.parametrize("term", ["landmarks", "lids"])
+def test_landmarks_join_the_loss_at_their_weight(data, term):
     settings, mixture = tiny(), Mixture([open_source(path, 16) for path in data]).coded_only()
     found = []
     for weight in (0.0, 1.0, 3.0):
-        weighed = replace(settings, supervised=replace(settings.supervised, landmarks=weight))
+        weighed = replace(settings, supervised=replace(settings.supervised, **{term: weight}))
         trainer = Trainer(weighed, torch.device("cpu"), code_size=CODE, coded_share=1.0, mesh=load_facemesh())
         trainer.enter("supervised")
         found.append(float(trainer.step(mixture.batch(0, 8))["likeness"]))

@@ -5,7 +5,7 @@ import torch
 from torch.autograd import gradcheck
 
 from mystudio.motion import losses
-from selfscan.face.landmarks import KEYPOINTS
+from selfscan.face.landmarks import BROWS, EYE_CORNERS, KEYPOINTS, LID_PAIRS
 
 
 def draw(*shape, seed=0):
@@ -38,6 +38,34 @@ def test_landmarks_are_compared_in_units_of_their_part_and_irises_count_for_an_e
     aside, weights = losses.IRIS * 0.85, len(KEYPOINTS) - 2 + 2 * losses.IRIS
     assert losses.landmarks(moved, face).item() == pytest.approx((aside + rest) / weights)
     assert losses.landmarks(face + torch.tensor([0.3, -0.2, 0.1], dtype=torch.float64), face).item() < 1e-12
+
+
+def plain_face():
+    """Eyes 2 wide at (-3, 0) and (3, 0), so 6 apart; all other points at the origin."""
+    face = torch.zeros(1, 478, 3, dtype=torch.float64)
+    for corners, centre in zip(EYE_CORNERS, (-3.0, 3.0)):
+        face[0, list(corners), 0] = torch.tensor([centre - 1, centre + 1], dtype=torch.float64)
+    return face
+
+
+def test_lids_count_by_their_gap_in_widths_of_the_eye():
+    face = plain_face()
+    blink = face.clone()
+    blink[0, [upper for upper, _ in LID_PAIRS[0]], 1] -= 0.1  # one of two eyes opens by a twentieth of its width
+    assert losses.lids_and_brows(blink, face).item() == pytest.approx(0.5 * 0.05 / 2 / losses.LID_SPREAD)
+    moved = face.clone()
+    moved[0, [point for pair in LID_PAIRS[0] for point in pair], 1] += 0.1  # both lids together: the gap stays
+    assert losses.lids_and_brows(moved, face).item() == 0
+
+
+def test_brows_count_by_their_place_above_the_nose_in_distances_of_the_eyes():
+    face = plain_face()
+    raised = face.clone()
+    raised[0, list(BROWS[:5]), 1] -= 0.3  # half of the points rise by a twentieth
+    raised[0, list(BROWS), 2] += 0.7  # depth does not count
+    assert losses.lids_and_brows(raised, face).item() == pytest.approx(0.5 * 0.05 / 2 / losses.BROW_SPREAD)
+    shift = torch.tensor([0.3, -0.2, 0.1], dtype=torch.float64)
+    assert losses.lids_and_brows(face + shift, face).item() < 1e-12
 
 
 def test_masked_pixels_count_what_the_mask_shows_over_the_whole_patch():
@@ -93,6 +121,7 @@ def test_temporal_shares_a_change_between_its_two_frames():
 
 TERMS = {
     "landmarks": (lambda x: losses.landmarks(x, draw(3, 478, 3, seed=1)), (3, 478, 3)),
+    "lids_and_brows": (lambda x: losses.lids_and_brows(x, draw(3, 478, 3, seed=1)), (3, 478, 3)),
     "keypoint": (lambda x: losses.keypoint(x, draw(3, 5, 3, seed=1), draw(5, seed=2).abs()), (3, 5, 3)),
     "masked_pixels": (lambda x: losses.masked_pixels(x, draw(3, 2, 3, 2, 4, seed=1),
                                                      draw(3, 2, 1, 2, 4, seed=2).sigmoid()), (3, 2, 3, 2, 4)),
