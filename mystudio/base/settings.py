@@ -84,3 +84,8 @@ class BaseSettings:
     train: TrainSettings = field(default_factory=TrainSettings)
     supervised: SupervisedSettings = field(default_factory=SupervisedSettings)
     adversarial: AdversarialSettings = field(default_factory=AdversarialSettings)
+
+    @property
+    def measures_faces(self) -> bool:
+        """Whether a loss needs the landmark network."""
+        return bool(self.supervised.landmarks or self.supervised.lids)

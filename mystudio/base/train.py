@@ -96,8 +96,7 @@ class _Run:
             from selfscan.perceptual.metric import load_perceptual
 
             perceptual = load_perceptual().to(device)
-        measured = settings.supervised.landmarks or settings.supervised.lids
-        mesh = load_facemesh(device=device) if measured and self.mixture.code_size else None
+        mesh = load_facemesh(device=device) if settings.measures_faces and self.mixture.code_size else None
         self.trainer = Trainer(
             settings, device, team, self.mixture.code_size, self.mixture.coded_share, perceptual, mesh
         )

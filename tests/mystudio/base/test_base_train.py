@@ -153,6 +153,17 @@ def test_landmarks_join_the_loss_at_their_weight(data, term):
     assert found[2] - found[0] == pytest.approx(3 * (found[1] - found[0]), rel=1e-3) and found[1] > found[0]
 
 
+def test_a_run_with_lids_alone_measures_faces(data, tmp_path):
+    found = []
+    for lids in (0.0, 1.0):
+        settings = tiny(adversarial=0)
+        settings = replace(settings, supervised=replace(settings.supervised, lids=lids))
+        assert settings.measures_faces == bool(lids)
+        run(tmp_path / f"lids {lids:g}", data, settings)
+        found.append(_rows(tmp_path / f"lids {lids:g}")[0]["losses"]["likeness"])
+    assert found[1] > found[0]
+
+
 def test_a_run_that_blows_up_rolls_back_and_gives_up_with_a_sentence(data, tmp_path):
     settings = tiny(adversarial=0)
     settings = replace(settings, supervised=replace(settings.supervised, rate=1e30))
