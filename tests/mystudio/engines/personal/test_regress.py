@@ -132,7 +132,7 @@ def test_samples_that_were_kept_are_not_drawn_again(monkeypatch):
 
     whole = look()
     assert drawn == [2, 2, 2] and list(kept) == ["samples0000000", "samples0000004"]
-    del kept["look0000004"]
+    del kept["samples0000004"]
     assert all(map(torch.equal, look(), whole)) and drawn == [2, 2, 2, 2]
 
 
