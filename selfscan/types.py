@@ -6,12 +6,14 @@ transforms are named ``b_from_a``.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+
+from selfscan.span import WHOLE as WHOLE
+from selfscan.span import Span as Span
 
 NUM_LANDMARKS = 478
 Array = np.ndarray[Any, np.dtype[Any]]  # the comment at each use gives shape, dtype and unit
@@ -34,25 +36,6 @@ def check_shape(name: str, array: Shaped, shape: tuple[int | None, ...]) -> None
     got = tuple(array.shape)
     if len(got) != len(shape) or any(s is not None and s != g for s, g in zip(shape, got)):
         raise ValueError(f"{name}: expected shape {shape}, got {got}")
-
-
-@dataclass(frozen=True)
-class Span:
-    """A part of a clip."""
-
-    start: float = 0.0  # s of the clip; what is shown then is the first picture, at time 0
-    end: float | None = None  # s of the clip, exclusive; None = its end
-
-    def __post_init__(self):
-        if not 0 <= self.start < (math.inf if self.end is None else self.end):
-            raise ValueError(f"span: expected a start from 0 on and an end after it, got {self.start} to {self.end}")
-
-    def length(self, seconds: float) -> float:
-        """How much of a clip of ``seconds`` s it holds, s."""
-        return max(0.0, min(seconds, seconds if self.end is None else self.end) - self.start)
-
-
-WHOLE = Span()
 
 
 @dataclass(frozen=True)

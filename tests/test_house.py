@@ -16,9 +16,10 @@ EYES = ("selfscan",)  # a row allows what begins with one of its entries
 #: A module belongs to the longest row that its name begins with; ``mystudio`` alone is the version and public names.
 ROOMS: dict[str, tuple[str, ...]] = {
     "selfscan.errors": (),
-    "selfscan.types": (),
+    "selfscan.span": (),
+    "selfscan.types": ("selfscan.span",),
     "selfscan.checkpoints": ("selfscan.types",),
-    "selfscan.io": ("selfscan.errors", "selfscan.types"),
+    "selfscan.io": ("selfscan.errors", "selfscan.span", "selfscan.types"),
     "selfscan.face": ("selfscan.errors", "selfscan.types", "selfscan.checkpoints", "selfscan.io"),
     "selfscan.perceptual": ("selfscan.errors", "selfscan.io", "selfscan.face"),  # offline: features of the face mesh
     "selfscan.scan": (

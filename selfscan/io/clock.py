@@ -16,7 +16,7 @@ from typing import Any
 from av.error import FFmpegError
 
 from selfscan.errors import UnreadableVideo
-from selfscan.types import Span
+from selfscan.span import Span
 
 BACK = 0.2  # s: decoding times that go back further than this have jumped; smaller steps back are disorder
 GAP = 3.0  # s without picture and sound that count as a jump, in a clip with sound

@@ -25,7 +25,7 @@ from selfscan.io import clock, interlace, pictures
 from selfscan.io.colour import Converter, tags_of, told
 from selfscan.io.geometry import Canvas, Turned, clockwise, orientation
 from selfscan.io.opening import Limits, VideoInfo, can_jump, checked, in_words, packets
-from selfscan.types import WHOLE, Span
+from selfscan.span import WHOLE, Span
 
 SLOTS = 3  # pictures in shared memory: one is read, one waits, one is written
 MAX_WARNINGS = 20  # sentences about one clip

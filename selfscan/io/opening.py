@@ -13,7 +13,7 @@ from av.error import FFmpegError
 
 from selfscan.errors import UnreadableVideo, VideoTooLarge
 from selfscan.io.clock import Clock
-from selfscan.types import WHOLE, Span
+from selfscan.span import WHOLE, Span
 
 #: allowed demuxers; playlists and network formats are excluded because they open other files
 VIDEO_FORMATS = (

@@ -20,6 +20,7 @@ from test_video import make, make_with_sound, scene, sound_packets
 
 from selfscan.errors import UnreadablePicture, UnreadableVideo, VideoTooLarge
 from selfscan.io import isolation, mux, picture, sound, video
+from selfscan.io.containers import MP4
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="there is no /proc to find children in")
 
@@ -271,8 +272,8 @@ def test_joining_in_a_child_gives_the_same_packets(tmp_path):
     source = make_with_sound(tmp_path / "s.mp4")
     times = np.arange(50) / 25
     mux.encode(tmp_path / "p.mp4", ((t, scene(i)) for i, t in enumerate(times)), 25, 18)
-    sound.join(tmp_path / "p.mp4", tmp_path / "here.mp4", 0.0, 2.0, source)
-    sound.join_apart(tmp_path / "p.mp4", tmp_path / "there.mp4", 0.0, 2.0, source)
+    sound.join(tmp_path / "p.mp4", tmp_path / "here.mp4", (0.0, 2.0), sound.SoundOf(source), MP4)
+    sound.join_apart(tmp_path / "p.mp4", tmp_path / "there.mp4", (0.0, 2.0), sound.SoundOf(source), MP4)
     assert sound_packets(tmp_path / "here.mp4") == sound_packets(tmp_path / "there.mp4")
     assert (tmp_path / "here.mp4").read_bytes() == (tmp_path / "there.mp4").read_bytes()
 

@@ -6,7 +6,7 @@ import pytest
 
 from selfscan.io import video
 from selfscan.io.sound import SoundOf
-from tests.selfscan.io.clips import clip, heard_beeps
+from tests.selfscan.io.clips import clip, heard_beeps, seen_flashes
 from tests.selfscan.io.test_clock import SYNC, again, off
 
 
@@ -97,7 +97,11 @@ def test_each_container_gets_the_sound_that_it_can_hold(tmp_path, ending, codec,
     name = sound.removeprefix("lib")
     assert heard.how == ("copied" if name in kept[ending] else "encoded")
     assert codec_of(out)[0][0] == (name if name in kept[ending] else codec)
-    assert off(out) < SYNC
+    sounds = heard_beeps(out)
+    if (ending, name) == ("mkv", "aac"):  # without an edit list, the packet that fades the first one in is left out
+        assert 0 <= sounds[0] < 1024 / 48_000
+        sounds[0] = 0
+    assert np.abs(seen_flashes(out) - sounds).max() < SYNC
 
 
 def test_pictures_hold_no_sound_and_that_is_said(tmp_path):
