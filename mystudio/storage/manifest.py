@@ -14,7 +14,7 @@ from typing import Any
 
 from mystudio import __version__
 from mystudio.errors import BadArtifact
-from selfscan.io.digest import file_digest
+from selfscan.io.digest import clip_digest, file_digest
 from selfscan.io.naming import derived
 
 SCHEMA = 2  # schema written now; in schema 1, avatars and takes held the personal engine's fields directly
@@ -154,7 +154,7 @@ def digest_of(value: Any) -> str:
 def digest(path: Path) -> str:
     """Return the sha256 of a file or of a folder of pictures, or the content digest of an artifact."""
     if Path(path).is_dir() and not (Path(path) / MANIFEST).exists() and not beside(resolved(path), "old").exists():
-        return file_digest(path)
+        return clip_digest(path)
     if Path(path).is_dir() or not Path(path).exists() and is_there(path):
         return open_folder(path).manifest.digest
     return file_digest(path)

@@ -17,7 +17,7 @@ from selfscan.face.facemesh import FaceMesh, crop_landmarks, load_facemesh
 from selfscan.face.notes import notes
 from selfscan.face.track import fill_gaps, track
 from selfscan.io import video
-from selfscan.io.digest import file_digest
+from selfscan.io.digest import clip_digest
 from selfscan.io.pixels import to_tensor
 from selfscan.types import NUM_LANDMARKS, WHOLE, Array, Observation, Progress, Span, silent
 
@@ -53,7 +53,7 @@ def observe(
     Raises:
         UnreadableVideo, VideoTooLarge, NoFaceFound, SecondFace: see ``track``.
     """
-    digest = file_digest(path) if Path(path).exists() else ""  # ``track`` raises if the file is missing
+    digest = clip_digest(path) if Path(path).exists() else ""  # ``track`` raises if the file is missing
     warnings: dict[str, None] = {}  # in order, each once
     seen = track(path, progress, second_face_stops, checkpoints, warnings.setdefault, face, span)
     alignment = align(seen, size, sigma)

@@ -9,12 +9,17 @@ BLOCK = 1 << 20  # bytes read at once
 
 
 def file_digest(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, or of the names and bytes of the files in a folder, in hex. Raises OSError."""
-    if Path(path).is_dir():
-        files = sorted(p for p in Path(path).iterdir() if p.is_file() and not p.name.startswith("."))
-        return hashlib.sha256("".join(f"{file_digest(p)} {p.name}\n" for p in files).encode()).hexdigest()
+    """SHA-256 of a file's bytes in hex. Raises OSError."""
     total = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(BLOCK):
             total.update(block)
     return total.hexdigest()
+
+
+def clip_digest(path: str | Path) -> str:
+    """SHA-256 of a clip: of its file, or of the names and bytes of the files in a folder of pictures. Raises OSError."""
+    if not Path(path).is_dir():
+        return file_digest(path)
+    files = sorted(p for p in Path(path).iterdir() if p.is_file() and not p.name.startswith("."))
+    return hashlib.sha256("".join(f"{file_digest(p)} {p.name}\n" for p in files).encode()).hexdigest()

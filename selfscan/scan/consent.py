@@ -8,7 +8,7 @@ from pathlib import Path
 from selfscan.checkpoints import NO_CHECKPOINTS, Checkpoints
 from selfscan.errors import ConsentMissing, SecondPerson
 from selfscan.face.observe import observe
-from selfscan.io.digest import file_digest
+from selfscan.io.digest import clip_digest
 from selfscan.scan.guide import mouth_moved, now
 from selfscan.scan.identity import SAME, Appearance, appearance, check_one_person, likeness
 from selfscan.types import CodeWords, Consent, ConsentClip, Observation, Progress, silent
@@ -35,7 +35,7 @@ def make_consent(name: str, video: str | Path, fictional: bool = False, words: C
     """
     if not name.strip():
         raise ConsentMissing("consent: expected the name of the person who is shown or has agreed, got none")
-    return Consent(name.strip(), FICTIONAL if fictional else STATEMENT, now(), file_digest(video), fictional, words)
+    return Consent(name.strip(), FICTIONAL if fictional else STATEMENT, now(), clip_digest(video), fictional, words)
 
 
 def with_mouth(consent: Consent, seen: Observation) -> Consent:

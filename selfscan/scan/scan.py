@@ -13,7 +13,7 @@ from selfscan.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints, Prefixed, 
 from selfscan.errors import ConsentMissing, TooFewFrames
 from selfscan.face.choose import LARGEST
 from selfscan.face.observe import iter_crops, observe
-from selfscan.io.digest import file_digest
+from selfscan.io.digest import clip_digest
 from selfscan.perceptual.metric import Perceptual, load_perceptual, pairwise
 from selfscan.scan.consent import with_clip, with_mouth
 from selfscan.scan.coverage import coverage
@@ -82,7 +82,7 @@ def scan_video(
     """
     if consent is None or not consent.name:
         raise ConsentMissing("scan: expected a consent record, got none; make one with make_consent(name, video)")
-    if Path(video).is_file() and file_digest(video) != consent.video_sha256:
+    if Path(video).exists() and clip_digest(video) != consent.video_sha256:
         raise ConsentMissing(f"scan: the consent of {consent.name} is for another clip; make one for {video}")
     observation = observe(
         video,

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pytest
 from face_clips import FPS, HEIGHT, WIDTH, backdrop, clip, compose, photographs
@@ -63,7 +64,8 @@ def test_a_moving_face_is_followed_to_the_pixel(alice, tmp_path):
 
 def test_frames_without_a_face_keep_their_slot(alice, tmp_path):
     gone = {0, 1, 10, 11, 12, 13, 14, 15, 22, 23}
-    frames = (backdrop() if i in gone else compose((alice, 150 + 4 * i, 144, 180)) for i in range(24))
+    covered = cv2.GaussianBlur(alice, (0, 0), 40)  # as behind frosted glass: the same shot, but no face
+    frames = (compose((covered if i in gone else alice, 150 + 4 * i, 144, 180)) for i in range(24))
     face = track(clip(tmp_path / "c.mp4", frames))
     assert set(np.flatnonzero(~face.valid)) == gone
     assert (face.score[~face.valid] == 0).all() and len(face) == 24
@@ -71,6 +73,15 @@ def test_frames_without_a_face_keep_their_slot(alice, tmp_path):
     assert (face.landmarks[:2] == face.landmarks[2]).all() and (face.landmarks[22:] == face.landmarks[21]).all()
     inside = np.array([middle(face, i) for i in range(9, 17)])[:, 0]
     assert np.allclose(np.diff(inside), 4, atol=0.7)
+
+
+def test_a_face_that_is_gone_from_one_frame_to_the_next_is_a_cut_and_held_on_both_sides(alice, tmp_path):
+    gone = set(range(10, 16))
+    frames = (backdrop() if i in gone else compose((alice, 150 + 4 * i, 144, 180)) for i in range(24))
+    face = track(clip(tmp_path / "c.mp4", frames))
+    assert set(np.flatnonzero(~face.valid)) == gone and face.cuts.size
+    steps = np.diff(np.array([middle(face, i) for i in range(24)])[:, 0])
+    assert (np.abs(steps[10:15]) > 1).sum() == 1  # one jump, where the frames before and after meet
 
 
 def test_no_face_is_an_error_that_names_the_clip(tmp_path):
