@@ -18,7 +18,7 @@ def file_digest(path: str | Path) -> str:
 
 
 def clip_digest(path: str | Path) -> str:
-    """SHA-256 of a clip: of its file, or of the names and bytes of the files in a folder of pictures. Raises OSError."""
+    """SHA-256 of a clip: of its file, or of names and bytes of a folder of pictures. Raises OSError."""
     if not Path(path).is_dir():
         return file_digest(path)
     files = sorted(p for p in Path(path).iterdir() if p.is_file() and not p.name.startswith("."))
