@@ -19,6 +19,8 @@ import av.filter
 from av.error import FFmpegError
 from av.video.reformatter import VideoReformatter
 
+from selfscan.io import matrices
+
 HD_HEIGHT = 720  # px; as in players, untagged video of at least this height is BT.709, smaller video BT.601
 ITU709, ITU601, UNSPECIFIED = 1, 5, 2  # FFmpeg's AVColorSpace / SWS_CS numbers
 ITU2020, RGB = 9, 0
@@ -32,7 +34,7 @@ KNEE = 0.9  # of SDR's white, linear: brighter light is compressed
 LEVEL = 7  # of the Hald table: 7 x 7 colours along each axis
 BACKGROUND = 128  # grey level behind transparent pictures
 #: AVColorSpace -> swscale's name; other matrices are unknown to it
-MATRICES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
+MATRICES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020"}
 #: AVColorPrimaries -> name, chromaticities x, y of red, green, blue and white
 D65, C, DCI_WHITE, E = (0.3127, 0.3290), (0.310, 0.316), (0.314, 0.351), (1 / 3, 1 / 3)
 PRIMARIES: dict[int, tuple[str, tuple[tuple[float, float], ...]]] = {
@@ -105,7 +107,9 @@ def told(tags: Tags, dolby: bool = False) -> list[str]:
     elif tags.transfer in OTHER_LIGHT or tags.primaries in TOLD:
         light = f"{OTHER_LIGHT[tags.transfer]}, " if tags.transfer in OTHER_LIGHT else ""
         said.append(f"The clip has wide or unusual colours ({light}{name}); they are converted to SDR BT.709.")
-    if tags.matrix not in MATRICES and tags.matrix != RGB:
+    if tags.matrix in matrices.NAMES:
+        said.append(f"The clip's colour matrix ({matrices.NAMES[tags.matrix]}) is converted to RGB.")
+    elif tags.matrix not in MATRICES and tags.matrix != RGB:
         said.append(f"The clip's colour matrix (number {tags.matrix} of ITU-T H.273) is read as BT.709.")
     return said
 
@@ -126,6 +130,8 @@ class Converter:
         """
         if any(part.is_alpha for part in frame.format.components):
             return self._opaque(frame, tags, width, height)
+        if tags.matrix in matrices.NAMES and not frame.format.is_rgb:
+            frame, tags = self._computed(frame, tags, width, height), replace(tags, matrix=RGB, full=True)
         if tags.plain:
             span = None if tags.full is None else (FULL if tags.full else LIMITED)
             matrix = tags.matrix if tags.matrix in MATRICES or tags.matrix == RGB else ITU709
@@ -139,6 +145,30 @@ class Converter:
         if key not in self._graphs:
             self._graphs = {key: _Table(*key)}  # only the newest: properties seldom change
         return self._graphs[key](frame)
+
+    def _computed(self, frame, tags: Tags, width: int, height: int):
+        """R'G'B' of a matrix that swscale does not know, with 8 or 16 bits; limited range if untagged."""
+        import numpy as np
+
+        span = FULL if tags.full else LIMITED
+        scaled = self._reformatter.reformat(
+            frame,
+            width,
+            height,
+            matrices.STORED,
+            src_colorspace=ITU709,
+            dst_colorspace=ITU709,
+            src_color_range=span,
+            dst_color_range=span,
+        )
+        planes = matrices.unpacked(np.moveaxis(scaled.to_ndarray(), -1, 0), span == FULL)
+        colours = matrices.rgb(planes, tags.matrix, _xyz(tags.primaries)[1], tags.transfer)
+        if tags.plain:
+            made = av.VideoFrame.from_ndarray((colours * 255).round().astype(np.uint8), format="rgb24")
+        else:
+            made = av.VideoFrame.from_ndarray((colours * 65535).round().astype(np.uint16), format="rgb48le")
+        made.pts, made.time_base = frame.pts, frame.time_base
+        return made
 
     def _opaque(self, frame, tags: Tags, width: int, height: int):
         """Show a transparent frame over grey."""

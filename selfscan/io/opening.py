@@ -24,7 +24,9 @@ RAW = {*"h264,hevc,vvc,m4v,mpegvideo,mjpeg,obu,vc1,h261,h263,cavsvideo,dirac".sp
 #: allowed only so that the error message can name the file's kind
 PICTURE_FORMATS = "image2,png_pipe,apng,jpeg_pipe,jpegls_pipe,webp_pipe,bmp_pipe,tiff_pipe,psd_pipe,svg_pipe"
 AUDIO_FORMATS = "mp3,wav,flac,aac,ac3,aiff,caf,amr"
-PICTURE_BRANDS = ("heic", "heix", "mif1", "avif")  # pictures in an mp4-like box
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # pictures in an mp4-like box
+PICTURE_BRANDS = ("avif",)
+RAW_SUFFIXES = {".dng", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".pef", ".srw", ".raf"}  # of cameras
 BROADCAST = {"mpegts", "mpeg"}  # formats without a length or an index, whose stamps may jump
 WALKED = 256 << 20  # bytes: such a file up to this size is read once to know its length
 PULSE = 2000  # packets read between two calls of ``pulse``
@@ -109,6 +111,19 @@ def _check_file(path: Path) -> None:
         raise UnreadableVideo(f"{path}: expected a video file, got a device; name a file")
     if path.stat().st_size == 0:
         raise UnreadableVideo(f"{path}: the file is empty (0 bytes); copy or record it again")
+    refuse_unread(path)
+
+
+def refuse_unread(path: Path) -> None:
+    """Raise UnreadableVideo for a HEIC, JPEG XL or raw camera picture: what would be read is one tile or a preview."""
+    with open(path, "rb") as file:
+        head = file.read(64)
+    heic = head[4:8] == b"ftyp" and head[8:12] in HEIF_BRANDS and b"avif" not in head
+    jxl = head[:2] == b"\xff\x0a" or head[4:12] == b"JXL \r\n\x87\n"
+    raw = path.suffix.lower() in RAW_SUFFIXES and head[:2] in (b"II", b"MM", b"FU") or head[4:11] == b"ftypcrx"
+    if heic or jxl or raw:
+        kind = "HEIC" if heic else "JPEG XL" if jxl else "raw camera"
+        raise UnreadableVideo(f"{path}: {kind} pictures are not read; export it as JPEG or PNG")
 
 
 def _video_stream(path: str, container):
@@ -129,7 +144,10 @@ def _video_stream(path: str, container):
 def pictures_of(container):
     """The stream of moving pictures, or None; a cover picture is none."""
     cover = av.stream.Disposition.attached_pic
-    return next((s for s in container.streams.video if s.codec_context is None or not s.disposition & cover), None)
+    found = [s for s in container.streams.video if s.codec_context is None or not s.disposition & cover]
+    if container.metadata.get("major_brand") == "avis":  # its first stream is the still picture beside the animation
+        found.sort(key=lambda stream: -stream.frames)
+    return found[0] if found else None
 
 
 def frames_a_second(stream) -> float:

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from selfscan.errors import UnreadableVideo, VideoTooLarge
-from selfscan.io.opening import Limits, in_words
+from selfscan.io import hdr_pictures
+from selfscan.io.opening import RAW_SUFFIXES, Limits, in_words, refuse_unread
 
 SUFFIXES = {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".tif", ".tiff", ".bmp"}
-UNKNOWN = {".heic", ".heif", ".jxl", ".dng", ".raw", ".cr2", ".cr3", ".nef", ".arw"}  # pictures that Pillow cannot read
+UNKNOWN = {".heic", ".heif", ".jxl"} | RAW_SUFFIXES  # pictures that are not read
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP")  # Pillow opens multi-picture JPEG by JPEG
 MAX_PIXELS = 1 << 26  # of a stored picture; it is shown with at most ``CANVAS`` px a side
 CANVAS = 2560  # px, longest side of a shown photo
@@ -40,7 +41,9 @@ def is_picture(path: str | Path) -> bool:
     except OSError:
         return False
     if head[4:8] == b"ftyp":
-        return head[8:12] in (b"avif", b"avis") or head[8:12] == b"mif1" and b"avif" in head
+        if head[8:12] == b"avis":  # Pillow ignores its HDR tags
+            return not hdr_pictures.has_tags(path)
+        return head[8:12] == b"avif" or head[8:12] == b"mif1" and b"avif" in head
     jpeg = head[:3] == b"\xff\xd8\xff" and Path(path).suffix.lower() not in (".mjpeg", ".mjpg")
     tiff = head[:4] in (b"II*\0", b"MM\0*")
     webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
@@ -61,10 +64,12 @@ def opened(path: str, limits: Limits, tell: Tell) -> Iterator[tuple[dict[str, An
     if Path(path).is_dir():
         yield _folder(Path(path), limits, tell)
         return
+    refuse_unread(Path(path))
     with _open(path) as image:
         count = getattr(image, "n_frames", 1) if image.format not in ("MPO", "TIFF") else 1
         if count == 1:
             tell("The clip is a single picture: it holds one pose and no motion.")
+            image = hdr_pictures.converted(path, image, tell)
             yield _facts(RATE, 1, 1 / RATE), iter([(0.0, *_shown(image, _size(image, limits), None))])
             return
         if count > limits.frames:
@@ -239,7 +244,8 @@ def _photos(files, sizes: dict[Path, tuple[int, int]], canvas, step: float, limi
         width, height = sizes.get(path, canvas)
         share = min(canvas[0] / width, canvas[1] / height)
         try:
-            with _open(path) as image:
+            with _open(path) as opened_image:
+                image = hdr_pictures.converted(path, opened_image, tell)
                 shown = _shown(image, (max(1, round(width * share)), max(1, round(height * share))), canvas)
         except (UnreadableVideo, VideoTooLarge, OSError, ValueError, SyntaxError):
             tell(f"The picture {path.name} cannot be read and is left out.")

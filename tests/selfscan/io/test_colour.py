@@ -170,3 +170,48 @@ def test_transparent_video_is_shown_over_grey(tmp_path):
     (_, got), *_ = video.read(tmp_path / "a.mkv")
     assert got[20, 10].tolist() == [200, 0, 0] and got[20, 60].tolist() == [128, 128, 128]
     assert np.abs(got[20, 40].astype(int) - [164, 64, 64]).max() <= 1
+
+
+def camera(light):
+    """Light to a signal by the transfer of BT.709 and BT.2020."""
+    return np.where(light < 0.018053968510807, 4.5 * light, 1.09929682680944 * light**0.45 - 0.09929682680944)
+
+
+def camera_back(signal):
+    return np.where(signal < 0.0812428583, signal / 4.5, ((signal + 0.09929682680944) / 1.09929682680944) ** (1 / 0.45))
+
+
+def planes_of(kind):
+    """Y, Cb, Cr of the patches in a matrix that swscale does not know, its tags, by the standards' tables."""
+    signal, light = patches() / 255.0, (patches() / 255.0) ** 2.4 @ TO_2020.T
+    if kind == "YCgCo":
+        half, quarter = 0.5, 0.25
+        rows = np.array([[quarter, half, quarter], [-quarter, half, -quarter], [half, 0, -half]])
+        return signal @ rows.T, (8, 1, 1)
+    if kind == "constant luminance":  # BT.2020-2, table 4
+        wide = light ** (1 / 2.4)
+        y = camera(camera_back(wide) @ LUMA_2020)
+        blue, red = wide[..., 2] - y, wide[..., 0] - y
+        chroma = blue / np.where(blue <= 0, 1.9404, 1.5816), red / np.where(red <= 0, 1.7184, 0.9936)
+        return np.stack([y, *chroma], -1), (10, 9, 14)
+    lms = light @ np.array([[1688, 2146, 262], [683, 2951, 462], [99, 309, 3688]]).T / 4096  # BT.2100-2, table 7
+    if kind == "ICtCp of PQ":
+        return pq(lms) @ np.array([[2048, 2048, 0], [6610, -13613, 7003], [17933, -17390, -543]]).T / 4096, (14, 9, 16)
+    luma = (light * WHITE / 1000) @ LUMA_2020
+    scene = lms * WHITE / 1000 * np.maximum(luma, 1e-9)[..., None] ** (1 / 1.2 - 1)
+    a, b, c = 0.17883277, 0.28466892, 0.55991073
+    curve = np.where(scene <= 1 / 12, np.sqrt(3 * scene), a * np.log(np.maximum(12 * scene - b, 1e-9)) + c)
+    return curve @ np.array([[2048, 2048, 0], [3625, -7465, 3840], [9500, -9212, -288]]).T / 4096, (14, 9, 18)
+
+
+@pytest.mark.parametrize("kind", ["YCgCo", "constant luminance", "ICtCp of PQ", "ICtCp of HLG"])
+@pytest.mark.parametrize("full", [False, True])
+def test_matrices_that_swscale_does_not_know_are_converted_and_told(tmp_path, monkeypatch, kind, full):
+    planes, (matrix, primaries, transfer) = planes_of(kind)
+    numbers = [(1023 if full else 876) * planes[..., 0] + (0 if full else 64)]
+    numbers += [(1023 if full else 896) * planes[..., k] + 512 for k in (1, 2)]
+    monkeypatch.setattr(f"{__name__}.stored", lambda *_: [n.round().astype(np.uint16) for n in numbers])
+    got, said = read(clip(tmp_path / "m.mkv", planes, matrix, primaries, transfer, full))
+    error = np.abs(got - patches())[4::16, 4::16]
+    assert error.mean() < 1.5 and error.max() < 4
+    assert kind.split(" of ")[0] in said[-1] and "converted to RGB" in said[-1]

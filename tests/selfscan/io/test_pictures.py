@@ -1,5 +1,10 @@
 """Pictures as clips: animations, single pictures and folders, written here by Pillow."""
 
+import struct
+import zlib
+from fractions import Fraction
+
+import av
 import numpy as np
 import pytest
 from PIL import Image, features
@@ -139,3 +144,67 @@ def test_the_digest_of_a_folder_follows_names_and_contents(tmp_path):
     assert before == file_digest(tmp_path)
     picture(1).save(tmp_path / "b.png")
     assert file_digest(tmp_path) != before
+
+
+def test_hdr_tags_of_a_png_are_honoured_alone_and_in_a_folder(tmp_path):
+    """PQ of grey light at the white of SDR and below, with the chunk cICP of PNG's third edition."""
+    share = np.array([1, 0.5, 0.25, 0.1])  # of SDR's white, 203 cd/m2
+    y = (share * 203 / 10_000) ** 0.1593017578125
+    signal = ((0.8359375 + 18.8515625 * y) / (1 + 18.6875 * y)) ** 78.84375
+    levels = np.repeat(np.repeat((signal * 65535).round().astype(">u2"), 16)[None], 48, 0)
+    rows = b"".join(b"\0" + np.repeat(row[:, None], 3, 1).tobytes() for row in levels)
+    head = struct.pack(">IIBBBBB", 64, 48, 16, 2, 0, 0, 0)
+    chunks = [(b"IHDR", head), (b"cICP", bytes([9, 16, 0, 1])), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    data = b"\x89PNG\r\n\x1a\n"
+    for name, part in chunks:
+        data += struct.pack(">I", len(part)) + name + part + struct.pack(">I", zlib.crc32(name + part))
+    (tmp_path / "photos").mkdir()
+    for path in (tmp_path / "one.png", tmp_path / "photos" / "b.png"):
+        path.write_bytes(data)
+    picture().save(tmp_path / "photos" / "a.png")
+    for path in (tmp_path / "one.png", tmp_path / "photos"):
+        _, frames, said = read(path)
+        assert np.abs(frames[-1][24, 24::16, 0] - 255 * share[1:] ** (1 / 2.4)).max() < 3
+        assert any("The picture is HDR (PQ, BT.2020)" in text for text in said)
+
+
+def hdr_avif(path, frames):
+    """An AVIF of one PQ level, 203 cd/m2, which is white of SDR."""
+    with av.open(str(path), "w", format="avif") as container:
+        stream = container.add_stream("libsvtav1", rate=25, options={"preset": "12", "svtav1-params": "lp=1"})
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p10le"
+        context = stream.codec_context
+        context.colorspace, context.color_primaries, context.color_trc, context.color_range = 9, 9, 16, 1
+        for k in range(frames):
+            frame = av.VideoFrame(64, 64, "yuv420p10le")
+            for plane, level in zip(frame.planes, (round(64 + 876 * 0.5807), 512, 512)):
+                plane.update(np.full(plane.buffer_size // 2, level, np.uint16))
+            frame.colorspace, frame.color_range, frame.pts, frame.time_base = 9, 1, k, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_hdr_avif_still_and_animated_is_tone_mapped(tmp_path, frames):
+    if not features.check("avif") or "libsvtav1" not in av.codecs_available:
+        pytest.skip("this Pillow reads no AVIF, or FFmpeg writes none")
+    hdr_avif(tmp_path / "h.avif", frames)
+    times, found, said = read(tmp_path / "h.avif")
+    assert np.allclose(times, np.arange(frames) / 25)
+    assert all(245 < frame.mean() <= 255 for frame in found), "Pillow alone gives 148"
+    assert any("HDR (PQ, BT.2020)" in text for text in said)
+
+
+@pytest.mark.parametrize(
+    "name,head,word",
+    [
+        ("photo.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
+        ("renamed.mp4", b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "HEIC"),
+        ("photo.jxl", b"\xff\x0a\x7a\x1f", "JPEG XL"),
+        ("photo.DNG", b"II*\0\x08\0\0\0", "raw camera"),
+    ],
+)
+def test_pictures_that_are_not_read_ask_for_a_jpeg(tmp_path, name, head, word):
+    (tmp_path / name).write_bytes(head + bytes(64))
+    with pytest.raises(UnreadableVideo, match=f"{word} pictures are not read; export it as JPEG"):
+        read(tmp_path / name)
