@@ -18,6 +18,7 @@ from mystudio.clips import run_live as run_live  # these two stages write clips
 from mystudio.clips import run_render as run_render
 from mystudio.compute import blas
 from mystudio.compute.device import choose
+from mystudio.errors import BadArtifact
 from mystudio.evaluation import evaluate
 from mystudio.live import recording
 from mystudio.motion import performance as perform
@@ -36,6 +37,8 @@ from selfscan.scan import coverage_figure
 from selfscan.scan.consent import make_consent
 from selfscan.scan.scan import scan_video
 from selfscan.types import WHOLE, Scan, Span
+
+MEASUREMENT = 2  # version of what a performance measures; 1: without cuts, persons and turned faces
 
 
 def run_scan(
@@ -116,8 +119,12 @@ def run_perform(
     """
     known = digest(video) if span == WHOLE else digest_of([digest(video), span.start, span.end])
     which = "" if face == LARGEST else f"-{check_wanted(face)}"
-    out = derived(folder / video.name, after=f"-{known[:8]}{which}.performance", stem=video.stem)
-    with stage(out, "performance", {"video": video}, faces.chosen(face, span), force=force) as run:
+    settings = faces.chosen(face, span) | {"measurement": MEASUREMENT}
+    named = partial(derived, folder / video.name, stem=video.stem)
+    out = named(after=f"-{known[:8]}{which}.performance")
+    if _is_older(out):  # takes refer to it: it stays
+        out = named(after=f"-{known[:8]}{which}-{MEASUREMENT}.performance")
+    with stage(out, "performance", {"video": video}, settings, force=force) as run:
         if not run.done:
             blas.reserve()
             with run.checkpoints() as checkpoints:
@@ -239,6 +246,14 @@ def run_evaluate(
                     checkpoints=checkpoints,
                 )
     return out
+
+
+def _is_older(path: Path) -> bool:
+    """Whether a performance comes from an earlier version of the measurement."""
+    try:
+        return open_folder(path, "performance").manifest.settings.get("measurement", 1) < MEASUREMENT
+    except BadArtifact:
+        return False
 
 
 def _driver(path: Path, others: str) -> Performance:

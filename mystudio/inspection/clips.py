@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import shlex
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from mystudio.inspection.description import Description
 from mystudio.types import Progress, silent
 from selfscan.errors import NoFaceFound
 from selfscan.face import cuts
-from selfscan.face.notes import in_words
+from selfscan.face.notes import in_words, notes
 from selfscan.face.track import track
 from selfscan.io import pictures, video
 from selfscan.io.facts import ClipFacts, SoundTrack, read_facts
@@ -36,6 +37,7 @@ def describe_clip(path: Path, progress: Progress = silent) -> Description:
         spans = face.cut_spans
     except NoFaceFound:
         face, spans = None, _cuts_without_faces(path)
+    said += _turned(face, info) if face is not None else []
     said = list(dict.fromkeys(said))
     spans = () if info.stills else spans
     lines = {
@@ -56,6 +58,11 @@ def _as_values(info: VideoInfo, facts: ClipFacts, face: FaceTrack | None, spans,
         return values | {"faces": 0, "frames_with_a_face": 0.0}
     shown = {"face_width": round(_width(face)), "frames": len(face)}
     return values | shown | {"faces": max(1, len(face.crowd)), "frames_with_a_face": float(face.valid.mean())}
+
+
+def _turned(face: FaceTrack, info: VideoInfo) -> list[str]:
+    """Sentences about a face that is not upright; cuts have a line of their own."""
+    return notes(replace(face, cuts=face.cuts[:0]), info.stills)
 
 
 def _moves(info: VideoInfo) -> bool:
@@ -118,9 +125,10 @@ def _faces(face: FaceTrack | None) -> str:
     return f"{number} in {face.valid.mean():.0%} of {len(face)} frames, {_width(face):.0f} px wide"
 
 
-def _use(path: Path, info: VideoInfo, face: FaceTrack | None) -> str:
+def _use(place: Path, info: VideoInfo, face: FaceTrack | None) -> str:
     if face is None:
         return "Nothing yet: mystudio needs a face; try a larger, lighter or upright one."
+    path = shlex.quote(str(place))
     if info.stills:
         return f"`mystudio scan {path}` makes a scan of the photos."
     if not _moves(info):

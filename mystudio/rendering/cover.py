@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from selfscan.face import align
-from selfscan.face.detect import Detector
+from selfscan.face.detect import Detection, Detector
 from selfscan.types import Array, Observation
 
 HOLD = 0.5  # s from a frame of the same shot that shows the face: so long the avatar is still drawn
@@ -31,6 +31,7 @@ class Cover:
         self._seen, self._shown = seen, np.asarray(shown, bool)
         self._shots = seen.track.shots
         self._detector: Detector | None = None
+        self._before = list[Detection]()  # hidden faces of the frame before: they are found in most frames, not in all
 
     def holds(self, index: int) -> bool:
         """Whether a frame near this one, in the same shot, shows the face: its picture still fits here."""
@@ -61,7 +62,11 @@ class Cover:
             where = transforms[index] if self._away(index) <= HOLD else transforms[near]
             places.append((_around_face(where, size, min(FACE + GROWS * late, WIDEST)), size))
         self._detector = self._detector or Detector()
-        for face in [*self._detector(frame), *self._detector.turned(frame)]:
+        seen = [*self._detector(frame), *self._detector.turned(frame)]
+        if not places and not seen:  # a shot without a known face: it may show one in profile or partly hidden
+            seen = self._detector.hidden(frame)
+            seen, self._before = seen or self._before, seen
+        for face in seen:
             side = WIDER * max(face.side, 1.0)
             places.append((align.similarity(np.array(size / side), np.array(0.0), face.centre, size), size))
         return places

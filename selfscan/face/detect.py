@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +21,7 @@ TURN_MARGIN = 0.1  # by which both scores together are higher after a half turn;
 SURE_FACE = 1.3  # both scores together, of an upright face in close-up: 1.6 to 1.9; upside down 0.5 to 1.5
 REFINEMENTS, UPRIGHT = 3, 0.3  # times that the angle is corrected in close-up; rad: a smaller rest is upright
 CLOSE_UP, AROUND = 256, 3.0  # px, side of the picture in which a face is turned; and its side / the side of the box
+TILES, RIM = 3, 3  # squares of a frame in which hidden faces are searched; and its sides / the width of a mirrored rim
 SAME_FACE = 0.5  # share of a box's width: boxes with closer centres are one face
 
 
@@ -57,15 +59,38 @@ class Detector:
         Returns:
             The faces, widest first.
         """
+        return self._found(frame, SURE)
+
+    def _found(self, frame: np.ndarray, least: Mapping[int, float]) -> list[Detection]:
         found: list[Detection] = []
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # protobuf deprecations inside mediapipe
             for model, net in self._nets.items():
                 answer: Any = net.process(frame)  # a named tuple whose type mediapipe creates at run time
                 seen = [_detection(face, *frame.shape[1::-1]) for face in answer.detections or []]
-                seen = [face for face in seen if face.score >= SURE[model]]
+                seen = [face for face in seen if face.score >= least.get(model, 0.0)]
                 found += [face for face in seen if not any(face.is_near(other.centre) for other in found)]
         return sorted(found, key=lambda face: -face.width)
+
+    def hidden(self, frame: np.ndarray) -> list[Detection]:
+        """Find faces that the whole frame does not show well: in profile, partly covered, or cut off by its edge.
+
+        Patterns that are no face are found too: the scores of such faces are as low.
+
+        Args:
+            frame: [H, W, 3] uint8 RGB.
+        Returns:
+            The faces in coordinates of the frame, from squares of it and from the frame with a mirrored rim.
+        """
+        height, width = frame.shape[:2]
+        side, found = min(height, width), list[Detection]()
+        for share in np.linspace(0, 1, TILES):
+            x, y = round(share * (width - side)), round(share * (height - side))
+            tile = np.ascontiguousarray(frame[y : y + side, x : x + side])
+            found += [replace(face, centre=face.centre + (x, y)) for face in self._found(tile, {})]
+        rim = (height // RIM, width // RIM)
+        wide = np.pad(frame, ((rim[0],) * 2, (rim[1],) * 2, (0, 0)), mode="reflect")
+        return found + [replace(face, centre=face.centre - rim[::-1]) for face in self._found(wide, {})]
 
     def turned(self, frame: np.ndarray) -> list[Detection]:
         """Find faces that lie on their side or upside down: both networks expect upright ones.
