@@ -81,7 +81,7 @@ def _torch() -> Iterator[Finding]:
     except ImportError as error:
         yield Finding("torch", False, True, f"cannot be imported ({error})", "pip install 'torch>=2.10'")
         return
-    yield Finding("torch", True, True, f"{torch.__version__}, {torch.get_num_threads()} threads")
+    yield Finding("torch", True, True, f"{torch.__version__}, {torch.get_num_threads()} thread(s)")
     gpu = torch.cuda.is_available()
     name = torch.cuda.get_device_name(0) if gpu else "CPU"
     yield Finding("device", gpu, False, name, "" if gpu else "all commands run on the CPU; a CUDA GPU is much faster")

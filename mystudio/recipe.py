@@ -232,6 +232,8 @@ def _apply(tables: dict[str, Any], option: str) -> None:
             raise BadRecipe(
                 f"option {option[:80]!r}: {_shown(group)} holds a value, not keys; try `mystudio recipe show`"
             )
+    if new := SUCCESSORS.get(key.strip()):
+        raise BadRecipe(f"option {option[:80]!r}: {key.strip()} is now {new}; rename the key")
     target[last] = _value_of(text.strip())
 
 

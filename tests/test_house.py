@@ -84,6 +84,7 @@ TOP = (
     "mystudio.bench",
     "mystudio.commands",
     "mystudio.cli",
+    "mystudio.__main__",
 )
 #: only an engine's own bench, which measures its parts, may import the engine's modules
 KNOWS_ENGINES = ("mystudio.bench.personal",)

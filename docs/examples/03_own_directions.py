@@ -34,9 +34,7 @@ def narrow_mouth(avatar: Avatar, count: int = 150) -> np.ndarray:
         widths.append(mouth / eyes)
     width = torch.cat(widths)
     narrow = -(width - width.mean()) / width.std()
-    return (
-        ((codes - codes.mean(0)) * narrow[:, None]).mean(0).numpy()
-    )  # slope of the fit: codes = mean + narrow * slope
+    return ((codes - codes.mean(0)) * narrow[:, None]).mean(0).numpy()  # slope of: codes = mean + narrow * slope
 
 
 def main(avatar, take, out) -> Path:

@@ -98,7 +98,7 @@ def recipe():
     """Settings of all stages, as data."""
 
 
-@recipe.command(cls=Command)
+@recipe.command(cls=Command, short_help="Print a recipe with all settings explained.")
 @click.argument("name", required=False, metavar="[NAME|FILE]")
 @recipe_options
 @common
@@ -184,7 +184,7 @@ def _source(info: dict[str, str]) -> str:
     return "" if part in ("G_ema", "g_ema") else f", from the part {part!r} of {info['source_file']}"
 
 
-@base.command("train-encoder", cls=Command)
+@base.command("train-encoder", cls=Command, short_help="Train the inversion encoder of a base.")
 @click.argument("name", metavar="NAME|FILE")
 @click.option("--people", default=2000, show_default=True, type=click.IntRange(20), help="Samples of the base to draw.")
 @click.option("--steps", default=2500, show_default=True, type=click.IntRange(1), help="Training steps.")

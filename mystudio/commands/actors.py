@@ -25,12 +25,12 @@ def _size(default: int):
     )
 
 
-@click.group()
+@click.group(short_help="Synthetic people, with exact truth.")
 def actors():
     """Synthetic people who do not exist, with exact truth (needs mystudio[actors])."""
 
 
-@actors.command("import-basis", cls=Command)
+@actors.command("import-basis", cls=Command, short_help="Import the 3D head model of the actors.")
 @existing("FOLDER_OR_NPZ")
 @common
 def import_basis(folder_or_npz):
@@ -46,7 +46,7 @@ def import_basis(folder_or_npz):
     answer(f"{path}: a head of {count} vertices.", basis=path, vertices=count)
 
 
-@actors.command(cls=Command)
+@actors.command(cls=Command, short_help="Render a clip of a person, with its truth.")
 @click.argument("out", type=click.Path(path_type=Path), metavar="OUT.mp4")
 @_seed("Which person.")
 @click.option(
@@ -79,7 +79,7 @@ def clip(out, seed, script, motion_seed, seconds, fps, size, ffhq):
     answer(f"{out}: {len(score)} frames; their truth is in {truth}.", clip=out, truth=truth, frames=len(score))
 
 
-@actors.command(cls=Command)
+@actors.command(cls=Command, short_help="Draw training images with their codes.")
 @click.argument("out", type=click.Path(path_type=Path), metavar="DIR")
 @click.option("--count", default=10000, show_default=True, type=click.IntRange(1), help="Images.")
 @_size(256)

@@ -54,7 +54,7 @@ def unpack(file, out):
     )
 
 
-@avatar.command(cls=Command)
+@avatar.command(cls=Command, short_help="Remove an avatar and what belongs to it.")
 @existing("AVATAR")
 @click.option(
     "--with-scan/--keep-scan",

@@ -12,7 +12,7 @@ from mystudio.commands.options import Command, common, device_option, output, re
 from mystudio.commands.terminal import Failure, answer, can_resume, progress
 
 
-@click.group()
+@click.group(short_help="Measure quality, speed and costs.")
 def bench():
     """Measure the studio: real clips, actors with truth, ablations, costs."""
 

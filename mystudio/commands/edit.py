@@ -38,6 +38,8 @@ def edit():
     $ mystudio edit hello.take -o smiling.take --set smile=1.0
     $ mystudio edit list me.avatar
     $ mystudio edit sheet me.avatar -o edits.png
+
+    `mystudio edit apply --help` shows the options of an edit: strengths over time, directions of your own, the range.
     """
 
 

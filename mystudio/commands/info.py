@@ -8,7 +8,7 @@ from mystudio.commands.options import Command, common, existing
 from mystudio.commands.terminal import answer, progress
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, short_help="Say what a file or folder is, in six lines.")
 @existing("FILE")
 @common
 def info(file):

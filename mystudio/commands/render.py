@@ -24,7 +24,7 @@ from mystudio.commands.terminal import answer, can_resume, progress
 
 @click.command(cls=Command, short_help="Take -> finished video.")
 @existing("TAKE")
-@clip_output("Video to write; see below.")
+@clip_output("Video to write; its ending says which kind.")
 @click.option(
     "--view",
     type=click.Choice(["aligned", "side-by-side", "paste"]),

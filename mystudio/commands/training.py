@@ -147,7 +147,7 @@ def export(run, out, facts):
     answer(f"{out}: {generator.resolution} px, {out.stat().st_size / 1e6:.1f} MB.", base=out, info=read_info(out))
 
 
-@base.command("pack", cls=Command)
+@base.command("pack", cls=Command, short_help="Write a small copy of a run, for sending.")
 @existing("RUN")
 @output("RUN", "Folder of the copy.")
 @click.option(

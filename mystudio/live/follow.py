@@ -42,7 +42,7 @@ class LiveSettings:
     ease: float = 0.5  # s, time constant with which a better neutral face replaces the one before
     precision: Precision = "auto"  # of the generator's feature maps; auto: bfloat16 on devices that multiply it fast
     compile: Compile = "no"  # torch.compile of the generator: starts a few seconds later, then draws faster
-    size: int | None = None  # px, side of each of the two pictures; None = the generator's, at least 256
+    size: int | None = None  # px, side of each of the two pictures; by default the generator's, at least 256
 
 
 @dataclass(frozen=True)

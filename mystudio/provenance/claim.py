@@ -48,7 +48,7 @@ class ProvenanceSettings:
 
     mark: bool = True  # put a signed C2PA manifest into every output; false is recorded in the sidecar
     watermark: bool = True  # also hide the avatar's id in the pixels; needs mark = true
-    sign_key: str | None = None  # PEM file of your own private key; None = a key made at first use
+    sign_key: str | None = None  # PEM file of your own private key; by default a key made at first use
     sign_cert: str | None = None  # PEM file of sign_key's certificates, the signing certificate first
 
 

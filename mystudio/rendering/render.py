@@ -42,7 +42,7 @@ class RenderSettings:
     """Settings of the finished clip."""
 
     view: Literal["aligned", "side-by-side", "paste"] = "aligned"
-    size: int | None = None  # px, side of the avatar's picture; None = the generator's, at least 256
+    size: int | None = None  # px, side of the avatar's picture; by default the generator's, at least 256
     crf: int = 18  # x264 quality: 18 is visually lossless; higher values give smaller files
     feather: float = 0.15  # paste: width of the soft rim / width of the face
     unpasted: Literal["covered", "driver"] = "covered"  # paste: frames into which the avatar cannot be pasted, since no

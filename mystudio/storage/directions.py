@@ -47,6 +47,8 @@ def direction_name(text: str) -> str:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
+    if path.is_dir():
+        raise BadEdit(f"{path} is a folder, expected a file of directions; give a file as {KINDS}")
     try:
         if path.stat().st_size > MAX_FILE:
             raise ValueError(f"more than {MAX_FILE} bytes")
@@ -69,6 +71,8 @@ def _tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
     elif first.startswith((b"PK", b"\x80")) and path.suffix.lower() != ".safetensors":
         yield from _from_torch(open_torch(path), direction_name(path.stem))
     else:
+        if not 2 <= int.from_bytes(first, "little") <= path.stat().st_size - 8:  # length of a safetensors header
+            raise ValueError("its content is none of these")
         from safetensors.torch import load_file
 
         yield from ((direction_name(k), v) for k, v in load_file(path).items())

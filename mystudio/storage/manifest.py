@@ -192,14 +192,21 @@ def _find_manifest(path: Path, kind: str | None) -> tuple[Path, Manifest]:
     for _ in range(20):
         found = path if path.exists() else beside(path, "old")  # between a writer's two renames
         try:
-            return found, _parse_manifest(found)
+            return found, _parse_manifest(found, kind)
         except (FileNotFoundError, BadArtifact) as error:
             reason = error if isinstance(error, BadArtifact) and found.exists() else missing
             time.sleep(0.002)
     raise reason
 
 
-def check_schema(manifest: Manifest, place: Path | str) -> None:
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """What a manifest of any version begins with, whatever else it holds."""
+
+    schema: int
+
+
+def check_schema(manifest: Manifest | Head, place: Path | str) -> None:
     """Raise BadArtifact unless this version reads an artifact of this schema."""
     if manifest.schema > SCHEMA:
         raise BadArtifact(
@@ -242,9 +249,12 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _parse_manifest(folder: Path) -> Manifest:
+def _parse_manifest(folder: Path, kind: str | None) -> Manifest:
     file = folder / MANIFEST
     hint = "give a file or the folder of an artifact, or make it again"
+    if folder.is_file():
+        wanted = with_article(kind or "artifact")
+        raise BadArtifact(f"{folder} is a file, expected {wanted}; give the folder of {wanted}")
     if not file.is_file() or file.stat().st_size > MAX_MANIFEST_BYTES:
         raise BadArtifact(f"{folder} is a folder without a usable {MANIFEST}; {hint}")
     return parse(file.read_bytes(), file, hint)
@@ -257,11 +267,12 @@ def parse(data: bytes, file: Path | str, hint: str) -> Manifest:
         data: content of the file.
         file: its path, for the error message.
         hint: advice for the error message.
-    Raises: BadArtifact: the content is not a manifest, or its checksum differs.
+    Raises: BadArtifact: the content is not a manifest, its checksum differs, or a newer version wrote it.
     """
     from pydantic import TypeAdapter, ValidationError
 
     try:
+        check_schema(TypeAdapter(Head).validate_json(data, strict=True), file)  # newer ones may differ in all else
         manifest = TypeAdapter(Manifest).validate_json(data, strict=True)
     except ValidationError as error:
         raise BadArtifact(f"{file} is damaged ({error.errors()[0]['msg']}); {hint}") from None

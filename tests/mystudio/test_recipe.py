@@ -139,6 +139,21 @@ def test_a_key_of_an_older_version_names_its_successor(tmp_path, old, new):
     assert recipe.resolve("default", [f"{new}=1.0"]) != recipe.resolve("default")
 
 
+def test_a_message_names_the_option_or_the_file_that_holds_the_old_key(tmp_path):
+    (tmp_path / "old.toml").write_text("[reenact]\npose = 1.0\n")
+    with pytest.raises(BadRecipe, match=r"^option 'reenact\.pose=1\.0': "):
+        recipe.resolve("default", ["reenact.pose=1.0"])
+    with pytest.raises(BadRecipe, match=re.escape(f"{tmp_path / 'old.toml'}: ")):
+        recipe.resolve(tmp_path / "old.toml")
+
+
+def test_the_printed_settings_explain_every_key_in_the_words_of_toml():
+    for line in recipe.resolve("default").show().splitlines()[1:]:
+        if line and not line.startswith("["):
+            _, _, comment = line.partition("  # ")
+            assert comment and not re.search(r"\bNone\b|``", comment), line
+
+
 def test_a_file_that_is_not_there_not_text_or_too_large(tmp_path):
     with pytest.raises(BadRecipe, match="did you mean 'default'"):
         recipe.resolve("defualt")

@@ -45,7 +45,7 @@ class RegressSettings:
     reach: float = 1.3  # codes are drawn from the hull, stretched by up to this factor
     noise: float = 0.15  # spread added to drawn codes, in anchor standard deviations
     steps: int = 1500  # training steps of each network
-    seed: int = 0
+    seed: int = 0  # seed of the drawn codes and of the training
 
 
 class Regressor(nn.Module):

@@ -48,7 +48,7 @@ class TuneSettings:
 
     steps: int = 2000  # optimisation steps (MyStyle: 1000 passes over the images at batch 1)
     batch: int = 4  # images a step (MyStyle: 1)
-    optimizer: Literal["muon", "adam"] = "muon"  # muon: filters by ``mystudio.compute.muon``, the rest by Adam
+    optimizer: Literal["muon", "adam"] = "muon"  # muon: filters by Muon, the rest by Adam
     #   (MyStyle: adam)
     rate: float = 8e-3  # of the optimiser at the start (MyStyle: 3e-4, constant)
     decay: float = 40.0  # steps after which the rate has fallen to 0.7: rate / sqrt(1 + step / decay); 0 = constant

@@ -123,6 +123,19 @@ def test_the_command_reference_is_up_to_date():
     assert letters((ROOT / "docs" / "cli.md").read_text("utf-8")) == letters(module.text()), "run `make docs`"
 
 
+def test_no_summary_in_a_list_of_commands_is_cut_off():
+    for words, command in commands():
+        if isinstance(command, click.Group):
+            shown = run(*words, "--help").output.partition("Commands:")[2]
+            assert shown and "..." not in shown, shown
+    assert "..." not in run("--help").output.partition("Commands:")[2]
+
+
+def test_the_package_runs_as_a_module():
+    found = subprocess.run([sys.executable, "-m", "mystudio", "recipe", "list"], capture_output=True, text=True)
+    assert found.returncode == 0 and found.stdout == run("recipe", "list").stdout
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -113,6 +113,18 @@ def test_no_code_in_a_file_is_executed(suffix, tmp_path, monkeypatch):
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize("content", [b"", b"hi", b"smile = 1.0\n" * 40, bytes(200), b"\xff" * 200])
+def test_a_file_of_another_kind_is_told_in_the_user_s_words(content, tmp_path):
+    (tmp_path / "a.txt").write_bytes(content)
+    with pytest.raises(BadEdit, match=r"a\.txt: expected directions as .* \(its content is none of these\)$"):
+        load_directions(tmp_path / "a.txt", D, L)
+
+
+def test_a_folder_is_told_as_one(tmp_path):
+    with pytest.raises(BadEdit, match="is a folder, expected a file of directions; give a file as"):
+        load_directions(tmp_path, D, L)
+
+
 @pytest.mark.parametrize("content", [["a"], {}, {"about": "nothing"}, 3, torch.ones(D, dtype=torch.int64) > 0])
 def test_a_torch_file_without_directions_is_told(content, tmp_path):
     torch.save(content, tmp_path / "a.pt")

@@ -88,6 +88,16 @@ def test_an_artifact_of_a_newer_version_says_update(studio, name, cls):
         load(studio / name, cls)
 
 
+@pytest.mark.parametrize("change", [{}, {"files": ["a list"]}, {"inputs": None, "seed": "x"}])
+@pytest.mark.parametrize("name, cls", [("me.avatar", Avatar), ("hello.take", Take)])
+def test_a_newer_manifest_says_update_whatever_else_it_holds(studio, name, cls, change):
+    """A newer version may store other fields and count its digest in another way."""
+    file = studio / name / manifest.MANIFEST
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"schema": SCHEMA + 1, "new field": 1} | change))
+    with pytest.raises(BadArtifact, match="made by a newer mystudio .* update mystudio"):
+        load(studio / name, cls)
+
+
 def test_an_archive_of_a_newer_version_says_update(studio, monkeypatch, tmp_path):
     write(studio / "me.avatar", dataclasses.replace(open_folder(studio / "me.avatar").manifest, schema=SCHEMA + 1))
     with monkeypatch.context() as patch:  # as the newer version packs it

@@ -200,6 +200,14 @@ HOSTILE = {
 }
 
 
+@pytest.mark.parametrize("name, kind", [("driver.mp4", "a take"), ("take/manifest.json", "a take")])
+def test_a_file_in_place_of_an_artifact_is_told_as_one(tmp_path, name, kind):
+    make(tmp_path / "take")
+    (tmp_path / "driver.mp4").write_bytes(b"x")
+    with pytest.raises(BadArtifact, match=f"{name} is a file, expected {kind}; give the folder of {kind}"):
+        artifacts.load(tmp_path / name, Take)
+
+
 @pytest.mark.parametrize("change", HOSTILE.values(), ids=HOSTILE)
 def test_a_hostile_manifest_is_refused(tmp_path, change):
     make(tmp_path / "take")
