@@ -27,9 +27,9 @@ def run_demo(out: Path, recipe: Recipe, progress: Progress = silent, device: str
     out.mkdir(parents=True, exist_ok=True)
     scan, avatar, take, smiling = (out / name for name in ("me.scan", "me.avatar", "hello.take", "smiling.take"))
     driver, report = FOLDER / "driver.mp4", out / "report"
-    pipeline.run_scan(FOLDER / "scan.mp4", scan, PERSON, recipe, progress, fictional=True)
-    pipeline.run_personalize(scan, avatar, BASE, recipe, progress, device=device)
-    pipeline.run_reenact(avatar, driver, take, recipe, progress, device=device)
+    pipeline.run_scan(FOLDER / "scan.mp4", scan, PERSON, recipe, _of("scan", progress), fictional=True)
+    pipeline.run_personalize(scan, avatar, BASE, recipe, _of("personalize", progress), device=device)
+    pipeline.run_reenact(avatar, driver, take, recipe, _of("reenact", progress), device=device)
     person = load(avatar, Avatar)
     pipeline.run_sheet(avatar, out / "edits.png", recipe, take)
     made = {
@@ -45,8 +45,13 @@ def run_demo(out: Path, recipe: Recipe, progress: Progress = silent, device: str
     for source in (take, smiling):
         if source in made:
             clip = out / f"{source.stem}.mp4"
-            pipeline.run_render(source, clip, beside, progress, device=device)
+            pipeline.run_render(source, clip, beside, _of(clip.name, progress), device=device)
             made[clip] = "driver and avatar side by side"
-    pipeline.run_evaluate(take, report, progress, truth=FOLDER / "true_cross.mp4", device=device)
+    pipeline.run_evaluate(take, report, _of("report", progress), truth=FOLDER / "true_cross.mp4", device=device)
     made[report / "report.html"] = "how good it is: open it in a browser"
     return made
+
+
+def _of(verb: str, progress: Progress) -> Progress:
+    """Progress whose stages are named after the verb that they belong to: "scan: track"."""
+    return lambda stage, done, total: progress(f"{verb}: {stage}", done, total)

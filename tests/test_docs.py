@@ -235,6 +235,17 @@ def test_the_worked_example_of_an_engine_is_the_frozen_engine():
             assert {line.strip() for line in body.splitlines()} <= engine, body
 
 
+def test_the_tree_of_the_architecture_names_every_folder_and_module():
+    """The two levels that the page shows: folders of both packages, and modules beside them."""
+    tree = FENCE.findall((DOCS / "architecture.md").read_text(encoding="utf-8"))[1][1]
+    for package in ("selfscan", "mystudio"):
+        own = re.search(rf"^{package}/.*\n((?:  .*\n)+)", tree, re.M)[1]
+        for found in (ROOT / package).iterdir():
+            name = f"{found.name}/" if (found / "__init__.py").is_file() else found.name
+            if name.endswith((".py", "/")) and not name.startswith("__"):
+                assert re.search(rf"(^|\s){re.escape(name)}", own), f"docs/architecture.md: the tree lacks {name}"
+
+
 def test_every_experiment_is_in_the_index():
     index = (DOCS / "experiments" / "README.md").read_text(encoding="utf-8")
     for page in (DOCS / "experiments").glob("*.md"):
