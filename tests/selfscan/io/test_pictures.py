@@ -11,7 +11,7 @@ from PIL import Image, features
 
 from selfscan.errors import UnreadableVideo
 from selfscan.io import video
-from selfscan.io.digest import file_digest
+from selfscan.io.digest import clip_digest
 
 LENGTHS = [100, 200, 50, 300, 40]  # ms
 TIMES = [0, 0.1, 0.3, 0.35, 0.65]  # s
@@ -140,10 +140,10 @@ def test_a_folder_without_pictures_is_refused_in_one_sentence(tmp_path):
 
 def test_the_digest_of_a_folder_follows_names_and_contents(tmp_path):
     picture().save(tmp_path / "a.png")
-    before = file_digest(tmp_path)
-    assert before == file_digest(tmp_path)
+    before = clip_digest(tmp_path)
+    assert before == clip_digest(tmp_path)
     picture(1).save(tmp_path / "b.png")
-    assert file_digest(tmp_path) != before
+    assert clip_digest(tmp_path) != before
 
 
 def test_hdr_tags_of_a_png_are_honoured_alone_and_in_a_folder(tmp_path):
