@@ -44,5 +44,4 @@ class CausalCuts:
 def change(before: Array, after: Array, measure: Callable[[Array, Array], float] = cuts.difference) -> float:
     """The difference of two small pictures [h, w] uint8; 0 where a cheap comparison finds them calm."""
     a, b = (picture.astype(np.float32) for picture in (before, after))
-    even = [(picture - picture.mean()) / (picture.std() + cuts.FLAT) for picture in (a, b)]
-    return measure(a, b) if np.abs(even[1] - even[0]).mean() > CALM else 0.0
+    return measure(a, b) if cuts.light_free_change(a, b, a.std(), b.std()) > CALM else 0.0

@@ -76,16 +76,13 @@ class Signs:
         self.texture = np.array([textured(picture) for picture in pictures])
         self.step = np.zeros(len(pictures))  # [T] cheap change of the picture; light does not count
         for t in range(1, len(pictures)):
-            self.step[t] = np.abs(self._even(t) - self._even(t - 1)).mean()
+            before, here = self.pictures(t - 1, t)
+            self.step[t] = light_free_change(before, here, self.contrast[t - 1], self.contrast[t])
         self._points = np.asarray(faces, np.float64)[:, list(RIGID), :2]
         eyes = faces[:, OUTER_EYE_CORNERS[0], :2] - faces[:, OUTER_EYE_CORNERS[1], :2]
         self._eyes = np.linalg.norm(eyes.astype(np.float64), axis=-1)
         self.jump = np.array([0.0, *(self.face_moved(t - 1, t) for t in range(1, len(pictures)))])
         self._known: dict[tuple[int, int], float] = {}
-
-    def _even(self, t: int) -> Array:
-        picture = self._pictures[t].astype(np.float32)
-        return (picture - picture.mean()) / (self.contrast[t] + FLAT)
 
     def __len__(self) -> int:
         return len(self._pictures)
@@ -119,6 +116,11 @@ class Signs:
         """Whether two frames belong to different shots: the picture has changed, or the face has jumped with it."""
         moved = self.face_moved(a, b)
         return self.changed(a, b) >= CHANGED or (moved >= 2 * JUMP and self.changed(a, b) >= 2 * CHANGED_WITH_JUMP)
+
+
+def light_free_change(a: Array, b: Array, contrast: float, other: float) -> float:
+    """Cheap change from a picture to another [h, w] float32, of these standard deviations; light does not count."""
+    return float(np.abs((b - b.mean()) / (other + FLAT) - (a - a.mean()) / (contrast + FLAT)).mean())
 
 
 def difference(a: Array, b: Array) -> float:

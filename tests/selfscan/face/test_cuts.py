@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 import pytest
-from face_clips import HEIGHT, WIDTH, backdrop, clip, compose, photographs
+from face_clips import HEIGHT, WIDTH, backdrop, clip, compose
 
 from selfscan.face import align
 from selfscan.face.choose import crowd
@@ -13,7 +13,6 @@ from selfscan.face.track import track
 from selfscan.types import shots_of
 
 FPS = 25
-ALICE, BOB = 3, 12  # numbers of two photographs of different people, both frontal
 
 
 def room(seed: int) -> np.ndarray:
@@ -117,16 +116,6 @@ def test_dropped_seconds_are_a_cut_and_a_frozen_picture_is_none():
 
 def test_short_clips_have_no_cuts():
     assert cuts_of(shot(0, 1)) == [] and cuts_of(shot(0, 2)) == []
-
-
-@pytest.fixture(scope="module")
-def alice(shared):
-    return photographs(shared, ALICE)[0]
-
-
-@pytest.fixture(scope="module")
-def bob(shared):
-    return photographs(shared, BOB)[0]
 
 
 def place(transform):

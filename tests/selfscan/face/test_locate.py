@@ -2,19 +2,18 @@
 
 import numpy as np
 import pytest
-from face_clips import FPS, backdrop, compose, photographs
+from face_clips import FPS, backdrop, compose
 
 from selfscan.face import align
 from selfscan.face.follow import Follower
 from selfscan.face.locate import PATIENCE, Locator
 
-ALICE, BOB = 3, 12  # numbers of two photographs of different people, both frontal
 SIZE = 256
 
 
 @pytest.fixture(scope="module")
-def people(shared):
-    return photographs(shared, ALICE, BOB)
+def people(alice, bob):
+    return alice, bob
 
 
 def locate(frames, sigma=2.0):

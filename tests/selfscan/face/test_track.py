@@ -6,7 +6,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from face_clips import FPS, HEIGHT, WIDTH, backdrop, clip, compose, photographs
+from face_clips import FPS, HEIGHT, WIDTH, backdrop, clip, compose
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,21 +16,9 @@ from selfscan.face.follow import DETECT_EVERY
 from selfscan.face.track import fill_gaps, track
 from selfscan.io import video
 
-ALICE, BOB = 3, 12  # numbers of two photographs of different people, both frontal
-
 
 def middle(face, index):
     return align.decompose(align.ffhq_transform(face.landmarks[index], 256), 256)[2]
-
-
-@pytest.fixture(scope="module")
-def alice(shared):
-    return photographs(shared, ALICE)[0]
-
-
-@pytest.fixture(scope="module")
-def bob(shared):
-    return photographs(shared, BOB)[0]
 
 
 @settings(max_examples=80, deadline=None)
