@@ -14,7 +14,7 @@ from mystudio.evaluation import metrics, observers
 from mystudio.rendering.render import enlarge, synthesize
 from mystudio.types import Avatar, Take
 from selfscan.face.landmarks import KEYPOINTS
-from selfscan.face.measures import EXPRESSION_MEASURES, GAZE_MEASURES, POSE_MEASURES, measures
+from selfscan.face.measures import POSE_MEASURES, measures
 from selfscan.face.observe import iter_crops
 from selfscan.io.pixels import to_tensor, to_uint8
 from selfscan.types import Observation
@@ -78,8 +78,8 @@ def against_truth(
         "psnr": metrics.psnr(x, y), "ssim": metrics.ssim(x, y), "perceptual": torch.cat(distance),
         "keypoints": metrics.keypoint_distance(seen["landmarks"], landmarks, KEYPOINTS),
         "pose": metrics.pose_error(*angles),
-        "expression": metrics.measure_error(ours, theirs, EXPRESSION_MEASURES),
-        "gaze": metrics.measure_error(ours, theirs, GAZE_MEASURES),
+        "expression": metrics.expression_error(ours, theirs),
+        "gaze": metrics.gaze_error(ours, theirs),
     }  # fmt: skip
     if nets.blendshapes:
         own = nets.measure_at(truth, landmarks)["blendshapes"]

@@ -42,6 +42,19 @@ class StudioGroup(click.Group):
         """Return the commands in the order in which they were added."""
         return list(self.commands)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; for one that belongs to a group, name the whole call."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            inner = [name for name, group in self.commands.items() if args[0] in getattr(group, "commands", ())]
+            if inner:
+                calls = " or ".join(f"`mystudio {name} {args[0]}`" for name in inner)
+                raise click.UsageError(f"No such command '{args[0]}'. Did you mean {calls}?", ctx) from error
+            raise
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
         try:

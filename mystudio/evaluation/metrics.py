@@ -18,6 +18,7 @@ from torch import Tensor
 from selfscan.face.align import crop
 from selfscan.face.headpose import procrustes
 from selfscan.face.landmarks import EYE_CORNERS, LIPS, MOUTH_CORNERS, NOSE_TIP, OUTER_EYE_CORNERS
+from selfscan.face.measures import EXPRESSION_MEASURES, GAZE_MEASURES
 
 #: where ArcFace expects right eye, left eye, nose tip and mouth corners in its 112 px square (x, y)
 ARCFACE_POINTS = np.array(
@@ -119,17 +120,26 @@ def pose_error(angles: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return np.degrees(np.abs(difference).mean(-1))
 
 
-def measure_error(
-    measures: Mapping[str, np.ndarray], truth: Mapping[str, np.ndarray], names: Sequence[str]
-) -> np.ndarray:
-    """Mean absolute difference of measures of the face (``selfscan.face.measures``).
+def expression_error(measures: Mapping[str, np.ndarray], truth: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Mean absolute difference of the mouth's opening, width and smile, the eyes' opening and the brows' height.
 
-    Expression: opening, width and smile of the mouth, opening of the eyes, height of the brows, in inter-ocular
-    distances. Gaze: place of the irises, sideways and upwards, in widths of the eye.
+    The unit is the inter-ocular distance.
 
-    Args: measures, truth: name -> [T]. Returns: [T] in the measures' unit.
+    Args: measures, truth: name -> [T], as ``selfscan.face.measures`` gives them. Returns: [T] inter-ocular distances.
     """
-    return np.mean([np.abs(measures[name] - truth[name]) for name in names], axis=0)
+    return _difference(measures, truth, EXPRESSION_MEASURES)
+
+
+def gaze_error(measures: Mapping[str, np.ndarray], truth: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Mean absolute difference of the place of the irises, sideways and upwards, in widths of the eye.
+
+    Args: measures, truth: name -> [T], as ``selfscan.face.measures`` gives them. Returns: [T] widths of the eye.
+    """
+    return _difference(measures, truth, GAZE_MEASURES)
+
+
+def _difference(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray], names: Sequence[str]) -> np.ndarray:
+    return np.mean([np.abs(one[name] - other[name]) for name in names], axis=0)
 
 
 def dynamics(series: np.ndarray, truth: np.ndarray, valid: np.ndarray) -> float:

@@ -13,10 +13,10 @@ import numpy as np
 from mystudio import engines
 from mystudio.evaluation import metrics
 from mystudio.evaluation.report import Curve
-from mystudio.evaluation.warnings import Case, warnings
+from mystudio.evaluation.warnings import Case, sharpness_reference, warnings
 from mystudio.types import TAKE_OUTCOMES, Avatar, Outcome
 from selfscan.face.landmarks import KEYPOINT_PARTS, KEYPOINTS
-from selfscan.face.measures import EXPRESSION_MEASURES, GAZE_MEASURES, POSE_MEASURES
+from selfscan.face.measures import EXPRESSION_MEASURES, POSE_MEASURES
 
 LOWER, HIGHER, NEAR_ONE = "lower is better", "higher is better", "1 is best"
 
@@ -42,9 +42,9 @@ SPECS = {
     "keypoints": Spec("Keypoint distance", "%", LOWER, metrics.keypoint_distance, 2, True),
     "keypoints_by_part": Spec("Keypoint distance by part", "%", LOWER, metrics.part_distance, 2, True),
     "pose": Spec("Pose error", "°", LOWER, metrics.pose_error, 2, True),
-    "expression": Spec("Expression error", "", LOWER, metrics.measure_error, 3, True),
+    "expression": Spec("Expression error", "", LOWER, metrics.expression_error, 3, True),
     "blendshapes": Spec("Blendshape error", "", LOWER, metrics.blendshape_error, 4),
-    "gaze": Spec("Gaze error", "", LOWER, metrics.measure_error, 3, True),
+    "gaze": Spec("Gaze error", "", LOWER, metrics.gaze_error, 3, True),
     "perceptual": Spec("Perceptual distance", "", LOWER, metrics.perceptual, 3, True),
     "psnr": Spec("PSNR", "dB", HIGHER, metrics.psnr, 2),
     "ssim": Spec("SSIM", "", HIGHER, metrics.ssim, 3),
@@ -117,8 +117,8 @@ def _series(case: Case, seen: dict, reference: dict, person: dict, usable: np.nd
     else:
         series["keypoints"] = metrics.keypoint_distance(ours, theirs, KEYPOINTS)
     series["pose"] = metrics.pose_error(*angles)
-    series["expression"] = metrics.measure_error(a, b, EXPRESSION_MEASURES)
-    series["gaze"] = metrics.measure_error(a, b, GAZE_MEASURES)
+    series["expression"] = metrics.expression_error(a, b)
+    series["gaze"] = metrics.gaze_error(a, b)
     if "blendshapes" in seen["avatar"]:
         series["blendshapes"] = metrics.blendshape_error(seen["avatar"]["blendshapes"], reference["blendshapes"])
     if "identity" in person:
@@ -154,7 +154,7 @@ def _ratios(seen: dict, reference: dict, person: dict, cuts: np.ndarray) -> dict
 
 
 def _notes(case: Case, seen: dict, person: dict) -> dict[str, str]:
-    notes = {"sharpness": f"relative to the {'scan' if person else 'truth' if case.truth else 'driver'}'s own median"}
+    notes = {"sharpness": f"relative to the median of the {sharpness_reference(case)}"}
     if "identity" in person:
         notes["identity"] = f"the person's own spread is {metrics.own_spread(person['identity']):.3f}"
     else:

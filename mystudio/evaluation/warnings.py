@@ -41,7 +41,7 @@ def warnings(case: Case, seen: dict, rows: dict[str, dict], usable: np.ndarray) 
     counts = [
         (int((take.outcome == Outcome.NO_FACE).sum()), "had no face and were held"),
         (int((take.outcome == Outcome.HELD).sum()), "could not be solved and were held"),
-        (int((take.outcome == Outcome.MAX_STEPS).sum()), "used all their steps before they converged"),
+        (int((take.outcome == Outcome.MAX_STEPS).sum()), "stopped at the recipe's step limit"),
         (int(track.second_face.sum()), "show a second face, which was ignored"),
         (int((usable & (seen["avatar"]["presence"] < SEEN_FACE)).sum()), "of the avatar show no recognisable face"),
     ]
@@ -50,9 +50,10 @@ def warnings(case: Case, seen: dict, rows: dict[str, dict], usable: np.ndarray) 
         said.append("No frame could be measured.")
     said += _beyond(case, seen, usable)
     said += case.driver.warnings
+    reference = sharpness_reference(case)
     limits = (
         ("jitter", lambda v: v > 2, "The avatar shakes {:.1f} times as much as the driver; more smoothing helps."),
-        ("sharpness", lambda v: v < 0.6, "The mouth has {:.0%} of the reference's fine detail: it looks soft."),
+        ("sharpness", lambda v: v < 0.6, f"The mouth is {{:.0%}} as sharp as in the {reference}: it looks soft."),
         ("expression_motion", lambda v: v < 0.6, "Expressions swing {:.0%} as far as the driver's: they look muted."),
         ("head_motion", lambda v: v < 0.6, "The head moves only {:.0%} as far as the driver's."),
         ("identity_share", lambda v: v < 0.75, "Likeness is {:.0%} of the person's own spread: identity drifts."),
@@ -66,6 +67,11 @@ def warnings(case: Case, seen: dict, rows: dict[str, dict], usable: np.ndarray) 
     if case.truth is None:
         said.append("There is no true result to compare with: errors are taken against the driver's motion.")
     return said
+
+
+def sharpness_reference(case: Case) -> str:
+    """Return the word for what the mouth's sharpness is compared with."""
+    return "scan" if case.scan else "true clip" if case.truth else "driving clip"
 
 
 def _beyond(case: Case, seen: dict, usable: np.ndarray) -> list[str]:

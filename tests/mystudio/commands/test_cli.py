@@ -152,6 +152,19 @@ def test_wrong_usage_exits_with_2(words):
     run(*words, code=2)
 
 
+@pytest.mark.parametrize(
+    "word, expected",
+    [
+        ("delete", "Did you mean `mystudio avatar delete`?"),
+        ("pack", "`mystudio avatar pack` or `mystudio base pack`?"),
+        ("renderr", "Did you mean 'render'?"),
+    ],
+)
+def test_a_command_without_its_group_is_answered_with_the_whole_call(word, expected):
+    result = CliRunner().invoke(cli, [word, "x"])
+    assert result.exit_code == 2 and expected in result.output
+
+
 def test_a_scan_requires_the_statement_of_consent(tmp_path):
     result = run("scan", "me.mp4", "-o", tmp_path / "x", code=2)
     assert "--i-am-the-person-or-have-consent" in result.stderr

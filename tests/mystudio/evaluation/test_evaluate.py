@@ -114,7 +114,7 @@ def test_moved_and_blurred_pictures_are_told_apart(tiny_avatar, filmed, crops, s
     avatar, take = acted(tiny_avatar, filmed, blurred)
     numbers = evaluate(avatar, take, filmed, tmp_path, scan=scan)
     assert value(numbers, "sharpness") < 0.5
-    assert any("looks soft" in text for text in numbers["warnings"])
+    assert any("as sharp as in the scan: it looks soft" in text for text in numbers["warnings"])
 
 
 def test_without_networks_and_truth_it_says_what_was_not_measured(tiny_avatar, filmed, crops, scan, tmp_path):
@@ -129,7 +129,8 @@ def test_without_networks_and_truth_it_says_what_was_not_measured(tiny_avatar, f
     assert not {"psnr", "keypoints"} & set(rows) and rows["keypoints_by_part"]["value"] == pytest.approx(0, abs=0.05)
     words = " ".join(numbers["warnings"])
     for expected in ("1 of 10 frames had no face and were held.", "1 of 10 frames could not be solved",
-                     "1 of 10 frames used all their steps", "Identity was not measured", "no true result"):  # fmt: skip
+                     "1 of 10 frames stopped at the recipe's step limit.", "Identity was not measured",
+                     "no true result"):  # fmt: skip
         assert expected in words
     assert json.loads((tmp_path / "metrics.json").read_text())["per_frame"]["usable"][2] is False
 
