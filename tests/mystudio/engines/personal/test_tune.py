@@ -76,16 +76,6 @@ def test_the_loss_falls_and_only_the_synthesis_changes(task):
     assert not any(p.requires_grad for p in tuned.parameters()) and not tuned.training
 
 
-@pytest.mark.slow
-def test_compiled_steps_give_what_plain_ones_do(task):
-    base, anchors, images, perceptual = task
-    plain = FAST if FAST.precision == "float32" else replace(FAST, precision="float32")
-    (a, _), (b, info) = (tune(base, anchors, images, perceptual, replace(plain, compile=how)) for how in ("no", "yes"))
-    assert not info["warnings"]
-    made, true = (net(net.broadcast(anchors)) for net in (b, a))
-    assert torch.allclose(made, true, atol=0.02 * float(true.abs().max()))
-
-
 def test_held_out_distance_is_that_of_the_held_out_images(task):
     base, anchors, images, perceptual = task
     tuned, info = tune(base, anchors, images, perceptual, replace(FAST, face=0.5, eyes=0.0, mouth=0.0, landmarks=0.0))
@@ -110,6 +100,18 @@ def test_a_view_is_its_part_of_the_crop_enlarged(view, part):
 #: differs between processors decides where it ends. Its first steps agree to two digits everywhere.
 FIRST = replace(FAST, steps=16, batch=18, rate=1e-3, decay=0.0, average=0.0, check_every=16)
 PIXELS = replace(FIRST, perceptual=0.0, face=0.0, eyes=0.0, mouth=0.0, landmarks=0.0)
+
+
+@pytest.mark.slow
+def test_compiled_steps_give_what_plain_ones_do(task):
+    base, anchors, images, perceptual = task
+    few = replace(FIRST, steps=4, check_every=4, precision="float32")
+    (plain, _), (compiled, info) = (
+        tune(base, anchors, images, perceptual, replace(few, compile=how)) for how in ("no", "yes")
+    )
+    assert not info["warnings"]
+    before, true, made = (net(net.broadcast(anchors)) for net in (base, plain, compiled))
+    assert (made - true).norm() < 0.01 * (true - before).norm()
 
 
 def distances(task, settings: TuneSettings, measure) -> tuple[float, float]:
