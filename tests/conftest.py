@@ -9,9 +9,11 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 @pytest.fixture(scope="session", autouse=True)
 def own_studio_home(tmp_path_factory) -> Iterator[Path]:
-    """Give the tests their own home folder of mystudio, so that they do not use the user's signing key and bases."""
+    """Give the tests their own folders, so that they use neither the user's key and bases nor downloaded backbones."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MYSTUDIO_HOME", str(tmp_path_factory.mktemp("home")))
+        patch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch")))
+        patch.delenv("MYSTUDIO_LPIPS_BACKBONE", raising=False)
         yield Path(os.environ["MYSTUDIO_HOME"])
 
 
