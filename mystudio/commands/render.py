@@ -21,6 +21,8 @@ from mystudio.commands.options import (
 )
 from mystudio.commands.terminal import answer, can_resume, progress
 
+DAMAGED = 0.1  # s of sound that cannot be decoded, from which on it is told
+
 
 @click.command(cls=Command, short_help="Take -> finished video.")
 @existing("TAKE")
@@ -84,8 +86,11 @@ def lines_of(out: str, told: dict[str, Any], mark: bool) -> list[str]:
         lines.append(
             f"Sound: track {sound['track']} of {sound['tracks']}"
             + (f" (silent: {', '.join(silent)})" if silent else "")
+            + (f", before or after it {', '.join(map(str, sound['others']))}" if sound.get("others") else "")
             + "; --audio-track chooses another."
         )
+    if sound.get("damaged", 0) >= DAMAGED:
+        lines.append(f"{sound['damaged']:.1f} s of the sound could not be decoded and are silent.")
     if sound.get("lost"):
         lines.append(f"The sound is lost: {sound['lost']}.")
     return lines

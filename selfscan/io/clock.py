@@ -20,6 +20,7 @@ from selfscan.span import Span
 
 BACK = 0.2  # s: decoding times that go back further than this have jumped; smaller steps back are disorder
 GAP = 3.0  # s without picture and sound that count as a jump, in a clip with sound
+NEAR = 1.0  # s by which picture and sound that lie side by side in a file, or begin a run, may differ
 STILL = 10.0  # s without a picture that count as a jump, in a clip without sound
 LEAST_STEP = 1e-5  # s, minimum between two frames; no container resolves less
 EDGE = 1e-3  # s: a frame this close to the edge of a span lies on it
@@ -47,6 +48,7 @@ class Clock:
 
     def __init__(self, fps: float, jumps: bool = True):
         self.step, self.runs, self.origin = 1 / fps, [], math.nan  # origin: s, the shifted stamp of the first picture
+        self.heard_from = 0  # number of the run in which the sound begins
         self._jumps, self._last, self._heard, self._covered = jumps, None, None, None
 
     def picture(self, packet) -> float:
@@ -71,7 +73,10 @@ class Clock:
         stamp = _seconds(packet, packet.dts if packet.dts is not None else packet.pts)
         if stamp is None:
             return
-        if self._heard is not None:
+        if self._heard is None:  # sound that is far behind the last picture comes before its run's first picture
+            behind = self._last is not None and stamp < self._last - NEAR
+            self.heard_from = max(len(self.runs) - 1 + behind, 0)
+        else:
             self._covered = (self._covered or 0.0) + min(max(stamp - self._heard, 0.0), 1.0)
         self._heard = stamp
 
@@ -94,11 +99,13 @@ class SoundClock:
 
     def __init__(self, clock: Clock):
         self._runs, self._at, self._last, self._own = clock.runs or [Run(0, 0, 0)], 0, None, 0.0
+        self._from = clock.heard_from
 
     def __call__(self, stamp: float, length: float) -> float:
         """Return the shift, s, of a stamp, s, of a packet of ``length`` s."""
         if self._last is None:
-            self._at = next((k for k, run in enumerate(self._runs) if self._holds(run, stamp)), 0)
+            holding = [k for k, run in enumerate(self._runs) if self._holds(run, stamp)]
+            self._at = next((k for k in holding if k >= self._from), (holding or [0])[0])
         elif not -BACK <= stamp - self._last <= GAP:
             following = range(self._at + 1, len(self._runs))
             found = next((k for k in following if self._holds(self._runs[k], stamp)), None)
@@ -117,7 +124,7 @@ class SoundClock:
 
     @staticmethod
     def _holds(run: Run, stamp: float) -> bool:
-        return run.first - 1 <= stamp <= run.last + 1
+        return run.first - NEAR <= stamp <= run.last + NEAR
 
 
 def within(timed: Iterator[tuple], span: Span, step: float, name: str) -> Iterator[tuple]:

@@ -24,7 +24,7 @@ from selfscan.errors import UnreadableVideo, VideoTooLarge
 from selfscan.io import clock, interlace, pictures
 from selfscan.io.colour import Converter, tags_of, told
 from selfscan.io.geometry import Canvas, Turned, clockwise, orientation
-from selfscan.io.opening import Limits, VideoInfo, can_jump, checked, in_words, packets
+from selfscan.io.opening import Limits, VideoInfo, can_jump, checked, in_words, moving
 from selfscan.span import WHOLE, Span
 
 SLOTS = 3  # pictures in shared memory: one is read, one waits, one is written
@@ -110,7 +110,7 @@ def _opened(path: str, limits: Limits, warn: _Warnings, span: Span):
     with checked(path, limits, lambda number: _say(alive=number), warn, span) as opened:
         container, stream, fps, count, seconds = opened
         facts = {"fps": fps, "frames_estimate": count, "duration": seconds, "has_audio": bool(container.streams.audio)}
-        timed = clock.within(_timed(container, stream, fps, span.start), span, 1 / fps, path)
+        timed = clock.within(_timed(path, container, stream, fps, span.start), span, 1 / fps, path)
         yield facts, _pictures(container, stream, timed, limits, warn)
 
 
@@ -191,7 +191,6 @@ def _pictures(container, stream, timed: Iterator, limits: Limits, warn: _Warning
         yield time, canvas.filled(picture, turned), turned
 
 
-def _timed(container, stream, fps: float, start: float) -> Iterator[tuple[float, Any]]:
+def _timed(path: str, container, stream, fps: float, start: float) -> Iterator[tuple[float, Any]]:
     """Pairs of time, s, and decoded frame; those well before ``start`` s may be left out."""
-    streams = (stream, *container.streams.audio[:1])
-    return clock.frames(packets(container, *streams), clock.Clock(fps, can_jump(container)), start)
+    return clock.frames(moving(path, container, stream), clock.Clock(fps, can_jump(container)), start)

@@ -16,7 +16,7 @@ from selfscan.errors import UnreadableVideo
 from selfscan.io import isolation, pictures
 from selfscan.io.colour import HDR, OTHER_LIGHT, PRIMARIES, tags_of
 from selfscan.io.opening import opened
-from selfscan.io.sound import track_used
+from selfscan.io.tracks import track_used
 
 MEMORY, CPU, SECONDS, MAX_ANSWER = 2 << 30, 120, 120.0, 1 << 18
 MAX_PACKETS = 20_000  # whose time stamps are compared

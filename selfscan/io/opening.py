@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from av.error import FFmpegError
 
 from selfscan.errors import UnreadableVideo, VideoTooLarge
 from selfscan.io.clock import Clock
+from selfscan.io.joined import Part, Slice, parts
 from selfscan.span import WHOLE, Span
 
 #: allowed demuxers; playlists and network formats are excluded because they open other files
@@ -57,11 +58,11 @@ class VideoInfo:
     warnings: tuple[str, ...] = ()  # sentences on what was changed while reading: colours, fields, rate
 
 
-def opened(path: str | Path):
-    """Open a container that cannot open further files or network addresses. Raises UnreadableVideo."""
+def opened(path: str | Path, part: Part | None = None):
+    """Open a container, or a part of it, that can open no other files or addresses. Raises UnreadableVideo."""
     try:
         return av.open(
-            f"file:{path}",  # the prefix prevents that a name such as "concat:a" selects a protocol
+            Slice(path, part) if part else f"file:{path}",  # the prefix: a name such as "concat:a" selects no protocol
             options={
                 "protocol_whitelist": "file",
                 "format_whitelist": ",".join((VIDEO_FORMATS, PICTURE_FORMATS, AUDIO_FORMATS)),
@@ -165,9 +166,9 @@ def _check_limits(path: str, container, stream, limits: Limits, pulse, warn, spa
     fps = float(stream.average_rate or 0) or (count / seconds if seconds and count else 0) or 25.0
     too_long = seconds > limits.seconds or max(count, seconds * fps) > limits.frames
     formats = set(container.format.name.split(","))
-    broadcast = container.size <= WALKED and bool(BROADCAST & formats)
-    if not seconds or broadcast or too_long:  # no length, or one from stamps that may jump: count without decoding
-        count, seconds = _walk(path, stream.index, fps, limits, pulse)
+    jumping = container.size <= WALKED and bool(BROADCAST & formats or parts(path, container.format.name, "video"))
+    if not seconds or jumping or too_long:  # no length, or one from stamps that may jump: count without decoding
+        count, seconds = _walk(path, fps, limits, pulse)
     if count and (RAW & formats or not seconds and not container.duration):
         fps = float(stream.guessed_rate or 0) or 25.0
         warn(f"The clip has no time stamps; it is played at {fps:g} frames a second.")
@@ -195,11 +196,11 @@ def in_words(limits: Limits) -> str:
     return f"the limit of {limits.seconds:.0f} s, {limits.frames} frames and {limits.pixels} px a frame"
 
 
-def _walk(path: str, index: int, fps: float, limits: Limits, pulse) -> tuple[int, float]:
+def _walk(path: str, fps: float, limits: Limits, pulse) -> tuple[int, float]:
     """Number of pictures and their length in s, 0 without stamps; the file is opened anew, some cannot be sought in."""
     with opened(path) as container:
         count, clock = 0, Clock(fps, can_jump(container))
-        for number, packet in enumerate(packets(container, container.streams[index], *container.streams.audio[:1])):
+        for number, packet in enumerate(moving(path, container, pictures_of(container))):
             if number % PULSE == 0:
                 pulse(number)
             if packet.stream.type == "audio":
@@ -210,6 +211,25 @@ def _walk(path: str, index: int, fps: float, limits: Limits, pulse) -> tuple[int
             if count > limits.frames or clock.seconds() > limits.seconds:
                 break
         return count, clock.seconds()
+
+
+def moving(path: str | Path, container, stream, kind: str = "video"):
+    """Yield the packets of a clip's pictures and of its first sound in file order, over all parts of a joined file.
+
+    Args:
+        path: the file. container, stream: of the file as a whole.
+        kind: of the streams whose change begins a part (``joined.parts``): "video", so that the decoder of the
+            pictures goes on where the sound alone changes, or "" for each change.
+    """
+    pieces = parts(path, container.format.name, kind)
+    if not pieces:
+        yield from packets(container, stream, *container.streams.audio[:1])
+    for part in pieces:
+        with suppress(UnreadableVideo), opened(path, part) as piece:
+            own = pictures_of(piece)
+            if own is not None and own.codec_context is not None:
+                own.codec_context.options, own.thread_type = stream.codec_context.options, "AUTO"
+                yield from packets(piece, own, *piece.streams.audio[:1])
 
 
 def packets(container, *streams):

@@ -13,7 +13,6 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
-from selfscan.io.opening import packets
 from selfscan.types import Array
 
 QUIET = 1e-3  # of full scale: a track that never exceeds it is silent
@@ -31,16 +30,17 @@ def is_quiet(frame) -> bool:
     return bool(np.abs(values.astype(np.float64)).max(initial=0) <= QUIET * full)
 
 
-def encoded(out, clip, source, shift, until: float, container) -> Iterator:
+def encoded(out, packets: Iterator, shift, until: float, container, damaged: list[float]) -> Iterator:
     """Add a stream of sound to an output and yield its packets.
 
     Args:
-        out: the output. clip, source: the clip and its track.
-        shift: s to add to a stamp of a packet, from its stamp and length in s (``sound``).
+        out: the output. packets: of the sound; codec, rate and channels may change.
+        shift: gives the s to add to a stamp, from a packet, its stamp and its length in s (``sound``).
         until: s after which sound is dropped.
         container: of the output.
+        damaged: takes the length, s, of each packet that cannot be decoded.
     """
-    frames = _decoded(clip, source, shift)
+    frames = _decoded(packets, shift, damaged)
     first = next(frames, None)
     if first is None:
         return
@@ -69,15 +69,16 @@ class _Piece:
     sound: Any  # a decoded frame, or samples [channels, n] float32
 
 
-def _decoded(clip, source, shift) -> Iterator[_Piece]:
+def _decoded(packets: Iterator, shift, damaged: list[float]) -> Iterator[_Piece]:
     """The frames of a track; damaged packets are left out."""
-    for packet in packets(clip, source):
+    for packet in packets:
         stamp, offset = packet.dts if packet.dts is not None else packet.pts, 0.0
         if stamp is not None:
-            offset = shift(float(stamp * packet.time_base), float((packet.duration or 0) * packet.time_base))
+            offset = shift(packet, float(stamp * packet.time_base), float((packet.duration or 0) * packet.time_base))
         try:
             decoded = packet.decode()
         except FFmpegError:
+            damaged.append(float((packet.duration or 0) * packet.time_base))
             continue
         for frame in decoded:
             time = None if frame.pts is None else float(frame.pts * frame.time_base) + offset

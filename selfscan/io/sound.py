@@ -9,29 +9,28 @@ from __future__ import annotations
 import errno
 import heapq
 import json
+import math
 import os
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import av
-import av.stream
 from av.error import FFmpegError
 
 from selfscan.errors import UnreadableVideo
-from selfscan.io import clock, isolation, samples
+from selfscan.io import clock, isolation, samples, tracks
 from selfscan.io.containers import Container
-from selfscan.io.opening import can_jump, frames_a_second, opened, packets, pictures_of
+from selfscan.io.opening import can_jump, frames_a_second, moving, opened, pictures_of
 
 MEMORY = 2 << 30  # bytes of address space
 CPU = 1800  # s; an hour of sound is encoded in half a minute
 SECONDS = 1800.0
 MAX_ANSWER = 1 << 14
 LEAD = 0.1  # s of copied sound before the first picture that is kept, because decoders need it to start
-TRIED = 200  # packets
 NOTHING = "none of it can be decoded"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the target disk fails, not the sound
 
@@ -52,8 +51,10 @@ class Heard:
     tracks: int = 0  # sound tracks of the clip
     track: int | None = None  # number of the one used, from 1; None = the result has no sound
     silent: tuple[int, ...] = ()  # numbers of the tracks that were passed over because they are silent
+    others: tuple[int, ...] = ()  # numbers of the tracks that are used before it begins or after it ends
     how: str = "none"  # copied, encoded or none
     lost: str = ""  # why the result has no sound although the clip has some
+    damaged: float = 0.0  # s of the sound that could not be decoded
 
 
 class NoSound(Exception):
@@ -82,7 +83,7 @@ def join_apart(pictures: Path, path: Path, times: tuple[float, float], sound: So
         raise OSError(said["errno"], os.strerror(said["errno"]))
     if "failed" in said:
         raise NoSound(said["failed"])
-    return Heard(**said | {"silent": tuple(said["silent"])})
+    return Heard(**said | {"silent": tuple(said["silent"]), "others": tuple(said["others"])})
 
 
 def tracks_apart(path: str | Path) -> int:
@@ -98,13 +99,13 @@ def serve(request: dict[str, Any]) -> None:
     """Entry point of the child: run ``join`` and write its result, or its error, to stdout as JSON."""
     try:
         if "count" in request:
-            json.dump({"tracks": len(_tracks(request["count"]))}, sys.stdout)
+            json.dump({"tracks": len(tracks.tracks_of(request["count"]))}, sys.stdout)
             return
         holds = request["container"]
         container = Container(**holds | {"copied": holds["copied"] and tuple(holds["copied"])})
         files = Path(request["pictures"]), Path(request["path"])
         said = asdict(join(*files, request["times"], SoundOf(**request["sound"]), container, request["copy"]))
-    except (FFmpegError, UnreadableVideo, OSError, ValueError, NoSound) as error:
+    except (FFmpegError, UnreadableVideo, OSError, ValueError, NoSound, tracks.NoSuchTrack) as error:
         said = {"failed": getattr(error, "strerror", None) or str(error), "errno": getattr(error, "errno", None)}
     json.dump(said, sys.stdout)
 
@@ -122,28 +123,28 @@ def join(
         container: of ``path``.
         copy: whether the sound may be copied; if that fails, it is encoded.
     Raises:
-        NoSound: the clip has no such track. FFmpegError, ValueError, OSError: the sound can be neither copied nor
-            encoded, or the file cannot be written.
+        NoSound: it can be neither copied nor encoded. NoSuchTrack. FFmpegError, ValueError, OSError: the sound cannot
+            be encoded, or the file cannot be written.
     """
-    tracks = _tracks(sound.path)
-    if not tracks:
+    found = tracks.tracks_of(sound.path)
+    if not found:
         _write(pictures, path, times[0], container)
         return Heard()
-    number, silent = _chosen(sound, tracks)
-    heard = Heard(len(tracks), number, silent)
+    number, silent = tracks.chosen(sound.path, sound.track, found)
+    numbers = tracks.chain(sound.path, number) if sound.track is None else (number,)
+    heard = Heard(len(found), number, silent, tuple(n for n in numbers if n != number))
     known, start = _clock(sound.path)
-    copied = copy and len(known.runs) <= 1 and _holds(container, tracks[number - 1])
-    copied = copied and _can_be_decoded(sound.path, tracks[number - 1][0])
-    ways = [("copied", _copied)] if copied else []
-    ways += [("encoded", samples.encoded)]
-    for how, way in ways:
+    copied = copy and len(known.runs) <= 1 and len(numbers) == 1 and _holds(container, found[number - 1].codec)
+    copied = copied and tracks.is_steady(sound.path, number) and tracks.can_be_decoded(sound.path, number)
+    for how, way in [("copied", _copied), ("encoded", samples.encoded)][not copied :]:
+        damaged = list[float]()
         try:
-            with opened(sound.path) as clip:
-                source = clip.streams[tracks[number - 1][0]]
-                shift = _Shift(clock.SoundClock(known), -start - sound.start)
-                count = _write(pictures, path, times[0], container, way, (clip, source, shift, times[1], container))
+            shift = _Shift(known, -start - sound.start, len(numbers) > 1)
+            packets = tracks.packets_of(sound.path, numbers)
+            count = _write(pictures, path, times[0], container, way, (packets, shift, times[1], container, damaged))
             if count or how == "encoded":
-                return replace(heard, how=how) if count else replace(heard, track=None, lost=NOTHING)
+                heard = replace(heard, how=how, damaged=sum(damaged))
+                return heard if count else replace(heard, track=None, how="none", lost=NOTHING)
         except (FFmpegError, ValueError, OSError) as error:
             if getattr(error, "errno", None) in FULL or how == "encoded":
                 raise
@@ -192,74 +193,30 @@ def _shifted(packets: Iterator, stream, first_time: float) -> Iterator:
 
 
 class _Shift:
-    """The shift of each packet of the sound to the new clip's time, s."""
+    """The shift of each packet of the sound to the new clip's time, s.
 
-    def __init__(self, sound_clock: clock.SoundClock, more: float):
-        self._clock, self._more = sound_clock, more
+    Args:
+        known: the clip's clock. more: s to add.
+        apart: whether the packets are those of several tracks. The last packet of a track that has ended may come at
+            the end of the file, so each then has its own clock.
+    """
 
-    def __call__(self, stamp: float, length: float) -> float:
-        return self._clock(stamp, length) + self._more
+    def __init__(self, known: clock.Clock, more: float, apart: bool):
+        self._known, self._more, self._apart = known, more, apart
+        self._clocks, self._at = dict[int, clock.SoundClock](), 0
+
+    def __call__(self, packet, stamp: float, length: float) -> float:
+        self._at = packet.stream.index if self._apart else 0
+        if self._at not in self._clocks:
+            self._clocks[self._at] = clock.SoundClock(self._known)
+        return self._clocks[self._at](stamp, length) + self._more
 
     def window(self) -> tuple[float, float]:
         """The times of the new clip, s, outside of which the last packet's run of sound is cut."""
-        start, end = self._clock.window()
+        if self._at not in self._clocks:
+            return -math.inf, math.inf
+        start, end = self._clocks[self._at].window()
         return start + self._more, end + self._more
-
-
-def _tracks(path: str | Path) -> list[tuple[int, str, bool]]:
-    """Index, codec and default mark of each sound track that can be decoded."""
-    with opened(path) as clip:
-        default = av.stream.Disposition.default
-        return [
-            (stream.index, stream.codec_context.codec.canonical_name, bool(stream.disposition & default))
-            for stream in clip.streams.audio
-            if stream.codec_context is not None
-        ]
-
-
-def track_used(path: str | Path) -> int:
-    """Number, from 1, of the sound track that results take unless another one is asked for; 0 = the clip has none.
-
-    It decodes sound, so call it in a child process.
-    """
-    tracks = _tracks(path)
-    return _chosen(SoundOf(path), tracks)[0] if tracks else 0
-
-
-def _chosen(sound: SoundOf, tracks: list[tuple[int, str, bool]]) -> tuple[int, tuple[int, ...]]:
-    """The number of the track to use, from 1, and the numbers of silent ones that come before it."""
-    if sound.track is not None:
-        if not 1 <= sound.track <= len(tracks):
-            raise NoSound(f"expected a sound track from 1 to {len(tracks)}, got {sound.track}")
-        return sound.track, ()
-    order = sorted(range(len(tracks)), key=lambda k: not tracks[k][2])
-    silent = []
-    for k in order if len(tracks) > 1 else []:
-        if not _is_silent(sound.path, tracks[k][0]):
-            return k + 1, tuple(silent)
-        silent.append(k + 1)
-    return order[0] + 1, ()
-
-
-def _is_silent(path: str | Path, index: int) -> bool:
-    with opened(path) as clip:
-        try:
-            return all(samples.is_quiet(frame) for frame in clip.decode(clip.streams[index]))
-        except FFmpegError:  # a damaged tail
-            return True
-
-
-def _can_be_decoded(path: str | Path, index: int) -> bool:
-    """Whether one of the first packets of a track gives sound; a track that is damaged throughout is not copied."""
-    with opened(path) as clip:
-        return any(map(_decodes, islice(packets(clip, clip.streams[index]), TRIED)))
-
-
-def _decodes(packet) -> bool:
-    try:
-        return bool(packet.decode())
-    except FFmpegError:
-        return False
 
 
 def _clock(path: str | Path) -> tuple[clock.Clock, float]:
@@ -268,27 +225,28 @@ def _clock(path: str | Path) -> tuple[clock.Clock, float]:
         stream = pictures_of(clip)
         if stream is None:
             return clock.Clock(25.0), 0.0
-        known, streams = clock.Clock(frames_a_second(stream), can_jump(clip)), (stream, *clip.streams.audio[:1])
-        for packet in packets(clip, *streams):
+        known = clock.Clock(frames_a_second(stream), can_jump(clip))
+        for packet in moving(path, clip, stream, ""):
             known.sound(packet) if packet.stream.type == "audio" else known.picture(packet)
     with opened(path) as clip:
         stream = pictures_of(clip)
         first = clock.Clock(frames_a_second(stream), can_jump(clip))
-        next(clock.frames(packets(clip, stream, *clip.streams.audio[:1]), first), None)
+        next(clock.frames(moving(path, clip, stream), first), None)
     return known, 0.0 if first.origin != first.origin else first.origin
 
 
-def _holds(container: Container, track: tuple[int, str, bool]) -> bool:
-    return container.copied is None or track[1] in container.copied
+def _holds(container: Container, codec: str) -> bool:
+    return container.copied is None or codec in container.copied
 
 
-def _copied(out, clip, source, shift: _Shift, until: float, container: Container) -> Iterator:
-    target, last = out.add_stream_from_template(source), None
-    for packet in packets(clip, source):
+def _copied(out, packets: Iterator, shift: _Shift, until: float, container: Container, damaged: list) -> Iterator:
+    target, last = None, None
+    for packet in packets:
         if packet.dts is None or packet.pts is None:
             continue
+        target = target or out.add_stream_from_template(packet.stream)
         length = float((packet.duration or 0) * packet.time_base)
-        offset = round(shift(float(packet.dts * packet.time_base), length) / packet.time_base)
+        offset = round(shift(packet, float(packet.dts * packet.time_base), length) / packet.time_base)
         time = float((packet.pts + offset) * packet.time_base)
         if time > until or time + length < -LEAD:
             continue

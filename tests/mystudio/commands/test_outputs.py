@@ -1,6 +1,7 @@
 """What the name of an output asks for, long names, and what is told about sound; by the commands that write clips."""
 
 import json
+from dataclasses import asdict
 
 import av
 import cv2
@@ -9,10 +10,12 @@ import pytest
 from click.testing import CliRunner
 
 from mystudio.cli import cli
+from mystudio.commands.render import lines_of
 from mystudio.provenance import credentials
 from mystudio.storage import artifacts, workspace
 from mystudio.storage.products import sidecar_of
 from selfscan.io import video
+from selfscan.io.sound import Heard
 from tests.selfscan.io.clips import clip
 
 LONG = "驱" * 76  # 228 bytes
@@ -159,3 +162,11 @@ def test_the_sound_track_is_told_and_can_be_chosen(tmp_path, studio_of):
     assert facts["sound"]["track"] == 1
     last = run("render", take_path, "-o", tmp_path / "out.mp4", *QUICK, "--audio-track", 3).stdout.splitlines()[-1]
     assert "expected a sound track from 1 to 2, got 3" in last
+
+
+def test_tracks_that_are_used_together_and_damaged_sound_are_told():
+    heard = Heard(2, 1, others=(2,), how="encoded", damaged=1.25)
+    first, last = lines_of("out.mp4", {"sound": asdict(heard)}, False)
+    assert first == "Sound: track 1 of 2, before or after it 2; --audio-track chooses another."
+    assert last == "1.2 s of the sound could not be decoded and are silent."
+    assert lines_of("out.mp4", {"sound": asdict(Heard(1, 1, how="copied"))}, False) == []
