@@ -179,7 +179,8 @@ def run_edit(
     with stage(out, "take", inputs, {"edits": edits}, force=force) as run:
         if not run.done:
             avatar = load(inputs["avatar"], Avatar)
-            more = load_directions(directions, avatar.generator.w_dim, avatar.generator.num_ws) if directions else None
+            net, names = avatar.generator, [edit.name for edit in edits]
+            more = load_directions(directions, net.w_dim, net.num_ws, names) if directions else None
             take = load(take_path, Take)  # loaded before any checkpoint is stored: a damaged take leaves no files
             with run.checkpoints() as checkpoints:
                 made = editing.apply(avatar, take, list(edits), more, checkpoints)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +13,40 @@ from torch import Tensor
 
 from mystudio.errors import BadEdit, StudioError, reason
 from mystudio.storage import npz
-from mystudio.stylegan2.torchfile import TensorRef, open_torch
+from mystudio.stylegan2.arrays import TensorRef
+from mystudio.stylegan2.torchfile import open_torch
 
 MAX_FILE = 64 << 20  # bytes, largest accepted file of directions
+MAX_DEPTH = 3  # dictionaries inside dictionaries
 KINDS = ".safetensors, .npz, .npy, .pt or .pth"
 
 
-def load_directions(path: Path, size: int, layers: int | None = None) -> dict[str, Tensor]:
+def load_directions(
+    path: Path, size: int, layers: int | None = None, wanted: Collection[str] = ()
+) -> dict[str, Tensor]:
     """Read directions in W from a file of another program or of mystudio.
 
     A file with one tensor without a name gives one direction, which has the file's name without its ending. Axes of
-    length one are ignored. Any floating-point or whole numbers are accepted. No code in a file is executed.
+    length one are ignored. Any floating-point or whole numbers are accepted. No code in a file is executed. Tensors
+    that are no directions of this generator are left out, unless they are wanted or nothing else is there.
 
     Args:
         size: D, numbers of a w. layers: L, layers of the generator; None = a direction is the same in all layers.
+        wanted: names that must fit if the file has them.
     Returns: name -> [D]; or [L, D] if the file moves each layer in its own way.
     Raises: BadEdit: another format, a shape that does not fit, or numbers that are not finite.
     """
     path = Path(path)
-    found = _read(path)
-    return {name: _fitting(path, name, value, size, layers) for name, value in found.items()}
+    fitting, faults = {}, {}
+    for name, value in _read(path).items():
+        try:
+            fitting[name] = _fitting(path, name, value, size, layers)
+        except BadEdit as error:
+            faults[name] = error
+    for name, fault in faults.items():
+        if name in wanted or not fitting:
+            raise fault
+    return fitting
 
 
 def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
@@ -90,7 +104,7 @@ def _numbers(array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.array(array, np.float32, order="C"))
 
 
-def _from_torch(content: Any, name: str) -> Iterator[tuple[str, Tensor]]:
+def _from_torch(content: Any, name: str, depth: int = 0) -> Iterator[tuple[str, Tensor]]:
     if isinstance(content, TensorRef):
         yield name, content.load()
         return
@@ -99,6 +113,8 @@ def _from_torch(content: Any, name: str) -> Iterator[tuple[str, Tensor]]:
     for key, value in content.items():  # other entries, such as a text about the file, are no directions
         if isinstance(value, TensorRef):
             yield direction_name(str(key)), value.load()
+        elif isinstance(value, Mapping) and depth < MAX_DEPTH:
+            yield from _from_torch(value, "", depth + 1)
 
 
 def _fitting(path: Path, name: str, value: Tensor, size: int, layers: int | None) -> Tensor:
@@ -109,10 +125,13 @@ def _fitting(path: Path, name: str, value: Tensor, size: int, layers: int | None
     if found.shape == (layers, size) and layers and bool((found == found[0]).all()):
         found = found[0]
     if found.shape not in ((size,), (layers, size)):
+        hint = "it belongs to a generator of another size"
+        if found.ndim and found.shape[-1] == size:
+            hint = "if it holds several directions, store each as a tensor of its own"
         wanted = f"[{size}]" + (f" (the same for all layers) or [{layers}, {size}] (layer by layer)" if layers else "")
         raise BadEdit(
             f"{path}: direction {name!r}: expected a shape of {wanted} for this avatar, got shape "
-            f"{list(value.shape)}; it belongs to a generator of another size"
+            f"{list(value.shape)}; {hint}"
         )
     if not bool(found.isfinite().all()):
         raise BadEdit(f"{path}: direction {name!r}: expected {size} finite numbers, got NaN or infinity")

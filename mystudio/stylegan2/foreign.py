@@ -19,9 +19,10 @@ import torch
 from torch import Tensor
 
 from mystudio.errors import BadCheckpoint
+from mystudio.stylegan2.arrays import TensorRef
 from mystudio.stylegan2.layers import fir_kernel
 from mystudio.stylegan2.stand_ins import Record, quoted
-from mystudio.stylegan2.torchfile import TensorRef, open_torch
+from mystudio.stylegan2.torchfile import open_torch
 
 _MAX_TENSORS = 4096
 _MAX_FILTER = 4096  # numbers: larger storages are not searched for filters

@@ -1,7 +1,7 @@
 """Read the tensors in torch files (zip and legacy) and in pickles of torch modules as plain data.
 
 Neither torch nor Python unpickles anything: ``unpickle.read_pickle`` interprets the pickles with the allow-list below.
-Tensors are references into the file until ``TensorRef.load`` copies their numbers.
+Tensors and numpy arrays are references into the file until ``TensorRef.load`` copies their numbers.
 """
 
 from __future__ import annotations
@@ -11,17 +11,13 @@ import mmap
 import struct
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
-import numpy as np
-import torch
-from torch import Tensor
-
 from mystudio.errors import BadCheckpoint
 from mystudio.storage import npz
-from mystudio.stylegan2.stand_ins import Buildable, Fields, Marker, Record, quoted
+from mystudio.stylegan2.arrays import ArrayRef, DType, Latin1, Storage, TensorRef, array_from_bytes, scalar
+from mystudio.stylegan2.stand_ins import Fields, Marker, Record, quoted
 from mystudio.stylegan2.unpickle import Budget, read_pickle
 
 MAX_FILE = 4 << 30  # bytes; the largest public StyleGAN2 checkpoint, with optimiser states, has less than 1 GB
@@ -39,48 +35,6 @@ _STORAGE = {
     "ByteStorage": "u1",
     "BoolStorage": "?1",
 }
-_SCALAR = {
-    "f8": "<d", "f4": "<f", "f2": "<e", "b1": "<?",
-    "i8": "<q", "i4": "<i", "i2": "<h", "i1": "<b",
-    "u8": "<Q", "u4": "<I", "u2": "<H", "u1": "<B",
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Storage:
-    """A contiguous block of numbers in a file, not read yet."""
-
-    code: str  # one of _STORAGE's values
-    numel: int
-    read: Callable[[], bytes | memoryview]
-
-
-@dataclass(frozen=True)
-class TensorRef:
-    """A tensor's position in a storage; ``load`` copies its numbers."""
-
-    storage: Storage
-    offset: int
-    size: tuple[int, ...]
-    stride: tuple[int, ...]
-
-    def drop(self, *axes: int) -> TensorRef:
-        """Remove axes of length one; axes that are longer or absent are ignored."""
-        kept = [i for i, n in enumerate(self.size) if not (i in axes and n == 1)]
-        return TensorRef(
-            self.storage, self.offset, tuple(self.size[i] for i in kept), tuple(self.stride[i] for i in kept)
-        )
-
-    def load(self) -> Tensor:
-        """The numbers as a new contiguous float32 tensor."""
-        code, raw = self.storage.code, self.storage.read()
-        if code == "b2":
-            flat = torch.from_numpy(np.frombuffer(raw, "<i2").copy()).view(torch.bfloat16)
-        elif code[0] == "f":
-            flat = torch.from_numpy(np.frombuffer(raw, f"<{code}").copy())
-        else:
-            raise BadCheckpoint(f"expected weights as floating-point numbers in the checkpoint, got type {code}")
-        return flat.as_strided(self.size, self.stride, self.offset).to(torch.float32).clone().contiguous()
 
 
 def open_torch(path: Path) -> Any:
@@ -211,31 +165,6 @@ def _sized(raw: Any, code: str, numel: int) -> Any:
     return raw
 
 
-class _DType(Buildable):
-    """Stand-in for numpy.dtype: type and byte order of a scalar."""
-
-    __slots__ = ("code",)
-
-    def __init__(self, code: str, *_: Any):
-        self.code = code
-
-    def build(self, state: Any) -> None:
-        if not isinstance(state, tuple) or len(state) < 2 or state[1] not in ("<", "|", "="):
-            raise BadCheckpoint("expected little-endian numpy numbers in the checkpoint, got another kind")
-
-
-def _scalar(dtype: _DType, raw: bytes) -> float | int | bool:
-    if not isinstance(dtype, _DType) or dtype.code not in _SCALAR:
-        raise BadCheckpoint("expected plain numpy numbers in the checkpoint, got another kind")
-    return struct.unpack(_SCALAR[dtype.code], raw)[0]
-
-
-def _latin1(text: str, encoding: str = "latin1") -> bytes:
-    if type(text) is not str or len(text) > 4096 or encoding != "latin1":  # a low limit: every call copies
-        raise BadCheckpoint("expected short latin-1 bytes in the checkpoint, got something else")
-    return text.encode("latin1")
-
-
 def _tensor(storage: Storage, offset: int, size: tuple, stride: tuple, *_: Any) -> TensorRef:
     numbers = (offset, *size, *stride)
     if (
@@ -298,13 +227,15 @@ def _allowed(budget: Budget) -> dict[str, Callable | None]:
         "dnnlib EasyDict": ordered,
         "builtins set": members,
         "__builtin__ set": members,
-        "_codecs encode": _latin1,
+        "_codecs encode": Latin1(),
         "easydict EasyDict": ordered,
         "argparse Namespace": lambda: Record("Namespace"),
         **dict.fromkeys(("pathlib PosixPath", "pathlib WindowsPath", "torch device", "torch Size"), _value),
-        "numpy dtype": _DType,
-        "numpy.core.multiarray scalar": _scalar,
-        "numpy._core.multiarray scalar": _scalar,
+        "numpy dtype": DType,
+        "numpy ndarray": None,
+        **{f"numpy.{core}.multiarray scalar": scalar for core in ("core", "_core")},
+        **{f"numpy.{core}.multiarray _reconstruct": ArrayRef for core in ("core", "_core")},
+        **{f"numpy.{core}.numeric _frombuffer": array_from_bytes for core in ("core", "_core")},
         "torch._utils _rebuild_tensor": _tensor,
         "torch._utils _rebuild_tensor_v2": _tensor,
         "torch._utils _rebuild_parameter": _parameter,

@@ -107,6 +107,15 @@ def test_the_generator_in_it_draws_the_same(form, legacy, theirs, tmp_path):
     assert (info["w_avg"] == "stored") == mean and (not mean or torch.equal(ours.mapping.w_avg, MEAN))
 
 
+def test_numpy_arrays_beside_and_in_the_weights_are_read(theirs, tmp_path):
+    state = {name: value.numpy() for name, value in theirs.state_dict().items()}
+    content = {"g_ema": state, "latent_avg": MEAN.numpy(), "random_state": torch.arange(6).numpy()}
+    ours, _ = imported(tmp_path, torch_bytes(content))
+    same, _ = imported(tmp_path, torch_bytes({"g_ema": theirs.state_dict(), "latent_avg": MEAN}))
+    assert torch.equal(ours.mapping.w_avg, MEAN)
+    assert all(torch.equal(value, same.state_dict()[name]) for name, value in ours.state_dict().items())
+
+
 def test_means_that_differ_from_layer_to_layer_are_averaged(theirs, tmp_path):
     rows = torch.randn(1, LAYERS, WIDE, generator=torch.Generator().manual_seed(2))
     ours, _ = imported(tmp_path, torch_bytes(whole(theirs.state_dict()) | {"latent_avg": rows}))

@@ -94,6 +94,45 @@ def test_numbers_that_are_not_finite_are_told(suffix, value, tmp_path):
         load_directions(write(tmp_path / f"smile{suffix}", value), D, L)
 
 
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_numpy_arrays_in_pickles_and_torch_files_are_read(protocol, order, tmp_path):
+    content = {"smile": np.asarray(W), "age": np.asarray(ROWS.double(), order=order), "mean": np.ones((80, D))}
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(content, protocol))
+    torch.save(content, tmp_path / "a.pt", pickle_protocol=protocol)
+    for name in ("a.pkl", "a.pt"):
+        found = load_directions(tmp_path / name, D, L)
+        assert torch.equal(found["smile"], W) and torch.equal(found["age"], ROWS)
+    (tmp_path / "smile.pkl").write_bytes(pickle.dumps(np.asarray(W), protocol))
+    assert torch.equal(load_directions(tmp_path / "smile.pkl", D, L)["smile"], W)
+
+
+@pytest.mark.parametrize("value", [np.array([{}] * D), np.ones(D, ">f8"), np.ones(D, complex), np.array(["a"] * D)])
+def test_numpy_arrays_of_other_kinds_in_pickles_are_told(value, tmp_path):
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"smile": value}))
+    with pytest.raises(BadEdit, match="numpy numbers in the checkpoint, got another kind"):
+        load_directions(tmp_path / "a.pkl", D, L)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".pt"])
+def test_tensors_beside_the_directions_are_left_out_unless_they_are_wanted(suffix, tmp_path):
+    path, content = (
+        tmp_path / f"a{suffix}",
+        {"smile": W, "components": torch.ones(80, 1, D), "strength": torch.ones(())},
+    )
+    match suffix:
+        case ".npz":
+            np.savez(path, **{name: np.asarray(value) for name, value in content.items()})
+        case ".pt":
+            torch.save({"about": "made by hand", "directions": content}, path)
+        case _:
+            save_file(content, path)
+    found = load_directions(path, D, L, ["smile"])
+    assert list(found) == ["smile"] and torch.equal(found["smile"], W)
+    with pytest.raises(BadEdit, match=rf"'components'.*got shape \[80, 1, {D}\]; if it holds several directions"):
+        load_directions(path, D, L, ["components"])
+
+
 class Hostile:
     def __reduce__(self):
         return open, ("ran", "w")

@@ -264,7 +264,17 @@ HOSTILE = {
     "no pickle": (b"<html><body>404 Not Found</body></html>", BAD, "complete pickle"),
     "zeros": (bytes(4096), BAD, "complete pickle"),
     "empty": (b"", BAD, "0 bytes"),
-    "endless bytes": (glob("_codecs", "encode") + text("a" * 5000) + text("latin1") + b"\x86R.", BAD, "short latin-1"),
+    "endless bytes": (  # one long text, turned into bytes again and again
+        glob("_codecs", "encode")
+        + b"\x940"
+        + text("a" * (1 << 20))
+        + text("latin1")
+        + b"\x86\x940"
+        + b"h\x00h\x01R0" * 65
+        + b"N.",
+        BAD,
+        "short latin-1",
+    ),
     "another encoding": (glob("_codecs", "encode") + text("a") + text("rot13") + b"\x86R.", BAD, "short latin-1"),
     "numpy objects": (
         glob("numpy", "dtype")
