@@ -68,12 +68,15 @@ class Tags:
         return self.primaries == ITU709 and self.transfer not in HDR and self.transfer not in OTHER_LIGHT
 
 
-def tags_of(frame, context) -> Tags:
+def tags_of(frame, context, ipt: bool = False) -> Tags:
     """Read the tags of a frame; what it leaves out comes from its stream, its HDR metadata, or from its height.
 
     Args:
         frame: a decoded frame. context: the codec context of its stream.
+        ipt: whether the clip is Dolby Vision without a compatible base layer (``dolby``), whose tags are wrong.
     """
+    if ipt or int(frame.colorspace) == matrices.IPT:
+        return Tags(matrices.IPT, ipt or int(frame.color_range) != LIMITED, ITU2020, PQ)
     matrix, span = int(frame.colorspace), int(frame.color_range)
     primaries = _known(getattr(frame, "color_primaries", None), context.color_primaries)
     transfer = _known(getattr(frame, "color_trc", None), context.color_trc)
@@ -98,7 +101,7 @@ def _mastered(frame) -> bool:
     return frame.side_data.get("MASTERING_DISPLAY_METADATA") is not None
 
 
-def told(tags: Tags, dolby: bool = False) -> list[str]:
+def told(tags: Tags) -> list[str]:
     """Return sentences about a conversion that the user should know of."""
     said = []
     name = PRIMARIES[tags.primaries][0]
@@ -107,7 +110,12 @@ def told(tags: Tags, dolby: bool = False) -> list[str]:
     elif tags.transfer in OTHER_LIGHT or tags.primaries in TOLD:
         light = f"{OTHER_LIGHT[tags.transfer]}, " if tags.transfer in OTHER_LIGHT else ""
         said.append(f"The clip has wide or unusual colours ({light}{name}); they are converted to SDR BT.709.")
-    if tags.matrix in matrices.NAMES:
+    if tags.matrix == matrices.IPT:
+        said.append(
+            "The clip is Dolby Vision (IPT-PQ-C2) without an HDR10 layer; its dynamic metadata are not applied, so its "
+            "colours are approximate. Export it as SDR if they look wrong."
+        )
+    elif tags.matrix in matrices.NAMES:
         said.append(f"The clip's colour matrix ({matrices.NAMES[tags.matrix]}) is converted to RGB.")
     elif tags.matrix not in MATRICES and tags.matrix != RGB:
         said.append(f"The clip's colour matrix (number {tags.matrix} of ITU-T H.273) is read as BT.709.")

@@ -21,7 +21,7 @@ from typing import Any
 from av.error import FFmpegError
 
 from selfscan.errors import UnreadableVideo, VideoTooLarge
-from selfscan.io import clock, interlace, pictures
+from selfscan.io import clock, dolby, interlace, pictures
 from selfscan.io.colour import Converter, tags_of, told
 from selfscan.io.geometry import Canvas, Turned, clockwise, orientation
 from selfscan.io.opening import Limits, VideoInfo, can_jump, checked, in_words, moving
@@ -111,7 +111,7 @@ def _opened(path: str, limits: Limits, warn: _Warnings, span: Span):
         container, stream, fps, count, seconds = opened
         facts = {"fps": fps, "frames_estimate": count, "duration": seconds, "has_audio": bool(container.streams.audio)}
         timed = clock.within(_timed(path, container, stream, fps, span.start), span, 1 / fps, path)
-        yield facts, _pictures(container, stream, timed, limits, warn)
+        yield facts, _pictures(path, container, stream, timed, limits, warn)
 
 
 def _hand_over(path: str, first: Shown, rest: Iterator[Shown], memory: int, slot: int, limits: Limits) -> None:
@@ -172,14 +172,14 @@ def cpu_seconds(limits: Limits) -> int:
     return math.ceil(limits.patience * (os.cpu_count() or 1)) + 10
 
 
-def _pictures(container, stream, timed: Iterator, limits: Limits, warn: _Warnings) -> Iterator[Shown]:
+def _pictures(path: str, container, stream, timed: Iterator, limits: Limits, warn: _Warnings) -> Iterator[Shown]:
     """The pictures of a clip, progressive, in SDR BT.709, and all of the display size of the first."""
-    name, canvas, convert = container.name.removeprefix("file:"), Canvas(stream, limits, warn), Converter()
-    seen = None
+    canvas, convert, context, seen = Canvas(stream, limits, warn), Converter(), stream.codec_context, None
+    ipt = dolby.is_ipt(path, container.format.name, stream.codec_tag, int(context.color_trc))
     for time, frame in interlace.progressive(timed, warn) if can_jump(container) else timed:  # a gif has no fields
         turned = orientation(frame)
-        width, height = canvas.size(name, time, frame, turned)
-        tags = tags_of(frame, stream.codec_context)
+        width, height = canvas.size(path, time, frame, turned)
+        tags = tags_of(frame, context, ipt)
         if tags != seen:
             seen = tags
             for text in told(tags):

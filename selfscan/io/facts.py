@@ -13,7 +13,7 @@ import av.stream
 from av.error import FFmpegError
 
 from selfscan.errors import UnreadableVideo
-from selfscan.io import isolation, pictures
+from selfscan.io import dolby, isolation, pictures
 from selfscan.io.colour import HDR, OTHER_LIGHT, PRIMARIES, tags_of
 from selfscan.io.opening import opened
 from selfscan.io.tracks import track_used
@@ -100,7 +100,8 @@ def _facts(path: str) -> ClipFacts:
             return ClipFacts(container, sounds=sounds)
         context = found[0].codec_context
         stamps, frames = _first(clip, found[0])
-        tags = tags_of(frames[0], context) if frames else None
+        ipt = dolby.is_ipt(path, clip.format.name, found[0].codec_tag, int(context.color_trc))
+        tags = tags_of(frames[0], context, ipt) if frames else None
         return ClipFacts(
             container,
             context.codec.canonical_name,

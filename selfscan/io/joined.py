@@ -13,12 +13,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
 BLOCK = 8 << 20  # bytes read at once
 OVERLAP = 1024  # bytes of a block that are searched again with the next one
 MOST = 1000  # parts
+TABLES = 20  # whose descriptors are read
 SYNC, STRIDES = 0x47, (188, 192, 204)  # first byte of a packet, and distance between packets, bytes
 PAYLOAD = 188  # bytes of a packet
 VIDEO_TYPES = {0x01, 0x02, 0x10, 0x1B, 0x20, 0x24, 0x33, 0x42, 0xD1, 0xD2, 0xEA}
@@ -67,6 +69,20 @@ def _parts(path: str, size: int, modified: int, form: str, kind: str) -> list[Pa
     starts = [(0, b""), *starts[: MOST - 1]]
     ends = [at for at, _ in starts[1:]] + [size]
     return [Part(at, end, head) for (at, head), end in zip(starts, ends)] if len(starts) > 1 else []
+
+
+def descriptors(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """The descriptors, tag and data, of all streams in the first programme maps of a transport stream."""
+    stride = _stride(file)
+    for _, packet in islice(_table_packets(file, stride), TABLES) if stride else ():
+        section = _section(packet)
+        if section is None or section[0] != 2:
+            continue
+        at = 12 + (int.from_bytes(section[10:12], "big") & 0xFFF)
+        while at + 5 <= len(section):
+            length = int.from_bytes(section[at + 3 : at + 5], "big") & 0xFFF
+            yield from _split(section[at + 5 : at + 5 + length])
+            at += 5 + length
 
 
 class Slice(io.RawIOBase):
@@ -245,10 +261,10 @@ def _section(packet: bytes) -> bytes | None:
         return None
     end = at + 3 + (int.from_bytes(packet[at + 1 : at + 3], "big") & 0xFFF)
     section = packet[at:end]
-    return section[:-4] if 12 <= len(section) == end - at and _checksum(section) == 0 else None
+    return section[:-4] if 12 <= len(section) == end - at and checksum(section) == 0 else None
 
 
-def _checksum(data: bytes) -> int:
+def checksum(data: bytes) -> int:
     """CRC-32 of ISO/IEC 13818-1, annex A; 0 for data that ends with its own."""
     value = 0xFFFFFFFF
     for byte in data:
@@ -263,7 +279,7 @@ def _listed(section: bytes) -> Iterator[tuple]:
     at = 12 + (int.from_bytes(section[10:12], "big") & 0xFFF)
     while at + 5 <= len(section):
         length = int.from_bytes(section[at + 3 : at + 5], "big") & 0xFFF
-        tags = dict(_descriptors(section[at + 5 : at + 5 + length]))
+        tags = dict(_split(section[at + 5 : at + 5 + length]))
         kind, name = section[at], tags.get(REGISTRATION, b"")[:4]
         if kind in VIDEO_TYPES or kind == PRIVATE and name in VIDEO_NAMES:
             yield "video", _pid(section[at + 1 : at + 3]), kind, name
@@ -272,7 +288,7 @@ def _listed(section: bytes) -> Iterator[tuple]:
         at += 5 + length
 
 
-def _descriptors(data: bytes) -> Iterator[tuple[int, bytes]]:
+def _split(data: bytes) -> Iterator[tuple[int, bytes]]:
     at = 0
     while at + 2 <= len(data):
         yield data[at], data[at + 2 : at + 2 + data[at + 1]]

@@ -1,7 +1,8 @@
 """Colour matrices of ITU-T H.273 that swscale does not know: luma and chroma become R'G'B' with numpy.
 
-YCgCo, constant luminance (BT.2020 and derived from the primaries), ICtCp (BT.2100-2, table 7), and matrices derived
-from the primaries. Such clips are rare; a frame in HD takes some tenths of a second.
+YCgCo, constant luminance (BT.2020 and derived from the primaries), ICtCp (BT.2100-2, table 7), IPT-PQ-C2 (SMPTE ST
+2128, Dolby Vision), and matrices derived from the primaries. Such clips are rare; a frame in HD takes some tenths of a
+second.
 """
 
 from __future__ import annotations
@@ -9,15 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-YCGCO, CONSTANT, DERIVED, DERIVED_CONSTANT, ICTCP = 8, 10, 12, 13, 14
+YCGCO, CONSTANT, DERIVED, DERIVED_CONSTANT, ICTCP, IPT = 8, 10, 12, 13, 14, 15
 NAMES = {
     YCGCO: "YCgCo",
     CONSTANT: "BT.2020 with constant luminance",
     DERIVED: "derived from the primaries",
     DERIVED_CONSTANT: "constant luminance, derived from the primaries",
     ICTCP: "ICtCp",
+    IPT: "IPT-PQ-C2",
 }
 PQ, HLG = 16, 18
+CROSSTALK = 0.02  # of IPT-PQ-C2: share of each other cone in a cone's signal
 STORED = "yuv444p16le"  # pixel format whose planes are converted
 ALPHA, BETA = 1.09929682680944, 0.018053968510807  # of the transfer of BT.709 and BT.2020
 Curve = Callable[[Any], Any]
@@ -44,6 +47,8 @@ def rgb(planes: Any, matrix: int, luma: Any, transfer: int) -> Any:
         found = r, (y - red * r - blue * b) / green, b
     elif matrix == ICTCP:
         found = np.moveaxis(_ictcp(np.stack([y, cb, cr], -1), transfer), -1, 0)
+    elif matrix == IPT:
+        found = np.moveaxis(_ipt(np.stack([y, cb, cr], -1)), -1, 0)
     else:
         code, decode = _curves(transfer)
         b = y + 2 * cb * np.where(cb > 0, 1 - code(np.float32(blue)), code(np.float32(1 - blue)))
@@ -77,6 +82,19 @@ def _ictcp(values: Any, transfer: int) -> Any:
     code, decode = _curves(HLG if transfer == HLG else PQ)
     light = decode((values @ np.linalg.inv(ictcp_from_lms).T).clip(0, 1)) @ np.linalg.inv(lms_from_rgb).T
     return code(light)
+
+
+def _ipt(values: Any) -> Any:
+    """IPT-PQ-C2 [H, W, 3] to R'G'B' of PQ with BT.2020 primaries: the cones of Hunt, Pointer and Estevez for D65."""
+    import numpy as np
+
+    ipt_from_lms = np.array([[0.4, 0.4, 0.2], [4.455, -4.851, 0.396], [0.8056, 0.3572, -1.1628]])
+    lms_from_xyz = np.array([[0.4002, 0.7076, -0.0808], [-0.2263, 1.1653, 0.0457], [0, 0, 0.9182]])
+    xyz_from_rgb = np.array([[0.636958, 0.144617, 0.168881], [0.262700, 0.677998, 0.059302], [0, 0.028073, 1.060985]])
+    mixed = CROSSTALK + (1 - 3 * CROSSTALK) * np.eye(3)
+    signal = (values @ np.linalg.inv(ipt_from_lms).T).clip(0, 1)
+    light = _pq_back(signal) @ np.linalg.inv(mixed @ lms_from_xyz @ xyz_from_rgb).T
+    return _pq(light)
 
 
 def _curves(transfer: int) -> tuple[Curve, Curve]:
