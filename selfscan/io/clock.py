@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -156,18 +156,21 @@ def within(timed: Iterator[tuple], span: Span, step: float, name: str) -> Iterat
         yield 0.0, *held
 
 
-def frames(packets: Iterator, clock: Clock, start: float = 0.0) -> Iterator[tuple[float, object]]:
+def frames(
+    packets: Iterator, clock: Clock, start: float = 0.0, decode: Callable[[Any], list] = lambda packet: packet.decode()
+) -> Iterator[tuple[float, object]]:
     """Decode pictures and give each its time.
 
     Args:
         packets: of the pictures and, if the clip has any, of the sound, in file order.
         clock: a new clock; its ``origin`` is set with the first frame.
         start: s before which frames may be left out, so that they need not be decoded; the first one never is.
+        decode: gives the frames of a packet, or raises FFmpegError.
     Returns:
         Pairs of time in s, from 0 on and strictly increasing, and decoded frame. Damaged packets are left out.
     """
     order, last = _Order(clock.step), -math.inf
-    for stamp, frame in _decoded(_wanted(packets, clock, start), order):
+    for stamp, frame in _decoded(_wanted(packets, clock, start), order, decode):
         if last == -math.inf:
             clock.origin = stamp if stamp is not None else 0.0
         last = order.after(last, None if stamp is None else stamp - clock.origin)
@@ -196,11 +199,11 @@ def _wanted(packets: Iterator, clock: Clock, start: float) -> Iterator[tuple[Any
     yield from kept or ()
 
 
-def _decoded(packets: Iterator[tuple[Any, float]], order: _Order) -> Iterator[tuple[float | None, object]]:
+def _decoded(packets: Iterator[tuple[Any, float]], order: _Order, decode) -> Iterator[tuple[float | None, object]]:
     for packet, shift in packets:
         order.expect(packet, shift)
         try:
-            decoded = packet.decode()
+            decoded = decode(packet)
         except FFmpegError:  # skip the frames of a damaged packet, keep the rest
             order.lost(packet, shift)
             continue

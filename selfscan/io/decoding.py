@@ -21,7 +21,7 @@ from typing import Any
 from av.error import FFmpegError
 
 from selfscan.errors import UnreadableVideo, VideoTooLarge
-from selfscan.io import clock, dolby, interlace, pictures
+from selfscan.io import clock, dolby, interlace, pictures, transparency
 from selfscan.io.colour import Converter, tags_of, told
 from selfscan.io.geometry import Canvas, Turned, clockwise, orientation
 from selfscan.io.opening import Limits, VideoInfo, can_jump, checked, in_words, moving
@@ -193,4 +193,5 @@ def _pictures(path: str, container, stream, timed: Iterator, limits: Limits, war
 
 def _timed(path: str, container, stream, fps: float, start: float) -> Iterator[tuple[float, Any]]:
     """Pairs of time, s, and decoded frame; those well before ``start`` s may be left out."""
-    return clock.frames(moving(path, container, stream), clock.Clock(fps, can_jump(container)), start)
+    known = clock.Clock(fps, can_jump(container))
+    return clock.frames(moving(path, container, stream), known, start, transparency.Decoder())

@@ -12,6 +12,7 @@ import av.stream
 from av.error import FFmpegError
 
 from selfscan.errors import UnreadableVideo, VideoTooLarge
+from selfscan.io import gif
 from selfscan.io.clock import Clock
 from selfscan.io.joined import Part, Slice, parts
 from selfscan.span import WHOLE, Span
@@ -163,7 +164,14 @@ def _check_limits(path: str, container, stream, limits: Limits, pulse, warn, spa
             f"{path}: {width}x{height} px a frame is more than {limits.pixels} px; export it in 4K or smaller"
         )
     count, seconds = max(stream.frames, 0), _header_seconds(container, stream)
-    fps = float(stream.average_rate or 0) or (count / seconds if seconds and count else 0) or 25.0
+    rate = float(stream.average_rate or 0)
+    delays = gif.delays(path) if container.format.name == "gif" else []
+    if delays:
+        count, seconds, rate = len(delays), sum(gif.shown(delays)) / 100, 0.0
+        short = sum(delay < gif.SHORTEST for delay in delays)
+        if short and count > 1:
+            warn(f"{short} of {count} frames ask for 10 ms or less; they are shown for 100 ms, as in browsers.")
+    fps = rate or (count / seconds if seconds and count else 0) or 25.0
     too_long = seconds > limits.seconds or max(count, seconds * fps) > limits.frames
     formats = set(container.format.name.split(","))
     jumping = container.size <= WALKED and bool(BROADCAST & formats or parts(path, container.format.name, "video"))
@@ -174,7 +182,7 @@ def _check_limits(path: str, container, stream, limits: Limits, pulse, warn, spa
         warn(f"The clip has no time stamps; it is played at {fps:g} frames a second.")
         seconds = span.length(count / fps)
         return fps, max(1, min(count, round(seconds * fps))), seconds
-    fps = float(stream.average_rate or 0) or (count / seconds if seconds else 0) or 25.0
+    fps = rate or (count / seconds if seconds else 0) or 25.0
     count, part = count or max(1, round(seconds * fps)), span.length(seconds)
     if span != WHOLE:
         count, seconds = max(1, round(count * part / seconds)) if seconds else 1, part
@@ -222,7 +230,9 @@ def moving(path: str | Path, container, stream, kind: str = "video"):
             pictures goes on where the sound alone changes, or "" for each change.
     """
     pieces = parts(path, container.format.name, kind)
-    if not pieces:
+    if container.format.name == "gif":
+        yield from gif.paced(packets(container, stream), path)
+    elif not pieces:
         yield from packets(container, stream, *container.streams.audio[:1])
     for part in pieces:
         with suppress(UnreadableVideo), opened(path, part) as piece:

@@ -74,7 +74,7 @@ def opened(path: str, limits: Limits, tell: Tell) -> Iterator[tuple[dict[str, An
             return
         if count > limits.frames:
             raise VideoTooLarge(f"{path}: {count} frames are more than {in_words(limits)}; cut it")
-        times, seconds = _times(image, count)
+        times, seconds = _times(image, count, tell)
         first = len(times) and count - len(times)
         yield _facts(len(times) / seconds, len(times), seconds), _animated(image, times, first, limits)
 
@@ -104,16 +104,19 @@ def _words(error: BaseException) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
-def _times(image, count: int) -> tuple[list[float], float]:
+def _times(image, count: int, tell: Tell) -> tuple[list[float], float]:
     """Times of the frames of an animation, s, and its length, s; a default picture that is no frame has no time."""
-    times, now = [], 0.0
+    times, now, short = [], 0.0, 0
     for index in range(1 if image.info.get("default_image") else 0, count):
         image.seek(index)
         image.load()
         length = float(image.info.get("duration") or 0) / 1000
         times.append(now)
+        short += length < SHORTEST
         now += length if length >= SHORTEST else INSTEAD
     image.seek(0)
+    if short:
+        tell(f"{short} of {len(times)} frames ask for 10 ms or less; they are shown for 100 ms, as in browsers.")
     return times, now
 
 

@@ -215,3 +215,26 @@ def test_matrices_that_swscale_does_not_know_are_converted_and_told(tmp_path, mo
     error = np.abs(got - patches())[4::16, 4::16]
     assert error.mean() < 1.5 and error.max() < 4
     assert kind.split(" of ")[0] in said[-1] and "converted to RGB" in said[-1]
+
+
+@pytest.mark.parametrize("codec", ["libvpx", "libvpx-vp9"])
+def test_transparent_webm_is_shown_over_grey_and_opaque_webm_as_it_is(tmp_path, codec):
+    for alpha in (0, 102, 255):
+        path = tmp_path / f"{alpha}.webm"
+        rgba = np.full((48, 64, 4), (200, 60, 60, 255), np.uint8)
+        rgba[:, 32:, 3] = alpha
+        with av.open(str(path), "w") as out:
+            options = {"auto-alt-ref": "0", "crf": "5", "b": "1M"}
+            stream = out.add_stream(codec, rate=25, options=options)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuva420p"
+            for k in range(4):
+                frame = av.VideoFrame.from_ndarray(rgba, format="rgba").reformat(format="yuva420p")
+                frame.pts, frame.time_base = k, Fraction(1, 25)
+                out.mux(stream.encode(frame))
+            out.mux(stream.encode(None))
+        timed = list(video.read(path))
+        assert [round(time * 25) for time, _ in timed] == [0, 1, 2, 3]
+        for _, picture in timed:
+            assert np.abs(picture[20, 8].astype(int) - (200, 60, 60)).max() < 5
+            shown = (np.array((200, 60, 60)) * alpha + 128 * (255 - alpha)) / 255
+            assert np.abs(picture[20, 56] - shown).max() < 5

@@ -44,10 +44,41 @@ def test_all_frames_of_an_animation_are_read_with_their_times(tmp_path, kind):
     assert (info.width, info.height, info.frames_estimate) == (64, 48, 5)
 
 
-def test_frames_without_a_length_last_a_tenth_of_a_second_as_in_browsers(tmp_path):
-    path = tmp_path / "a.webp"
-    picture().save(path, save_all=True, append_images=[picture(40), picture(80)], duration=[0, 0, 0])
-    assert np.allclose(read(path)[0], [0, 0.1, 0.2])
+@pytest.mark.parametrize("kind", ["png", "webp"])
+@pytest.mark.parametrize("length,step,told", [(0, 0.1, True), (10, 0.1, True), (20, 0.02, False)])
+def test_frames_without_a_length_last_a_tenth_of_a_second_as_in_browsers(tmp_path, kind, length, step, told):
+    path = tmp_path / f"a.{kind}"
+    picture().save(path, save_all=True, append_images=[picture(40), picture(80)], duration=[length] * 3)
+    times, _, said = read(path)
+    assert np.allclose(times, np.arange(3) * step) and len(said) == told
+    assert not told or "3 of 3 frames" in said[0] and "as in browsers" in said[0]
+
+
+@pytest.mark.parametrize(
+    "delays,times,short",
+    [
+        ([0, 0, 0], [0, 0.1, 0.2], 3),
+        ([1, 1, 1], [0, 0.1, 0.2], 3),
+        ([2, 2, 2], [0, 0.02, 0.04], 0),
+        ([5, 1, 30], [0, 0.05, 0.15], 1),
+    ],
+)
+def test_short_delays_of_a_gif_are_those_of_browsers(tmp_path, delays, times, short):
+    path = tmp_path / "a.gif"
+    picture().save(path, save_all=True, append_images=[picture(40), picture(80)], duration=200)
+    data, at = bytearray(path.read_bytes()), 0
+    for delay in delays:  # Pillow writes no delay of 0
+        at = data.index(b"\x21\xf9\x04", at + 1)
+        data[at + 4 : at + 6] = delay.to_bytes(2, "little")
+    path.write_bytes(data)
+    got, frames, said = read(path)
+    assert np.allclose(got, times, atol=1e-4) and len(said) == (short > 0)
+    assert not short or f"{short} of 3 frames" in said[0] and "as in browsers" in said[0]
+    info = video.probe(path)
+    last = delays[-1] / 100 if delays[-1] > 1 else 0.1
+    assert info.frames_estimate == 3 and info.duration == pytest.approx(times[-1] + last)
+    path.write_bytes(data[:-40])  # a damaged tail
+    assert len(read(path)[0]) >= 2
 
 
 @pytest.mark.parametrize("kind", ["jpg", "png", "webp", "tif", "bmp"])
