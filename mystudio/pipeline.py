@@ -24,7 +24,7 @@ from mystudio.live import recording
 from mystudio.motion import performance as perform
 from mystudio.provenance import claim as provenance
 from mystudio.recipe import Recipe
-from mystudio.storage.artifacts import engine_of, load, load_performance, save
+from mystudio.storage.artifacts import engine_of, load, load_performance, others_of, save
 from mystudio.storage.directions import load_directions
 from mystudio.storage.journal import DiskCheckpoints, write_bytes
 from mystudio.storage.manifest import digest, digest_of, open_folder
@@ -165,7 +165,9 @@ def run_reenact(
             blas.reserve()
             drive = partial(engines.named(engine).reenact, load(avatar_path, Avatar))
             rest = settings, DiskCheckpoints(run.journal()), choose(device), progress
-            save(drive(_driver(performance_path, others), *rest), run)  # no variable holds the performance
+            save(
+                drive(_driver(load(performance_path, Performance), others), *rest), run
+            )  # no variable holds the performance
     return out
 
 
@@ -234,7 +236,7 @@ def run_evaluate(
                 evaluate.evaluate(
                     avatar,
                     take,
-                    load_performance(inputs["performance"]),
+                    _driver(load_performance(inputs["performance"]), others_of(take_path)),
                     place,
                     progress=progress,
                     truth=truth,
@@ -257,8 +259,7 @@ def _is_older(path: Path) -> bool:
         return False
 
 
-def _driver(path: Path, others: str) -> Performance:
-    performance = load(path, Performance)
+def _driver(performance: Performance, others: str) -> Performance:
     return performance if others == "drive" else perform.without_others(performance)
 
 

@@ -13,7 +13,7 @@ from mystudio.types import Performance, Progress, silent
 from selfscan.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints, in_chunks
 from selfscan.face import patches
 from selfscan.face.choose import LARGEST
-from selfscan.face.notes import in_words, spans_of
+from selfscan.face.notes import ANOTHER, in_words, left_out, spans_of
 from selfscan.face.observe import iter_crops, observe
 from selfscan.scan.persons import find_others
 from selfscan.types import WHOLE, Array, Span
@@ -68,7 +68,7 @@ def from_observation(seen, progress: Progress = silent, checkpoints: Checkpoints
         mouth[part], irises[part] = found["mouth"], found["irises"]
     other = find_others(seen, progress, checkpoints)
     if spans := spans_of(other, seen.track):
-        said = f"Another person's face drives at {in_words(spans)} s; with --others leave-out it does not."
+        said = f"{ANOTHER}{in_words(spans)} s; with --others leave-out it does not."
         seen = replace(seen, warnings=(*seen.warnings, said))
     return Performance(seen, mouth, irises, other)
 
@@ -80,4 +80,5 @@ def without_others(performance: Performance) -> Performance:
     seen = performance.observation
     mine = ~performance.other
     track = replace(seen.track, valid=seen.track.valid & mine, score=seen.track.score * mine)
-    return replace(performance, observation=replace(seen, track=track, presence=seen.presence * mine))
+    seen = replace(seen, track=track, presence=seen.presence * mine, warnings=left_out(seen.warnings))
+    return replace(performance, observation=seen)

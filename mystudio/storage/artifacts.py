@@ -19,6 +19,7 @@ from mystudio.storage.manifest import Folder, open_folder
 from mystudio.storage.upgrade import upgraded
 from mystudio.storage.workspace import StageRun
 from mystudio.types import Avatar, Performance, Take
+from selfscan.face.notes import left_out
 from selfscan.io.picture import PNG, png_fits
 from selfscan.types import Scan
 
@@ -111,11 +112,20 @@ def driver_warnings(take: Path) -> tuple[str, ...]:
     """Return the warnings about a take's driving clip; no array is read. Raises BadArtifact: as ``load``."""
     folder = open_folder(open_folder(take, "take").source("performance"), "performance")
     try:
-        return tuple(map(str, json.loads(folder.read(VALUES))["observation"].get("warnings", ())))
+        said = tuple(map(str, json.loads(folder.read(VALUES))["observation"].get("warnings", ())))
+        return left_out(said) if others_of(take) != "drive" else said
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise BadArtifact(
             f"{folder.path} does not hold a valid performance ({reason(error)}); make it again"
         ) from error
+
+
+def others_of(take: Path) -> str:
+    """What another person of the driving clip does in a take, edited or not: "drive" or "leave-out"."""
+    folder = open_folder(take, "take")
+    while "others" not in folder.manifest.settings and (before := folder.source_if_there("take")):
+        folder = open_folder(before, "take")
+    return str(folder.manifest.settings.get("others", "drive"))
 
 
 def driver_of(take: Path) -> Performance:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from selfscan.face.headpose import euler
@@ -10,6 +12,7 @@ from selfscan.types import Array, FaceTrack
 TURNED = 60.0  # degrees of roll: a face beyond it lies on its side or is upside down
 UPSIDE_DOWN = 120.0  # degrees of roll
 SHOWN = 6  # spans named in a sentence
+ANOTHER = "Another person's face drives at "  # begins the sentence about a cut to another person
 
 
 def notes(track: FaceTrack, stills: bool = False) -> list[str]:
@@ -31,6 +34,16 @@ def notes(track: FaceTrack, stills: bool = False) -> list[str]:
         elif spans:
             said.append(f"The face {words} in {int((turned & track.valid).sum())} pictures; it is turned upright.")
     return said
+
+
+def left_out(warnings: Sequence[str]) -> tuple[str, ...]:
+    """The warnings about a clip of a take in which the other person is left out."""
+    return tuple(
+        f"Another person's face is left out at {text.removeprefix(ANOTHER).split(';')[0]}; there the avatar waits."
+        if text.startswith(ANOTHER)
+        else text
+        for text in warnings
+    )
 
 
 def spans_of(marked: Array, track: FaceTrack) -> tuple[tuple[float, float], ...]:
