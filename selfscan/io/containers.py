@@ -63,9 +63,11 @@ def container_of(path: str | Path) -> Container:
     if ending in ENDINGS and not pattern:
         return ENDINGS[ending]
     got = "a pattern of numbers" if pattern else f"the ending {ending}" if ending else "no ending"
+    stem = PATTERN.sub("", Path(name).stem).strip("-_. ") or "clip"
+    example = f"{stem}/" if pattern else f"{stem}.mp4"
     raise UnknownContainer(
         f"{path}: expected a name that ends in {', '.join(ENDINGS)}, or in a slash for a folder of PNGs, got {got}; "
-        f"choose one of these, such as {Path(name).stem or 'clip'}.mp4"
+        f"choose one of these, such as {example}"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -10,9 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from selfscan.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints, Prefixed, in_chunks
-from selfscan.errors import ConsentMissing, TooFewFrames
+from selfscan.errors import ConsentMissing, TooFewFrames, UnreadableVideo, VideoTooLarge
 from selfscan.face.choose import LARGEST
 from selfscan.face.observe import iter_crops, observe
+from selfscan.io import video
 from selfscan.io.digest import clip_digest
 from selfscan.perceptual.metric import Perceptual, load_perceptual, pairwise
 from selfscan.scan.consent import with_clip, with_mouth
@@ -118,7 +120,8 @@ def scan_observation(
     allowed = ~inside(observation.track.times, spans)
     candidates = np.flatnonzero(quality.usable & allowed)
     if len(candidates) < settings.min_frames:
-        raise TooFewFrames(_too_few(len(candidates), settings.min_frames, quality, int((~allowed).sum())))
+        photos, held_out = _are_photos(observation.video), int((~allowed).sum())
+        raise TooFewFrames(_too_few(len(candidates), settings.min_frames, quality, held_out, photos))
     metric = perceptual or load_perceptual(settings.perceptual)
     embeddings = _embed(observation, candidates, metric, settings.embed_size, progress, checkpoints)
     picks = np.sort(candidates[_choose(embeddings, quality, candidates, settings)])
@@ -248,10 +251,22 @@ def _images(
     return images
 
 
-def _too_few(count: int, needed: int, quality: Quality, held_out: int) -> str:
+def _too_few(count: int, needed: int, quality: Quality, held_out: int, photos: bool) -> str:
     reasons = [f"{n} {reason}" for reason, n in quality.rejects().items()]
     reasons += [f"{held_out} held out"] if held_out else []
+    what, why, advice = "frames", "the clip is too short", "record 20 seconds in good light, face in view"
+    if photos:
+        what, why = "photos", "there are no more"
+        advice = "add photos of the same person in good light, or record a clip of 20 seconds"
     return (
-        f"scan: expected at least {needed} usable frames, got {count} of {len(quality.score)} "
-        f"({', '.join(reasons) or 'the clip is too short'}); record 20 seconds in good light, face in view"
+        f"scan: expected at least {needed} usable {what}, got {count} of {len(quality.score)} "
+        f"({', '.join(reasons) or why}); {advice}"
     )
+
+
+def _are_photos(path: str) -> bool:
+    """Whether a clip is single photos, or one picture."""
+    with suppress(UnreadableVideo, VideoTooLarge):
+        info = video.probe(path)
+        return info.stills or info.frames_estimate == 1
+    return False

@@ -1,8 +1,11 @@
-"""Run work in a child process and kill it."""
+"""Work in a child process that is killed."""
 
 import multiprocessing
 import time
 from collections.abc import Callable
+from pathlib import Path
+
+from mystudio.storage.locks import lock
 
 
 def killed_after(seconds: float | None, work: Callable, *arguments) -> float:
@@ -14,3 +17,10 @@ def killed_after(seconds: float | None, work: Callable, *arguments) -> float:
     child.kill()
     child.join()
     return time.monotonic() - start
+
+
+def hold(path: Path, held, release) -> None:
+    """Work of a child process: lock an artifact, set the event ``held``, and wait for the event ``release``."""
+    with lock(path):
+        held.set()
+        release.wait(30)

@@ -116,6 +116,8 @@ def test_other_names_are_refused_in_one_sentence_before_the_work(tmp_path, studi
     result = run("render", studio_of(driver), "-o", tmp_path / name, code=1)
     assert result.stderr.count("\n") == 1 and "expected a name that ends in .mp4" in result.stderr
     assert not (tmp_path / name).exists()
+    assert "%" not in result.stderr.rsplit("such as ")[-1]
+    assert result.stderr.endswith("such as out/\n") == ("%" in name)
 
 
 def test_names_as_long_as_the_file_system_takes_work_and_stay_apart(tmp_path, studio_of):

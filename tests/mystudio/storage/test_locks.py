@@ -14,6 +14,7 @@ import pytest
 from mystudio.errors import ArtifactBusy
 from mystudio.storage import locks, workspace
 from mystudio.storage.manifest import beside
+from tests.mystudio.killing import hold
 
 REFUSALS = ("ENOLCK", "EOPNOTSUPP", "ENOTSUP", "ENOSYS", "EINVAL", "EBADF", "ENOTTY", "EIO")
 
@@ -53,12 +54,6 @@ def test_a_lock_that_others_hold_is_busy_and_not_a_drive_without_locks(name, no_
     with pytest.raises(ArtifactBusy, match="by another process"), locks.lock(tmp_path / "me.take"):
         pass
     assert not beside(tmp_path / "me.take", "owner").exists()
-
-
-def hold(path, held, release):
-    with locks.lock(path):
-        held.set()
-        release.wait(30)
 
 
 def test_the_owner_file_of_a_killed_process_is_taken_over(no_flock, tmp_path):

@@ -20,6 +20,7 @@ from mystudio.errors import ArtifactBusy, BadArtifact, OutputFailed
 from mystudio.storage import artifacts, manifest, workspace
 from mystudio.types import Edit, Performance, Take
 from selfscan.types import Alignment, Array, Consent, Coverage, FaceTrack, Observation, Scan
+from tests.mystudio.killing import hold
 
 
 def a_scan(count=4, size=16) -> Scan:
@@ -398,12 +399,6 @@ def test_the_journal_goes_when_the_artifact_is_there(tmp_path):
         (run.journal() / "progress").write_text("1")
         artifacts.save(a_take(), run)
     assert os.listdir(tmp_path) == ["take"]
-
-
-def hold(path, held, release):
-    with workspace.lock(path):
-        held.set()
-        release.wait(30)
 
 
 def test_two_processes_never_write_one_artifact(tmp_path):

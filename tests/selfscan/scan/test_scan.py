@@ -122,6 +122,18 @@ def test_too_few_frames_say_why(seen, consent):
         scan_observation(seen, consent, replace(SETTINGS, min_frames=70, held_out=((0.0, 1.0),)))
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_too_few_photos_are_told_as_photos(tmp_path, person, count):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name, frame in zip("abc", frames_of(person, 9)[::3][:count]):
+        cv2.imwrite(str(folder / f"{name}.png"), frame[..., ::-1])
+    path = folder if count > 1 else folder / "a.png"
+    with pytest.raises(TooFewFrames, match=r"at least 20 usable photos, got \d of \d .*; add photos") as told:
+        scan_video(path, make_consent("Ada Example", path), replace(SETTINGS, min_frames=20))
+    assert "clip is too short" not in str(told.value)
+
+
 def test_a_second_person_refuses_the_scan(tmp_path, shared, person):
     frames = frames_of(person, 40)
     other = frames_of(shared / "clips/driver-mouth.mp4", 40)
