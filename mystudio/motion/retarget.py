@@ -28,7 +28,7 @@ from selfscan.types import Array
 
 #: names of the expression measures (``selfscan.face.measures``)
 MEASURES = EXPRESSION_MEASURES
-OWN_NEUTRAL = 2.0  # s of a shot that suffice for a neutral face of its own
+OWN_LOOK = 2.0  # s of a shot that suffice for a neutral face and colours of its own
 PART_OF = torch.tensor([k for k, part in enumerate(KEYPOINT_PARTS.values()) for _ in part])
 
 
@@ -161,24 +161,29 @@ def usable_frames(performance: Performance) -> Array:
     return seen.track.valid & (seen.presence > 0.5)
 
 
-def neutral_faces(performance: Performance) -> list[Tensor]:
-    """The driver's neutral face [478, 3] in crops, one for each shot.
+def frames_by_shot(performance: Performance) -> list[Array]:
+    """The usable frames, [T] bool, that say for each shot how the driver looks in it.
 
-    Another camera or person has another neutral face, so a shot of OWN_NEUTRAL seconds or more uses its own frames. A
-    shorter one seldom shows a neutral face: it uses the frames of all shots of the same person.
+    Another camera, light or person looks otherwise, so a shot of OWN_LOOK seconds or more uses its own frames. A
+    shorter one shows too little: it uses the frames of all shots of the same person.
     """
     seen, usable = performance.observation, usable_frames(performance)
     other = np.zeros(len(seen), bool) if performance.other is None else performance.other
-    faces = list[Tensor]()
+    found = list[Array]()
     for shot in performance.shots:
         frames = np.zeros(len(seen), bool)
         frames[shot] = usable[shot]
         at = seen.track.times[frames]
-        if len(performance.shots) > 1 and (not len(at) or at[-1] - at[0] < OWN_NEUTRAL):
+        if len(performance.shots) > 1 and (not len(at) or at[-1] - at[0] < OWN_LOOK):
             same = usable & (other == other[shot.start])
             frames = same if same.any() else usable
-        faces.append(neutral_face(seen.landmarks, frames))
-    return faces
+        found.append(frames)
+    return found
+
+
+def neutral_faces(performance: Performance) -> list[Tensor]:
+    """The driver's neutral face [478, 3] in crops, one for each shot (``frames_by_shot``)."""
+    return [neutral_face(performance.observation.landmarks, frames) for frames in frames_by_shot(performance)]
 
 
 def frontal(face: Tensor) -> Tensor:
@@ -250,7 +255,7 @@ def retarget(
     if settings.keypoints == "half":
         weights[1::2] = 0
     mouth, mouth_mask, irises, iris_mask = patches.targets(
-        performance.mouth, performance.irises, marks, statistics, torch.as_tensor(usable)
+        performance.mouth, performance.irises, marks, statistics, list(zip(shots, frames_by_shot(performance)))
     )
     return Motion(
         target,

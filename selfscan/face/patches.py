@@ -6,7 +6,7 @@ aligns each patch. A mask selects the pixels inside the lips, or on the visible 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -21,6 +21,7 @@ from selfscan.types import Array
 MOUTH_SIZE = (24, 32)  # px (height, width) of a mouth patch
 IRIS_SIZE = (16, 32)  # px (height, width) of an eye patch
 CHUNK = 256  # frames processed at once
+PLAIN = torch.tensor([[0.0] * 3, [1.0] * 3])  # mean and spread that leave colours as they are
 MARGIN = 1.2  # patch width / distance between the corners
 
 
@@ -117,8 +118,8 @@ def statistics(images: Tensor, landmarks: Tensor) -> dict[str, Tensor]:
     mouth, irises = mouth_and_irises(images, landmarks)
     mouth_mask, iris_mask = masks(landmarks)
     found = {
-        "mouth": _moments([(mouth, mouth_mask)]),
-        "iris": _moments([(irises.flatten(0, 1), iris_mask.flatten(0, 1))]),
+        "mouth": _moments([(mouth, mouth_mask)], PLAIN),
+        "iris": _moments([(irises.flatten(0, 1), iris_mask.flatten(0, 1))], PLAIN),
     }
     return {name: values.to(images) for name, values in found.items()}
 
@@ -130,11 +131,12 @@ class Recoloured:
     """
 
     def __init__(self, patches: Array, have: Tensor, want: Tensor):
+        """``have``: [T, 2, 3] mean and spread of the colours of each frame's shot; ``want``: [2, 3]."""
         self._patches, self._have, self._want = torch.as_tensor(patches), have, want
 
     def __getitem__(self, rows: Tensor | slice) -> Tensor:
         """Patches of the frames ``rows``: [R, ..., 3, h, w] float16 in [-1, 1]."""
-        return _match(to_tensor(self._patches[rows]), self._have, self._want).half()
+        return _match(to_tensor(self._patches[rows]), self._have[rows], self._want).half()
 
 
 class Outlined:
@@ -149,51 +151,75 @@ class Outlined:
 
 
 def targets(
-    mouth: Array, irises: Array, landmarks: Tensor, wanted: dict[str, Tensor], valid: Tensor | None = None
+    mouth: Array,
+    irises: Array,
+    landmarks: Tensor,
+    wanted: dict[str, Tensor],
+    shots: Sequence[tuple[slice, Array]] = (),
 ) -> tuple[Recoloured, Outlined, Recoloured, Outlined]:
     """The driver's patches in the avatar's colours, and their masks.
 
-    Light and skin differ between two recordings. Mean and spread of the colours over the whole clip are therefore
-    matched before pixels are compared.
+    Light and skin differ between two recordings, and between two shots of a clip. Mean and spread of the colours over
+    a shot are therefore matched before pixels are compared.
 
     Args:
         mouth: [T, 24, 32, 3] uint8. irises: [T, 2, 16, 32, 3] uint8. landmarks: [T, 478, 3] of the driver, in crops.
-        wanted: ``statistics`` of the avatar. valid: [T] bool, frames whose colours count; None = all.
+        wanted: ``statistics`` of the avatar.
+        shots: frames of each shot, and [T] bool, the frames whose colours count for it; () = one shot, all count.
     Returns: by frame: mouth [3, 24, 32], mouth mask [1, 24, 32], irises [2, 3, 16, 32], iris mask [2, 1, 16, 32].
     """
-    parts = [slice(k, k + CHUNK) for k in range(0, len(landmarks), CHUNK)]
     mouth_mask, iris_mask = Outlined(landmarks, mouth_masks), Outlined(landmarks, iris_masks)
-    use = torch.ones(len(landmarks), dtype=torch.bool) if valid is None else valid
-    have = [
-        _moments((to_tensor(mouth[p])[use[p]], mouth_mask[p][use[p]]) for p in parts),
-        _moments((to_tensor(irises[p])[use[p]].flatten(0, 1), iris_mask[p][use[p]].flatten(0, 1)) for p in parts),
-    ]
+    shots = shots or [(slice(0, len(landmarks)), np.ones(len(landmarks), bool))]
     return (
-        Recoloured(mouth, have[0], wanted["mouth"]),
+        Recoloured(mouth, _colours(torch.as_tensor(mouth), mouth_mask, shots), wanted["mouth"]),
         mouth_mask,
-        Recoloured(irises, have[1], wanted["iris"]),
+        Recoloured(irises, _colours(torch.as_tensor(irises), iris_mask, shots), wanted["iris"]),
         iris_mask,
     )
 
 
-def _moments(parts: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
-    """Mean and spread [2, 3] of patches [N, 3, h, w] under masks [N, 1, h, w], part by part."""
+def _colours(patches: Tensor, mask: Outlined, shots: Sequence[tuple[slice, Array]]) -> Tensor:
+    """Mean and spread of the colours that each frame is matched by, [T, 2, 3]."""
+    found = torch.zeros(len(patches), 2, 3)
+    whole = _moments(_parts(patches, mask, np.any([frames for _, frames in shots], 0)), PLAIN)
+    known = dict[bytes, Tensor]()  # short shots share their frames
+    for shot, frames in shots:
+        key = frames.tobytes()
+        if key not in known:
+            known[key] = whole if len(shots) == 1 else _moments(_parts(patches, mask, frames), whole)
+        found[shot] = known[key]
+    return found
+
+
+def _parts(patches: Tensor, mask: Outlined, frames: Array) -> Iterator[tuple[Tensor, Tensor]]:
+    """Patches [N, 3, h, w] and masks [N, 1, h, w] of the chosen frames, some at a time."""
+    use = torch.as_tensor(frames)
+    for part in (slice(k, k + CHUNK) for k in range(0, len(patches), CHUNK)):
+        if bool(use[part].any()) or part.start == 0:
+            x, m = to_tensor(patches[part])[use[part]], mask[part][use[part]]
+            yield (x, m) if x.dim() == 4 else (x.flatten(0, 1), m.flatten(0, 1))
+
+
+def _moments(parts: Iterable[tuple[Tensor, Tensor]], otherwise: Tensor) -> Tensor:
+    """Mean and spread [2, 3] of patches [N, 3, h, w] under masks [N, 1, h, w], part by part; of few pixels another."""
     weight, total, squares = 0.0, torch.zeros(3, dtype=torch.double), torch.zeros(3, dtype=torch.double)
     for x, mask in parts:
         x, mask = x.double(), mask.double()
         weight += float(mask.sum())
         total = total + (x * mask).sum((0, 2, 3)).cpu()
         squares = squares + (x.square() * mask).sum((0, 2, 3)).cpu()
-    if weight < 50:  # the mouth never opens in this clip: leave its colours unchanged
-        return torch.stack([torch.zeros(3), torch.ones(3)])
+    if weight < 50:  # the mouth never opens there
+        return otherwise
     mean = total / weight
     return torch.stack([mean, (squares / weight - mean.square()).clamp_min(0).sqrt().clamp_min(0.02)]).float()
 
 
 def _match(x: Tensor, have: Tensor, want: Tensor) -> Tensor:
+    """Patches x [R, ..., 3, h, w] with the colours ``have`` [R, 2, 3] in the colours ``want`` [2, 3]."""
     have, want = have.to(x), want.to(x)
-    gain = (want[1] / have[1]).clamp(0.5, 2.0)[:, None, None]
-    return ((x - have[0][:, None, None]) * gain + want[0][:, None, None]).clamp(-1, 1)
+    mean, gain = have[:, 0], (want[1] / have[:, 1]).clamp(0.5, 2.0)
+    mean, gain = (v.reshape(len(v), *[1] * (x.dim() - 4), 3, 1, 1) for v in (mean, gain))
+    return ((x - mean) * gain + want[0][:, None, None]).clamp(-1, 1)
 
 
 def _filled(polygon: Array, size: tuple[int, int], fine: int = 4) -> Array:

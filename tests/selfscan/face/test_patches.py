@@ -183,6 +183,26 @@ def test_targets_in_ones_own_colours_stay():
     assert (e.flatten(0, 1) - images["iris"]).abs().max() < 1e-3
 
 
+def test_each_shot_is_matched_by_its_own_light():
+    """The second shot is the first one in dimmer light; a third shot's mouth is closed: it uses the clip's."""
+    mouth, irises, marks = driver(4)
+    dim = [(patch * 0.65).round().astype(np.uint8) for patch in (mouth, irises)]
+    closed = batch(landmarks(gap=0.0, lids=0.08))
+    clip = np.concatenate([mouth, dim[0], mouth[:1]]), np.concatenate([irises, dim[1], irises[:1]])
+    wanted = {"mouth": torch.tensor([[-0.2, 0.1, 0.3], [0.1, 0.15, 0.12]]),
+              "iris": torch.tensor([[0.1, -0.3, -0.1], [0.08, 0.05, 0.1]])}  # fmt: skip
+    shots = [(slice(k, end), (np.arange(9) >= k) & (np.arange(9) < end)) for k, end in ((0, 4), (4, 8), (8, 9))]
+    found = patches.targets(*clip, torch.cat([marks, marks, closed]), wanted, shots)
+    alone = patches.targets(mouth, irises, marks, wanted)
+    for k in (0, 2):
+        assert torch.equal(found[k][:4], alone[k][:])  # a shot's targets do not depend on the other shots
+        assert (found[k][4:8] - found[k][:4]).abs().mean() < 0.02  # rounding of dim light alone
+        assert torch.equal(found[k][torch.tensor([5, 1])], found[k][:][[5, 1]])
+    assert bool(found[0][8:].isfinite().all())
+    pooled = patches.targets(*clip, torch.cat([marks, marks, closed]), wanted)
+    assert (pooled[0][4:8] - pooled[0][:4]).abs().mean() > 0.1  # what one match for the whole clip would give
+
+
 def weighted(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     mean = (x * mask).sum((0, 2, 3)) / mask.sum()
     return torch.stack([mean, (((x - mean[:, None, None]) ** 2 * mask).sum((0, 2, 3)) / mask.sum()).sqrt()])
