@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mystudio.commands.options import (
+    RECORDING,
     Command,
     audio_track_option,
     clip_output,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     metavar="N|VIDEO",
     help="Number of the camera, or a video file to play instead.",
 )
-@clip_output("Record what is shown, with the driver's time stamps (and sound, of a file).", required=False)
+@clip_output("Record what is shown, with the driver's time stamps (and sound, of a file).", RECORDING, required=False)
 @audio_track_option
 @span_options
 @click.option(

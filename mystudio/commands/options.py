@@ -144,12 +144,12 @@ def output(metavar: str, words: str):
 
 
 START = "Start of the part of the video to use: seconds, or hh:mm:ss; default: its beginning."
-CLIP = "OUT.mp4|mov|mkv|webm|gif|png|webp|DIR/"
+CLIP, RECORDING = "OUT.mp4|mov|mkv|webm|gif|png|webp|DIR/", "OUT.mp4|mov|mkv|webm|gif|DIR/"
 
 
-def clip_output(words: str, required: bool = True):
+def clip_output(words: str, metavar: str = CLIP, required: bool = True):
     """-o of a video, as the text that was given: a slash at its end stands for a folder of pictures."""
-    return click.option("-o", "--out", "out", required=required, type=str, metavar=CLIP, help=words)
+    return click.option("-o", "--out", "out", required=required, type=str, metavar=metavar, help=words)
 
 
 class Seconds(click.ParamType):

@@ -73,7 +73,8 @@ def reenact(ctx, avatar, videos, out, face, others, start, end, recipe, options,
             run_reenact(avatar, video, take, settings, progress(), **how)
             text, facts = _told(take)
         except Exception as error:  # one clip must not stop the others
-            text, facts = f"{video}: {sentence(error)}", {"error": sentence(error)}
+            fault = sentence(error)
+            text, facts = fault if fault.startswith(f"{video}:") else f"{video}: {fault}", {"error": fault}
             failed.append(video)
         lines.append(text)
         rows.append({"video": video, **facts})
