@@ -96,7 +96,7 @@ def test_several_clips_each_have_their_take_and_a_failing_one_stops_no_other(tmp
     words = ("reenact", avatar, *clips, "-o", tmp_path / "takes", *QUICK, "--end", "0.2")
     result = run(*words, code=1)
     assert result.stdout.splitlines()[-1] == f"Failed: {clips[0]}, {clips[2]}."
-    assert "2 of 4 clips have their take" in result.stdout
+    assert "2 of 4 clips have their take" in result.stdout and f"\n{clips[2]}: No such file" in result.stdout
     told = json.loads(run(*words, "--json", code=1).stdout.splitlines()[-1])
     assert not told["ok"] and ["error" in row for row in told["takes"]] == [True, False, True, False]
     takes = take_names(tmp_path / "takes", clips)
