@@ -233,6 +233,39 @@ def _warp(image: Array, b_from_a: Array, size: tuple[int, int], border: int) -> 
     return cv2.warpAffine(source, matrix, size, flags=cv2.INTER_CUBIC, borderMode=border)
 
 
+def frame_corners(crop_from_frame: Array, size: int, frame_size: tuple[int, int]) -> Array:
+    """Corners of the frame in crops.
+
+    Args:
+        crop_from_frame: [N, 2, 3] that made the crops of side ``size``.
+        size: side of the crops, px.
+        frame_size: width and height of the frame, px.
+    Returns:
+        [N, 4, 2], 0..1 spans the crop: top left, top right, bottom right, bottom left of the frame.
+    """
+    return apply(np.asarray(crop_from_frame, np.float64), _corners(*frame_size)) / size
+
+
+def inside_frame(corners: Array, size: int, margin: float = 1.0) -> Array:
+    """Which pixels of crops the camera saw; the others repeat the frame's last row and column.
+
+    Args:
+        corners: [N, 4, 2] from ``frame_corners``.
+        size: side of the crops, px.
+        margin: px from the frame's edge inwards that count as outside, because resampling mixes both.
+    Returns:
+        [N, size, size] bool.
+    """
+    centres = (np.arange(size) + 0.5) / size
+    inside = np.ones((len(corners), size, size), bool)
+    for start, end in zip(np.moveaxis(corners, 1, 0), np.moveaxis(np.roll(corners, -1, axis=1), 1, 0)):
+        (along_x, along_y), (x, y) = ((end - start) / np.linalg.norm(end - start, axis=-1, keepdims=True)).T, start.T
+        down = along_x[:, None, None] * (centres[:, None] - y[:, None, None])
+        across = along_y[:, None, None] * (centres[None, :] - x[:, None, None])
+        inside &= down - across >= margin / size
+    return inside
+
+
 def _corners(width: float, height: float | None = None) -> Array:
     height = width if height is None else height
     return np.array([[0, 0], [width, 0], [width, height], [0, height]], float)

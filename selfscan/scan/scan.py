@@ -12,6 +12,7 @@ import numpy as np
 
 from selfscan.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints, Prefixed, in_chunks
 from selfscan.errors import ConsentMissing, TooFewFrames, UnreadableVideo, VideoTooLarge
+from selfscan.face.align import frame_corners
 from selfscan.face.choose import LARGEST
 from selfscan.face.observe import iter_crops, observe
 from selfscan.io import video
@@ -123,6 +124,7 @@ def scan_observation(
         photos, held_out = _are_photos(observation.video), int((~allowed).sum())
         raise TooFewFrames(_too_few(len(candidates), settings.min_frames, quality, held_out, photos))
     metric = perceptual or load_perceptual(settings.perceptual)
+    alignment = observation.alignment
     embeddings = _embed(observation, candidates, metric, settings.embed_size, progress, checkpoints)
     picks = np.sort(candidates[_choose(embeddings, quality, candidates, settings)])
     return Scan(
@@ -138,6 +140,7 @@ def scan_observation(
         identity=one_person,
         warnings=observation.warnings,
         cuts=observation.track.cut_spans,
+        frame_corners=frame_corners(alignment.crop_from_frame[picks], alignment.size, observation.track.frame_size),
     )
 
 

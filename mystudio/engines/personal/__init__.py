@@ -27,6 +27,7 @@ from mystudio.stylegan2 import growth
 from mystudio.types import Avatar, Performance, Progress, Styles, Take, silent
 from selfscan.checkpoints import NO_CHECKPOINTS, Checkpoints
 from selfscan.face import patches
+from selfscan.face.align import inside_frame
 from selfscan.face.facemesh import load_facemesh
 from selfscan.io.pixels import to_tensor
 from selfscan.perceptual.metric import load_perceptual
@@ -76,10 +77,13 @@ def personalize(
     encoder = load_encoder(path).to(device) if path else None
     images, marks = images_of(scan, generator.resolution).to(device), torch.as_tensor(scan.landmarks).to(device)
     neutral = neutral_face(scan.landmarks, np.ones(len(scan), bool)).to(device)
+    seen = seen_of(scan, generator.resolution, device)
     anchors = inversion.invert(
-        generator, encoder, perceptual, images, marks, neutral, settings.invert, progress, checkpoints
+        generator, encoder, perceptual, images, marks, neutral, settings.invert, progress, checkpoints, seen
     )
-    tuned, info = tune.tune(generator, anchors, images, perceptual, settings.personalize, progress, checkpoints)
+    tuned, info = tune.tune(
+        generator, anchors, images, perceptual, settings.personalize, progress, checkpoints, seen=seen
+    )
     anchors, images, marks, neutral = anchors.cpu(), images.cpu(), marks.cpu(), neutral.cpu()
     space, mesh = AnchorSpace.of(anchors, settings.regress.rank), load_facemesh(device=device)
     samples = regress.sample(tuned, mesh, space, settings.regress, progress, checkpoints)
@@ -140,3 +144,9 @@ def images_of(scan: Scan, resolution: int) -> Tensor:
             ]
         )
     return images.clamp(-1, 1).contiguous(memory_format=torch.channels_last)
+
+
+def seen_of(scan: Scan, resolution: int, device: torch.device | str = "cpu") -> Tensor | None:
+    """Which pixels of the scan images the camera saw, [N, 1, H, W] bool; None if it saw all, or if nobody stored it."""
+    inside = inside_frame(scan.frame_corners, resolution)
+    return None if inside.all() else torch.as_tensor(inside[:, None]).to(device)

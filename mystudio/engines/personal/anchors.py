@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from mystudio.base.encoder import MOTION_GAIN, Encoder, encode
+from mystudio.engines.personal.likeness import where_seen
 from mystudio.engines.personal.space import AnchorSpace
 from mystudio.motion import losses
 from mystudio.stylegan2.generator import Generator
@@ -107,6 +108,7 @@ def invert(
     settings: InvertSettings = InvertSettings(),
     progress: Progress = silent,
     checkpoints: Checkpoints = NO_CHECKPOINTS,
+    seen: Tensor | None = None,
 ) -> Tensor:
     """Anchors in W of the scan images: the encoder's, then optionally optimised near them.
 
@@ -115,7 +117,7 @@ def invert(
     Args:
         generator: the base. images: [N, 3, H, W] at the base's resolution, in [-1, 1].
         landmarks: [N, 478, 3]; neutral: [478, 3], in crops. perceptual: ``selfscan.perceptual.metric.Perceptual``.
-        checkpoints: for the anchors of finished batches.
+        checkpoints: for the anchors of finished batches. seen: as in ``tune``.
     Returns: [N, D] float32.
     """
     begin = _begin(generator, encoder, images, landmarks, neutral, settings)
@@ -127,7 +129,8 @@ def invert(
         found = checkpoints.get(name)
         if found is None:
             tick = partial(_tick, progress, done, total)
-            w = _optimize(generator, perceptual, images[rows], begin.anchors[rows], begin, settings.rate, tick)
+            part = None if seen is None else seen[rows]
+            w = _optimize(generator, perceptual, images[rows], part, begin.anchors[rows], begin, settings.rate, tick)
             checkpoints.put(name, found := {"w": w.cpu().numpy()})
         else:
             progress("invert", done + begin.steps, total)
@@ -184,6 +187,7 @@ def _optimize(
     generator: Generator,
     perceptual: Perceptual,
     images: Tensor,
+    seen: Tensor | None,
     start: Tensor,
     begin: _Begin,
     rate: float,
@@ -196,6 +200,7 @@ def _optimize(
         aim = perceptual.embed(images)
     for step in range(begin.steps):
         made = generator(generator.broadcast(start + begin.spread * offset))
+        made = where_seen(made, images, seen, list(range(len(images))))
         distance = perceptual.distance_to(made, aim) + losses.pixel(made, images)
         loss = distance + begin.stay * offset.square().mean(1)
         adam.zero_grad()

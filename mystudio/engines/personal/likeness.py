@@ -50,3 +50,13 @@ class Likeness:
         if self._mesh:
             total = total + self._weight * losses.landmarks(crop_landmarks(self._mesh, made)[0], self._marks[rows])
         return total
+
+
+def where_seen(made: Tensor, images: Tensor, seen: Tensor | None, rows: Tensor | list[int]) -> Tensor:
+    """Generated images with the scan's own pixels where the camera saw nothing, so that no loss acts there.
+
+    Args:
+        made, images: [B, 3, H, W], generated and of the scan.
+        seen: [N, 1, H, W] bool of the whole scan; None = everything was seen. rows: [B] which of the N.
+    """
+    return made if seen is None else torch.where(seen[rows], made, images.to(made.dtype))

@@ -23,7 +23,7 @@ from mystudio.compute.compilation import Precision, compiled
 from mystudio.compute.device import feature_dtype
 from mystudio.compute.muon import Muon
 from mystudio.engines.personal import tune_checkpoint
-from mystudio.engines.personal.likeness import Likeness
+from mystudio.engines.personal.likeness import Likeness, where_seen
 from mystudio.engines.personal.tune_checkpoint import TuneState
 from mystudio.engines.personal.tune_nets import Nets, Snapshot
 from mystudio.errors import TrainingDiverged
@@ -79,6 +79,7 @@ class _Task:
 
     anchors: Tensor  # [N, D]
     images: Tensor  # [N, 3, H, W]
+    seen: Tensor | None  # [N, 1, H, W] bool
     likeness: Likeness
     trained: Tensor  # [N'] indices of the images that are trained on
     checked: list[int]  # indices of the images that decide when to stop
@@ -95,6 +96,7 @@ def tune(
     progress: Progress = silent,
     checkpoints: Checkpoints = NO_CHECKPOINTS,
     watch: Callable[[int, Generator], bool] | None = None,
+    seen: Tensor | None = None,
 ) -> tuple[Generator, dict[str, Any]]:
     """Tune a copy of ``generator`` so that G(anchor_i) is image_i.
 
@@ -102,6 +104,7 @@ def tune(
         generator: the base. anchors: [N, D] fixed. images: [N, 3, H, W] in [-1, 1] at the base's resolution.
         checkpoints: a stopped run resumes from the last one; on a CPU it ends in the same weights. Each checkpoint
             shows a preview.
+        seen: [N, 1, H, W] bool, pixels that count; beyond them the images repeat their edge. None = all.
         watch: called at every check with the step and the generator; True ends the tuning.
     Returns: the tuned generator, and figures: "history" ([step, loss, held-out distance] of every check), "steps",
         "held_out_distance" (the best one), "rollbacks" and "warnings" (sentences about what failed).
@@ -110,7 +113,7 @@ def tune(
     nets = Nets(generator, partial(_optimizer, settings, anchors.device), settings.average)
     state, warnings = TuneState(), list[str]()
     tune_checkpoint.resume(checkpoints, nets, state)
-    task = _task(nets, anchors, images, perceptual, settings, warnings)
+    task = _task(nets, anchors, images, seen, perceptual, settings, warnings)
     good = nets.snapshot()
     while state.step < settings.steps and not (settings.patience and state.stale >= settings.patience):
         loss = _step(task, nets, state)
@@ -145,7 +148,13 @@ def split(count: int, held_out: int) -> tuple[list[int], list[int]]:
 
 
 def _task(
-    nets: Nets, anchors: Tensor, images: Tensor, perceptual: Perceptual, settings: TuneSettings, warnings: list[str]
+    nets: Nets,
+    anchors: Tensor,
+    images: Tensor,
+    seen: Tensor | None,
+    perceptual: Perceptual,
+    settings: TuneSettings,
+    warnings: list[str],
 ) -> _Task:
     views = (
         (settings.perceptual, losses.whole),
@@ -158,6 +167,7 @@ def _task(
     return _Task(
         anchors,
         images,
+        seen,
         Likeness(perceptual, images, weighted, settings.landmarks),
         torch.tensor(trained),
         held_out or list(range(min(4, len(anchors)))),  # if there are too few images to hold any out
@@ -192,6 +202,7 @@ def _step(task: _Task, nets: Nets, state: TuneState) -> float:
         group["lr"] = settings.rate * _rate_scale(settings, state)
     dtype = feature_dtype(settings.precision, task.anchors.device)
     made = task.forward(nets.tuned.broadcast(task.anchors[rows]), "const", None, None, dtype)
+    made = where_seen(made, task.images[rows], task.seen, rows)
     loss = (task.likeness.distance(made, rows) + settings.pixel * losses.pixel(made, task.images[rows])).mean()
     nets.optimizer.zero_grad()
     loss.backward()
@@ -214,6 +225,7 @@ def _check(task: _Task, nets: Nets) -> float:
     if not nets.are_finite():
         return math.inf
     made = nets.mean(nets.mean.broadcast(task.anchors[task.checked]))
+    made = where_seen(made, task.images[task.checked], task.seen, task.checked)
     return float(task.likeness.distance(made, task.checked).mean())
 
 

@@ -230,6 +230,20 @@ def test_crop_beyond_the_frame_repeats_its_edge():
         assert align.crop(frame, away, SIZE).shape == (SIZE, SIZE, 3)
 
 
+@pytest.mark.parametrize("angle", (0.0, 0.4, -2.0))
+@pytest.mark.parametrize("centre", ((0.0, 150.0), (390.0, 290.0), (200.0, 20.0), (200.0, 150.0)))
+def test_pixels_that_the_camera_saw_are_those_inside_the_frame(angle, centre):
+    moved = align.similarity(np.array(0.7), np.array(angle), np.array(centre), SIZE)
+    corners = align.frame_corners(moved[None], SIZE, (400, 300))
+    y, x = np.mgrid[:SIZE, :SIZE] + 0.5
+    places = align.apply(align.invert(moved), np.stack([x, y], -1).reshape(-1, 2)).reshape(SIZE, SIZE, 2)
+    depth = np.minimum(places, [400, 300] - places).min(-1) * 0.7  # crop px from the frame's nearest edge
+    inside = align.inside_frame(corners, SIZE, margin=2.0)[0]
+    assert inside[depth > 2.01].all() and not inside[depth < 1.99].any()
+    small = align.inside_frame(corners, SIZE // 2, margin=1.0)[0]
+    assert abs(small.mean() - inside.mean()) < 0.02
+
+
 def test_rescale_spans_the_same_region():
     transform = align.similarity(np.array(0.8), np.array(0.3), np.array([200.0, 150.0]), SIZE)
     frame = picture(blur=6.0)

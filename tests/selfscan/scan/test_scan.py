@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from selfscan.errors import ConsentMissing, NoFaceFound, SecondFace, TooFewFrames
+from selfscan.face.align import apply, inside_frame, invert
 from selfscan.face.observe import iter_crops, observe
 from selfscan.io import video
 from selfscan.io.digest import file_digest
@@ -63,6 +64,17 @@ def test_a_scan_holds_good_diverse_images(made, seen):
     np.testing.assert_allclose(made.landmarks, seen.landmarks[made.frame_index], atol=1e-5)
     assert made.quality.min() > 0 and made.perceptual == "offline-facemesh"
     np.testing.assert_array_equal(made.images[3], dict(iter_crops(seen))[made.frame_index[3]])
+
+
+def test_a_scan_knows_which_pixels_the_camera_saw(made, seen):
+    inside = inside_frame(made.frame_corners, 96, margin=0)
+    for k in (0, 10, 19):
+        back = invert(seen.alignment.crop_from_frame[made.frame_index[k]])
+        scale = seen.alignment.size / 96
+        x, y = (apply(back, scale * np.array([[0.5, 0.5], [95.5, 0.5], [95.5, 95.5], [0.5, 95.5]]))).T
+        width, height = seen.track.frame_size
+        within = (x >= 0) & (x <= width) & (y >= 0) & (y <= height)
+        assert inside[k, [0, 0, 95, 95], [0, 95, 95, 0]].tolist() == within.tolist()
 
 
 def test_picks_are_those_of_brute_force_distances(seen, consent):

@@ -102,6 +102,23 @@ FIRST = replace(FAST, steps=16, batch=18, rate=1e-3, decay=0.0, average=0.0, che
 PIXELS = replace(FIRST, perceptual=0.0, face=0.0, eyes=0.0, mouth=0.0, landmarks=0.0)
 
 
+def test_pixels_that_the_camera_did_not_see_teach_nothing(task):
+    base, anchors, images, perceptual = task
+    seen = torch.zeros(len(images), 1, 32, 32, dtype=torch.bool)
+    seen[..., :20] = True
+    grey = torch.where(seen, images, torch.full_like(images, 0.5))
+    pixels, views = (replace(s, precision="float32") for s in (PIXELS, FIRST))
+    a, b = (tune(base, anchors, given, perceptual, pixels, seen=seen)[0] for given in (images, grey))
+    assert same(weights(a), weights(b))
+
+    def far(net, where):
+        return float(((net(net.broadcast(anchors)) - grey) * where).square().sum() / where.sum())
+
+    whole, part = (tune(base, anchors, grey, perceptual, views, seen=given)[0] for given in (None, seen))
+    assert far(part, seen) < 0.8 * far(base, seen)
+    assert far(whole, ~seen) < 0.8 * far(part, ~seen)
+
+
 @pytest.mark.slow
 def test_compiled_steps_give_what_plain_ones_do(task):
     base, anchors, images, perceptual = task
