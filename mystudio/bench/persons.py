@@ -20,8 +20,9 @@ import numpy as np
 from mystudio.bench.clips import first_seconds
 from selfscan.face.facemesh import load_facemesh
 from selfscan.face.observe import iter_crops, measure, observe
+from selfscan.face.recognition import load_recognition
 from selfscan.scan import identity
-from selfscan.scan.identity import CELL_SECONDS, SAME, WINDOW, Appearance
+from selfscan.scan.identity import CELL_SECONDS, SAME, WINDOW, Faces
 
 ACTOR_SECONDS, ACTOR_FPS, ACTOR_SIZE, FIRST_ACTOR = 10, 10, 320, 5000
 OF_THE_RECORDING = ("shirt_red", "shirt_green", "shirt_blue", "background_red", "background_green", "light_side",
@@ -36,7 +37,7 @@ class Clip:
     """One recording of one person."""
 
     person: str
-    seen: Appearance
+    seen: Faces
     vector: np.ndarray | None  # [E] embedding by the independent network
 
 
@@ -65,18 +66,18 @@ def observe_once(path: Path, person: str, kept: Path, net) -> Clip:
     file = kept / f"{path.stem}.npz"
     if not file.is_file():
         seen = observe(path)
-        found = identity.appearance(seen)
+        found = identity.faces_of(seen)
         np.savez(
             file,
             start=found.start,
             total=found.total,
-            weight=found.weight,
+            count=found.count,
             vector=_vector(seen, net) if net else np.zeros(0),
         )
     with np.load(file) as data:
         return Clip(
             person,
-            Appearance(data["start"], data["total"], data["weight"]),
+            Faces(data["start"], data["total"], data["count"]),
             data["vector"] if data["vector"].size else None,
         )
 
@@ -88,20 +89,20 @@ def _vector(seen, net) -> np.ndarray:
     return net.embed(np.stack([image for _, image in frames]), seen.landmarks[[index for index, _ in frames]]).mean(0)
 
 
-def part(seen: Appearance, wanted: np.ndarray | slice) -> Appearance:
-    """Return a clip's appearance for some of its half seconds."""
-    return Appearance(seen.start[wanted], seen.total[wanted], seen.weight[wanted])
+def part(seen: Faces, wanted: np.ndarray | slice) -> Faces:
+    """Return a clip's faces in some of its half seconds."""
+    return Faces(seen.start[wanted], seen.total[wanted], seen.count[wanted])
 
 
-def spliced(a: Appearance, b: Appearance, seconds: float) -> Appearance:
+def spliced(a: Faces, b: Faces, seconds: float) -> Faces:
     """Return clip ``a`` with its middle replaced by ``seconds`` from the middle of ``b``."""
     count, half = round(seconds / CELL_SECONDS), len(a.start) // 2
     first = max(0, len(b.start) // 2 - count // 2)
     middle = part(b, slice(first, first + count))
-    total, weight = (
-        np.concatenate([getattr(a, k)[:half], getattr(middle, k), getattr(a, k)[half:]]) for k in ("total", "weight")
+    total, count = (
+        np.concatenate([getattr(a, k)[:half], getattr(middle, k), getattr(a, k)[half:]]) for k in ("total", "count")
     )
-    return Appearance(np.arange(len(total)) * CELL_SECONDS, total, weight)
+    return Faces(np.arange(len(total)) * CELL_SECONDS, total, count)
 
 
 def same_clip(clips: Sequence[Clip]) -> Iterator[float]:
@@ -137,8 +138,7 @@ def faces_against(clips: Sequence[Clip], folder: Path) -> tuple[np.ndarray, np.n
         images += small
         marks.append(found[presence > 0.9])
     images, marks = np.stack(images), np.concatenate(marks)
-    values, weights = identity.of_images(images, marks)
-    singles = [Appearance(np.zeros(1), (v * w)[None], w[None]) for v, w in zip(values, weights)]
+    singles = [Faces(np.zeros(1), row[None], np.ones(1)) for row in load_recognition().embed(images, marks)]
     return np.array([[identity.likeness(one, clip.seen) for clip in clips] for one in singles]), images, marks
 
 
@@ -150,12 +150,12 @@ def changed(path: Path, kept: Path) -> dict[str, float]:
     ]
     marks = seen.landmarks[[index for index, _ in wanted]]
 
-    def appearance_of(change: Callable[[np.ndarray, int], np.ndarray]) -> Appearance:
-        values, weights = identity.of_images(np.stack([change(image, index) for index, image in wanted]), marks)
-        return Appearance(np.zeros(1), (values * weights).sum(0)[None], weights.sum(0)[None])
+    def faces(change: Callable[[np.ndarray, int], np.ndarray]) -> Faces:
+        rows = load_recognition().embed(np.stack([change(image, index) for index, image in wanted]), marks)
+        return Faces(np.zeros(1), rows.sum(0)[None], np.array([len(rows)]))
 
-    plain = appearance_of(lambda image, _: image)
-    return {name: identity.likeness(plain, appearance_of(change)) for name, change in CHANGES.items()}
+    plain = faces(lambda image, _: image)
+    return {name: identity.likeness(plain, faces(change)) for name, change in CHANGES.items()}
 
 
 def lit_from_the_side(image: np.ndarray, _: int) -> np.ndarray:
@@ -233,7 +233,7 @@ def spliced_clips(groups: Mapping[str, Sequence[Clip]]) -> Iterator[str]:
         yield f"| {name} | " + " | ".join(cells) + " |"
 
 
-def _refused(clips: Sequence[Appearance]) -> str:
+def _refused(clips: Sequence[Faces]) -> str:
     count = sum(bool(identity.find_strangers(seen)[1]) for seen in clips)
     return f"{count} of {len(clips)}"
 

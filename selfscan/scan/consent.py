@@ -10,7 +10,7 @@ from selfscan.errors import ConsentMissing, SecondPerson
 from selfscan.face.observe import observe
 from selfscan.io.digest import clip_digest
 from selfscan.scan.guide import mouth_moved, now
-from selfscan.scan.identity import SAME, Appearance, appearance, check_one_person, likeness
+from selfscan.scan.identity import SAME, Faces, check_one_person, faces_of, likeness
 from selfscan.types import CodeWords, Consent, ConsentClip, Observation, Progress, silent
 
 STATEMENT = "I am the person shown in this video, or I have this person's consent to make an avatar from it."
@@ -45,7 +45,7 @@ def with_mouth(consent: Consent, seen: Observation) -> Consent:
 
 def with_clip(
     consent: Consent,
-    scanned: Appearance,
+    scanned: Faces,
     clip: str | Path,
     words: CodeWords | None = None,
     progress: Progress = silent,
@@ -54,7 +54,7 @@ def with_clip(
     """Add a separate consent clip, after comparing its face with the scan's face.
 
     Args:
-        consent: the scan's record. scanned: appearance of the scan's face. clip: the clip in which the person agrees.
+        consent: the scan's record. scanned: faces of the scan. clip: the clip in which the person agrees.
         words: the words shown while it was recorded.
         checkpoints: of the same clip; stored chunks are not measured again.
 
@@ -64,15 +64,15 @@ def with_clip(
         ConsentMissing: the clip or the scan shows too little of the face to compare.
     """
     seen = observe(clip, progress=progress, second_face_stops=True, checkpoints=checkpoints)
-    face = appearance(seen, progress, checkpoints)
-    check_one_person(clip, face)
-    short = "the clip of consent" if face.seconds < LEAST_SECONDS else "the scan" if not scanned.seconds else ""
+    faces = faces_of(seen, progress, checkpoints)
+    check_one_person(clip, faces)
+    short = "the clip of consent" if faces.seconds < LEAST_SECONDS else "the scan" if not scanned.seconds else ""
     if short:
         raise ConsentMissing(
             f"{clip}: expected a face from the front for {LEAST_SECONDS:g} s, so that it can be "
             f"compared, but {short} does not show it; look into the camera"
         )
-    like = likeness(face, scanned)
+    like = likeness(faces, scanned)
     if like < SAME:
         raise SecondPerson(
             f"{clip}: expected the person of the scan, but this face is another one (likeness "

@@ -20,7 +20,7 @@ from selfscan.io.digest import clip_digest
 from selfscan.perceptual.metric import Perceptual, load_perceptual, pairwise
 from selfscan.scan.consent import with_clip, with_mouth
 from selfscan.scan.coverage import coverage
-from selfscan.scan.identity import appearance, check_one_person
+from selfscan.scan.identity import check_one_person, faces_of
 from selfscan.scan.quality import Quality, assess
 from selfscan.scan.select import k_centre, k_centre_distances
 from selfscan.types import WHOLE, CodeWords, Consent, Observation, Progress, Scan, Span, silent
@@ -112,11 +112,11 @@ def scan_observation(
 ) -> Scan:
     """Select the images of a scan from an observed clip; see ``scan_video``."""
     spans = held_out_spans(observation.track.times, settings)
-    face = appearance(observation, progress, checkpoints)
-    one_person = check_one_person(observation.video, face)
+    faces = faces_of(observation, progress, checkpoints)
+    one_person = check_one_person(observation.video, faces)
     consent = with_mouth(consent, observation)
     if consent_clip:
-        consent = with_clip(consent, face, *consent_clip, progress, Prefixed(checkpoints, "consent."))
+        consent = with_clip(consent, faces, *consent_clip, progress, Prefixed(checkpoints, "consent."))
     quality = assess(observation, progress, checkpoints)
     allowed = ~inside(observation.track.times, spans)
     candidates = np.flatnonzero(quality.usable & allowed)

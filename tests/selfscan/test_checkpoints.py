@@ -14,7 +14,7 @@ from selfscan.face.observe import observe
 from selfscan.face.track import track
 from selfscan.io import video
 from selfscan.scan.consent import make_consent
-from selfscan.scan.identity import appearance
+from selfscan.scan.identity import faces_of
 from selfscan.scan.quality import assess
 from selfscan.scan.scan import ScanSettings, scan_video
 
@@ -129,7 +129,7 @@ def test_a_damaged_chunk_is_measured_again_and_no_other(person, name):
     kept = MemoryCheckpoints()
     seen = observe(person, checkpoints=kept)
     passes = {
-        "identity": lambda tell: appearance(seen, tell, kept),
+        "identity": lambda tell: faces_of(seen, tell, kept),
         "quality": lambda tell: assess(seen, tell, kept),
         "measure": lambda tell: observe(person, progress=tell, checkpoints=kept),
     }

@@ -1,19 +1,16 @@
-"""The check that a scan shows one person: effect of light, pose and a second person on the likeness."""
+"""The check that a scan shows one person."""
 
 import cv2
 import numpy as np
 import pytest
-import torch
-from drawn_face import draw_face
 
 from selfscan.errors import ConsentMissing, SecondPerson
-from selfscan.face.facemesh import load_facemesh
-from selfscan.face.observe import measure, observe
+from selfscan.face.observe import observe
 from selfscan.io import video
 from selfscan.io.digest import file_digest
 from selfscan.scan import identity
 from selfscan.scan.consent import make_consent, with_clip
-from selfscan.scan.identity import SAME, Appearance, appearance, check_one_person, likeness
+from selfscan.scan.identity import SAME, Faces, check_one_person, faces_of, likeness
 from selfscan.scan.scan import ScanSettings, scan_video
 from selfscan.types import Consent
 
@@ -48,7 +45,7 @@ def clips(shared, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def faces(clips):
-    return {name: appearance(observe(path)) for name, path in clips.items()}
+    return {name: faces_of(observe(path)) for name, path in clips.items()}
 
 
 def test_one_person_passes_and_is_the_same_in_another_clip(clips, faces):
@@ -71,8 +68,8 @@ def test_whoever_is_shown_longer_is_the_person(faces):
     """Cells are sums, so clips can be joined in any order; the shorter part counts as the second person."""
     ada, other = faces["ada"], faces["other"]
     for parts, strange in (([other, ada], slice(0, 3)), ([ada, other], slice(-3, None))):
-        total, weight = (np.concatenate([getattr(p, k) for p in parts]) for k in ("total", "weight"))
-        seen = Appearance(np.arange(len(total)) / 2, total, weight)
+        total, count = (np.concatenate([getattr(p, k) for p in parts]) for k in ("total", "count"))
+        seen = Faces(np.arange(len(total)) / 2, total, count)
         _, strangers = identity.find_strangers(seen)
         assert len(strangers) == 1 and strangers[0].start <= seen.start[strange].mean() <= strangers[0].end
 
@@ -84,43 +81,13 @@ def test_consent_by_somebody_else_is_refused(clips, faces):
     made = with_clip(consent, faces["ada"], clips["ada again"]).clip
     assert made.video_sha256 == file_digest(clips["ada again"]) and made.words is None
     assert made.likeness == pytest.approx(likeness(faces["ada"], faces["ada again"])) and made.threshold == SAME
-    nobody = Appearance(np.zeros(0), np.zeros((0, 9), np.float32), np.zeros((0, 9), np.float32))
+    nobody = Faces(np.zeros(0), np.zeros((0, 128)), np.zeros(0))
     with pytest.raises(ConsentMissing, match="the scan does not show it"):
         with_clip(consent, nobody, clips["ada again"])
 
 
-@pytest.fixture(scope="module")
-def drawn():
-    image = draw_face(192)
-    return image, measure(load_facemesh(), image[None])[0]
-
-
-def test_light_is_taken_out(drawn):
-    """Brightness, contrast and a slow ramp of light leave the values nearly as they are; another face does not."""
-    image, landmarks = drawn
-    values, weights = identity.of_images(image[None], landmarks)
-    ramp = np.linspace(0.5, 1.2, 192)[None, :, None]
-    for lit in (image * 0.6, image * ramp):
-        others, _ = identity.of_images(lit.astype(np.uint8)[None], landmarks)
-        assert identity._correlations(values, weights, others, weights)[0, 0] > 0.9
-    stripes = np.where(np.arange(192)[:, None, None] // 12 % 2, image, image // 2)
-    others, _ = identity.of_images(stripes[None], landmarks)
-    assert identity._correlations(values, weights, others, weights)[0, 0] < 0.8
-
-
-def test_correlations_are_those_of_the_definition():
-    r = torch.Generator().manual_seed(0)
-    a, b = torch.randn(3, 50, generator=r).numpy(), torch.randn(4, 50, generator=r).numpy()
-    wa, wb = torch.rand(3, 50, generator=r).numpy(), torch.rand(4, 50, generator=r).numpy()
-    for i in range(3):
-        for j in range(4):
-            w = wa[i] * wb[j]
-            exact = (w * a[i] * b[j]).sum() / np.sqrt((w * a[i] ** 2).sum() * (w * b[j] ** 2).sum())
-            assert identity._correlations(a, wa, b, wb)[i, j] == pytest.approx(exact, rel=1e-4)
-
-
 def test_what_shows_no_face_is_not_judged():
-    nothing = Appearance(np.zeros(2), np.zeros((2, 5), np.float32), np.zeros((2, 5), np.float32))
+    nothing = Faces(np.zeros(2), np.zeros((2, 128)), np.zeros(2))
     found, strangers = identity.find_strangers(nothing)
     assert found.lowest is None and found.seconds == 0 and strangers == []
     assert np.isnan(likeness(nothing, nothing))
