@@ -74,7 +74,7 @@ def evaluate(
     nets = observers.EvaluationNets(identity_net, blendshapes, next(avatar.generator.parameters()).device)
     try:
         person = (
-            dict(once(checkpoints, "person", lambda: nets.measure_scan(scan.images, scan.landmarks, progress)))
+            dict(once(checkpoints, "scan", lambda: nets.measure_scan(scan.images, scan.landmarks, progress)))
             if scan
             else {}
         )

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from selfscan.face import recognition
 from selfscan.face.align import crop
 from selfscan.face.headpose import procrustes
 from selfscan.face.landmarks import EYE_CORNERS, LIPS, MOUTH_CORNERS, NOSE_TIP, OUTER_EYE_CORNERS
@@ -267,6 +268,22 @@ def blendshape_error(weights: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return np.abs(weights - truth).mean(-1)
 
 
+def likeness(faces: np.ndarray, person: np.ndarray) -> np.ndarray:
+    """Likeness to the person by dlib's face recognition network: 1 - distance, mean over the scan's images.
+
+    Pictures of one person mostly have 0.5 or more, those of two people less than 0.45.
+
+    Args: faces: [T, 128]; person: [N, 128], both of ``selfscan.face.recognition``. Returns: [T].
+    """
+    return recognition.likeness(faces, person).mean(1)
+
+
+def own_likeness(person: np.ndarray) -> float:
+    """How alike the person's own scan images are by the same network: mean over all pairs of different images."""
+    pairs = recognition.likeness(person, person)[~np.eye(len(person), dtype=bool)]
+    return float(pairs.mean()) if len(pairs) else float("nan")
+
+
 def csim(vectors: np.ndarray, person: np.ndarray) -> np.ndarray:
     """Likeness to a person: mean cosine between each face and all scan images (CSIM).
 
@@ -285,11 +302,3 @@ def own_spread(person: np.ndarray) -> float:
 def csim_share(vectors: np.ndarray, person: np.ndarray) -> float:
     """Identity relative to the person's own spread: mean cosine to the scan / mean cosine within the scan."""
     return float(csim(vectors, person).mean()) / own_spread(person) if len(vectors) else float("nan")
-
-
-def nearest(embeddings: Tensor, others: Tensor) -> Tensor:
-    """Squared Euclidean distance to the nearest of the other embeddings: the perceptual distance to the closest image.
-
-    Args: embeddings: [N, E]; others: [M, E]. Returns: [N].
-    """
-    return torch.cdist(embeddings, others).square().amin(1)

@@ -10,9 +10,11 @@ import torch
 from mystudio.evaluation import metrics
 from mystudio.types import Progress
 from selfscan.face.facemesh import crop_landmarks, load_facemesh
+from selfscan.face.recognition import find_weights, load_recognition
 from selfscan.io.pixels import to_tensor
 
 SIZE = 256  # px: everything is compared at this size, so that avatars of any resolution compare
+FACES = 32  # images of the scan, and about twice as many frames, whose faces are recognised: 0.1 s each
 SCAN_IMAGES = 100  # images of a scan that suffice to estimate the person's own spread
 
 
@@ -31,6 +33,7 @@ class EvaluationNets:
         self._mesh = load_facemesh(device=device)
         self.device = device
         self.identity = metrics.IdentityNet(identity_net) if identity_net else None
+        self.recognition = load_recognition() if find_weights() else None
         self.blendshapes = metrics.Blendshapes(blendshapes) if blendshapes else None
 
     @torch.inference_mode()
@@ -54,8 +57,15 @@ class EvaluationNets:
             seen["blendshapes"] = self.blendshapes.weights(images)
         return seen
 
+    def likeness(self, images: np.ndarray, landmarks: np.ndarray, person: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        """Likeness [N] of crops to a person's embeddings [M, 128]; nan where ``wanted`` [N] is False."""
+        found = np.full(len(images), np.nan)
+        if self.recognition is not None and wanted.any():
+            found[wanted] = metrics.likeness(self.recognition.embed(images[wanted], landmarks[wanted]), person)
+        return found
+
     def measure_scan(self, images: np.ndarray, landmarks: np.ndarray, progress: Progress) -> dict[str, np.ndarray]:
-        """Measure up to SCAN_IMAGES of a scan, evenly chosen: identity and sharpness."""
+        """Measure up to SCAN_IMAGES of a scan, evenly chosen: identity and sharpness, and the faces of some of them."""
         chosen = np.unique(np.linspace(0, len(images) - 1, min(len(images), SCAN_IMAGES)).round().astype(int))
         rows = []
         for start in range(0, len(chosen), 16):
@@ -65,7 +75,9 @@ class EvaluationNets:
                 row["identity"] = self.identity.embed(images[part], landmarks[part])
             rows.append(row)
             progress("measure the scan", start + len(part), len(chosen))
-        return join(rows) | {"chosen": chosen}
+        some = chosen[:: max(1, -(-len(chosen) // FACES))]
+        faces = {"faces": self.recognition.embed(images[some], landmarks[some])} if self.recognition else {}
+        return join(rows) | faces
 
     def close(self) -> None:
         """Free native memory that the networks hold."""

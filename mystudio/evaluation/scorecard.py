@@ -15,6 +15,7 @@ from mystudio.evaluation import metrics
 from mystudio.evaluation.report import Curve
 from mystudio.evaluation.warnings import Case, sharpness_reference, warnings
 from mystudio.types import TAKE_OUTCOMES, Avatar, Outcome
+from selfscan.face import recognition
 from selfscan.face.landmarks import KEYPOINT_PARTS, KEYPOINTS
 from selfscan.face.measures import EXPRESSION_MEASURES, POSE_MEASURES
 
@@ -34,11 +35,13 @@ class Spec:
 
 
 SPECS = {
+    "likeness": Spec("Likeness", "", HIGHER, metrics.likeness, 2, True),
+    "own_likeness": Spec("Likeness within the scan", "", "for comparison", metrics.own_likeness, 2),
+    "likeness_driver": Spec("Driver's likeness to the person", "", "for comparison", metrics.likeness, 2),
     "identity": Spec("Identity", "cosine", HIGHER, metrics.csim, 3, True),
     "identity_share": Spec("Identity, share of own spread", "", NEAR_ONE, metrics.csim_share),
     "own_spread": Spec("Own spread of the scan", "cosine", "for comparison", metrics.own_spread, 3),
-    "identity_driver": Spec("Driver's likeness to the person", "cosine", "for comparison", metrics.csim, 3),
-    "nearest": Spec("Distance to the nearest scan image", "", LOWER, metrics.nearest, 3, True),
+    "identity_driver": Spec("Identity of the driver", "cosine", "for comparison", metrics.csim, 3),
     "keypoints": Spec("Keypoint distance", "%", LOWER, metrics.keypoint_distance, 2, True),
     "keypoints_by_part": Spec("Keypoint distance by part", "%", LOWER, metrics.part_distance, 2, True),
     "pose": Spec("Pose error", "°", LOWER, metrics.pose_error, 2, True),
@@ -121,6 +124,8 @@ def _series(case: Case, seen: dict, reference: dict, person: dict, usable: np.nd
     series["gaze"] = metrics.gaze_error(a, b)
     if "blendshapes" in seen["avatar"]:
         series["blendshapes"] = metrics.blendshape_error(seen["avatar"]["blendshapes"], reference["blendshapes"])
+    if "likeness" in seen["avatar"]:
+        series["likeness"], series["likeness_driver"] = (seen[name]["likeness"] for name in ("avatar", "driver"))
     if "identity" in person:
         series["identity"] = metrics.csim(seen["avatar"]["identity"], person["identity"])
         series["identity_driver"] = metrics.csim(seen["driver"]["identity"], person["identity"])
@@ -146,6 +151,8 @@ def _ratios(seen: dict, reference: dict, person: dict, cuts: np.ndarray) -> dict
         "head_motion": swing(("yaw", "pitch")),
         "expression_motion": swing(EXPRESSION_MEASURES),
     }
+    if "faces" in person:
+        ratios["own_likeness"] = lambda mask: metrics.own_likeness(person["faces"])
     if "identity" in person:
         vectors = seen["avatar"]["identity"]
         ratios["own_spread"] = lambda mask: metrics.own_spread(person["identity"])
@@ -155,14 +162,13 @@ def _ratios(seen: dict, reference: dict, person: dict, cuts: np.ndarray) -> dict
 
 def _notes(case: Case, seen: dict, person: dict) -> dict[str, str]:
     notes = {"sharpness": f"relative to the median of the {sharpness_reference(case)}"}
+    if "faces" in person:
+        notes["likeness"] = f"between the scan's own images {metrics.own_likeness(person['faces']):.2f}"
+    else:
+        reason = f"pip install {recognition.PACKAGES}" if person else "no scan was given"
+        notes["likeness"] = f"not measured: {reason}"
     if "identity" in person:
         notes["identity"] = f"the person's own spread is {metrics.own_spread(person['identity']):.3f}"
-    else:
-        notes["identity"] = "not measured: no face network was given" if person else "not measured: no scan was given"
-    if "nearest" in seen["pairs"]:
-        notes["nearest"] = (
-            f"{seen['perceptual']}, a stand-in for identity; between the scan's own images {person['nearest']:.3f}"
-        )
     if case.truth is not None:
         notes["perceptual"] = seen["perceptual"]
         notes["keypoints"] = "over the 66 keypoints"
@@ -186,6 +192,7 @@ def _row(name: str, spec: Spec, values, ratio, chosen: np.ndarray, usable: np.nd
     if values is None:
         return row
     counted, everywhere = (values[mask & np.isfinite(values)] for mask in (chosen, usable))
+    counted = counted if len(counted) else everywhere  # likeness is measured in some of the frames
     if len(counted):
         row |= {"value": float(counted.mean()), "p5": float(np.percentile(counted, 5))}
         row |= {"p95": float(np.percentile(counted, 95)), "all_frames": float(everywhere.mean())}

@@ -15,14 +15,13 @@ from mystudio.evaluation import metrics, observers
 from mystudio.evaluation.warnings import Case
 from mystudio.rendering.render import enlarge, synthesize
 from mystudio.types import Progress
-from selfscan.checkpoints import Arrays, Checkpoints, in_chunks, once
+from selfscan.checkpoints import Arrays, Checkpoints, in_chunks
 from selfscan.face.measures import measures
 from selfscan.face.observe import iter_crops
 from selfscan.io.pixels import to_tensor, to_uint8
 from selfscan.perceptual.metric import load_perceptual
 from selfscan.types import Observation
 
-SKETCH = 4096  # dimensions after a random projection of the embeddings: 2 % standard error of a distance
 Pictures = Mapping[str, np.ndarray]  # "avatar" and name of a clip -> [SIZE, SIZE, 3] uint8, or [n, ...] of a batch
 
 
@@ -38,8 +37,7 @@ def measure_side_by_side(
     """Draw the avatar, read the clips beside it, and measure all of them frame by frame.
 
     Args:
-        case: the take and its clips. nets: the measuring networks.
-        person: measurements of the scan; ``nearest`` is added.
+        case: the take and its clips. nets: the measuring networks. person: measurements of the scan.
         columns: frames whose pictures are kept for the report. batch: images per pass.
         progress: called with (stage, done, total). checkpoints: finished chunks, which are not measured again.
     Returns:
@@ -47,14 +45,14 @@ def measure_side_by_side(
         Pictures of the columns: "avatar" and each clip -> images, "index" -> the columns.
     """
     clips = _clips(case)
-    compare = Comparison(case, nets, person, checkpoints)
+    compare = Comparison(case, nets)
     batch = math.gcd(batch, selfscan.checkpoints.CHUNK)  # a resumed run then draws the same batches
 
     def work(chunk: np.ndarray, pictures: Iterator[Pictures]) -> Arrays:
         rows, kept, start = [], [], int(chunk[0])
         while some := list(islice(pictures, batch)):
             shown = {name: np.stack([one[name] for one in some]) for name in some[0]}
-            rows.append(_measure(shown, start, clips, nets, compare))
+            rows.append(_measure(shown, start, clips, nets, compare, person.get("faces")))
             kept += [one for index, one in enumerate(some, start) if index in columns]
             start += len(some)
             progress("evaluate", start, len(case.take))
@@ -63,7 +61,7 @@ def measure_side_by_side(
 
     chunks = in_chunks(
         checkpoints,
-        f"watch.{compare.name}.",
+        f"sides.{compare.name}.",
         range(len(case.take)),
         lambda start: _pictures(case, clips, batch, start),
         work,
@@ -87,11 +85,17 @@ def _measure(
     clips: Mapping[str, Observation],
     nets: observers.EvaluationNets,
     compare: Comparison,
+    faces: np.ndarray | None,
 ) -> Arrays:
     """Measure a batch that begins at frame ``start``; returns GROUP.NAME -> [n, ...]."""
     span = slice(start, start + len(shown["avatar"]))
     row = {"avatar": nets.measure(shown["avatar"])}
     row |= {name: nets.measure_at(shown[name], seen.landmarks[span]) for name, seen in clips.items()}
+    if faces is not None:
+        count = len(clips["driver"])
+        wanted = np.arange(count)[span] % max(1, count // (2 * observers.FACES)) == 0
+        for name, marks in (("avatar", row["avatar"]["landmarks"]), ("driver", clips["driver"].landmarks[span])):
+            row[name]["likeness"] = nets.likeness(shown[name], marks, faces, wanted)
     row["pairs"] = compare(shown)
     return {f"{group}.{name}": value for group, part in row.items() for name, value in part.items()}
 
@@ -123,37 +127,20 @@ def _pictures(case: Case, clips: dict[str, Observation], batch: int, start: int)
 
 
 class Comparison:
-    """Computes the image-to-image metrics of a batch."""
+    """Computes the image-to-image metrics of a batch, if there is a truth."""
 
-    def __init__(self, case: Case, nets: observers.EvaluationNets, person: dict, checkpoints: Checkpoints):
-        stand_in = case.scan if nets.identity is None else None
+    def __init__(self, case: Case, nets: observers.EvaluationNets):
         self._truth = "" if case.truth is None else "driver" if case.truth is case.driver else "truth"
-        metric = self._metric = load_perceptual().to(nets.device) if self._truth or stand_in is not None else None
-        self.name = metric.name if metric else ""
-        self._device, self._scan = nets.device, None
-        if metric is not None and stand_in is not None:
-            images = [enlarge(image, observers.SIZE) for image in stand_in.images[person["chosen"]]]
-            own = once(
-                checkpoints,
-                f"own.{self.name}",
-                lambda: {"rows": metric.embed_images(np.stack(images), dims=SKETCH)},
-            )
-            self._scan = torch.from_numpy(own["rows"]).to(nets.device)
-            person["nearest"] = _nearest_of_own(self._scan)
+        self._metric = load_perceptual().to(nets.device) if self._truth else None
+        self.name = self._metric.name if self._metric else ""
+        self._device = nets.device
 
     @torch.inference_mode()
     def __call__(self, shown: Pictures) -> dict[str, np.ndarray]:
-        """Measure a batch of the avatar's pictures against the scan's and the truth's; name -> [n]."""
-        x, values = to_tensor(shown["avatar"], self._device), {}
-        if self._metric is not None and self._scan is not None:
-            values["nearest"] = metrics.nearest(self._metric.embed(x, SKETCH), self._scan)
-        if self._metric is not None and self._truth:
-            y = to_tensor(shown[self._truth], self._device)
-            values |= {"psnr": metrics.psnr(x, y), "ssim": metrics.ssim(x, y)}
-            values["perceptual"] = metrics.perceptual(self._metric.distance, x, y)
+        """Measure a batch of the avatar's pictures against the truth's; name -> [n]."""
+        if self._metric is None:
+            return {}
+        x, y = (to_tensor(shown[name], self._device) for name in ("avatar", self._truth))
+        values = {"psnr": metrics.psnr(x, y), "ssim": metrics.ssim(x, y)}
+        values["perceptual"] = metrics.perceptual(self._metric.distance, x, y)
         return {name: value.cpu().numpy() for name, value in values.items()}
-
-
-def _nearest_of_own(embeddings: torch.Tensor) -> float:
-    gaps = torch.cdist(embeddings, embeddings).square().fill_diagonal_(math.inf)
-    return float(gaps.amin(1).mean()) if len(embeddings) > 1 else math.nan

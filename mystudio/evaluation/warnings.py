@@ -13,6 +13,7 @@ from selfscan.types import Observation, Scan
 
 SEEN_FACE = 0.5  # presence below which a crop counts as having no face
 BEYOND = 0.1  # share of a measure's range in the scan by which a driver may exceed it without a warning
+SAME_PERSON = 0.45  # likeness that pictures of two people reach at most, see docs/identity.md
 RARE = 0.02  # share of the frames below which there is no warning
 #: measure -> words for a motion that exceeds its range in the scan
 BEYOND_WORDS = {
@@ -56,14 +57,13 @@ def warnings(case: Case, seen: dict, rows: dict[str, dict], usable: np.ndarray) 
         ("sharpness", lambda v: v < 0.6, f"The mouth is {{:.0%}} as sharp as in the {reference}: it looks soft."),
         ("expression_motion", lambda v: v < 0.6, "Expressions swing {:.0%} as far as the driver's: they look muted."),
         ("head_motion", lambda v: v < 0.6, "The head moves only {:.0%} as far as the driver's."),
+        ("likeness", lambda v: v < SAME_PERSON, "Likeness is only {:.2f}: the avatar does not look like the person."),
         ("identity_share", lambda v: v < 0.75, "Likeness is {:.0%} of the person's own spread: identity drifts."),
     )
     for name, bad, words in limits:
         value = rows[name]["value"] if name in rows else math.nan
         if math.isfinite(value) and bad(value):
             said.append(words.format(value))
-    if "identity" not in seen["avatar"]:
-        said.append("Identity was not measured: give an independent face network (ONNX) to measure it.")
     if case.truth is None:
         said.append("There is no true result to compare with: errors are taken against the driver's motion.")
     return said

@@ -92,6 +92,8 @@ def test_a_perfect_avatar_is_perfect_in_every_metric(tiny_avatar, filmed, crops,
         assert value(numbers, name) == pytest.approx(1, abs=0.02), name
     assert value(numbers, "sharpness") == pytest.approx(1, abs=0.15)
     assert value(numbers, "identity_share") > 0.99
+    assert value(numbers, "likeness") > value(numbers, "own_likeness") > 0.7  # half of its pictures are the scan's
+    assert value(numbers, "likeness_driver") == pytest.approx(value(numbers, "likeness"), abs=0.02)
     assert numbers["held_out_frames"] == 3
     stored = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=pytest.fail)  # no NaN in the file
     assert [row["name"] for row in stored["metrics"]] == [row["name"] for row in numbers["metrics"]]
@@ -122,15 +124,11 @@ def test_without_networks_and_truth_it_says_what_was_not_measured(tiny_avatar, f
     take = dataclasses.replace(take, outcome=np.array([0, 0, 2, 1, 3] + [0] * 5, np.uint8))
     numbers = evaluate(avatar, take, filmed, tmp_path, scan=scan)
     rows = {row["name"]: row for row in numbers["metrics"]}
-    assert np.isnan(rows["identity"]["value"]) and "not measured" in rows["identity"]["note"]
-    assert "stand-in for identity" in rows["nearest"]["note"]
-    nearest = numbers["per_frame"]["nearest"]
-    assert nearest[::2].max() < 0.01 < nearest[1::2].min()  # every second picture is in the scan
+    assert "identity" not in rows and rows["likeness"]["value"] > 0.7
     assert not {"psnr", "keypoints"} & set(rows) and rows["keypoints_by_part"]["value"] == pytest.approx(0, abs=0.05)
     words = " ".join(numbers["warnings"])
     for expected in ("1 of 10 frames had no face and were held.", "1 of 10 frames could not be solved",
-                     "1 of 10 frames stopped at the recipe's step limit.", "Identity was not measured",
-                     "no true result"):  # fmt: skip
+                     "1 of 10 frames stopped at the recipe's step limit.", "no true result"):  # fmt: skip
         assert expected in words
     assert json.loads((tmp_path / "metrics.json").read_text())["per_frame"]["usable"][2] is False
 
@@ -185,8 +183,8 @@ def test_an_evaluation_goes_on_after_its_last_chunk_and_ends_in_the_same_numbers
         return (tmp_path / out / "metrics.json").read_bytes(), page
 
     whole, kept, told = run("whole", MemoryCheckpoints()), MemoryCheckpoints(), []
-    kept.most = 9  # the truth (4 tracked, 3 measured), the person and its own spread: three chunks remain
-    for _ in range(3):
+    kept.most = 9  # the truth (4 tracked, 3 measured), the scan, and one chunk: two chunks remain
+    for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             run("out", kept)
         kept.most += 1

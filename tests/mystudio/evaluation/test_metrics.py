@@ -146,10 +146,14 @@ def test_own_spread_is_the_mean_of_all_pairs(rng):
     np.testing.assert_allclose(metrics.csim(v[:2], v), (v[:2] @ v.T).mean(1))
 
 
-def test_nearest_is_the_smallest_squared_distance(rng):
-    a, b = torch.from_numpy(rng.standard_normal((3, 5))), torch.from_numpy(rng.standard_normal((7, 5)))
-    expected = ((a[:, None] - b[None]) ** 2).sum(-1).min(1).values
-    torch.testing.assert_close(metrics.nearest(a, b), expected)
+def test_likeness_is_the_mean_of_one_minus_the_distance(rng):
+    faces, person = rng.normal(size=(3, 128)), rng.normal(size=(4, 128))
+    expected = [np.mean([1 - np.linalg.norm(face - own) for own in person]) for face in faces]
+    np.testing.assert_allclose(metrics.likeness(faces, person), expected)
+    pairs = [1 - np.linalg.norm(person[i] - person[j]) for i in range(4) for j in range(i)]
+    assert metrics.own_likeness(person) == pytest.approx(np.mean(pairs)) and math.isnan(
+        metrics.own_likeness(person[:1])
+    )
 
 
 def test_blendshape_error_is_nan_without_a_face():
