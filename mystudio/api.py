@@ -225,7 +225,7 @@ def evaluate(
         take: folder of the take.
         out: folder of the report.
         truth: clip of the true result, frame by frame; "same" where the driving clip shows the avatar's own person.
-        identity_net: ONNX file of an independent face network.
+        identity_net: ONNX file of a further face network.
         blendshapes: MediaPipe's face_landmarker.task.
         progress, force: see ``scan``. device: see ``personalize``.
     Returns: ``out``.

@@ -46,6 +46,8 @@ def cli(ctx: click.Context):
 
     Everything stays on this machine. Each command explains itself with --help.
     """
+    # torch's threads wait for each other asleep, or they would take the time of other programs; read when torch starts
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if not ctx.meta.get(DEBUG):
         warnings.simplefilter("ignore")  # hides warnings of libraries
         os.environ.setdefault("GLOG_minloglevel", "2")

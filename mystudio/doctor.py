@@ -41,6 +41,7 @@ def examine(folder: Path = Path(".")) -> list[Finding]:
         *_torch(),
         *_cv2(),
         *_landmarks(),
+        *_recognition(),
         *_perceptual(),
         *_bases(),
         *_actors(),
@@ -119,6 +120,14 @@ def _landmarks() -> Iterator[Finding]:
     yield Finding(
         "face detector", there, True, Path(DETECTOR).name if there else "not in the wheel", "" if there else advice
     )
+
+
+def _recognition() -> Iterator[Finding]:
+    from selfscan.face.recognition import PACKAGES, find_weights
+
+    path = find_weights()
+    advice = f"pip install {PACKAGES}: a scan checks with it that it shows one person, and reports measure likeness"
+    yield Finding("face recognition", path is not None, True, path.name if path else "none", "" if path else advice)
 
 
 def _perceptual() -> Iterator[Finding]:

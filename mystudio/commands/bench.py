@@ -21,7 +21,7 @@ def _measuring(command):
     """Add the options that the measuring commands share."""
     for name, words in (
         ("--blendshapes", "MediaPipe's face_landmarker.task, to measure expressions in 52 weights."),
-        ("--identity-net", "ONNX file of an independent face network, to measure identity."),
+        ("--identity-net", "ONNX file of a further face network, to measure identity beside likeness."),
     ):
         command = click.option(
             name, type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE", help=words

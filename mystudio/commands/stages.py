@@ -163,7 +163,7 @@ def personalize(scan, out, base, engine, recipe, options, device, force):
     "--identity-net",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="ONNX file of an independent face network, to measure identity.",
+    help="ONNX file of a further face network, to measure identity beside likeness.",
 )
 @click.option(
     "--blendshapes",
@@ -175,7 +175,7 @@ def personalize(scan, out, base, engine, recipe, options, device, force):
 @force_option
 @common
 def evaluate(take, out, truth, identity_net, blendshapes, device, force):
-    """Measure a take: identity, pose, expression, gaze, jitter, and against the truth where there is one.
+    """Measure a take: likeness, pose, expression, gaze, jitter, and against the truth where there is one.
 
     $ mystudio evaluate hello.take -o hello.report
     """

@@ -14,7 +14,8 @@ else:
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "licences.md").read_text(encoding="utf-8")
-FAMILIES = {"Apache": "Apache", "BSD": "BSD", "MIT": "MIT", "MPL": "MPL|Mozilla", "PSF": "PSF|Python Software"}
+FAMILIES = {"Apache": "Apache", "BSD": "BSD", "MIT": "MIT", "MPL": "MPL|Mozilla", "PSF": "PSF|Python Software",
+            "Boost": "Boost"}  # fmt: skip
 
 
 def packages() -> list[str]:
