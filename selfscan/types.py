@@ -178,7 +178,7 @@ class IdentityCheck:
     """Whether a clip shows one person: see ``selfscan.scan.identity``."""
 
     seconds: float  # s of the clip that could be compared
-    lowest: float | None  # lowest likeness of any two seconds to the rest; None: nothing could be compared
+    lowest: float | None  # lowest likeness of any part of 1.5 s to the rest; None: nothing could be compared
     threshold: float  # a lower likeness is rejected
 
 

@@ -63,7 +63,7 @@ def film_actor(seed: int, folder: Path) -> list[Path]:
 
 def observe_once(path: Path, person: str, kept: Path, net) -> Clip:
     """Observe a clip, or read the observation from ``kept`` if it is stored there."""
-    file = kept / f"{path.stem}.npz"
+    file = kept / f"{path.stem}.faces.npz"  # an actor's clip has a NAME.npz of its own
     if not file.is_file():
         seen = observe(path)
         found = identity.faces_of(seen)
@@ -106,7 +106,7 @@ def spliced(a: Faces, b: Faces, seconds: float) -> Faces:
 
 
 def same_clip(clips: Sequence[Clip]) -> Iterator[float]:
-    """Yield the likeness of every two seconds of a clip to the rest, without the seconds next to them."""
+    """Yield the likeness of each window of a clip to the rest, without the seconds next to it."""
     for clip in clips:
         count = len(clip.seen.start)
         for k in range(count - WINDOW + 1):
@@ -203,9 +203,9 @@ def spread(groups: Mapping[str, Sequence[Clip]]) -> Iterator[str]:
     """The tables of likeness."""
     yield "| same person | pairs | median | 5 % | 1 % | least | refused |\n|---|---|---|---|---|---|---|"
     for name, clips in groups.items():
-        yield line(f"{name}: two seconds, rest of the clip", list(same_clip(clips)), False)
+        yield line(f"{name}: 1.5 s, rest of the clip", list(same_clip(clips)), False)
         yield line(
-            f"{name}: the least like two seconds of each, as a scan judges them",
+            f"{name}: the least like 1.5 s of each, as a scan judges them",
             [low for clip in clips if (low := identity.find_strangers(clip.seen)[0].lowest) is not None],
             False,
         )

@@ -1,6 +1,6 @@
 """Identity check: does a clip show one person, and the same person as another clip?
 
-Face embeddings (``selfscan.face.recognition``) of frontal frames are averaged over two seconds and compared by their
+Face embeddings (``selfscan.face.recognition``) of frontal frames are averaged over a second and a half and compared by their
 distance. Twins and look-alikes pass as one person. Figures: docs/identity.md.
 """
 
@@ -24,7 +24,7 @@ SIDE = 256  # px, side of the crop of which the face is taken
 FRONT = (25.0, 18.0)  # degrees: frames with more yaw or pitch are skipped, because turned heads are less alike
 PRESENT = 0.5  # minimum presence of a face
 RATE = 2.0  # frames measured a second
-CELL_SECONDS, WINDOW = 0.5, 4  # s summed in a cell; cells in a window
+CELL_SECONDS, WINDOW = 0.5, 3  # s summed in a cell; cells in a window
 SAME = 0.58  # minimum likeness of a window to the rest, and of two recordings: see docs/identity.md
 ROUNDS = 3  # refinements of the majority's mean embedding
 MOST_WINDOWS = 600  # windows compared in all pairs; longer clips are subsampled for this step
@@ -111,7 +111,7 @@ def likeness(a: Faces, b: Faces) -> float:
 def find_strangers(seen: Faces) -> tuple[IdentityCheck, list[Stranger]]:
     """Check whether a clip shows one person.
 
-    The reference is the person in most windows of two seconds. It starts as the window most like all others. Then it
+    The reference is the person in most windows of a second and a half. It starts as the window most like all others. Then it
     becomes the mean of the half that is most like it, which excludes strangers. Windows unlike it are strangers.
 
     Returns: the figures, and the parts of the clip that show another person, in order.
@@ -129,7 +129,7 @@ def check_one_person(path: str | Path, seen: Faces) -> IdentityCheck:
     """Reject a clip that shows two people one after the other.
 
     Raises:
-        SecondPerson: for two seconds or longer the face differs from the rest.
+        SecondPerson: for a second and a half or longer the face differs from the rest.
     """
     found, strangers = find_strangers(seen)
     if strangers:
