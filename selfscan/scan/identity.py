@@ -1,7 +1,7 @@
 """Identity check: does a clip show one person, and the same person as another clip?
 
-Face embeddings (``selfscan.face.recognition``) of frontal frames are averaged over a second and a half and compared by their
-distance. Twins and look-alikes pass as one person. Figures: docs/identity.md.
+Face embeddings (``selfscan.face.recognition``) of frontal frames are averaged over a second and a half and compared by
+their distance. Twins and look-alikes pass as one person. Figures: docs/identity.md.
 """
 
 from __future__ import annotations
@@ -111,8 +111,8 @@ def likeness(a: Faces, b: Faces) -> float:
 def find_strangers(seen: Faces) -> tuple[IdentityCheck, list[Stranger]]:
     """Check whether a clip shows one person.
 
-    The reference is the person in most windows of a second and a half. It starts as the window most like all others. Then it
-    becomes the mean of the half that is most like it, which excludes strangers. Windows unlike it are strangers.
+    The reference is the person in most windows of a second and a half. It starts as the window most like all others.
+    Then it becomes the mean of the half that is most like it, which excludes strangers. Windows unlike it are strangers.
 
     Returns: the figures, and the parts of the clip that show another person, in order.
     """

@@ -80,7 +80,7 @@ def scan_video(
     Raises:
         ConsentMissing: there is no record, or it is for another clip.
         SecondFace: another face is visible for a second or longer; faces of less than half the width are ignored.
-        SecondPerson: for a second and a half or longer the face differs from the rest, or the consent clip shows another.
+        SecondPerson: for a second and a half or longer the face differs, or the consent clip shows another.
         NoFaceFound, UnreadableVideo, VideoTooLarge: see ``observe``.
         TooFewFrames: fewer than ``min_frames`` usable frames are left.
     """
