@@ -112,7 +112,8 @@ def find_strangers(seen: Faces) -> tuple[IdentityCheck, list[Stranger]]:
     """Check whether a clip shows one person.
 
     The reference is the person in most windows of a second and a half. It starts as the window most like all others.
-    Then it becomes the mean of the half that is most like it, which excludes strangers. Windows unlike it are strangers.
+    Then it becomes the mean of the half that is most like it, which excludes strangers. Windows unlike that are
+    strangers.
 
     Returns: the figures, and the parts of the clip that show another person, in order.
     """
