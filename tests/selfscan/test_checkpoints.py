@@ -114,22 +114,22 @@ def test_a_scan_that_was_stopped_after_every_chunk_ends_in_the_same_scan(person)
     assert {name.rstrip("0123456789") for name in kept} == {
         "track",
         "measure",
-        "identity",
+        "faces",
         "quality",
         "compare.offline-facemesh.",
         "images",
         "consent.track",
         "consent.measure",
-        "consent.identity",
+        "consent.faces",
     }
 
 
-@pytest.mark.parametrize("name", ["identity", "quality", "measure"])
+@pytest.mark.parametrize("name", ["faces", "quality", "measure"])
 def test_a_damaged_chunk_is_measured_again_and_no_other(person, name):
     kept = MemoryCheckpoints()
     seen = observe(person, checkpoints=kept)
     passes = {
-        "identity": lambda tell: faces_of(seen, tell, kept),
+        "faces": lambda tell: faces_of(seen, tell, kept),
         "quality": lambda tell: assess(seen, tell, kept),
         "measure": lambda tell: observe(person, progress=tell, checkpoints=kept),
     }
