@@ -184,7 +184,7 @@ def compressed(image: np.ndarray, _: int) -> np.ndarray:
 CHANGES = {
     "light from the side": lit_from_the_side,
     "a third of the light, noise": dark_and_noisy,
-    "48 px crops": small,
+    "a quarter of the pixels a side": small,
     "JPEG 15": compressed,
 }
 

@@ -133,8 +133,10 @@ def test_a_damaged_chunk_is_measured_again_and_no_other(person, name):
         "quality": lambda tell: assess(seen, tell, kept),
         "measure": lambda tell: observe(person, progress=tell, checkpoints=kept),
     }
+    stage_of = {"faces": "identity"}
     first, told = passes[name](lambda *_: None), []
-    del kept[f"{name}0000016"]
-    again = passes[name](lambda stage, done, total: told.append(done) if stage == name else None)
+    last = max(key for key in kept if key.startswith(name))
+    del kept[last]
+    again = passes[name](lambda stage, *done: told.append(done) if stage == stage_of.get(name, name) else None)
     assert_equal(again, first)
-    assert f"{name}0000016" in kept and 0 < len(told) < len(seen)
+    assert last in kept and 0 < len(told) < len(seen)
