@@ -51,7 +51,7 @@ class StudioGroup(click.Group):
         except click.UsageError as error:
             inner = [name for name, group in self.commands.items() if args[0] in getattr(group, "commands", ())]
             if inner:
-                calls = " or ".join(f"`mystudio {name} {args[0]}`" for name in inner)
+                calls = " or ".join(f"`{ctx.command_path} {name} {args[0]}`" for name in inner)
                 raise click.UsageError(f"No such command '{args[0]}'. Did you mean {calls}?", ctx) from error
             raise
 

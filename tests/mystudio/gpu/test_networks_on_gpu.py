@@ -64,8 +64,6 @@ def test_metrics_of_pairs(gpu, images):
     for measure in (metrics.psnr, metrics.ssim):
         there = measure(images.to(gpu), images.flip(0).to(gpu))
         assert there.device == gpu and torch.allclose(there.cpu(), measure(images, images.flip(0)), atol=1e-4)
-    flat = images.flatten(1)
-    assert torch.allclose(metrics.nearest(flat.to(gpu), flat.flip(0).to(gpu)).cpu(), torch.zeros(2), atol=1e-2)
     assert load_features(gpu).embed(images.to(gpu)).device == gpu
 
 
