@@ -169,7 +169,7 @@ def test_wrong_usage_exits_with_2(words):
     ],
 )
 def test_a_command_without_its_group_is_answered_with_the_whole_call(word, expected):
-    result = CliRunner().invoke(cli, [word, "x"])
+    result = CliRunner().invoke(cli, [word, "x"], prog_name="mystudio")
     assert result.exit_code == 2 and expected in result.output
 
 
