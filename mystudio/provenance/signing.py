@@ -194,7 +194,11 @@ def _signing_key(content: bytes) -> SigningKey:
     if not blocks:
         raise ValueError("expected a certificate as PEM")
     signing = x509.load_pem_x509_certificate(blocks[0])
-    if signing.public_key() != key.public_key():
+    try:
+        own = signing.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        raise ValueError("expected a certificate with a key of a supported kind") from None
+    if own != key.public_key():
         raise ValueError("the key does not match the first certificate")
     if not signing.not_valid_before_utc <= datetime.now(timezone.utc) <= signing.not_valid_after_utc:
         raise ValueError(

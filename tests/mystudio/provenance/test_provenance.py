@@ -22,6 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mystudio.cli import cli
+from mystudio.errors import StudioError
 from mystudio.provenance import claim as provenance
 from mystudio.provenance import credentials, signing
 from mystudio.provenance.claim import Claim
@@ -322,6 +323,18 @@ def test_a_key_that_is_not_fit_is_told_before_the_work(studio, tmp_path):
         told = run("render", studio / "hello.take", "-o", tmp_path / "x.mp4", *words, code=1).stderr
         assert expected in told and len(told.splitlines()) == 1, told
         assert not (tmp_path / "x.mp4").exists()
+
+
+def test_a_certificate_with_a_key_of_an_unknown_kind_is_told(tmp_path):
+    import ssl
+
+    key, chain, _ = own_key(tmp_path)
+    known = ssl.PEM_cert_to_DER_cert(signing.certificates(chain.read_bytes())[0].decode())
+    elliptic, unknown = (bytes.fromhex(f"0607{first}8648ce3d0201") for first in ("2a", "2b"))
+    assert known.count(elliptic) == 1
+    chain.write_text(ssl.DER_cert_to_PEM_cert(known.replace(elliptic, unknown)))
+    with pytest.raises(StudioError, match="expected a certificate with a key of a supported kind"):
+        signing.read_signing_key(key, chain)
 
 
 def test_a_clip_that_cannot_be_signed_is_kept_under_another_name(studio, tmp_path):
