@@ -13,7 +13,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from mystudio.bases import user_folder
-from mystudio.errors import SigningFailed
+from mystudio.errors import SigningFailed, reason
 from selfscan.io.text import decoded
 
 YEARS = 10  # validity of the certificates made here
@@ -195,18 +195,17 @@ def _signing_key(content: bytes) -> SigningKey:
         raise ValueError("expected a certificate as PEM")
     signing = x509.load_pem_x509_certificate(blocks[0])
     try:
-        own = signing.public_key()
-    except (ValueError, UnsupportedAlgorithm):
-        raise ValueError("expected a certificate with a key of a supported kind") from None
+        own, begin, end = signing.public_key(), signing.not_valid_before_utc, signing.not_valid_after_utc
+        names = signing.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    except Exception:  # of many types, for fields that are damaged or of an unknown kind
+        raise ValueError("expected a certificate with a key of a supported kind, dates and a name") from None
     if own != key.public_key():
         raise ValueError("the key does not match the first certificate")
-    if not signing.not_valid_before_utc <= datetime.now(timezone.utc) <= signing.not_valid_after_utc:
+    if not begin <= datetime.now(timezone.utc) <= end:
         raise ValueError(
-            f"the certificate is valid from {signing.not_valid_before_utc:%Y-%m-%d} to "
-            f"{signing.not_valid_after_utc:%Y-%m-%d} only; this machine's clock says "
-            f"{datetime.now(timezone.utc):%Y-%m-%d}"
+            f"the certificate is valid from {begin:%Y-%m-%d} to {end:%Y-%m-%d} only; "
+            f"this machine's clock says {datetime.now(timezone.utc):%Y-%m-%d}"
         )
-    names = signing.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
@@ -220,7 +219,10 @@ def certificates(content: bytes) -> list[bytes]:
 
     if b"-----BEGIN CERTIFICATE-----" not in content:
         return []
-    return [found.public_bytes(Encoding.PEM) for found in x509.load_pem_x509_certificates(content)]
+    try:
+        return [found.public_bytes(Encoding.PEM) for found in x509.load_pem_x509_certificates(content)]
+    except Exception as error:  # of many types, for versions and fields that do not exist
+        raise ValueError(f"expected whole certificates as PEM ({reason(error)})") from error
 
 
 def _algorithm(key) -> str:

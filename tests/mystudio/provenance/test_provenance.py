@@ -325,15 +325,22 @@ def test_a_key_that_is_not_fit_is_told_before_the_work(studio, tmp_path):
         assert not (tmp_path / "x.mp4").exists()
 
 
-def test_a_certificate_with_a_key_of_an_unknown_kind_is_told(tmp_path):
+@pytest.mark.parametrize(
+    "known, unknown, expected",
+    [
+        ("06072a8648ce3d0201", "06072b8648ce3d0201", "expected a certificate with a key of a supported kind"),
+        ("a003020102", "a003020103", "expected whole certificates as PEM"),
+    ],
+    ids=["kind of key", "version"],
+)
+def test_a_certificate_of_an_unknown_kind_is_told(known, unknown, expected, tmp_path):
     import ssl
 
     key, chain, _ = own_key(tmp_path)
-    known = ssl.PEM_cert_to_DER_cert(signing.certificates(chain.read_bytes())[0].decode())
-    elliptic, unknown = (bytes.fromhex(f"0607{first}8648ce3d0201") for first in ("2a", "2b"))
-    assert known.count(elliptic) == 1
-    chain.write_text(ssl.DER_cert_to_PEM_cert(known.replace(elliptic, unknown)))
-    with pytest.raises(StudioError, match="expected a certificate with a key of a supported kind"):
+    whole = ssl.PEM_cert_to_DER_cert(signing.certificates(chain.read_bytes())[0].decode())
+    assert whole.count(bytes.fromhex(known)) == 1
+    chain.write_text(ssl.DER_cert_to_PEM_cert(whole.replace(bytes.fromhex(known), bytes.fromhex(unknown))))
+    with pytest.raises(StudioError, match=expected):
         signing.read_signing_key(key, chain)
 
 
