@@ -200,12 +200,15 @@ class Scan:
     cuts: tuple[tuple[float, float], ...] = ()  # s, start and end of each cut of the clip; single photos have none
     #: [N, 4, 2] the frame's corners in each crop (0..1 spans the crop), in order around it; empty: an older version
     frame_corners: Array = field(default_factory=lambda: np.zeros((0, 4, 2)))
+    #: [M, 478, 3] as ``landmarks``, of usable frames from the whole clip, for the neutral face; empty: an older version
+    clip_landmarks: Array = field(default_factory=lambda: np.zeros((0, NUM_LANDMARKS, 3), np.float32))
 
     def __post_init__(self):
         n = len(self.images)
         check_shape("frame_corners", self.frame_corners, (n if len(self.frame_corners) else 0, 4, 2))
         check_shape("images", self.images, (n, None, None, 3))
         check_shape("landmarks", self.landmarks, (n, NUM_LANDMARKS, 3))
+        check_shape("clip_landmarks", self.clip_landmarks, (None, NUM_LANDMARKS, 3))
         check_shape("frame_index", self.frame_index, (n,))
         check_shape("quality", self.quality, (n,))
 

@@ -18,7 +18,7 @@ from torch import Tensor
 import mystudio
 from mystudio import Avatar, Outcome, Styles, Take, engines
 from mystudio.base.encoder import load_encoder
-from mystudio.motion.retarget import RetargetSettings, change_and_measures, neutral_face
+from mystudio.motion.retarget import RetargetSettings, change_and_measures, neutral_face, neutral_of
 from mystudio.types import silent
 from selfscan.checkpoints import NO_CHECKPOINTS
 from selfscan.io.pixels import to_tensor
@@ -58,7 +58,7 @@ class State:
 def personalize(scan, base, settings, checkpoints=NO_CHECKPOINTS, device="cpu", progress=silent) -> Avatar:
     encoder = load_encoder(base.companion("encoder"))
     marks = torch.as_tensor(scan.landmarks)  # [N, 478, 3]
-    neutral = neutral_face(scan.landmarks, np.ones(len(scan), bool))
+    neutral = neutral_of(scan)
     changes, _ = change_and_measures(marks, neutral, neutral, RetargetSettings())
     look = encoder.appearance(to_tensor(scan.images)).mean(0, keepdim=True)  # one look for all images
     codes = encoder(look.expand(len(scan), -1), changes)

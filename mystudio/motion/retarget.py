@@ -24,7 +24,7 @@ from selfscan.face.landmarks import KEYPOINT_PARTS, KEYPOINTS, LIP_GAP, OUTER_EY
 from selfscan.face.measures import EXPRESSION_MEASURES
 from selfscan.face.measures import measures as face_measures
 from selfscan.face.patches import Outlined, Recoloured
-from selfscan.types import Array
+from selfscan.types import Array, Scan
 
 #: names of the expression measures (``selfscan.face.measures``)
 MEASURES = EXPRESSION_MEASURES
@@ -153,6 +153,16 @@ def neutral_face(landmarks: Array, usable: Array, frames: int = 5) -> Tensor:
     count = max(1, min(frames, int(usable.sum()) // 20))
     best = np.argsort(neutral_scores(landmarks, usable), kind="stable")[:count]
     return torch.as_tensor(landmarks[best].mean(0), dtype=torch.float32)
+
+
+def neutral_of(scan: Scan) -> Tensor:
+    """The neutral face [478, 3] in crops of a scan's person.
+
+    It comes from the whole clip: the chosen images show extremes, and hardly one of them is neutral. Scans of older
+    versions hold no other landmarks.
+    """
+    landmarks = scan.clip_landmarks if len(scan.clip_landmarks) else scan.landmarks
+    return neutral_face(landmarks, np.ones(len(landmarks), bool))
 
 
 def usable_frames(performance: Performance) -> Array:

@@ -26,6 +26,7 @@ from selfscan.scan.select import k_centre, k_centre_distances
 from selfscan.types import WHOLE, CodeWords, Consent, Observation, Progress, Scan, Span, silent
 
 EXACT = 1200  # candidates; up to this number distances are exact: 2.5 GB of embeddings at 128 px
+CLIP_LANDMARKS = 300  # usable frames whose landmarks a scan keeps: 1.7 MB
 SKETCH = 8192  # numbers per candidate above EXACT: distances with a relative standard error of 1.6 %
 
 
@@ -140,6 +141,7 @@ def scan_observation(
         identity=one_person,
         warnings=observation.warnings,
         cuts=observation.track.cut_spans,
+        clip_landmarks=observation.landmarks[_evenly(candidates, CLIP_LANDMARKS)],
         frame_corners=frame_corners(alignment.crop_from_frame[picks], alignment.size, observation.track.frame_size),
     )
 
@@ -228,6 +230,11 @@ def _choose(embeddings: np.ndarray, quality: Quality, candidates: np.ndarray, se
     if len(candidates) > EXACT:
         return k_centre(embeddings, k, **rules)
     return k_centre_distances(pairwise(embeddings), k, **rules)  # same picks, one matrix product instead of k
+
+
+def _evenly(indices: np.ndarray, most: int) -> np.ndarray:
+    """At most so many of the indices, evenly chosen."""
+    return indices[np.unique(np.linspace(0, len(indices) - 1, min(len(indices), most)).round().astype(int))]
 
 
 def _images(

@@ -18,7 +18,7 @@ from mystudio.engines.personal import NAME, images_of
 from mystudio.engines.personal import anchors as invert
 from mystudio.engines.personal.tune import split, tune
 from mystudio.motion import losses
-from mystudio.motion.retarget import neutral_face
+from mystudio.motion.retarget import neutral_of
 from mystudio.recipe import Recipe, resolve
 from mystudio.stylegan2.generator import Generator
 from mystudio.types import Progress, silent
@@ -152,7 +152,7 @@ def personalization(
         perceptual,
         images,
         marks,
-        neutral_face(scan.landmarks, np.ones(len(scan), bool)),
+        neutral_of(scan),
         settings.invert,
         progress,
     )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -22,7 +21,7 @@ from mystudio.engines.personal.settings import PersonalizeSettings, ReenactSetti
 from mystudio.engines.personal.space import AnchorSpace
 from mystudio.engines.personal.state import AXES, NAME, State, state_of
 from mystudio.errors import ConsentRequired
-from mystudio.motion.retarget import neutral_face, retarget
+from mystudio.motion.retarget import neutral_of, retarget
 from mystudio.stylegan2 import growth
 from mystudio.types import Avatar, Performance, Progress, Styles, Take, silent
 from selfscan.checkpoints import NO_CHECKPOINTS, Checkpoints
@@ -76,7 +75,7 @@ def personalize(
     path = base.companion("encoder")
     encoder = load_encoder(path).to(device) if path else None
     images, marks = images_of(scan, generator.resolution).to(device), torch.as_tensor(scan.landmarks).to(device)
-    neutral = neutral_face(scan.landmarks, np.ones(len(scan), bool)).to(device)
+    neutral = neutral_of(scan).to(device)
     seen = seen_of(scan, generator.resolution, device)
     anchors = inversion.invert(
         generator, encoder, perceptual, images, marks, neutral, settings.invert, progress, checkpoints, seen

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mystudio.base.encoder import Encoder, load_encoder
 from mystudio.errors import BadArtifact, ConsentRequired
-from mystudio.motion.retarget import RetargetSettings, change_and_measures, neutral_face
+from mystudio.motion.retarget import RetargetSettings, change_and_measures, neutral_face, neutral_of
 from mystudio.types import Avatar, Outcome, Styles, Take, silent
 from selfscan.checkpoints import NO_CHECKPOINTS
 from selfscan.io.pixels import to_tensor
@@ -67,7 +67,7 @@ def personalize(scan, base, settings, checkpoints=NO_CHECKPOINTS, device="cpu", 
     chosen = np.linspace(0, len(scan) - 1, count).round().astype(int)
     look = encoder.appearance(to_tensor(scan.images[chosen])).mean(0)
     progress("samples", count, count)
-    neutral = neutral_face(scan.landmarks, np.ones(len(scan), bool))
+    neutral = neutral_of(scan)
     state = State(look, encoder.state_dict())
     return Avatar(copy.deepcopy(base.generator), neutral, state, NAME, base.digest, scan.consent, {"base": base.name})
 

@@ -1,6 +1,7 @@
 """Keypoints, and the retargeting of a driver's motion to another face."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -164,6 +165,15 @@ def test_neutral_face_is_the_mean_of_the_most_neutral_frames():
     for frames in (1, 3, 5, 50):  # never more than a twentieth
         expected = torch.as_tensor(marks[order[: min(frames, 5)]].mean(0)).float()
         assert torch.allclose(neutral_face(marks, usable, frames), expected, atol=1e-6)
+
+
+def test_the_neutral_face_of_a_scan_comes_from_the_whole_clip():
+    marks, neutral = planted()
+    chosen = np.delete(marks, neutral, 0)[:4]
+    scan = SimpleNamespace(landmarks=chosen, clip_landmarks=marks)
+    assert torch.equal(r.neutral_of(scan), torch.as_tensor(marks[neutral]).float())
+    older = SimpleNamespace(landmarks=chosen, clip_landmarks=marks[:0])
+    assert torch.equal(r.neutral_of(older), neutral_face(chosen, np.ones(4, bool)))
 
 
 def test_neutral_face_of_a_short_clip_is_its_most_neutral_frame():

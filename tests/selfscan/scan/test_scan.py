@@ -116,6 +116,8 @@ def test_held_out_seconds_are_never_used(seen, consent):
     times = seen.track.times[made.frame_index]
     assert not inside(times, made.held_out).any()
     assert len(made) < 60  # only the remaining frames are chosen
+    allowed = np.flatnonzero(~inside(seen.track.times, made.held_out) & assess(seen).usable)
+    assert np.array_equal(made.clip_landmarks, seen.landmarks[allowed])
 
 
 def test_every_fifth_second_is_counted_from_the_start():
