@@ -156,13 +156,13 @@ def neutral_face(landmarks: Array, usable: Array, frames: int = 5) -> Tensor:
 
 
 def neutral_of(scan: Scan) -> Tensor:
-    """The neutral face [478, 3] in crops of a scan's person.
+    """The neutral face [478, 3] in crops of a scan's person, turned to the camera.
 
     It comes from the whole clip: the chosen images show extremes, and hardly one of them is neutral. Scans of older
     versions hold no other landmarks.
     """
     landmarks = scan.clip_landmarks if len(scan.clip_landmarks) else scan.landmarks
-    return neutral_face(landmarks, np.ones(len(landmarks), bool))
+    return frontal(neutral_face(landmarks, np.ones(len(landmarks), bool)))
 
 
 def usable_frames(performance: Performance) -> Array:

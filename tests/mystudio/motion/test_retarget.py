@@ -171,9 +171,11 @@ def test_the_neutral_face_of_a_scan_comes_from_the_whole_clip():
     marks, neutral = planted()
     chosen = np.delete(marks, neutral, 0)[:4]
     scan = SimpleNamespace(landmarks=chosen, clip_landmarks=marks)
-    assert torch.equal(r.neutral_of(scan), torch.as_tensor(marks[neutral]).float())
+    assert torch.equal(r.neutral_of(scan), r.frontal(torch.as_tensor(marks[neutral]).float()))
     older = SimpleNamespace(landmarks=chosen, clip_landmarks=marks[:0])
-    assert torch.equal(r.neutral_of(older), neutral_face(chosen, np.ones(4, bool)))
+    assert torch.equal(r.neutral_of(older), r.frontal(neutral_face(chosen, np.ones(4, bool))))
+    pitch, yaw = np.degrees(euler(head_pose(r.neutral_of(scan).double().numpy()[None])))[0, :2]
+    assert abs(pitch) < 0.5 and abs(yaw) < 0.5
 
 
 def test_neutral_face_of_a_short_clip_is_its_most_neutral_frame():
