@@ -61,12 +61,12 @@ def load(path: Path, cls: type[Artifact]) -> Artifact:
 
     Raises: BadArtifact: the artifact is missing, damaged, hostile, or of another type or version.
     """
-    for _ in range(20):
+    for attempt in range(20):
         folder = open_folder(path, KINDS[cls])
         try:
             found = read(folder, cls)
         except BadArtifact:
-            if _unchanged(path, folder):
+            if attempt >= 2 and _unchanged(path, folder):  # twice more: an equal artifact may have replaced it
                 raise  # otherwise a writer replaced the artifact during the read: read the new one
             continue
         if cls is not Performance or _unchanged(path, folder):  # mapped files may have been replaced since
