@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mystudio import engines
 from mystudio.errors import BadArtifact, reason
-from mystudio.storage.manifest import Folder, open_folder
+from mystudio.storage.manifest import Folder, open_folder, written
 from mystudio.storage.upgrade import upgraded
 from mystudio.storage.workspace import StageRun
 from mystudio.types import Avatar, Performance, Take
@@ -61,15 +61,16 @@ def load(path: Path, cls: type[Artifact]) -> Artifact:
 
     Raises: BadArtifact: the artifact is missing, damaged, hostile, or of another type or version.
     """
-    for attempt in range(20):
+    for _ in range(20):
+        before = written(path)
         folder = open_folder(path, KINDS[cls])
         try:
             found = read(folder, cls)
         except BadArtifact:
-            if attempt >= 2 and _unchanged(path, folder):  # twice more: an equal artifact may have replaced it
+            if written(path) == before:
                 raise  # otherwise a writer replaced the artifact during the read: read the new one
             continue
-        if cls is not Performance or _unchanged(path, folder):  # mapped files may have been replaced since
+        if cls is not Performance or written(path) == before:  # mapped files may have been replaced since
             return found
     return read(open_folder(path, KINDS[cls]), cls)
 
@@ -140,10 +141,6 @@ def engine_of(avatar: Path) -> str:
         return str(json.loads(folder.read(VALUES))["engine"])
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise BadArtifact(f"{folder.path} does not hold a valid avatar ({reason(error)}); make it again") from error
-
-
-def _unchanged(path: Path, folder: Folder) -> bool:
-    return open_folder(path).manifest == folder.manifest
 
 
 def _pack(value: Any, name: str, arrays: dict[str, Tensor], folder: Path) -> Any:

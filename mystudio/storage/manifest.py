@@ -199,6 +199,18 @@ def _find_manifest(path: Path, kind: str | None) -> tuple[Path, Manifest]:
     raise reason
 
 
+def written(path: Path) -> tuple[int, int] | None:
+    """What tells one writing of an artifact from another, also of equal content; None if there is no artifact."""
+    path = resolved(path)
+    for folder in (path, beside(path, "old")):
+        try:
+            found = (folder / MANIFEST).stat()
+        except OSError:
+            continue
+        return found.st_ino, found.st_mtime_ns
+    return None
+
+
 @dataclasses.dataclass(frozen=True)
 class Head:
     """What a manifest of any version begins with, whatever else it holds."""

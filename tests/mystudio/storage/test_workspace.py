@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -450,6 +451,22 @@ def test_a_reader_sees_a_whole_artifact_whenever_the_writer_is_killed(tmp_path):
         assert same(expected, artifacts.load(tmp_path / "take", Take))
     make(tmp_path / "take")
     assert os.listdir(tmp_path) == ["take"]
+
+
+def test_a_reader_goes_on_when_an_equal_artifact_replaced_the_one_it_was_reading(tmp_path, monkeypatch):
+    expected, whole, reads = make(tmp_path / "take"), artifacts.read, []
+
+    def replaced_meanwhile(folder, cls):
+        reads.append(folder)
+        if len(reads) == 1:
+            shutil.copytree(tmp_path / "take", tmp_path / "new")
+            shutil.rmtree(tmp_path / "take")
+            os.rename(tmp_path / "new", tmp_path / "take")
+            raise BadArtifact("a file is gone")
+        return whole(folder, cls)
+
+    monkeypatch.setattr(artifacts, "read", replaced_meanwhile)
+    assert same(expected, artifacts.load(tmp_path / "take", Take)) and len(reads) == 2
 
 
 def test_a_writer_that_died_between_its_renames_lost_nothing(tmp_path):
