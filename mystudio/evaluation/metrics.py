@@ -17,7 +17,6 @@ from torch import Tensor
 
 from selfscan.face import recognition
 from selfscan.face.align import crop
-from selfscan.face.headpose import procrustes
 from selfscan.face.landmarks import EYE_CORNERS, LIPS, MOUTH_CORNERS, NOSE_TIP, OUTER_EYE_CORNERS
 from selfscan.face.measures import EXPRESSION_MEASURES, GAZE_MEASURES
 
@@ -225,8 +224,7 @@ def _arcface_crop(image: np.ndarray, points: np.ndarray) -> np.ndarray:
     xy = points[:, :2] * (image.shape[1], image.shape[0])
     right, left = (xy[list(corners)].mean(0) for corners in EYE_CORNERS)
     found = np.stack([right, left, xy[NOSE_TIP], *xy[list(MOUTH_CORNERS)]])
-    scale, rotation, shift = procrustes(found, ARCFACE_POINTS)
-    return crop(image, np.column_stack([scale * rotation, shift]), ARCFACE_SIZE)
+    return recognition.cut_out(image, found, ARCFACE_POINTS, ARCFACE_SIZE)
 
 
 class Blendshapes:

@@ -33,7 +33,6 @@ class EvaluationNets:
         self._mesh = load_facemesh(device=device)
         self.device = device
         self.identity = metrics.IdentityNet(identity_net) if identity_net else None
-        self.recognition = load_recognition() if find_weights() else None
         self.blendshapes = metrics.Blendshapes(blendshapes) if blendshapes else None
 
     @torch.inference_mode()
@@ -60,8 +59,8 @@ class EvaluationNets:
     def likeness(self, images: np.ndarray, landmarks: np.ndarray, person: np.ndarray, wanted: np.ndarray) -> np.ndarray:
         """Likeness [N] of crops to a person's embeddings [M, 128]; nan where ``wanted`` [N] is False."""
         found = np.full(len(images), np.nan)
-        if self.recognition is not None and wanted.any():
-            found[wanted] = metrics.likeness(self.recognition.embed(images[wanted], landmarks[wanted]), person)
+        if wanted.any():
+            found[wanted] = metrics.likeness(load_recognition().embed(images[wanted], landmarks[wanted]), person)
         return found
 
     def measure_scan(self, images: np.ndarray, landmarks: np.ndarray, progress: Progress) -> dict[str, np.ndarray]:
@@ -76,7 +75,7 @@ class EvaluationNets:
             rows.append(row)
             progress("measure the scan", start + len(part), len(chosen))
         some = chosen[:: max(1, -(-len(chosen) // FACES))]
-        faces = {"faces": self.recognition.embed(images[some], landmarks[some])} if self.recognition else {}
+        faces = {"faces": load_recognition().embed(images[some], landmarks[some])} if find_weights() else {}
         return join(rows) | faces
 
     def close(self) -> None:

@@ -82,5 +82,19 @@ def load_recognition() -> FaceRecognition:
 def _face(image: Array, landmarks: Array) -> Array:
     """The face [150, 150, 3] as the network expects it."""
     found = landmarks[list(POINTS), :2] * image.shape[1]
-    scale, rotation, shift = procrustes(found, SIDE * (MEAN_FACE + MARGIN) / (1 + 2 * MARGIN))
-    return crop(image, np.column_stack([scale * rotation, shift]), SIDE)
+    return cut_out(image, found, SIDE * (MEAN_FACE + MARGIN) / (1 + 2 * MARGIN), SIDE)
+
+
+def cut_out(image: Array, found: Array, places: Array, side: int) -> Array:
+    """Cut a face out so that points lie nearest to given places.
+
+    Args:
+        image: [S, S, 3] uint8 RGB.
+        found: [P, 2] px of the points in the image.
+        places: [P, 2] px where a network expects them.
+        side: of the result, px.
+    Returns:
+        [side, side, 3] uint8 RGB.
+    """
+    scale, rotation, shift = procrustes(found, places)
+    return crop(image, np.column_stack([scale * rotation, shift]), side)

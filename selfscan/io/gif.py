@@ -26,6 +26,11 @@ def shown(stored: list[int]) -> list[int]:
     return [delay if delay >= SHORTEST else INSTEAD for delay in stored]
 
 
+def told(short: int, count: int) -> str:
+    """The sentence about so many short delays of an animation, in any format."""
+    return f"{short} of {count} frames ask for 10 ms or less; they are shown for 100 ms, as in browsers."
+
+
 def paced(packets: Iterator, path: str | Path) -> Iterator:
     """Give the packets of a gif the stamps of the times at which they are shown."""
     lengths, at = iter(shown(delays(path))), 0

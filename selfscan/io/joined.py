@@ -76,13 +76,9 @@ def descriptors(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
     stride = _stride(file)
     for _, packet in islice(_table_packets(file, stride), TABLES) if stride else ():
         section = _section(packet)
-        if section is None or section[0] != 2:
-            continue
-        at = 12 + (int.from_bytes(section[10:12], "big") & 0xFFF)
-        while at + 5 <= len(section):
-            length = int.from_bytes(section[at + 3 : at + 5], "big") & 0xFFF
-            yield from _split(section[at + 5 : at + 5 + length])
-            at += 5 + length
+        if section is not None and section[0] == 2:
+            for _, _, data in _entries(section):
+                yield from _split(data)
 
 
 class Slice(io.RawIOBase):
@@ -276,15 +272,21 @@ def checksum(data: bytes) -> int:
 
 def _listed(section: bytes) -> Iterator[tuple]:
     """The streams of a programme map: kind, packet identifier, type, names."""
+    for kind, number, data in _entries(section):
+        tags = dict(_split(data))
+        name = tags.get(REGISTRATION, b"")[:4]
+        if kind in VIDEO_TYPES or kind == PRIVATE and name in VIDEO_NAMES:
+            yield "video", number, kind, name
+        elif kind in AUDIO_TYPES or kind == PRIVATE and (name or AUDIO_TAGS & tags.keys()):
+            yield "audio", number, kind, name, *sorted(AUDIO_TAGS & tags.keys())
+
+
+def _entries(section: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Type, packet identifier and descriptors of each stream of a programme map."""
     at = 12 + (int.from_bytes(section[10:12], "big") & 0xFFF)
     while at + 5 <= len(section):
         length = int.from_bytes(section[at + 3 : at + 5], "big") & 0xFFF
-        tags = dict(_split(section[at + 5 : at + 5 + length]))
-        kind, name = section[at], tags.get(REGISTRATION, b"")[:4]
-        if kind in VIDEO_TYPES or kind == PRIVATE and name in VIDEO_NAMES:
-            yield "video", _pid(section[at + 1 : at + 3]), kind, name
-        elif kind in AUDIO_TYPES or kind == PRIVATE and (name or AUDIO_TAGS & tags.keys()):
-            yield "audio", _pid(section[at + 1 : at + 3]), kind, name, *sorted(AUDIO_TAGS & tags.keys())
+        yield section[at], _pid(section[at + 1 : at + 3]), section[at + 5 : at + 5 + length]
         at += 5 + length
 
 

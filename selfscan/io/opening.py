@@ -170,7 +170,7 @@ def _check_limits(path: str, container, stream, limits: Limits, pulse, warn, spa
         count, seconds, rate = len(delays), sum(gif.shown(delays)) / 100, 0.0
         short = sum(delay < gif.SHORTEST for delay in delays)
         if short and count > 1:
-            warn(f"{short} of {count} frames ask for 10 ms or less; they are shown for 100 ms, as in browsers.")
+            warn(gif.told(short, count))
     fps = rate or (count / seconds if seconds and count else 0) or 25.0
     too_long = seconds > limits.seconds or max(count, seconds * fps) > limits.frames
     formats = set(container.format.name.split(","))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from selfscan.errors import UnreadableVideo, VideoTooLarge
-from selfscan.io import hdr_pictures
+from selfscan.io import gif, hdr_pictures
 from selfscan.io.opening import RAW_SUFFIXES, Limits, in_words, refuse_unread
 
 SUFFIXES = {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".tif", ".tiff", ".bmp"}
@@ -116,7 +116,7 @@ def _times(image, count: int, tell: Tell) -> tuple[list[float], float]:
         now += length if length >= SHORTEST else INSTEAD
     image.seek(0)
     if short:
-        tell(f"{short} of {len(times)} frames ask for 10 ms or less; they are shown for 100 ms, as in browsers.")
+        tell(gif.told(short, len(times)))
     return times, now
 
 

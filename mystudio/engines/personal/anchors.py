@@ -200,7 +200,7 @@ def _optimize(
         aim = perceptual.embed(images)
     for step in range(begin.steps):
         made = generator(generator.broadcast(start + begin.spread * offset))
-        made = where_seen(made, images, seen, list(range(len(images))))
+        made = where_seen(made, images, seen)
         distance = perceptual.distance_to(made, aim) + losses.pixel(made, images)
         loss = distance + begin.stay * offset.square().mean(1)
         adam.zero_grad()

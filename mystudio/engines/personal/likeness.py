@@ -52,11 +52,11 @@ class Likeness:
         return total
 
 
-def where_seen(made: Tensor, images: Tensor, seen: Tensor | None, rows: Tensor | list[int]) -> Tensor:
+def where_seen(made: Tensor, images: Tensor, seen: Tensor | None) -> Tensor:
     """Generated images with the scan's own pixels where the camera saw nothing, so that no loss acts there.
 
     Args:
         made, images: [B, 3, H, W], generated and of the scan.
-        seen: [N, 1, H, W] bool of the whole scan; None = everything was seen. rows: [B] which of the N.
+        seen: [B, 1, H, W] bool; None = everything was seen.
     """
-    return made if seen is None else torch.where(seen[rows], made, images.to(made.dtype))
+    return made if seen is None else torch.where(seen, made, images.to(made.dtype))

@@ -86,6 +86,10 @@ class _Task:
     settings: TuneSettings
     forward: Callable[..., Tensor]  # of the tuned generator, compiled or not
 
+    def visible(self, made: Tensor, rows: Tensor | list[int]) -> Tensor:
+        """Generated images [B, 3, H, W] of some rows, with the scan's own pixels beyond the clip's frame."""
+        return where_seen(made, self.images[rows], None if self.seen is None else self.seen[rows])
+
 
 def tune(
     generator: Generator,
@@ -202,7 +206,7 @@ def _step(task: _Task, nets: Nets, state: TuneState) -> float:
         group["lr"] = settings.rate * _rate_scale(settings, state)
     dtype = feature_dtype(settings.precision, task.anchors.device)
     made = task.forward(nets.tuned.broadcast(task.anchors[rows]), "const", None, None, dtype)
-    made = where_seen(made, task.images[rows], task.seen, rows)
+    made = task.visible(made, rows)
     loss = (task.likeness.distance(made, rows) + settings.pixel * losses.pixel(made, task.images[rows])).mean()
     nets.optimizer.zero_grad()
     loss.backward()
@@ -225,7 +229,7 @@ def _check(task: _Task, nets: Nets) -> float:
     if not nets.are_finite():
         return math.inf
     made = nets.mean(nets.mean.broadcast(task.anchors[task.checked]))
-    made = where_seen(made, task.images[task.checked], task.seen, task.checked)
+    made = task.visible(made, task.checked)
     return float(task.likeness.distance(made, task.checked).mean())
 
 
