@@ -5,17 +5,21 @@ from __future__ import annotations
 import importlib.util
 import platform
 import shutil
+import socket
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.client import HTTPException
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from typing import Literal
 
-from mystudio.errors import StudioError
+from mystudio.errors import StudioError, reason
 from selfscan.errors import SelfscanError
 
 FREE_GIB = 2.0  # space for an avatar of 1024 px with its journal
+TIMEOUT = 30.0  # s without an answer, after which a download fails
+BACKBONES = "https://download.pytorch.org/models/"
 DETECTOR = "modules/face_detection/face_detection_full_range_sparse.tflite"
 
 
@@ -49,6 +53,34 @@ def examine(folder: Path = Path(".")) -> list[Finding]:
         *_marks(),
         *_disk(folder),
     ]
+
+
+def fetch() -> Path:
+    """Download LPIPS's backbone (torchvision's SqueezeNet, 5 MB) into torch hub's cache, and compare its checksum.
+
+    Returns: the file; one that is there already is kept.
+    Raises: StudioError: no connection, or another file came.
+    """
+    import torch
+
+    from selfscan.perceptual.lpips_layers import HUB_FILES, hub_folder
+
+    path = hub_folder() / HUB_FILES["squeeze"]
+    if path.is_file():
+        return path
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(TIMEOUT)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        digest = path.stem.partition("-")[2]  # torchvision's names end with the first digits of the SHA-256
+        torch.hub.download_url_to_file(BACKBONES + path.name, str(path), digest, progress=False)
+    except (OSError, RuntimeError, ValueError, HTTPException) as error:
+        raise StudioError(
+            f"{path.name} could not be downloaded ({reason(error)}); try again, or copy it to {path.parent} yourself"
+        ) from error
+    finally:
+        socket.setdefaulttimeout(before)
+    return path
 
 
 def no_gpu() -> str:
@@ -134,19 +166,19 @@ def _perceptual() -> Iterator[Finding]:
     from selfscan.perceptual.lpips_layers import BACKBONE_VARIABLE, HUB_FILES, find_backbone, hub_folder
 
     advice = (
-        f"the offline metric is used and named in every report; for LPIPS put {HUB_FILES['squeeze']} "
-        f"(torchvision's SqueezeNet) into {hub_folder()} or name its file in {BACKBONE_VARIABLE}"
+        f"optional: `mystudio doctor --fetch` downloads LPIPS's own backbone, or put {HUB_FILES['squeeze']} "
+        f"(torchvision's SqueezeNet) into {hub_folder()}, or name its file in {BACKBONE_VARIABLE}"
     )
     if importlib.util.find_spec("lpips") is None:
-        yield Finding("perceptual metric", False, False, "no package lpips", f"pip install lpips; {advice}")
+        yield Finding("perceptual metric", False, True, "no package lpips", "pip install lpips")
         return
     try:
         kinds = [kind for kind in HUB_FILES if find_backbone(kind, None)]
     except SelfscanError as error:
         yield Finding("perceptual metric", False, True, str(error), f"correct or unset {BACKBONE_VARIABLE}")
         return
-    found = f"LPIPS with {', '.join(kinds)}" if kinds else "no LPIPS backbone on this machine"
-    yield Finding("perceptual metric", bool(kinds), False, found, "" if kinds else advice)
+    found = f"LPIPS with {', '.join(kinds)}" if kinds else "lpips-face: LPIPS distilled on faces, of this package"
+    yield Finding("perceptual metric", True, False, found, "" if kinds else advice)
 
 
 def _bases() -> Iterator[Finding]:

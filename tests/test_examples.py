@@ -31,7 +31,7 @@ RECIPE = """
 frames = 14
 size = 128
 embed_size = 64
-perceptual = "offline"
+perceptual = "face"
 [personalize]
 steps = 4
 batch = 2

@@ -76,9 +76,9 @@ def test_edits_are_strengths_keyframes_or_objects():
 def test_a_recipe_is_a_name_a_file_or_resolved(tmp_path):
     assert api._resolved("quick", {}) == resolve("quick")
     (tmp_path / "mine.toml").write_text("[scan]\nframes = 20\n", encoding="utf-8")
-    options = {"scan.perceptual": "offline", "scan.held_out": [(1.0, 2.0)], "scan.sigma": 1e-7}
+    options = {"scan.perceptual": "face", "scan.held_out": [(1.0, 2.0)], "scan.sigma": 1e-7}
     made = api._resolved(tmp_path / "mine.toml", options).scan
-    assert (made.frames, made.perceptual, made.held_out, made.sigma) == (20, "offline", ((1.0, 2.0),), 1e-7)
+    assert (made.frames, made.perceptual, made.held_out, made.sigma) == (20, "face", ((1.0, 2.0),), 1e-7)
     assert api._resolved(resolve("quick"), None) == resolve("quick")
     with pytest.raises(BadRecipe, match="resolve it with them"):
         api._resolved(resolve("quick"), {"scan.frames": 3})

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from selfscan.perceptual.lpips_layers import LpipsLayers
 from selfscan.perceptual.metric import load_perceptual
-from selfscan.perceptual.offline import OfflineLayers
 
 
 @dataclass(frozen=True)
@@ -24,20 +22,14 @@ class FeatureSpace:
 
 
 def load_features(device: torch.device) -> FeatureSpace:
-    """SqueezeNet's last maps (ImageNet) averaged over pixels; without SqueezeNet, maps of the landmark network."""
+    """SqueezeNet's last maps averaged over pixels: the network of ImageNet, or the one distilled on faces."""
     perceptual = load_perceptual().to(device)
     layers = perceptual.layers
-    if perceptual.name == "lpips-squeeze" and isinstance(layers, LpipsLayers):
-        return FeatureSpace(
-            "squeezenet1.1, last maps, mean over pixels [512]",
-            lambda x: layers.features((x - layers.shift) / layers.scale).mean((2, 3)),
-        )
-    if isinstance(layers, OfflineLayers):
-        return FeatureSpace(
-            "landmark network, three maps, means over quarters [448]",
-            lambda x: _quarters(layers.mesh.features((_resized(x, 192) + 1) / 2)),
-        )
-    raise ValueError(f"expected the squeeze or the offline metric, got {perceptual.name}")
+    assert isinstance(layers, LpipsLayers)
+    return FeatureSpace(
+        f"{perceptual.name}, last maps, mean over pixels [512]",
+        lambda x: layers.features((x - layers.shift) / layers.scale).mean((2, 3)),
+    )
 
 
 def frechet(a: np.ndarray, b: np.ndarray) -> float:
@@ -78,11 +70,3 @@ def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def _root(matrix: np.ndarray) -> np.ndarray:
     values, vectors = np.linalg.eigh(matrix)
     return (vectors * np.sqrt(values.clip(0))) @ vectors.T
-
-
-def _quarters(maps: list[Tensor]) -> Tensor:
-    return torch.cat([F.adaptive_avg_pool2d(m, 2).flatten(1) for m in maps], 1)
-
-
-def _resized(x: Tensor, size: int) -> Tensor:
-    return x if x.shape[-1] == size else F.interpolate(x, (size, size), mode="bilinear", antialias=True)

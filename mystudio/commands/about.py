@@ -46,19 +46,23 @@ def demo(out, recipe, options, device):
 
 @click.command(cls=Command, short_help="Check the installation and say how to fix it.")
 @click.option("--gpu", is_flag=True, help="Check the GPU instead: two minutes of work, compared with the CPU's.")
+@click.option("--fetch", is_flag=True, help="Download LPIPS's own backbone (5 MB), the only download ever made.")
 @common
-def doctor(gpu):
+def doctor(gpu, fetch):
     """Check torch, device, networks, bases, codecs and disk, and say how to fix what is missing.
 
     With --gpu a tiny avatar is made and driven on the CPU and on the GPU, and the results are compared.
 
     $ mystudio doctor
     """
-    from mystudio.doctor import examine
+    from mystudio import doctor
 
     if gpu:
         return _check_gpu()
-    findings = examine()
+    if fetch:
+        path = doctor.fetch()
+        return answer(f"{path}: LPIPS with squeeze is used from now on.", file=path)
+    findings = doctor.examine()
     lines = [
         f"{'ok  ' if f.ok else 'MISS' if f.needed else 'note'} {f.name}: {f.found}"
         + (f"\n     -> {f.advice}" if f.advice else "")

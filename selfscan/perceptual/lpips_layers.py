@@ -24,7 +24,9 @@ HUB_FILES = {
 }
 
 
-class _Fire(nn.Module):
+class Fire(nn.Module):
+    """SqueezeNet's module: a convolution to few channels, then two side by side."""
+
     def __init__(self, inputs: int, squeeze: int, expand: int):
         super().__init__()
         self.squeeze = nn.Conv2d(inputs, squeeze, 1)
@@ -36,7 +38,7 @@ class _Fire(nn.Module):
         return F.relu(torch.cat([self.expand1x1(x), self.expand3x3(x)], 1))
 
 
-def _backbone(kind: str) -> nn.Sequential:
+def convolutions(kind: str) -> nn.Sequential:
     """The convolutions in torchvision's order: module i has the weights ``features.i``."""
 
     def conv(inputs, outputs, kernel, stride=1, padding=0):
@@ -45,9 +47,9 @@ def _backbone(kind: str) -> nn.Sequential:
     if kind == "squeeze":  # SqueezeNet 1.1
         pool = [nn.MaxPool2d(3, 2, ceil_mode=True)]
         return nn.Sequential(
-            *conv(3, 64, 3, 2), *pool, _Fire(64, 16, 64), _Fire(128, 16, 64), *pool, _Fire(128, 32, 128),
-            _Fire(256, 32, 128), *pool, _Fire(256, 48, 192), _Fire(384, 48, 192), _Fire(384, 64, 256),
-            _Fire(512, 64, 256),
+            *conv(3, 64, 3, 2), *pool, Fire(64, 16, 64), Fire(128, 16, 64), *pool, Fire(128, 32, 128),
+            Fire(256, 32, 128), *pool, Fire(256, 48, 192), Fire(384, 48, 192), Fire(384, 64, 256),
+            Fire(512, 64, 256),
         )  # fmt: skip
     if kind == "alex":
         pool = [nn.MaxPool2d(3, 2)]
@@ -79,7 +81,7 @@ class LpipsLayers(nn.Module):
         self.taps = set(TAPS[kind])
         self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188]).view(1, 3, 1, 1))  # LPIPS's input scaling
         self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450]).view(1, 3, 1, 1))
-        self.features = _backbone(kind)
+        self.features = convolutions(kind)
         self.features.load_state_dict(_read_backbone(backbone, self.features, kind))
         linear = torch.load(heads, map_location="cpu", weights_only=True)
         for k in range(len(self.taps)):

@@ -3,8 +3,8 @@
 LPIPS (Zhang et al. 2018, arXiv 1801.03924) sums ``w_c (f_c(x) - f_c(y))^2`` over channels, averages over pixels
 and sums over layers, with features f of unit length at each pixel. It therefore equals
 ``|e(x) - e(y)|^2`` with ``e = sqrt(w_c / (H W)) f_c`` of all layers, concatenated. N images therefore need N network
-passes; the distances of all pairs are one matrix product. Without backbone weights, the offline metric
-(``perceptual.offline``) is used and named in reports. Nothing is downloaded.
+passes; the distances of all pairs are one matrix product. Without backbone weights, the network of this package is
+used: LPIPS-squeeze, distilled on faces (docs/perceptual.md). Reports name it. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from selfscan.perceptual.lpips_layers import (
     hub_folder,
 )
 
-OFFLINE = "offline-facemesh"  # name of the metric that needs no backbone
+FACE, PACKAGED = "lpips-face", Path(__file__).parents[1] / "data" / "lpips_face.safetensors"
 SMALLEST_SIDE = 32  # px; smaller images leave no pixels in the deepest layers
 
 
@@ -216,18 +216,17 @@ def pairwise(embeddings: np.ndarray, block: int = 1 << 16) -> np.ndarray:
 
 def perceptual_name(net: str = "auto", weights: str | Path | None = None) -> str:
     """Name of the metric that ``load_perceptual`` would load on this machine, without loading it."""
-    kind = "squeeze" if net == "auto" else net
-    if net == "offline" or net == "auto" and weights is None and not (find_backbone(kind, None) and find_heads(kind)):
-        return OFFLINE
-    return f"lpips-{kind}"
+    if net != "auto":
+        return f"lpips-{net}"
+    return "lpips-squeeze" if find_backbone("squeeze", weights) else FACE
 
 
 def load_perceptual(net: str = "auto", weights: str | Path | None = None) -> Perceptual:
     """Load a perceptual metric from files on this machine; nothing is downloaded.
 
     Args:
-        net: "auto" (LPIPS squeeze, or the offline metric where its backbone is missing), "squeeze", "alex", "vgg"
-            (LPIPS v0.1) or "offline".
+        net: "auto" (LPIPS squeeze, or "face" where its backbone is missing), "squeeze", "alex", "vgg" (LPIPS v0.1)
+            or "face" (LPIPS squeeze distilled on faces, which this package carries).
         weights: backbone file with torchvision's state-dict names, .pth or .safetensors; None = the file named by the
             environment variable MYSTUDIO_LPIPS_BACKBONE (for squeeze), else the torch hub cache.
 
@@ -237,19 +236,15 @@ def load_perceptual(net: str = "auto", weights: str | Path | None = None) -> Per
     Raises:
         ModelMissing: a named file or net is missing or does not match.
     """
-    if net not in ("auto", "offline", *TAPS):
-        raise ModelMissing(f"perceptual net: expected auto, offline or one of {', '.join(TAPS)}, got {net!r}")
+    if net not in ("auto", "face", *TAPS):
+        raise ModelMissing(f"perceptual net: expected auto, face or one of {', '.join(TAPS)}, got {net!r}")
     name = perceptual_name(net, weights)
-    if name == OFFLINE:
-        from selfscan.perceptual.offline import OfflineLayers
-
-        return Perceptual(OFFLINE, OfflineLayers())
-    kind = name.removeprefix("lpips-")
-    path, heads = find_backbone(kind, weights), find_heads(kind)
+    kind = "squeeze" if name == FACE else name.removeprefix("lpips-")
+    path, heads = PACKAGED if name == FACE else find_backbone(kind, weights), find_heads(kind)
     if path and heads:
         return Perceptual(name, LpipsLayers(kind, path, heads))
     missing = f"backbone {HUB_FILES[kind]} in {hub_folder()}" if heads else "package lpips, which carries the heads"
-    raise ModelMissing(f"LPIPS {kind} needs the {missing}; pass weights=, set {BACKBONE_VARIABLE} or use net='offline'")
+    raise ModelMissing(f"LPIPS {kind} needs the {missing}; pass weights=, set {BACKBONE_VARIABLE} or use net='face'")
 
 
 def _gap(a: Tensor, b: Tensor) -> Tensor:

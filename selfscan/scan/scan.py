@@ -43,8 +43,8 @@ class ScanSettings:
     quality_weight: float = 0.5  # 0..1: how much low quality reduces a frame's squared distance; 0 = not at all
     held_out: tuple[tuple[float, float], ...] = ()  # s, (start, end) of spans held out of the scan, for evaluation
     hold_out_every: int = 0  # s, period in which one second is held out: 5 = every fifth second; 0 = off
-    perceptual: str = "auto"  # metric that compares images: squeeze, alex or vgg (LPIPS), or offline;
-    #   auto: squeeze where its backbone is there, else offline
+    perceptual: str = "auto"  # metric that compares images: squeeze, alex or vgg (LPIPS), or face (distilled);
+    #   auto: squeeze where its backbone is there, else face
 
 
 def scan_video(

@@ -53,7 +53,6 @@ def load_everything() -> None:
         "mystudio.engines.personal.gauss_newton",
         "mystudio.engines.personal.solve",
         "mystudio.engines.personal.tune",
-        "selfscan.perceptual.offline",
     ):
         importlib.import_module(name)
     from mystudio.bases import find_base

@@ -100,7 +100,7 @@ def test_tracking_goes_on_in_the_middle_of_a_clip(person, most):
 
 def test_a_scan_that_was_stopped_after_every_chunk_ends_in_the_same_scan(person):
     consent = make_consent("Ada", person)
-    settings = ScanSettings(frames=20, size=64, embed_size=64, perceptual="offline")
+    settings = ScanSettings(frames=20, size=64, embed_size=64, perceptual="face")
     whole, kept, runs = scan_video(person, consent, settings, consent_clip=(person, None)), MemoryCheckpoints(), 0
     while True:
         kept.most, runs = len(kept) + 5, runs + 1
@@ -116,7 +116,7 @@ def test_a_scan_that_was_stopped_after_every_chunk_ends_in_the_same_scan(person)
         "measure",
         "faces",
         "quality",
-        "compare.offline-facemesh.",
+        "compare.lpips-face.",
         "images",
         "consent.track",
         "consent.measure",

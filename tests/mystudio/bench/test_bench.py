@@ -147,7 +147,7 @@ def test_a_contact_sheet_has_a_row_for_each_take(tmp_path):
 
 def test_the_ceiling_finds_pictures_that_the_avatar_can_draw(tiny_avatar):
     torch.manual_seed(3)
-    space, perceptual = state_of(tiny_avatar).space, load_perceptual("offline")
+    space, perceptual = state_of(tiny_avatar).space, load_perceptual("face")
     truth = 0.7 * torch.randn(3, tiny_avatar.generator.num_ws, space.rank)
     with torch.no_grad():
         images = tiny_avatar.generator(space.decode(truth))
@@ -168,7 +168,7 @@ def test_against_the_truth_itself_nothing_is_wrong(shared, tmp_path):
     face = cv2.cvtColor(cv2.imread(str(shared / "faces256" / "00004.jpg")), cv2.COLOR_BGR2RGB)[None]
     with torch.no_grad():
         marks = crop_landmarks(load_facemesh(), to_tensor(face))[0].numpy()
-    perceptual, nets = load_perceptual("offline"), EvaluationNets(None, None)
+    perceptual, nets = load_perceptual("face"), EvaluationNets(None, None)
     same = comparison.against_truth(face, face, marks, nets, perceptual)
     assert same["psnr"] == 100 and same["ssim"] == pytest.approx(1) and same["perceptual"] == 0
     assert max(same[name] for name in ("keypoints", "pose", "expression", "gaze")) < 1e-3

@@ -88,7 +88,7 @@ def test_the_plain_generator_does_the_same_work():
 
 def test_selection_picks_the_same_frames_with_far_fewer_passes():
     images = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), np.uint8)
-    found = ratios.selection(images, 10, load_perceptual("offline"), proven=12)
+    found = ratios.selection(images, 10, load_perceptual("face"), proven=12)
     assert found["same"] == 1 and found["times"] > 2
     assert found["theirs"] == pytest.approx(found["pair"] * 40 * 39 / 2)
 
@@ -111,7 +111,7 @@ def test_a_distance_is_the_mean_of_ten_checks():
 def test_tuning_is_watched_and_can_be_ended(tiny_avatar):
     anchors, size = tiny_avatar.state.anchors, tiny_avatar.generator.resolution
     images = torch.rand(len(anchors), 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    perceptual = load_perceptual("offline")
+    perceptual = load_perceptual("face")
     watch = ratios._Watch(anchors, images, perceptual, [0, 5], budget=0.0)
     settings = TuneSettings(steps=40, check_every=5, held_out=1, face=0.0, view=0, compile="no")
     _, info = tune(tiny_avatar.generator, anchors, images, perceptual, settings, watch=watch)
@@ -125,7 +125,7 @@ def test_tuning_is_compared_by_whole_face_and_terms():
     small = {"steps": 10, "resolution": 0, "width": 0, "compile": "no"}
     recipe = resolve("default", [f"personalize.{key}={value}" for key, value in small.items()])
     found = ratios.personalization(
-        find_base("people128"), actor_avatar.scan(), recipe, load_perceptual("offline"), budget=0.0
+        find_base("people128"), actor_avatar.scan(), recipe, load_perceptual("face"), budget=0.0
     )
     assert list(found) == ["whole", "face", "terms"]
     assert found["whole"]["met"] == found["terms"]["met"] != found["face"]["met"]  # one MyStyle run, two views

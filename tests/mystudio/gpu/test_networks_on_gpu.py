@@ -11,7 +11,7 @@ from mystudio.types import Styles
 from selfscan.face import patches
 from selfscan.face.facemesh import crop_landmarks, load_facemesh
 from selfscan.io.pixels import to_uint8
-from selfscan.perceptual.lpips_layers import _backbone, find_heads
+from selfscan.perceptual.lpips_layers import convolutions, find_heads
 from selfscan.perceptual.metric import load_perceptual
 
 CPU = torch.device("cpu")
@@ -22,15 +22,15 @@ def images() -> torch.Tensor:
     return torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
-@pytest.mark.parametrize("kind", ["squeeze", "alex", "offline"])
+@pytest.mark.parametrize("kind", ["squeeze", "alex", "face"])
 def test_perceptual_distances(images, tmp_path, kind):
     weights = None
-    if kind != "offline":
+    if kind != "face":
         if not find_heads(kind):
             pytest.skip("the package lpips is not here")
         weights = tmp_path / "backbone.pth"
         torch.manual_seed(0)
-        torch.save({f"features.{name}": value for name, value in _backbone(kind).state_dict().items()}, weights)
+        torch.save({f"features.{name}": value for name, value in convolutions(kind).state_dict().items()}, weights)
     metric = load_perceptual(kind, weights)  # the simulation cannot read files of pickled tensors
     rows, pictures = metric.embed(images.flip(0)), to_uint8(images)
     expected = metric.distance(images, images.flip(0)), metric.embed(images, 64), metric.embed_images(pictures)

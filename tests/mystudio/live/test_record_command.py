@@ -18,7 +18,7 @@ from selfscan.io.digest import file_digest
 from selfscan.types import Scan
 
 FPS, NAME = 10, "--i-am-the-person-or-have-consent"
-SMALL = ("--frames", 12, "--size", 64, "--option", 'scan.perceptual="offline"', "--option", "scan.embed_size=64")
+SMALL = ("--frames", 12, "--size", 64, "--option", 'scan.perceptual="face"', "--option", "scan.embed_size=64")
 
 
 def run(*words, code=0):

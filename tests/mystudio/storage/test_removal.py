@@ -29,7 +29,7 @@ def a_scan() -> Scan:
         {},
         Coverage({}, {}),
         Consent("Ada Example", "I am this person", "2026-01-01T00:00:00Z", "ab" * 32),
-        "offline",
+        "face",
     )
 
 

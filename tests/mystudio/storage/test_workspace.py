@@ -34,7 +34,7 @@ def a_scan(count=4, size=16) -> Scan:
         rejects={"blurred": 3, "eyes closed": 1},
         coverage=Coverage({"yaw": rng.random(7), "mouth": rng.random(7)}, {"yaw left": 0.25}, ("turn further left",)),
         consent=Consent("Zoë Müller", "I am this person", "2026-01-02T03:04:05+00:00", "ab" * 32),
-        perceptual="offline-facemesh",
+        perceptual="lpips-face",
         held_out=np.array([[1.0, 2.0]]),
     )
 

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.stats import spearmanr
 
 from selfscan.errors import ModelMissing
 from selfscan.io.pixels import to_tensor
-from selfscan.perceptual.lpips_layers import BACKBONE_VARIABLE, _backbone, weighted_unit
+from selfscan.perceptual.lpips_layers import BACKBONE_VARIABLE, convolutions, weighted_unit
 from selfscan.perceptual.metric import Perceptual, load_perceptual, pairwise, perceptual_name
 from selfscan.scan.select import k_centre, k_centre_distances
 
@@ -25,10 +26,10 @@ def squeeze(backbone) -> Perceptual:
     return load_perceptual("squeeze", backbone)
 
 
-@pytest.fixture(scope="module", params=["lpips-squeeze", "offline-facemesh"])
+@pytest.fixture(scope="module", params=["lpips-squeeze", "lpips-face"])
 def metric(request) -> Perceptual:
-    if request.param == "offline-facemesh":
-        return load_perceptual("offline")
+    if request.param == "lpips-face":
+        return load_perceptual("face")
     return request.getfixturevalue("squeeze")
 
 
@@ -74,7 +75,7 @@ def test_squeeze_equals_the_lpips_package(squeeze, height, width):
 @pytest.mark.parametrize("net", ["alex", "vgg"])
 def test_other_backbones_equal_the_lpips_package(tmp_path, net):
     torch.manual_seed(0)
-    state = {f"features.{k}": v for k, v in _backbone(net).state_dict().items()}
+    state = {f"features.{k}": v for k, v in convolutions(net).state_dict().items()}
     torch.save(state, tmp_path / "random.pth")
     metric = load_perceptual(net, tmp_path / "random.pth")
     assert metric.name == f"lpips-{net}"
@@ -158,7 +159,7 @@ def test_distance_orders_what_the_eye_orders(metric, faces):
         same = metric.distance(x, x)
     assert (slight < heavy).all() and (slight < other).all() and (darker < other / 4).all()
     assert same.abs().max() == 0
-    assert 0.1 < other.mean() < 1.0  # offline values live on the scale of LPIPS
+    assert 0.1 < other.mean() < 1.0
 
 
 def test_descending_the_distance_sharpens(metric, faces):
@@ -188,10 +189,10 @@ def test_no_download_ever(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.delenv(BACKBONE_VARIABLE, raising=False)
-    assert load_perceptual().name == perceptual_name() == perceptual_name("offline") == "offline-facemesh"
+    assert load_perceptual().name == perceptual_name() == perceptual_name("face") == "lpips-face"
     assert perceptual_name("alex") == "lpips-alex"
     for net in ("squeeze", "alex", "vgg"):
-        with pytest.raises(ModelMissing, match="net='offline'"):
+        with pytest.raises(ModelMissing, match="net='face'"):
             load_perceptual(net)
 
 
@@ -212,8 +213,26 @@ def test_backbone_comes_from_argument_then_variable_then_cache(monkeypatch, tmp_
 
 def test_works_without_torchvision(monkeypatch, backbone):
     monkeypatch.setitem(sys.modules, "torchvision", None)  # import torchvision now fails
-    monkeypatch.setitem(sys.modules, "lpips", None)
-    assert load_perceptual("offline").name == "offline-facemesh"
+    assert load_perceptual("face").name == "lpips-face"
+
+
+def test_the_distilled_network_is_near_lpips_on_new_pictures(squeeze, shared):
+    """Faces and disturbed faces: distances are in the same order, and gradients point the same way."""
+    paths = sorted((shared / "faces256").glob("*.jpg"))[10::300]  # portraits that its training never saw
+    x = tensor(np.stack([np.asarray(Image.open(p).convert("RGB").resize((128, 128), Image.LANCZOS)) for p in paths]))
+    seeded = torch.Generator().manual_seed(0)
+    soft = torch.nn.functional.interpolate(torch.nn.functional.avg_pool2d(x, 4), x.shape[2:], mode="bilinear")
+    others = [x.roll(1, 0), soft, x * 0.8 - 0.1, (x + 0.1 * torch.randn(x.shape, generator=seeded)).clamp(-1, 1)]
+    found: list[list[torch.Tensor]] = []
+    for net in (load_perceptual("face"), squeeze):
+        points = [o.clone().requires_grad_() for o in others]
+        distances = [net.distance(o, x) for o in points]
+        gradients = torch.autograd.grad(torch.cat(distances).sum(), points)
+        found.append([torch.cat(distances).detach(), torch.cat(gradients).flatten(1)])
+    (ours, slope), (true, true_slope) = found
+    assert spearmanr(ours, true).statistic >= 0.97
+    assert ((ours - true).abs() / true).median() < 0.05
+    assert torch.nn.functional.cosine_similarity(slope, true_slope).mean() >= 0.9
 
 
 @pytest.mark.parametrize("damage", ["absent", "cut", "flipped", "nan", "hostile", "other"])

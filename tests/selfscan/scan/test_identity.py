@@ -59,9 +59,7 @@ def test_a_second_person_for_two_and_a_half_seconds_refuses_the_scan_and_names_t
     _, strangers = identity.find_strangers(faces["both"])
     assert len(strangers) == 1 and abs(strangers[0].start - 3) <= 1 and abs(strangers[0].end - 5.5) <= 1
     with pytest.raises(SecondPerson, match=r"the face from \d\.\d to \d\.\d s is not that of the rest"):
-        scan_video(
-            clips["both"], make_consent("Ada", clips["both"], fictional=True), ScanSettings(perceptual="offline")
-        )
+        scan_video(clips["both"], make_consent("Ada", clips["both"], fictional=True), ScanSettings(perceptual="face"))
 
 
 def test_whoever_is_shown_longer_is_the_person(faces):

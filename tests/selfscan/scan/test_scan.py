@@ -19,7 +19,7 @@ from selfscan.scan.scan import ScanSettings, held_out_spans, inside, scan_observ
 from selfscan.scan.select import k_centre_distances
 
 SIDE, FRAMES, FPS = 256, 75, 25
-SETTINGS = ScanSettings(frames=20, size=96, embed_size=64, perceptual="offline")
+SETTINGS = ScanSettings(frames=20, size=96, embed_size=64, perceptual="face")
 
 
 def frames_of(path, count=FRAMES, skip=0):
@@ -62,7 +62,7 @@ def test_a_scan_holds_good_diverse_images(made, seen):
     assert made.images.shape == (20, 96, 96, 3) and made.images.dtype == np.uint8
     assert (np.diff(made.frame_index) > 0).all()
     np.testing.assert_allclose(made.landmarks, seen.landmarks[made.frame_index], atol=1e-5)
-    assert made.quality.min() > 0 and made.perceptual == "offline-facemesh"
+    assert made.quality.min() > 0 and made.perceptual == "lpips-face"
     np.testing.assert_array_equal(made.images[3], dict(iter_crops(seen))[made.frame_index[3]])
 
 
@@ -82,7 +82,7 @@ def test_picks_are_those_of_brute_force_distances(seen, consent):
     usable = np.flatnonzero(assess(seen).usable & (seen.track.times >= 1.6 - 1e-6))
     crops = dict(iter_crops(seen, SETTINGS.embed_size))
     x = to_tensor(np.stack([crops[i] for i in usable]))
-    metric = load_perceptual("offline")
+    metric = load_perceptual("face")
     with torch.no_grad():
         matrix = np.stack([metric.distance(one.expand_as(x), x).numpy() for one in x])
     assert made.frame_index.tolist() == sorted(usable[k_centre_distances(matrix, 20)])
@@ -186,7 +186,7 @@ def test_many_candidates_are_sketched(seen, consent, monkeypatch):
     exact = scan_observation(seen, consent, SETTINGS)
     monkeypatch.setattr(stage, "EXACT", 10)
     sketched = scan_observation(seen, consent, SETTINGS)
-    metric, crops = load_perceptual("offline"), np.stack([image for _, image in iter_crops(seen, SETTINGS.embed_size)])
+    metric, crops = load_perceptual("face"), np.stack([image for _, image in iter_crops(seen, SETTINGS.embed_size)])
     rows = metric.embed_images(crops[assess(seen).usable])
     numbers = np.flatnonzero(assess(seen).usable)
     gaps = np.linalg.norm(rows[:, None, ::16] - rows[None, :, ::16], axis=-1)  # one sixteenth suffices, and fits
@@ -204,7 +204,7 @@ def test_many_candidates_are_sketched(seen, consent, monkeypatch):
 @pytest.mark.parametrize("name", ["scan-turning", "scan-glasses", "scan-longhair"])
 def test_real_clips(shared, name):
     path = shared / f"clips/{name}.mp4"
-    made = scan_video(path, make_consent("Test", path), ScanSettings(hold_out_every=5, perceptual="offline"))
+    made = scan_video(path, make_consent("Test", path), ScanSettings(hold_out_every=5, perceptual="face"))
     assert len(made) == 100 and sum(made.rejects.values()) < 15
 
 

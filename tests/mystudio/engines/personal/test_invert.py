@@ -40,7 +40,7 @@ def task():
     base.requires_grad_(False)
     images = base(base.broadcast(base.mapping(draw(5, 16, seed=1))))
     marks = torch.rand(5, 478, 3, generator=torch.Generator().manual_seed(2))
-    return base, images, marks, load_perceptual("offline")
+    return base, images, marks, load_perceptual("face")
 
 
 def with_encoder(base) -> Encoder:

@@ -43,7 +43,7 @@ def problem() -> tuple[Generator, Tensor, Tensor]:
 
 @pytest.fixture(scope="module")
 def task():
-    return (*problem(), load_perceptual("offline"))
+    return (*problem(), load_perceptual("face"))
 
 
 def weights(net) -> dict[str, Tensor]:
@@ -246,7 +246,7 @@ torch.set_num_threads(int(sys.argv[3]))
 def die(stage, done, total):
     if done == 10:
         os.kill(os.getpid(), signal.SIGKILL)
-tune(*problem(), load_perceptual("offline"), FAST, die, DiskCheckpoints(Path(sys.argv[2])))
+tune(*problem(), load_perceptual("face"), FAST, die, DiskCheckpoints(Path(sys.argv[2])))
 """
 
 
