@@ -77,11 +77,15 @@ def personalize(
     engine: str = engines.DEFAULT,
     recipe: Recipe | str | Path = "default",
     options: Mapping[str, Any] | None = None,
+    minutes: float = 0.0,
+    until_good: bool = False,
     device: str = "auto",
     progress: Progress = silent,
     force: bool = False,
 ) -> Path:
     """Make the avatar of a scan: a generator tuned until it draws this person. This is the long stage.
+
+    ``out`` can be used after the first minute, and is replaced as the avatar improves.
 
     Args:
         scan: folder of the scan.
@@ -89,6 +93,8 @@ def personalize(
         base: name or file of the generator to start from.
         engine: name of the engine that makes and drives the avatar.
         recipe, options, progress, force: see ``scan``.
+        minutes: stop after so many minutes with the avatar of that moment; the same call goes on. 0 = no limit.
+        until_good: stop as soon as more time would change little.
         device: "auto", "cpu" or "cuda".
     Returns: ``out``.
     Raises: StudioError: see ``scan``.
@@ -102,6 +108,8 @@ def personalize(
         engine=engine,
         device=device,
         force=force,
+        minutes=minutes,
+        until_good=until_good,
     )
 
 

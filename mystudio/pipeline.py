@@ -6,7 +6,7 @@ result as one. A stage with unchanged inputs and settings is skipped. A stopped 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from io import BytesIO
@@ -18,6 +18,8 @@ from mystudio.clips import run_live as run_live  # these two stages write clips
 from mystudio.clips import run_render as run_render
 from mystudio.compute import blas
 from mystudio.compute.device import choose
+from mystudio.drafts import Drafts
+from mystudio.engines.protocol import Improves
 from mystudio.errors import BadArtifact
 from mystudio.evaluation import evaluate
 from mystudio.live import recording
@@ -39,6 +41,10 @@ from selfscan.scan.scan import scan_video
 from selfscan.types import WHOLE, Scan, Span
 
 MEASUREMENT = 2  # version of what a performance measures; 1: without cuts, persons and turned faces
+
+
+def unheard(_sentence: str) -> None:
+    """Takes sentences that nobody reads."""
 
 
 def run_scan(
@@ -90,8 +96,15 @@ def run_personalize(
     engine: str = engines.DEFAULT,
     device: str = "auto",
     force: bool = False,
+    minutes: float = 0.0,
+    until_good: bool = False,
+    tell: Callable[[str], None] = unheard,
 ) -> Path:
-    """A scan -> the avatar: a generator that draws only this person."""
+    """A scan -> the avatar: a generator that draws only this person.
+
+    An engine that can (``engines.protocol.Improves``) gives usable avatars on the way. They are stored at ``out``, if
+    that replaces nothing else. ``minutes`` and ``until_good`` end the work early; the same call goes on.
+    """
     found = bases.find_base(base)
     own = recipe.of(engine, "personalize")
     settings = {"engine": engine, "metric": perceptual_name()} | _tables(own)
@@ -99,8 +112,12 @@ def run_personalize(
         if not run.done:
             blas.reserve()
             person, checkpoints = load(scan_path, Scan), DiskCheckpoints(run.journal())
-            make = engines.named(engine).personalize
-            save(make(person, found, own, checkpoints, choose(device), progress), run)
+            module, rest = engines.named(engine), (checkpoints, choose(device), progress)
+            if isinstance(module, Improves):
+                drafts = Drafts(run, minutes, until_good, tell)
+                save(module.improve(person, found, own, drafts, *rest), run, draft=drafts.ended)
+            else:
+                save(module.personalize(person, found, own, *rest), run)
     return out
 
 

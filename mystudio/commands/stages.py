@@ -118,35 +118,60 @@ def scan(video, out, consent, fictional, consent_clip, frames, size, face, start
     metavar="NAME",
     help=f"How the avatar is made and driven: {', '.join(ENGINES)}.",
 )
+@click.option(
+    "--minutes",
+    type=click.FloatRange(0),
+    default=0.0,
+    metavar="N",
+    help="Stop after N minutes with the avatar of that moment; the same command goes on.",
+)
+@click.option("--until-good", is_flag=True, help="Stop as soon as more time would change little.")
 @recipe_options
 @device_option
 @force_option
 @common
-def personalize(scan, out, base, engine, recipe, options, device, force):
+def personalize(scan, out, base, engine, minutes, until_good, recipe, options, device, force):
     """Tune a generator until it draws the person of a scan and nobody else: the avatar.
 
-    This is the long stage. It can be stopped at any time, and the same command resumes it. Previews appear in
-    AVATAR.partial while it runs.
+    This is the long stage. AVATAR can be used after the first minute, and is replaced as it improves. The work can be
+    stopped at any time, and the same command resumes it. Previews appear in AVATAR.partial while it runs.
 
     $ mystudio personalize me.scan -o me.avatar
     """
     from mystudio import engines
+    from mystudio.drafts import quality
     from mystudio.pipeline import run_personalize
     from mystudio.recipe import resolve
-    from mystudio.storage.artifacts import load
+    from mystudio.storage.artifacts import is_draft, load
     from mystudio.types import Avatar
 
     can_resume(f"what is done is kept in {out}.partial: the same command goes on from there")
-    run_personalize(scan, out, base, resolve(recipe, options), progress(), engine=engine, device=device, force=force)
-    made = load(out, Avatar)
+    shown = progress()
+    run_personalize(
+        scan,
+        out,
+        base,
+        resolve(recipe, options),
+        shown,
+        engine=engine,
+        device=device,
+        force=force,
+        minutes=minutes,
+        until_good=until_good,
+        tell=shown.tell,
+    )
+    made, draft = load(out, Avatar), is_draft(out)
     facts, edits = engines.describe(made), list(engines.directions(made))
     words = [f"{made.generator.resolution} px", *(f"{value} {name}" for name, value in facts.items())]
     answer(
-        f"{out}: an avatar of {made.consent.name}, {', '.join(words)}; edits: {', '.join(edits) or 'none'}.",
+        f"{out}: an avatar of {made.consent.name}, {', '.join(words)}; edits: {', '.join(edits) or 'none'}."
+        + (f"\n{looks}" if (looks := quality(made.info)) else "")
+        + ("\nIt is not finished: the same command goes on." if draft else ""),
         avatar=out,
         engine=engine,
         **facts,
         edits=edits,
+        draft=draft,
         info=made.info,
     )
 

@@ -125,6 +125,12 @@ class _Bars:
         if total and done >= total:
             self._close()
 
+    def tell(self, sentence: str) -> None:
+        """Print a sentence above the bar."""
+        from tqdm import tqdm
+
+        tqdm.write(sentence, file=sys.stderr)
+
     def _close(self) -> None:
         if self.bar is not None:
             self.bar.close()
@@ -148,6 +154,10 @@ class _Lines:
         left = f", {_clock((total - done) / rate)} left" if rate > 0 and done < total else ""
         took = f", took {_clock(now - self.start)}" if done >= total else ""
         click.echo(f"{stage} {done}/{total}{left}{took}", err=True)
+
+    def tell(self, sentence: str) -> None:
+        """Print a sentence as a line of its own."""
+        click.echo(sentence, err=True)
 
 
 def _clock(seconds: float) -> str:

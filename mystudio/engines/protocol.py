@@ -7,7 +7,7 @@ An engine turns a scan into an avatar, a performance into a take, and a take's c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from selfscan.types import Scan
 
 Device = torch.device | str
+#: sees an avatar while it is made, as a function that makes a usable one of it; True ends the work with it
+Watch = Callable[[Callable[[], Avatar]], bool]
 
 
 @runtime_checkable
@@ -92,6 +94,29 @@ class Engine(Protocol):
 
     def decode(self, avatar: Avatar, take: Take, frames: slice = slice(None)) -> Styles:
         """Decode frames of a take to styles, on the generator's device; other frames must not change the result."""
+        ...
+
+
+@runtime_checkable
+class Improves(Protocol):
+    """Optional: an avatar that can be used while it is still being made."""
+
+    def improve(
+        self,
+        scan: Scan,
+        base: Base,
+        settings: Any,
+        watch: Watch,
+        checkpoints: Checkpoints = NO_CHECKPOINTS,
+        device: Device = "cpu",
+        progress: Progress = silent,
+    ) -> Avatar:
+        """As ``personalize``, but ``watch`` is called after every step.
+
+        Its argument makes a usable avatar of what is there, in seconds. ``info["likeness"]`` says how much it looks
+        like the person, ``info["own_likeness"]`` how alike the person's own images are, and ``info["steps"]`` how far
+        it came. If ``watch`` returns True, the avatar of this moment is the result, and the checkpoints can go on.
+        """
         ...
 
 

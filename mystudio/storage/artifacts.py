@@ -17,7 +17,7 @@ from mystudio import engines
 from mystudio.errors import BadArtifact, reason
 from mystudio.storage.manifest import Folder, open_folder, written
 from mystudio.storage.upgrade import upgraded
-from mystudio.storage.workspace import StageRun
+from mystudio.storage.workspace import DRAFT, StageRun
 from mystudio.types import Avatar, Performance, Take
 from selfscan.face.notes import left_out
 from selfscan.io.picture import PNG, png_fits
@@ -31,16 +31,17 @@ MAX_IMAGES_BYTES = 2 << 30  # memory for all images of a scan; 250 images of 102
 Artifact = TypeVar("Artifact", Scan, Performance, Avatar, Take)
 
 
-def save(artifact: Artifact, run: StageRun, extras: Mapping[str, bytes] | None = None) -> None:
+def save(artifact: Artifact, run: StageRun, extras: Mapping[str, bytes] | None = None, draft: bool = False) -> None:
     """Write an artifact in one atomic step.
 
     Args:
         artifact: what a stage returned.
         run: the run of the stage (workspace.stage).
         extras: additional files for people to look at, name -> content ("coverage.png").
+        draft: the stage goes on and replaces it.
     Raises: OutputFailed: disk full or no permission; nothing was changed.
     """
-    with run.writing() as folder:
+    with run.writing(draft) as folder:
         write(artifact, folder)
         for name, content in (extras or {}).items():
             (folder / name).write_bytes(content)
@@ -132,6 +133,11 @@ def others_of(take: Path) -> str:
 def driver_of(take: Path) -> Performance:
     """Read the performance of a take's driving clip. Raises BadArtifact: as ``load``."""
     return load(open_folder(take, "take").source("performance"), Performance)
+
+
+def is_draft(path: Path) -> bool:
+    """Whether an artifact was stored before its stage was finished. Raises BadArtifact: as ``load``."""
+    return bool(open_folder(path).manifest.settings.get(DRAFT))
 
 
 def engine_of(avatar: Path) -> str:

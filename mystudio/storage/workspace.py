@@ -41,6 +41,7 @@ from mystudio.storage.manifest import (
 from selfscan.errors import SelfscanError
 from selfscan.io.naming import longest
 
+DRAFT = "draft"  # in a manifest's settings: made before its stage was finished
 #: answers of network drives that cannot flush a folder
 _NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF)
 
@@ -112,10 +113,27 @@ class StageRun:
         inputs = {name: source.digest for name, source in self.inputs.items()}
         return digest_of([self.kind, inputs, self.settings, self.seed])
 
+    @property
+    def free_for_drafts(self) -> bool:
+        """Whether a draft would replace nothing but an earlier draft of the same inputs and settings."""
+        if not self.path.exists() or not any(self.path.iterdir()):
+            return True
+        try:
+            made = open_folder(self.path, self.kind).manifest
+        except BadArtifact:
+            return False
+        same = {n: s.digest for n, s in made.inputs.items()} == {n: s.digest for n, s in self.inputs.items()}
+        return same and made.settings == self._draft.settings
+
+    @property
+    def _draft(self) -> StageRun:
+        return dataclasses.replace(self, settings=self.settings | {DRAFT: True})
+
     @contextmanager
-    def writing(self) -> Iterator[Path]:
+    def writing(self, draft: bool = False) -> Iterator[Path]:
         """Give an empty folder to write into; success makes it the artifact atomically, failure changes nothing.
 
+        Args: draft: the artifact is valid, but the same command goes on from the journal and replaces it.
         Raises: OutputFailed: the disk is full or the place cannot be written.
         """
         new = beside(self.path, "new")
@@ -123,8 +141,10 @@ class StageRun:
             shutil.rmtree(new, ignore_errors=True)
             new.mkdir(parents=True)
             yield new
-            _finish(new, self)
+            _finish(new, self._draft if draft else self)
             _replace(self.path, new)
+            if draft:
+                return
             with suppress(OSError):  # the artifact is written; the next run tries again to delete the journal
                 discard(journal_of(self.path))
         except OSError as error:

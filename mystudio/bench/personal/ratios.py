@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import torch
@@ -112,16 +113,21 @@ def _distance(perceptual: Perceptual, a: np.ndarray, b: np.ndarray) -> float:
 
 
 class _Watch:
-    """Records processor seconds, without its own, and the LPIPS of held-out scan images by view at each check."""
+    """Records processor seconds, without its own, and the LPIPS of held-out scan images by view, every few steps."""
 
-    def __init__(self, anchors: Tensor, images: Tensor, perceptual: Perceptual, rows: Sequence[int], budget: float):
-        self._ws, self._perceptual = anchors[rows], perceptual
+    def __init__(
+        self, anchors: Tensor, images: Tensor, perceptual: Perceptual, rows: Sequence[int], budget: float, every: int
+    ):
+        self._ws, self._perceptual, self._every = anchors[rows], perceptual, every
         self._aims = {name: perceptual.embed(view(images[rows])) for name, view in VIEWS.items()}
         self._budget, self._looking, self._began = budget, 0.0, time.process_time()
         self.curves: dict[str, Curve] = {name: [] for name in VIEWS}
 
     @torch.no_grad()
-    def __call__(self, step: int, generator: Generator) -> bool:
+    def __call__(self, generator: Generator, figures: Mapping[str, Any]) -> bool:
+        step = figures["steps"]
+        if step % self._every:
+            return False
         now = time.process_time()
         made = generator(generator.broadcast(self._ws))
         spent = now - self._began - self._looking
@@ -168,7 +174,7 @@ def personalization(
     plain = replace(ours, **{name: getattr(mystyle, name) for name in TERMS})
     curves = {}
     for name, settings, most in (("ours", ours, np.inf), ("terms", plain, np.inf), ("theirs", mystyle, budget)):
-        watch = _Watch(anchors, images, perceptual, rows, most)
+        watch = _Watch(anchors, images, perceptual, rows, most, settings.check_every)
         tune(generator, anchors, images, perceptual, settings, progress, watch=watch)
         curves[name] = watch.curves
     found = {view: compared(curves["ours"][view], curves["theirs"][view]) for view in VIEWS}

@@ -6,28 +6,35 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mystudio.base.encoder import load_encoder
+from mystudio.base.encoder import Encoder, load_encoder
 from mystudio.bases import Base
 from mystudio.engines.personal import anchors as inversion
 from mystudio.engines.personal import regress, solve, tune
 from mystudio.engines.personal.edits import directions, learn_directions, move, neutral_codes
 from mystudio.engines.personal.live import follow
+from mystudio.engines.personal.regress import RegressSettings
+from mystudio.engines.personal.resemblance import Resemblance
 from mystudio.engines.personal.settings import PersonalizeSettings, ReenactSettings
 from mystudio.engines.personal.space import AnchorSpace
 from mystudio.engines.personal.state import AXES, NAME, State, state_of
+from mystudio.engines.protocol import Watch
 from mystudio.errors import ConsentRequired
 from mystudio.motion.retarget import neutral_of, retarget
 from mystudio.stylegan2 import growth
+from mystudio.stylegan2.generator import Generator
 from mystudio.types import Avatar, Performance, Progress, Styles, Take, silent
 from selfscan.checkpoints import NO_CHECKPOINTS, Checkpoints
 from selfscan.face import patches
 from selfscan.face.align import inside_frame
 from selfscan.face.facemesh import load_facemesh
+from selfscan.face.recognition import find_weights
 from selfscan.io.pixels import to_tensor
 from selfscan.perceptual.metric import load_perceptual
 from selfscan.types import Scan
@@ -42,12 +49,14 @@ __all__ = [
     "describe",
     "directions",
     "follow",
+    "improve",
     "move",
     "neutral_codes",
     "personalize",
     "reenact",
 ]
 
+DRAFT_SAMPLES = 120  # drawn for an avatar on the way, beside the anchors: a few seconds
 COMPANIONS = {"encoder": "anchors start at the mean face: personalize takes longer"}
 
 
@@ -62,6 +71,23 @@ def personalize(
     """Make an avatar: anchors by inversion, MyStyle tuning, then its regressor and edit directions.
 
     Args: as ``engines.protocol.Engine.personalize``.
+    Raises: ConsentRequired; TrainingDiverged.
+    """
+    return improve(scan, base, settings, lambda make: False, checkpoints, device, progress)
+
+
+def improve(
+    scan: Scan,
+    base: Base,
+    settings: PersonalizeSettings,
+    watch: Watch,
+    checkpoints: Checkpoints = NO_CHECKPOINTS,
+    device: torch.device | str = "cpu",
+    progress: Progress = silent,
+) -> Avatar:
+    """As ``personalize``, and usable avatars on the way.
+
+    Args: as ``engines.protocol.Improves.improve``.
     Raises: ConsentRequired; TrainingDiverged.
     """
     if not scan.consent.name:
@@ -80,26 +106,69 @@ def personalize(
     anchors = inversion.invert(
         generator, encoder, perceptual, images, marks, neutral, settings.invert, progress, checkpoints, seen
     )
+    facts = {"perceptual": perceptual.name, "base": base.name}
+    finish = _Finish(scan, images.cpu(), marks.cpu(), neutral.cpu(), anchors.cpu(), encoder, settings)
+    quick = replace(settings.regress, samples=min(settings.regress.samples, DRAFT_SAMPLES))
+    ended = False
+
+    def look(mean: Generator, figures: dict[str, Any]) -> bool:
+        nonlocal ended
+        ended = watch(lambda: finish.avatar(copy.deepcopy(mean).eval(), base.digest, facts | figures, quick))
+        return ended
+
     tuned, info = tune.tune(
-        generator, anchors, images, perceptual, settings.personalize, progress, checkpoints, seen=seen
+        generator, anchors, images, perceptual, settings.personalize, progress, checkpoints, look, seen
     )
-    anchors, images, marks, neutral = anchors.cpu(), images.cpu(), marks.cpu(), neutral.cpu()
-    space, mesh = AnchorSpace.of(anchors, settings.regress.rank), load_facemesh(device=device)
-    samples = regress.sample(tuned, mesh, space, settings.regress, progress, checkpoints)
-    person = None
-    if encoder is not None:
-        person = inversion.PersonalEncoder.of(encoder.cpu(), images, marks, neutral, space, settings.invert.axes)
-    net, figures = regress.train_regressor(samples, space, marks, neutral, settings.regress, person)
-    state = State(
-        anchors=anchors,
-        anchor_ids=scan.frame_index,
-        anchor_keypoints=marks,
-        directions=learn_directions(samples, space),
-        regressor=net.state_dict(),
-        statistics=patches.statistics(images, marks),
-    )
-    facts = info | figures | {"perceptual": perceptual.name, "base": base.name}
-    return Avatar(tuned, neutral, state, NAME, base.digest, scan.consent, facts)
+    kept = NO_CHECKPOINTS if ended else checkpoints  # samples of a generator that will be tuned on are of no use later
+    return finish.avatar(tuned, base.digest, facts | info, settings.regress, progress, kept)
+
+
+class _Finish:
+    """Makes an avatar of a tuned generator: samples, the regressor, edit directions and likeness."""
+
+    def __init__(
+        self,
+        scan: Scan,
+        images: Tensor,
+        marks: Tensor,
+        neutral: Tensor,
+        anchors: Tensor,
+        encoder: Encoder | None,
+        settings: PersonalizeSettings,
+    ):
+        self._scan, self._marks, self._neutral, self._anchors = scan, marks, neutral, anchors
+        self._space = AnchorSpace.of(anchors, settings.regress.rank)
+        self._person = None
+        if encoder is not None:
+            axes = settings.invert.axes
+            self._person = inversion.PersonalEncoder.of(encoder.cpu(), images, marks, neutral, self._space, axes)
+        self._statistics = patches.statistics(images, marks)
+        self._resemblance = Resemblance(images, marks, anchors) if find_weights() else None
+
+    def avatar(
+        self,
+        tuned: Generator,
+        base_digest: str,
+        info: dict[str, Any],
+        settings: RegressSettings,
+        progress: Progress = silent,
+        checkpoints: Checkpoints = NO_CHECKPOINTS,
+    ) -> Avatar:
+        """The avatar of a tuned generator, which may stay on its device."""
+        mesh = load_facemesh(device=next(tuned.parameters()).device)
+        samples = regress.sample(tuned, mesh, self._space, settings, progress, checkpoints)
+        net, figures = regress.train_regressor(samples, self._space, self._marks, self._neutral, settings, self._person)
+        state = State(
+            anchors=self._anchors,
+            anchor_ids=self._scan.frame_index,
+            anchor_keypoints=self._marks,
+            directions=learn_directions(samples, self._space),
+            regressor=net.state_dict(),
+            statistics=self._statistics,
+        )
+        if self._resemblance:
+            info = info | {"likeness": self._resemblance.of(tuned), "own_likeness": self._resemblance.own}
+        return Avatar(tuned, self._neutral, state, NAME, base_digest, self._scan.consent, info | figures)
 
 
 def reenact(

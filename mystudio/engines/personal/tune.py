@@ -99,7 +99,7 @@ def tune(
     settings: TuneSettings = TuneSettings(),
     progress: Progress = silent,
     checkpoints: Checkpoints = NO_CHECKPOINTS,
-    watch: Callable[[int, Generator], bool] | None = None,
+    watch: Callable[[Generator, dict[str, Any]], bool] | None = None,
     seen: Tensor | None = None,
 ) -> tuple[Generator, dict[str, Any]]:
     """Tune a copy of ``generator`` so that G(anchor_i) is image_i.
@@ -109,7 +109,8 @@ def tune(
         checkpoints: a stopped run resumes from the last one; on a CPU it ends in the same weights. Each checkpoint
             shows a preview.
         seen: [N, 1, H, W] bool, pixels that count; beyond them the images repeat their edge. None = all.
-        watch: called at every check with the step and the generator; True ends the tuning.
+        watch: called after every step with the averaged generator and the figures so far; True ends the tuning, and
+            the same call resumes it.
     Returns: the tuned generator, and figures: "history" ([step, loss, held-out distance] of every check), "steps",
         "held_out_distance" (the best one), "rollbacks" and "warnings" (sentences about what failed).
     Raises: TrainingDiverged: values were not finite ``MAX_ROLLBACKS`` times, even with smaller steps.
@@ -127,19 +128,21 @@ def tune(
         state.step += 1
         nets.average(state.step)
         progress("tune", state.step, settings.steps)
-        if state.step % settings.check_every and state.step < settings.steps:
+        stopped = watch is not None and watch(nets.mean, _figures(state) | {"warnings": warnings})
+        if state.step % settings.check_every and state.step < settings.steps and not stopped:
             continue
         distance = _check(task, nets)
         if not math.isfinite(distance):  # the loss was finite, but the weights after the step are not
             state.step -= 1
             _roll_back(nets, good, state)
             continue
-        _record(state, loss, distance)
+        if state.step % settings.check_every == 0 or state.step == settings.steps:
+            _record(state, loss, distance)
         good = nets.snapshot()
         tune_checkpoint.save(checkpoints, nets, state)
         if checkpoints is not NO_CHECKPOINTS:
             checkpoints.show("preview", _preview(task, nets))
-        if watch and watch(state.step, nets.mean):
+        if stopped:
             break
     return nets.mean.eval().requires_grad_(False), _figures(state) | {"warnings": warnings}
 

@@ -112,7 +112,7 @@ def test_tuning_is_watched_and_can_be_ended(tiny_avatar):
     anchors, size = tiny_avatar.state.anchors, tiny_avatar.generator.resolution
     images = torch.rand(len(anchors), 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
     perceptual = load_perceptual("face")
-    watch = ratios._Watch(anchors, images, perceptual, [0, 5], budget=0.0)
+    watch = ratios._Watch(anchors, images, perceptual, [0, 5], budget=0.0, every=5)
     settings = TuneSettings(steps=40, check_every=5, held_out=1, face=0.0, view=0, compile="no")
     _, info = tune(tiny_avatar.generator, anchors, images, perceptual, settings, watch=watch)
     assert info["steps"] == 5 and set(watch.curves) == {"whole", "face"}
