@@ -24,6 +24,8 @@ class Likeness:
         perceptual: the perceptual distance. images: [N, 3, H, W] of the scan in [-1, 1].
         views: weight, and function from images to the part and size that is compared.
         landmarks: weight of the distance of landmarks; 0 = they are not measured.
+        detail: weight of the perceptual distance of a part at full size, in ``distance``; 0 = none.
+        side: of that part, px.
     """
 
     def __init__(
@@ -32,7 +34,10 @@ class Likeness:
         images: Tensor,
         views: Sequence[tuple[float, Callable[[Tensor], Tensor]]],
         landmarks: float,
+        detail: float = 0.0,
+        side: int = 0,
     ):
+        self._images, self._detail, self._side = images, detail, min(side, images.shape[-1])
         self._perceptual, self._views, self._weight = perceptual, views, landmarks
         self._mesh = load_facemesh(device=images.device) if landmarks else None
         parts = images.split(BATCH)
@@ -41,12 +46,21 @@ class Likeness:
             if self._mesh:
                 self._marks = torch.cat([crop_landmarks(self._mesh, part)[0] for part in parts])
 
-    def distance(self, made: Tensor, rows: Tensor | list[int]) -> Tensor:
-        """Distance [B] of generated images [B, 3, H, W] from the scan images ``rows``."""
+    def distance(self, made: Tensor, rows: Tensor | list[int], draw: torch.Generator | None = None) -> Tensor:
+        """Distance [B] of generated images [B, 3, H, W] from the scan images ``rows``.
+
+        ``draw`` places the part at full size; without it, no part is compared.
+        """
         made = made.float()
         total = made.new_zeros(len(made))
         for (weight, view), aims in zip(self._views, self._aims):
             total = total + weight * self._perceptual.distance_to(view(made), aims[rows])
+        if self._detail and draw is not None:
+            top, left = torch.randint(made.shape[-1] - self._side + 1, (2,), generator=draw).tolist()
+            part = (..., slice(top, top + self._side), slice(left, left + self._side))
+            with torch.no_grad():
+                aim = self._perceptual.embed(self._images[rows][part])
+            total = total + self._detail * self._perceptual.distance_to(made[part], aim)
         if self._mesh:
             total = total + self._weight * losses.landmarks(crop_landmarks(self._mesh, made)[0], self._marks[rows])
         return total

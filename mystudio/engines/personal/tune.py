@@ -58,6 +58,7 @@ class TuneSettings:
     face: float = 1.0  # weight of the perceptual distance of the face alone, enlarged (MyStyle: 0)
     eyes: float = 0.7  # weight of the perceptual distance of the eyes alone, enlarged (MyStyle: 0)
     mouth: float = 0.7  # weight of the perceptual distance of the mouth alone, enlarged (MyStyle: 0)
+    detail: float = 0.0  # weight of the perceptual distance of a random part at full size (MyStyle: 0)
     landmarks: float = 0.3  # weight of the distance of landmarks, in sizes of their facial part (MyStyle: 0)
     resolution: int = 256  # least resolution of the avatar, px: a smaller base is grown (0 = the base's)
     width: int = 6144  # least width: a block of r px has width / r channels, up to the base's widest (0 = the base's)
@@ -175,7 +176,7 @@ def _task(
         anchors,
         images,
         seen,
-        Likeness(perceptual, images, weighted, settings.landmarks),
+        Likeness(perceptual, images, weighted, settings.landmarks, settings.detail, settings.view or images.shape[-1]),
         torch.tensor(trained),
         held_out or list(range(min(4, len(anchors)))),  # if there are too few images to hold any out
         settings,
@@ -210,7 +211,7 @@ def _step(task: _Task, nets: Nets, state: TuneState) -> float:
     dtype = feature_dtype(settings.precision, task.anchors.device)
     made = task.forward(nets.tuned.broadcast(task.anchors[rows]), "const", None, None, dtype)
     made = task.visible(made, rows)
-    loss = (task.likeness.distance(made, rows) + settings.pixel * losses.pixel(made, task.images[rows])).mean()
+    loss = (task.likeness.distance(made, rows, draw) + settings.pixel * losses.pixel(made, task.images[rows])).mean()
     nets.optimizer.zero_grad()
     loss.backward()
     value = float(loss.detach())
