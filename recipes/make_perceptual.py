@@ -5,9 +5,8 @@
 SQUEEZENET is torchvision's squeezenet1_1, FACES a folder of portraits, ACTORS one of ``mystudio actors dataset``. Each
 call resumes the last one. OUT/lpips_face.safetensors is the network, OUT/figures.json how near it is.
 
-All weights start at random. First, each convolution learns alone: from the teacher's input of it, with noise, to its
-output. Noise shows it directions that pictures of faces hardly have; gradients depend on them. Then the whole network
-learns the embedding and the gradient of distances.
+All weights start at random. Each convolution learns alone: from the teacher's input of it, with noise, to the teacher's
+output. Noise shows it directions that pictures of faces hardly have; gradients of distances depend on them.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -30,17 +28,15 @@ from torch import Tensor, nn
 
 from mystudio.bases import find_base
 from selfscan.io.pixels import to_tensor
-from selfscan.perceptual.lpips_layers import TAPS, Fire, LpipsLayers, convolutions, find_heads
+from selfscan.perceptual.lpips_layers import Fire, LpipsLayers, convolutions, find_heads
 
 SIDES = (64, 64, 96, 96, 128, 128, 128, 160, 192, 224, 256, 384)  # px of the square images of a batch
 PIXELS = 10 * 128 * 128  # of a batch
 HELD_OUT = 10  # every tenth portrait and the last tenth of the actors are never trained on
-LAYERWISE, WHOLE = 4000, 2000  # steps of the two phases
-RATE = 2e-3  # Adam's, with cosine decay in each phase
-NOISE = 0.5  # of the inputs' spread, the largest in the first phase
-GRADIENTS = 0.3  # weight of the gradients' direction in the second phase
+STEPS = 4000
+RATE = 2e-3  # Adam's, with cosine decay
+NOISE = 0.5  # the largest, as a share of the inputs' spread
 SAVE_EVERY = 120  # s between checkpoints
-GRADIENT_SHARE = 4  # one in so many images gives a gradient
 
 
 def main() -> None:
@@ -158,14 +154,12 @@ class Run:
     def train(self, pictures: Pictures, ends: float | None) -> None:
         """Train until the end or the time limit; write a checkpoint every few minutes."""
         saved, losses = time.monotonic(), []
-        while self.step < LAYERWISE + WHOLE and (ends is None or time.monotonic() < ends):
-            first = self.step < LAYERWISE
-            done = self.step / LAYERWISE if first else (self.step - LAYERWISE) / WHOLE
-            rate = RATE * (1 if first else 0.5) * (0.5 + 0.5 * np.cos(np.pi * done)) * min(1, (self.step + 1) / 100)
+        while self.step < STEPS and (ends is None or time.monotonic() < ends):
+            rate = RATE * (0.5 + 0.5 * np.cos(np.pi * self.step / STEPS)) * min(1, (self.step + 1) / 100)
             self.adam.param_groups[0]["lr"] = float(rate) + 1e-6
             images = pictures.batch(np.random.default_rng([0, self.step])).contiguous(memory_format=torch.channels_last)
-            with torch.autocast("cpu", torch.bfloat16, enabled=first):
-                loss = self._layers(images, self.step) if first else self._whole(images, self.step)
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = self._layers(images, self.step)
             self.adam.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(self.student.features.parameters(), 5.0)
@@ -207,23 +201,6 @@ class Run:
                 x = taught(x)
         return torch.stack(losses).mean()
 
-    def _whole(self, images: Tensor, step: int) -> Tensor:
-        """Relative squared error of features and embedding, and the gradients' direction on a share of the images."""
-        x = (images - self.teacher.shift) / self.teacher.scale
-        with torch.no_grad():
-            aims = features(self.teacher, x)
-        found = features(self.student, x)
-        total = images.new_zeros(())
-        for k, (made, aim) in enumerate(zip(found, aims)):
-            root = getattr(self.teacher, f"root{k}")[:, None, None]
-            total = total + 0.3 * relative(made, aim) + relative(unit(made) * root, unit(aim) * root)
-        total = total / len(aims)
-        count = max(2, len(images) // GRADIENT_SHARE // 2 * 2)
-        if GRADIENTS:
-            part = x[torch.randperm(len(x), generator=torch.Generator().manual_seed(step))[:count]]
-            total = total + GRADIENTS * (1 - alignment(self.teacher, self.student, part, True).mean())
-        return total
-
     def _save(self) -> None:
         state = {f"student.{k}": v.contiguous() for k, v in self.student.features.state_dict().items()}
         for name, parameter in self.student.features.named_parameters():
@@ -257,72 +234,42 @@ def save(state: dict[str, Tensor], file: Path, told: dict[str, str]) -> None:
     os.replace(beside, file)
 
 
-def blocks(net: nn.Sequential) -> Iterator[nn.Sequential]:
-    """The modules between two layers of the embedding."""
-    start = 0
-    for tap in TAPS["squeeze"]:
-        yield net[start : tap + 1]
-        start = tap + 1
-
-
-def features(net: LpipsLayers, x: Tensor) -> list[Tensor]:
-    """Activations [N, C, h, w] of the layers of the embedding, of scaled images."""
-    found = []
-    for block in blocks(net.features):
-        x = block(x)
-        found.append(x)
-    return found
-
-
-def unit(f: Tensor) -> Tensor:
-    """Features of unit length at each pixel; differentiable twice."""
-    return f * (f.square().sum(1, keepdim=True) + 1e-12).rsqrt()
-
-
 def relative(made: Tensor, aim: Tensor) -> Tensor:
     """Squared error over the aim's variance."""
     return (made - aim).square().mean() / (aim - aim.mean((0, 2, 3), keepdim=True)).square().mean()
 
 
-def alignment(teacher: LpipsLayers, student: LpipsLayers, x: Tensor, train: bool) -> Tensor:
-    """Cosines [N / 2] of the two networks' gradients of the distance of image pairs (first half to second half)."""
-    half = len(x) // 2
-
-    def gradient(net: LpipsLayers, keep: bool) -> Tensor:
-        point = x[:half].detach().requires_grad_(True)
-        with torch.no_grad():
-            other = [unit(f) for f in features(net, x[half:])]
-        value = x.new_zeros(())
-        for k, (a, b) in enumerate(zip(features(net, point), other)):
-            root = getattr(net, f"root{k}")[:, None, None]
-            value = value + ((unit(a) - b) * root).square().sum((1, 2, 3)).div(a.shape[2] * a.shape[3]).sum()
-        return torch.autograd.grad(value, point, create_graph=keep)[0]
-
-    return F.cosine_similarity(gradient(teacher, False).flatten(1), gradient(student, train).flatten(1))
-
-
 def measure(teacher: LpipsLayers, student: LpipsLayers, pictures: Pictures) -> dict:
-    """Spearman's correlation of distances and the gradients' mean cosine, on people that were never trained on."""
+    """Compare both networks' distances and gradients on people and pictures that were never trained on.
+
+    Returns: by size of the pictures Spearman's correlation of the distances, their median ratio, and the mean cosine of
+    the gradients.
+    """
     figures: dict[str, float] = {}
     rng = np.random.default_rng(1)
     for side in (64, 128, 256):
-        pairs = pictures_pairs(pictures, rng, side, 200)
         ours, true, cosines = [], [], []
-        for x, y in pairs:
-            with torch.no_grad():
-                ours.append(distance(student, x, y))
-                true.append(distance(teacher, x, y))
-            if len(cosines) < 10:
-                both = (torch.cat([x, y]) - teacher.shift) / teacher.scale
-                cosines.append(alignment(teacher, student, both, False))
-        a, b = torch.cat(ours).numpy(), torch.cat(true).numpy()
+        for x, y in pairs_of_unseen(pictures, rng, side, 200):
+            (a, along), (b, true_along) = slope(student, x, y), slope(teacher, x, y)
+            ours.append(a)
+            true.append(b)
+            cosines.append(F.cosine_similarity(along.flatten(1), true_along.flatten(1)))
+        a, b, cosine = torch.cat(ours).numpy(), torch.cat(true).numpy(), torch.cat(cosines).numpy()
+        differ = b > 1e-6  # an undisturbed picture has neither a distance nor a gradient
         figures[f"spearman_{side}"] = float(spearmanr(a, b).statistic)
-        figures[f"ratio_{side}"] = float(np.median(a[b > 1e-6] / b[b > 1e-6]))
-        figures[f"cosine_{side}"] = float(torch.cat(cosines).mean())
+        figures[f"ratio_{side}"] = float(np.median(a[differ] / b[differ]))
+        figures[f"cosine_{side}"] = float(cosine[differ].mean())
     return figures
 
 
-def pictures_pairs(pictures: Pictures, rng: np.random.Generator, side: int, count: int) -> list[tuple[Tensor, Tensor]]:
+def slope(net: LpipsLayers, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Distances [N] of image pairs by a network's embedding, and their gradients [N, 3, S, S] in x."""
+    point = x.clone().requires_grad_(True)
+    found = torch.stack([(a - b).square().sum((1, 2, 3)) for a, b in zip(net(point), net(y))]).sum(0)
+    return found.detach(), torch.autograd.grad(found.sum(), point)[0]
+
+
+def pairs_of_unseen(pictures: Pictures, rng: np.random.Generator, side: int, count: int) -> list[tuple[Tensor, Tensor]]:
     """Pairs of unseen people: an image and the same disturbed, or another image; in tens."""
     found = []
     for _ in range(count // 10):
@@ -330,11 +277,6 @@ def pictures_pairs(pictures: Pictures, rng: np.random.Generator, side: int, coun
         second = [disturb(f, rng) if k % 2 else pictures.view(pictures.unseen, rng, side) for k, f in enumerate(first)]
         found.append((to_tensor(np.stack(first)), to_tensor(np.stack(second))))
     return found
-
-
-def distance(net: LpipsLayers, x: Tensor, y: Tensor) -> Tensor:
-    """Distances [N] of image pairs by a network's embedding."""
-    return torch.stack([(a - b).square().sum((1, 2, 3)) for a, b in zip(net(x), net(y))]).sum(0)
 
 
 if __name__ == "__main__":

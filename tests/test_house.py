@@ -21,7 +21,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "selfscan.checkpoints": ("selfscan.types",),
     "selfscan.io": ("selfscan.errors", "selfscan.span", "selfscan.types"),
     "selfscan.face": ("selfscan.errors", "selfscan.types", "selfscan.checkpoints", "selfscan.io"),
-    "selfscan.perceptual": ("selfscan.errors", "selfscan.io", "selfscan.face"),  # offline: features of the face mesh
+    "selfscan.perceptual": ("selfscan.errors", "selfscan.io"),
     "selfscan.scan": (
         "selfscan.errors", "selfscan.types", "selfscan.checkpoints", "selfscan.io", "selfscan.face",
         "selfscan.perceptual",
@@ -73,6 +73,7 @@ ENGINE = (
 TOP = (
     "mystudio.faces",
     "mystudio.clips",  # two stages of the pipeline
+    "mystudio.drafts",
     "mystudio.pipeline",
     "mystudio.api",
     "mystudio.demo",
