@@ -66,7 +66,7 @@ def test_the_objective_is_the_solvers_own(problem):
 def test_rivals_lower_the_objective_of_the_start(problem, name):
     rows = torch.arange(ROWS.start, ROWS.stop)
     start = solvers.objective(problem, solvers.start(problem, ROWS).codes, rows)["objective"]
-    rival = {"lm-proxy": solvers.levenberg_marquardt(1, 64), "lbfgs": solvers.lbfgs(6)}[name]
+    rival = {"lm-proxy": solvers.levenberg_marquardt(1, 64), "lbfgs": solvers.lbfgs(9)}[name]
     assert solvers.objective(problem, rival(problem, ROWS).codes, rows)["objective"] < 0.98 * start
 
 
