@@ -42,7 +42,12 @@ from mystudio.engines import DEFAULT, ENGINES
     help="A separate clip in which the person says that they agree: it must show the person of VIDEO.",
 )
 @click.option("--frames", type=click.IntRange(1), metavar="N", help="Images to choose (scan.frames).")
-@click.option("--size", type=click.IntRange(32), metavar="PX", help="Side of an image (scan.size).")
+@click.option(
+    "--size",
+    type=click.IntRange(32),
+    metavar="PX",
+    help="Side of an image (scan.size); default: 256, or 512 if the clip shows so much.",
+)
 @face_option
 @span_options
 @recipe_options

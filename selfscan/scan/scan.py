@@ -23,10 +23,12 @@ from selfscan.scan.coverage import coverage
 from selfscan.scan.identity import check_one_person, faces_of
 from selfscan.scan.quality import Quality, assess
 from selfscan.scan.select import k_centre, k_centre_distances
-from selfscan.types import WHOLE, CodeWords, Consent, Observation, Progress, Scan, Span, silent
+from selfscan.types import WHOLE, Alignment, CodeWords, Consent, Observation, Progress, Scan, Span, silent
 
 EXACT = 1200  # candidates; up to this number distances are exact: 2.5 GB of embeddings at 128 px
 CLIP_LANDMARKS = 300  # usable frames whose landmarks a scan keeps: 1.7 MB
+SIZES = (256, 512)  # px, sides of images that are chosen by themselves: landmarks are measured at the first
+SHOWN = 0.8  # of a side: a crop of so many pixels in the clip is worth that side
 SKETCH = 8192  # numbers per candidate above EXACT: distances with a relative standard error of 1.6 %
 
 
@@ -35,7 +37,7 @@ class ScanSettings:
     """How a clip becomes a scan."""
 
     frames: int = 100  # images to choose; PGR chooses about 250 of 20-30 s, MyStyle works with 100
-    size: int = 256  # px, side of the images
+    size: int = 0  # px, side of the images; 0 = 512 where the clip shows the crop at least so large (SHOWN), else 256
     sigma: float = 2.0  # frames, smoothing of the crop over time; PGR (arXiv 2307.06307)
     min_frames: int = 12  # minimum number of usable frames; MyStyle's smallest sets have about 10
     embed_size: int = 128  # px, side of images when they are compared; a larger side costs more without more diversity
@@ -91,7 +93,7 @@ def scan_video(
         raise ConsentMissing(f"scan: the consent of {consent.name} is for another clip; make one for {video}")
     observation = observe(
         video,
-        settings.size,
+        settings.size or SIZES[0],
         settings.sigma,
         progress,
         second_face_stops=True,
@@ -129,7 +131,7 @@ def scan_observation(
     embeddings = _embed(observation, candidates, metric, settings.embed_size, progress, checkpoints)
     picks = np.sort(candidates[_choose(embeddings, quality, candidates, settings)])
     return Scan(
-        images=_images(observation, picks, settings.size, progress, checkpoints),
+        images=_images(observation, picks, settings.size or _fitting(alignment, picks), progress, checkpoints),
         landmarks=observation.landmarks[picks],
         frame_index=picks,
         quality=quality.score[picks],
@@ -235,6 +237,13 @@ def _choose(embeddings: np.ndarray, quality: Quality, candidates: np.ndarray, se
 def _evenly(indices: np.ndarray, most: int) -> np.ndarray:
     """At most so many of the indices, evenly chosen."""
     return indices[np.unique(np.linspace(0, len(indices) - 1, min(len(indices), most)).round().astype(int))]
+
+
+def _fitting(alignment: Alignment, picks: np.ndarray) -> int:
+    """The largest of SIZES that the clip's own pixels fill in most of the picked crops."""
+    enlarged = np.sqrt(np.abs(np.linalg.det(alignment.crop_from_frame[picks][:, :, :2])))  # crop px a frame px
+    shown = np.median(alignment.size / enlarged)
+    return max(size for size in SIZES if size == SIZES[0] or shown >= SHOWN * size)
 
 
 def _images(

@@ -55,7 +55,7 @@ class Likeness:
         total = made.new_zeros(len(made))
         for (weight, view), aims in zip(self._views, self._aims):
             total = total + weight * self._perceptual.distance_to(view(made), aims[rows])
-        if self._detail and draw is not None:
+        if self._detail and draw is not None and self._side < made.shape[-1]:
             top, left = torch.randint(made.shape[-1] - self._side + 1, (2,), generator=draw).tolist()
             part = (..., slice(top, top + self._side), slice(left, left + self._side))
             with torch.no_grad():

@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mystudio.compute.compilation import Precision, compiled
@@ -39,6 +40,7 @@ MAX_ROLLBACKS = 5
 WORTH_COMPILING = 4e8  # steps x batch x pixels, above which compiling saves time on a GPU
 BETTER = 0.995  # a check counts as better if its held-out distance is below this share of the best one
 BETAS = (0.9, 0.99)  # of either optimiser
+START = 256  # px that tuning draws first
 SHOWN = 6  # scan images in a preview
 
 
@@ -58,9 +60,11 @@ class TuneSettings:
     face: float = 1.0  # weight of the perceptual distance of the face alone, enlarged (MyStyle: 0)
     eyes: float = 0.7  # weight of the perceptual distance of the eyes alone, enlarged (MyStyle: 0)
     mouth: float = 0.7  # weight of the perceptual distance of the mouth alone, enlarged (MyStyle: 0)
-    detail: float = 0.0  # weight of the perceptual distance of a random part at full size (MyStyle: 0)
+    detail: float = 1.0  # weight of the perceptual distance of a random part at full size (MyStyle: 0)
     landmarks: float = 0.3  # weight of the distance of landmarks, in sizes of their facial part (MyStyle: 0)
     resolution: int = 256  # least resolution of the avatar, px: a smaller base is grown (0 = the base's)
+    grow: float = 0.0  # share of the steps after which the full size is drawn; tuning starts at START px and doubles
+    #   (MyStyle: 0)
     width: int = 6144  # least width: a block of r px has width / r channels, up to the base's widest (0 = the base's)
     view: int = 160  # largest size in px at which perceptual distances are taken; 0 = the base's resolution (MyStyle)
     pixel: float = 1.0  # weight of the mean squared error (MyStyle: 1)
@@ -81,13 +85,41 @@ class _Task:
     anchors: Tensor  # [N, D]
     images: Tensor  # [N, 3, H, W]
     seen: Tensor | None  # [N, 1, H, W] bool
-    likeness: Likeness
+    perceptual: Perceptual
     trained: Tensor  # [N'] indices of the images that are trained on
-    checked: list[int]  # indices of the images that decide when to stop
+    checked: Tensor  # [N''] indices of the images that decide when to stop
     settings: TuneSettings
     forward: Callable[..., Tensor]  # of the tuned generator, compiled or not
 
-    def visible(self, made: Tensor, rows: Tensor | list[int]) -> Tensor:
+    def at(self, size: int, rows: Tensor) -> _Aim:
+        """The scan images ``rows`` as aims, reduced to ``size`` px."""
+        images, seen = self.images[rows], None if self.seen is None else self.seen[rows]
+        if size < images.shape[-1]:
+            images = losses.whole(images, size).contiguous(memory_format=torch.channels_last)
+            seen = None if seen is None else F.interpolate(seen.float(), size=(size, size), mode="area") == 1
+        settings, side = self.settings, min(self.settings.view or size, size)
+        views = (
+            (settings.perceptual, losses.whole),
+            (settings.face, losses.face),
+            (settings.eyes, losses.eyes),
+            (settings.mouth, losses.mouth),
+        )
+        weighted = [(weight, partial(view, size=side)) for weight, view in views if weight]
+        likeness = Likeness(self.perceptual, images, weighted, settings.landmarks, settings.detail, side)
+        return _Aim(size, self.anchors[rows], images, seen, likeness)
+
+
+@dataclass(frozen=True)
+class _Aim:
+    """Scan images of one size, and what generated images are compared with."""
+
+    size: int  # px
+    anchors: Tensor  # [N, D]
+    images: Tensor  # [N, 3, size, size]
+    seen: Tensor | None  # [N, 1, size, size] bool
+    likeness: Likeness
+
+    def visible(self, made: Tensor, rows: Tensor) -> Tensor:
         """Generated images [B, 3, H, W] of some rows, with the scan's own pixels beyond the clip's frame."""
         return where_seen(made, self.images[rows], None if self.seen is None else self.seen[rows])
 
@@ -120,9 +152,14 @@ def tune(
     state, warnings = TuneState(), list[str]()
     tune_checkpoint.resume(checkpoints, nets, state)
     task = _task(nets, anchors, images, seen, perceptual, settings, warnings)
+    aim, check = None, task.at(nets.tuned.resolution, task.checked)
     good = nets.snapshot()
     while state.step < settings.steps and not (settings.patience and state.stale >= settings.patience):
-        loss = _step(task, nets, state)
+        size = _size(settings, state.step, nets.tuned.resolution)
+        if aim is None or aim.size != size:
+            aim = None  # frees its embeddings before the next ones are made
+            aim = task.at(size, task.trained)
+        loss = _step(task, aim, nets, state)
         if not math.isfinite(loss):
             _roll_back(nets, good, state)
             continue
@@ -132,7 +169,7 @@ def tune(
         stopped = watch is not None and watch(nets.mean, _figures(state) | {"warnings": warnings})
         if state.step % settings.check_every and state.step < settings.steps and not stopped:
             continue
-        distance = _check(task, nets)
+        distance = _check(check, nets)
         if not math.isfinite(distance):  # the loss was finite, but the weights after the step are not
             state.step -= 1
             _roll_back(nets, good, state)
@@ -164,24 +201,25 @@ def _task(
     settings: TuneSettings,
     warnings: list[str],
 ) -> _Task:
-    views = (
-        (settings.perceptual, losses.whole),
-        (settings.face, losses.face),
-        (settings.eyes, losses.eyes),
-        (settings.mouth, losses.mouth),
-    )
-    weighted = [(weight, partial(view, size=settings.view)) for weight, view in views if weight]
     held_out, trained = split(len(images), settings.held_out)
+    checked = held_out or range(min(4, len(anchors)))  # if there are too few images to hold any out
     return _Task(
         anchors,
         images,
         seen,
-        Likeness(perceptual, images, weighted, settings.landmarks, settings.detail, settings.view or images.shape[-1]),
+        perceptual,
         torch.tensor(trained),
-        held_out or list(range(min(4, len(anchors)))),  # if there are too few images to hold any out
+        torch.tensor(checked),
         settings,
         _forward(nets.tuned, settings, warnings),
     )
+
+
+def _size(settings: TuneSettings, step: int, full: int) -> int:
+    """Side of the images that a step draws, px: START at first, and the full size after ``settings.grow``."""
+    sizes = [2**k for k in range(int(math.log2(START)), int(math.log2(full)))]  # those below the full size
+    growing = settings.grow * settings.steps
+    return sizes[int(len(sizes) * step / growing)] if step < growing and sizes else full
 
 
 def _optimizer(
@@ -201,17 +239,17 @@ def _forward(tuned: Generator, settings: TuneSettings, warnings: list[str]) -> C
     return compiled(tuned, warnings)
 
 
-def _step(task: _Task, nets: Nets, state: TuneState) -> float:
+def _step(task: _Task, aim: _Aim, nets: Nets, state: TuneState) -> float:
     """One step of the optimiser; returns the loss. If the loss is not finite, the weights are unchanged."""
     settings = task.settings
     draw = torch.Generator().manual_seed(settings.seed * 1_000_003 + state.step)  # stateless: resuming is exact
-    rows = task.trained[torch.randperm(len(task.trained), generator=draw)[: settings.batch]]
+    rows = torch.randperm(len(aim.images), generator=draw)[: settings.batch]
     for group in nets.optimizer.param_groups:
         group["lr"] = settings.rate * _rate_scale(settings, state)
-    dtype = feature_dtype(settings.precision, task.anchors.device)
-    made = task.forward(nets.tuned.broadcast(task.anchors[rows]), "const", None, None, dtype)
-    made = task.visible(made, rows)
-    loss = (task.likeness.distance(made, rows, draw) + settings.pixel * losses.pixel(made, task.images[rows])).mean()
+    dtype = feature_dtype(settings.precision, aim.anchors.device)
+    made = task.forward(nets.tuned.broadcast(aim.anchors[rows]), "const", None, aim.size, dtype)
+    made = aim.visible(made, rows)
+    loss = (aim.likeness.distance(made, rows, draw) + settings.pixel * losses.pixel(made, aim.images[rows])).mean()
     nets.optimizer.zero_grad()
     loss.backward()
     value = float(loss.detach())
@@ -228,13 +266,13 @@ def _rate_scale(settings: TuneSettings, state: TuneState) -> float:
 
 
 @torch.no_grad()
-def _check(task: _Task, nets: Nets) -> float:
+def _check(aim: _Aim, nets: Nets) -> float:
     """Mean distance of the averaged generator on the held-out images; infinite if weights are not finite."""
     if not nets.are_finite():
         return math.inf
-    made = nets.mean(nets.mean.broadcast(task.anchors[task.checked]))
-    made = task.visible(made, task.checked)
-    return float(task.likeness.distance(made, task.checked).mean())
+    rows = torch.arange(len(aim.images))
+    made = aim.visible(nets.mean(nets.mean.broadcast(aim.anchors)), rows)
+    return float(aim.likeness.distance(made, rows).mean())
 
 
 def _record(state: TuneState, loss: float, distance: float) -> None:

@@ -15,8 +15,9 @@ from selfscan.io.pixels import to_tensor
 from selfscan.perceptual.metric import load_perceptual
 from selfscan.scan.consent import make_consent
 from selfscan.scan.quality import assess
-from selfscan.scan.scan import ScanSettings, held_out_spans, inside, scan_observation, scan_video
+from selfscan.scan.scan import ScanSettings, _fitting, held_out_spans, inside, scan_observation, scan_video
 from selfscan.scan.select import k_centre_distances
+from selfscan.types import Alignment
 
 SIDE, FRAMES, FPS = 256, 75, 25
 SETTINGS = ScanSettings(frames=20, size=96, embed_size=64, perceptual="face")
@@ -198,6 +199,14 @@ def test_many_candidates_are_sketched(seen, consent, monkeypatch):
     shared_picks = np.intersect1d(exact.frame_index, sketched.frame_index)
     assert len(sketched) == 20 and len(shared_picks) >= 8
     assert left(sketched) < 1.15 * left(exact)
+
+
+@pytest.mark.parametrize("shown, size", [(230, 256), (400, 256), (420, 512), (560, 512), (2000, 512)])
+def test_images_are_as_large_as_the_clip_shows_them(shown, size):
+    """``shown``: pixels of the clip that the crop spans."""
+    turn = np.array([[0.8, -0.6], [0.6, 0.8]])
+    matrix = np.concatenate([256 / shown * turn, [[5.0], [7.0]]], 1)
+    assert _fitting(Alignment(np.repeat(matrix[None], 9, 0), 256), np.arange(5)) == size
 
 
 @pytest.mark.slow
