@@ -63,7 +63,7 @@ class TuneSettings:
     detail: float = 1.0  # weight of the perceptual distance of a random part at full size (MyStyle: 0)
     landmarks: float = 0.3  # weight of the distance of landmarks, in sizes of their facial part (MyStyle: 0)
     resolution: int = 256  # least resolution of the avatar, px: a smaller base is grown (0 = the base's)
-    grow: float = 0.0  # share of the steps after which the full size is drawn; tuning starts at START px and doubles
+    grow: float = 0.5  # share of the steps after which the full size is drawn; tuning starts at START px and doubles
     #   (MyStyle: 0)
     width: int = 6144  # least width: a block of r px has width / r channels, up to the base's widest (0 = the base's)
     view: int = 160  # largest size in px at which perceptual distances are taken; 0 = the base's resolution (MyStyle)

@@ -41,6 +41,7 @@ def test_a_device_that_fails_says_so():
     assert not row.ok and row.difference is None and "no kernel image" in row.verdict
 
 
+@pytest.mark.slow
 def test_a_gpu_agrees_with_the_cpu_but_for_a_fault_that_was_put_in(gpu):
     def alter(name, found):
         return -found if name == "reenact" else found

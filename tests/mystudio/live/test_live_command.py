@@ -158,7 +158,7 @@ def test_ctrl_c_ends_a_camera_in_good_order_and_a_second_one_interrupts():
         signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("how", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL])
 def test_a_stopped_recording_leaves_the_target_as_it_was(me, clips, tmp_path, how):
     out, part = tmp_path / "live.mp4", tmp_path / "live.part.mp4"
     out.write_bytes(b"before")

@@ -93,7 +93,7 @@ def test_every_kind_of_number_is_read(tmp_path):
             assert torch.equal(content["b"][0].load(), values[1:, ::2])
 
 
-@pytest.mark.parametrize("form", ["pkl", "zip", "legacy"])
+@pytest.mark.parametrize("form", ["pkl", "zip", pytest.param("legacy", marks=pytest.mark.slow)])
 def test_truncated_and_flipped_files(tmp_path, form):
     """Truncated files are rejected; a flipped bit is rejected or harmless, and raises no other error."""
     marker, src, dst = tmp_path / "ran", tmp_path / "net.bin", tmp_path / "out.safetensors"

@@ -25,10 +25,10 @@ def whole(tmp_path, source, parts=2, sync=SYNC):
     "first,second",
     [
         (("aac", 44_100, "mono"), ("mp2", 44_100, "mono")),
-        (("mp2", 48_000, "stereo"), ("aac", 48_000, "stereo")),
-        (("aac", 48_000, "stereo"), ("ac3", 48_000, "mono")),
+        pytest.param(("mp2", 48_000, "stereo"), ("aac", 48_000, "stereo"), marks=pytest.mark.slow),
+        pytest.param(("aac", 48_000, "stereo"), ("ac3", 48_000, "mono"), marks=pytest.mark.slow),
         (("ac3", 48_000, "stereo"), ("libmp3lame", 44_100, "stereo")),
-        (("aac", 48_000, "mono"), ("libopus", 48_000, "stereo")),
+        pytest.param(("aac", 48_000, "mono"), ("libopus", 48_000, "stereo"), marks=pytest.mark.slow),
         (("aac", 48_000, "stereo"), ("aac", 22_050, "mono")),
     ],
 )
@@ -44,8 +44,8 @@ def test_sound_of_another_codec_in_the_second_part_is_kept(tmp_path, first, seco
     "how",
     [
         {"container": OTHER_PLACES},
-        {"container": OTHER_PLACES | {"mpegts_service_id": "7"}},
-        {"pictures": "mpeg2video", "sounds": ("mp2",)},
+        pytest.param({"container": OTHER_PLACES | {"mpegts_service_id": "7"}}, marks=pytest.mark.slow),
+        pytest.param({"pictures": "mpeg2video", "sounds": ("mp2",)}, marks=pytest.mark.slow),
         {"pictures": "mpeg2video", "container": OTHER_PLACES},
     ],
 )

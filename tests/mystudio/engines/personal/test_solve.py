@@ -189,7 +189,9 @@ def in_one_window(avatar, driven) -> Take:
     return solve(avatar, driven, SHAPE, SolveSettings(window=28, batch=7))
 
 
-@pytest.mark.parametrize("window, batch", [(14, 8), (9, 4), (5, 3)])
+@pytest.mark.parametrize(
+    "window, batch", [pytest.param(14, 8, marks=pytest.mark.slow), (9, 4), pytest.param(5, 3, marks=pytest.mark.slow)]
+)
 def test_where_a_clip_is_cut_does_not_show(avatar, driven, in_one_window, window, batch):
     whole, parts = in_one_window, solve(avatar, driven, SHAPE, SolveSettings(window=window, batch=batch))
     assert (whole.codes[AXES] - parts.codes[AXES]).abs().max() < SAME

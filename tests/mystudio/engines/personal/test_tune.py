@@ -192,7 +192,7 @@ def test_seed_decides_the_order(task):
 def test_what_comes_out_is_the_mean_of_the_last_steps(task):
     def steps(average: float) -> Tensor:
         seen: list[Tensor] = []
-        settings = replace(FAST, steps=80, check_every=4, decay=0.0, average=average)
+        settings = replace(FAST, steps=40, check_every=4, decay=0.0, average=average)
 
         def watch(net, figures) -> bool:
             if figures["steps"] % 4 == 0:
@@ -204,7 +204,7 @@ def test_what_comes_out_is_the_mean_of_the_last_steps(task):
         return torch.stack(seen)
 
     last, mean = steps(0.0), steps(0.25)
-    assert torch.equal(steps(0.04), last)  # no more than the last four steps
+    assert torch.equal(steps(0.08), last)  # no more than the last four steps
     expected = last[0]
     for k, weights in enumerate(last):  # 4 (k + 1) steps so far, of which a quarter counts
         expected = expected + min(1.0, 1 / (0.25 * (k + 1))) * (weights - expected)
