@@ -32,7 +32,7 @@ LOOK, MOTION = slice(0, 32), slice(32, 58)  # numbers of this base's z that deci
 OPTIONS = (  # of the recipe "quick": small enough for a CPU, and alike on both sides
     "invert.steps=0", "personalize.resolution=0", "personalize.width=0", "personalize.precision=float32",
     "personalize.check_every=10", "regress.rank=12", "regress.steps=200", "reenact.steps=3",
-    "reenact.precision=float32",
+    "reenact.precision=float32", "reenact.start_precision=float32",
 )  # fmt: skip
 LEVELS = "grey levels"
 Result = TypeVar("Result")

@@ -17,19 +17,24 @@ log = logging.getLogger(__name__)
 
 
 def drawer(
-    forward: Callable[..., Tensor], device: torch.device, precision: Precision = "auto", how: Compile = "no"
+    forward: Callable[..., Tensor],
+    device: torch.device,
+    precision: Precision = "auto",
+    how: Compile = "no",
+    resolution: int | None = None,
 ) -> Callable[..., Tensor]:
     """A generator's forward pass for drawing images: constant noise, the given precision, optionally compiled.
 
     Args:
         forward: a ``Generator`` or its ``synthesize``. device: the generator's device.
+        resolution: px at which synthesis stops and returns the skip image; None = the full size.
     Returns: W+ or styles -> images [B, 3, H, W] float32 in about [-1, 1].
     """
     dtype, warnings = feature_dtype(precision, device), []
     fast = compiled(forward, warnings, how)
 
     def draw(latents) -> Tensor:
-        images = fast(latents, "const", None, None, dtype).float()
+        images = fast(latents, "const", None, resolution, dtype).float()
         while warnings:
             log.warning(warnings.pop())
         return images

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,9 +18,8 @@ GAIN = math.sqrt(2)  # factor after every leaky ReLU
 
 def fir_kernel(taps: tuple[float, ...] = (1, 3, 3, 1)) -> Tensor:
     """Normalised separable low-pass filter [4, 4], equal to the official ``resample_filter`` buffers."""
-    f = torch.tensor(taps, dtype=torch.float32)
-    f = torch.outer(f, f)
-    return f / f.sum()
+    f = np.outer(taps, taps)
+    return torch.tensor((f / f.sum()).tolist())  # no arithmetic in torch, as for the weights of ``FullyConnected``
 
 
 def blur(x: Tensor, kernel: Tensor, padding: tuple[int, int], gain: float = 1.0, stride: int = 1) -> Tensor:
@@ -51,7 +51,9 @@ class FullyConnected(nn.Module):
         activation: bool = False,
     ):
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_multiplier)
+        weight = torch.randn(out_features, in_features)
+        # arithmetic on the meta device imports torch's compiler: two seconds for the shapes of a generator
+        self.weight = nn.Parameter(weight if weight.is_meta else weight / lr_multiplier)
         self.bias = nn.Parameter(torch.full((out_features,), float(bias_init)))
         self.weight_gain = lr_multiplier / math.sqrt(in_features)
         self.bias_gain = lr_multiplier

@@ -34,9 +34,9 @@ class Counted(Problem):
 
     drawn: list[int] = field(default_factory=list)
 
-    def images(self, codes: Tensor) -> Tensor:
+    def images(self, codes: Tensor, draw: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         self.drawn.append(len(codes))
-        return super().images(codes)
+        return super().images(codes, draw)
 
     @property
     def passes(self) -> int:

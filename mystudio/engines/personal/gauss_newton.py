@@ -60,12 +60,16 @@ class Frames:
         """[T - 1] 1 where a frame is followed by the next one without a cut."""
         return self.problem.linked[self.rows[:-1]]
 
-    def evaluate(self, codes: Tensor, which: Tensor) -> tuple[Tensor, Terms]:
-        """Output vectors [B, M] and data terms [B] of frames ``which`` [B] of the window at codes [B, K]."""
+    def evaluate(self, codes: Tensor, which: Tensor, at_start: bool = False) -> tuple[Tensor, Terms]:
+        """Output vectors [B, M] and data terms [B] of frames ``which`` [B] of the window at codes [B, K].
+
+        Args: at_start: the codes are the start codes.
+        """
         outputs, terms = list[Tensor](), list[Terms]()
+        look = self.problem.measure_start if at_start else self.problem.render_and_measure
         for first in range(0, len(which), self.problem.settings.batch):
             part = slice(first, first + self.problem.settings.batch)
-            seen = self.problem.render_and_measure(codes[part])
+            seen = look(codes[part])
             outputs.append(output_vector(seen.landmarks, seen.mouth, seen.irises))
             valid = self.wanted.valid[which[part]].to(codes.dtype)  # a frame without a face has no data terms
             terms.append({k: v * valid for k, v in data_terms(seen, self.wanted, which[part]).items()})
@@ -142,7 +146,7 @@ def solve_window(
 def begin(window: Frames) -> State:
     """The state at the start codes."""
     codes, count = window.start, len(window.rows)
-    outputs, terms = window.evaluate(codes, torch.arange(count))
+    outputs, terms = window.evaluate(codes, torch.arange(count), at_start=True)
     return State(
         codes,
         outputs,

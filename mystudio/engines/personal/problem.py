@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mystudio.compute.compilation import Compile, Precision, drawer
+from mystudio.engines.personal import proxy
 from mystudio.engines.personal.measure import Measured, Terms, Weights, measure
 from mystudio.engines.personal.regress import Regressor
 from mystudio.engines.personal.space import AnchorSpace
@@ -35,7 +37,7 @@ class SolveSettings:
     space: Literal["axes", "hull", "softplus"] = "axes"  # adam only: principal axes, exact hull, or MyStyle's alpha
     start: Literal["regressor", "previous"] = "regressor"  # adam only; previous = the last frame's solution (PGR)
     match: float = 0.7  # 0..1: share of the step that gives the regressor's codes the driver's expression
-    steps: int = 4  # optimisation steps a frame (MyStyle: up to 1000, Adam)
+    steps: int = 2  # optimisation steps a frame (MyStyle: up to 1000, Adam)
     rate: float = 5e-3  # adam only: step (MyStyle: 5e-3)
     keypoint: float = 1.0  # weight of the keypoints, in (1 % of the crop)^2
     mouth: float = 20.0  # weight of the mouth-cavity pixels, images in [-1, 1]
@@ -47,12 +49,16 @@ class SolveSettings:
     dilation: float = 2.0  # of the convex hull of the anchors; 1 = the hull itself (MyStyle, N = 100: 4)
     delta: float = 10.0  # adam only: weight of per-layer offsets (MyStyle: 10)
     sum: float = 10.0  # softplus space only: weight of sum(alpha) = 1 (MyStyle: 10)
-    temporal: float = 0.05  # weight of the squared change between frames (mean of axes)
+    temporal: float = 0.08  # weight of the squared change between frames (mean of axes)
     tolerance: float = 0.01  # converged when a step improves the objective by less than this share
-    window: int = 256  # frames solved together; halved when memory runs out, as is the batch
+    window: int = 384  # frames solved together; halved when memory runs out, as is the batch
     batch: int = 8  # frames synthesized at once
-    precision: Precision = "float32"  # of the generator's feature maps; in bfloat16 a code changes by a fortieth of an
-    #   anchor deviation with the place where a clip is cut
+    precision: Precision = "float32"  # of the generator's feature maps; in bfloat16 a code changes by up to .05 anchor
+    #   deviations with the place where a clip is cut
+    start_precision: Precision = (
+        "auto"  # gauss-newton only: the same for start codes, which are alike at any place
+    )
+    proxy: int = 128  # gauss-newton only: px of the pictures, if such pictures measure alike (``proxy.size``); 0 = full
     compile: Compile = "no"  # torch.compile of the generator: for long clips; the plain generator is used if it fails
 
     @property
@@ -85,7 +91,9 @@ class Problem:
     start: Tensor  # [T, K] start codes
     linked: Tensor  # [T] 1 where frame t + 1 follows frame t without a cut or a gap in time
     pose_lid_map: Tensor  # [K, 4] how a code turns the head and moves the lids (``start.pose_lid_map``)
-    draw: Callable[[Tensor], Tensor]  # W+ [B, L, D] -> images [B, 3, H, W]
+    draw: Callable[[Tensor], Tensor]  # W+ [B, L, D] -> images [B, 3, H, W], at the size that ``proxy.size`` chooses
+    draw_start: Callable[[Tensor], Tensor] | None = None  # like ``draw``, for the start codes; None = ``draw``
+    pass_size: int = 0  # fewer start codes are drawn as a batch of so many (``proxy.PASS``)
 
     @classmethod
     def of(cls, avatar: Avatar, motion: Motion, shape: RetargetSettings, settings: SolveSettings) -> Problem:
@@ -94,9 +102,13 @@ class Problem:
         regressor, space = Regressor.load(state.regressor), state.space
         start = StartCodes(regressor, space, state.anchor_keypoints, settings.match)(motion.change, motion.measures)
         device = next(avatar.generator.parameters()).device
+        mesh = load_facemesh(device=device)
+        draw = partial(drawer, avatar.generator, device, how=settings.compile)
+        least = settings.proxy if settings.method == "gauss-newton" else 0
+        size = proxy.size(partial(draw, settings.start_precision), avatar.generator, mesh, space, least)
         return cls(
             generator=avatar.generator,
-            mesh=load_facemesh(device=device),
+            mesh=mesh,
             space=space,
             regressor=regressor,
             motion=motion,
@@ -105,7 +117,9 @@ class Problem:
             start=fill_gaps(start, motion.valid, motion.shots),
             linked=_linked(motion),
             pose_lid_map=pose_lid_map(space, state.anchor_keypoints),
-            draw=drawer(avatar.generator, device, settings.precision, settings.compile),
+            draw=draw(settings.precision, resolution=size),
+            draw_start=draw(settings.start_precision, resolution=size),
+            pass_size=proxy.PASS if (size or avatar.generator.resolution) <= settings.proxy else 0,
         )
 
     def priors(self, codes: Tensor, rows: Tensor) -> Terms:
@@ -114,14 +128,21 @@ class Problem:
         turned = (away @ self.pose_lid_map).square().sum(1) / away.shape[1]
         return {"prior": away.square().mean(1), "pose_lid": turned}
 
-    def images(self, codes: Tensor) -> Tensor:
-        """Codes [B, K] or [B, L, K] -> images [B, 3, H, W]."""
+    def images(self, codes: Tensor, draw: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """Codes [B, K] or [B, L, K] -> images [B, 3, H, W], by ``self.draw`` or another function like it."""
         w = self.space.decode(codes).to(next(self.generator.parameters()).device)
-        return self.draw(w if codes.ndim == 3 else self.generator.broadcast(w))
+        return (draw or self.draw)(w if codes.ndim == 3 else self.generator.broadcast(w))
 
     def render_and_measure(self, codes: Tensor) -> Measured:
         """Synthesize on the generator's device and measure; the small results come back to the codes' device."""
         return measure(self.mesh, self.images(codes), self.shape).to(codes.device)
+
+    def measure_start(self, codes: Tensor) -> Measured:
+        """Like ``render_and_measure``, for codes [B, K] that are the same wherever the clip is cut: faster."""
+        count = len(codes)
+        if count < self.pass_size:
+            codes = torch.cat([codes, codes[-1:].expand(self.pass_size - count, -1)])
+        return measure(self.mesh, self.images(codes, self.draw_start)[:count], self.shape).to(codes.device)
 
 
 def select_frames(motion: Motion, rows: Tensor) -> Motion:

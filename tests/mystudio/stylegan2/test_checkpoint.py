@@ -3,6 +3,8 @@
 import random
 import resource
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -29,6 +31,15 @@ def test_round_trip_is_exact(tmp_path):
     assert torch.equal(loaded(ws), g(ws))
     loaded(ws).sum().backward()  # it can be tuned
     assert loaded.synthesis.b64.conv1.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_loading_does_not_import_the_compiler(tmp_path):
+    code = (
+        "import sys\nfrom mystudio.stylegan2.checkpoint import load_generator\n"
+        f"load_generator({str(save(tmp_path))!r})\nprint('torch' in sys.modules, 'torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]
 
 
 def test_half_rounds_to_float16_once(tmp_path):
