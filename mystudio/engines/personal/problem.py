@@ -91,7 +91,7 @@ class Problem:
     pose_lid_map: Tensor  # [K, 4] how a code turns the head and moves the lids (``start.pose_lid_map``)
     draw: Callable[[Tensor], Tensor]  # W+ [B, L, D] -> images [B, 3, H, W], at the size that ``proxy.size`` chooses
     draw_start: Callable[[Tensor], Tensor] | None = None  # like ``draw``, for the start codes; None = ``draw``
-    pass_size: int = 0  # fewer start codes are drawn as a batch of so many (``proxy.PASS``)
+    pass_size: int = 0  # start codes are drawn at least so many at once, even if batches are smaller (``proxy.PASS``)
 
     @classmethod
     def of(cls, avatar: Avatar, motion: Motion, shape: RetargetSettings, settings: SolveSettings) -> Problem:
@@ -101,9 +101,9 @@ class Problem:
         start = StartCodes(regressor, space, state.anchor_keypoints, settings.match)(motion.change, motion.measures)
         device = next(avatar.generator.parameters()).device
         mesh = load_facemesh(device=device)
-        draw = partial(drawer, avatar.generator, device, how=settings.compile)
+        plain = partial(drawer, avatar.generator, device, settings.start_precision)  # few pictures: never compiled
         least = settings.proxy if settings.method == "gauss-newton" else 0
-        size = proxy.size(partial(draw, settings.start_precision), avatar.generator, mesh, space, least)
+        size = proxy.size(plain, avatar.generator, mesh, space, least)
         return cls(
             generator=avatar.generator,
             mesh=mesh,
@@ -115,8 +115,8 @@ class Problem:
             start=fill_gaps(start, motion.valid, motion.shots),
             linked=_linked(motion),
             pose_lid_map=pose_lid_map(space, state.anchor_keypoints),
-            draw=draw(settings.precision, resolution=size),
-            draw_start=draw(settings.start_precision, resolution=size),
+            draw=drawer(avatar.generator, device, settings.precision, settings.compile, size),
+            draw_start=plain(resolution=size),
             pass_size=proxy.PASS if (size or avatar.generator.resolution) <= settings.proxy else 0,
         )
 
@@ -137,9 +137,9 @@ class Problem:
 
     def measure_start(self, codes: Tensor) -> Measured:
         """Like ``render_and_measure``, for codes [B, K] that are the same wherever the clip is cut: faster."""
-        count = len(codes)
-        if count < self.pass_size:
-            codes = torch.cat([codes, codes[-1:].expand(self.pass_size - count, -1)])
+        count, size = len(codes), max(self.settings.batch, self.pass_size)
+        if count < size:
+            codes = torch.cat([codes, codes[-1:].expand(size - count, -1)])
         return measure(self.mesh, self.images(codes, self.draw_start)[:count], self.shape).to(codes.device)
 
 

@@ -17,8 +17,8 @@ from mystudio.motion.retarget import keypoints_of
 from mystudio.stylegan2.generator import Generator
 from selfscan.face.facemesh import FaceMesh, crop_landmarks
 
-#: start codes of a pass; smaller batches are filled up. In bfloat16 a picture depends on the size of its batch, but not
-#: on its place in it or on the other pictures
+#: start codes of a pass of small pictures; smaller batches are filled up. In bfloat16 a picture depends on the size of
+#: its batch, but not on its place in it or on the other pictures
 PASS = 8
 COMPARED = 8  # anchors at which both pictures are measured
 #: root mean square distance of the keypoints in the two pictures, in crops. Pictures of 128 px of two avatars differ by
