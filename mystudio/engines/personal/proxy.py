@@ -5,6 +5,9 @@ one returns is therefore the avatar at a smaller size. Solving reads landmarks a
 differ from the full picture's. Whether this holds is measured for each avatar, since nothing in tuning requires it.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (types of torch and scipy have gaps)
+
 from __future__ import annotations
 
 from collections.abc import Callable
