@@ -91,7 +91,6 @@ class Problem:
     pose_lid_map: Tensor  # [K, 4] how a code turns the head and moves the lids (``start.pose_lid_map``)
     draw: Callable[[Tensor], Tensor]  # W+ [B, L, D] -> images [B, 3, H, W], at the size that ``proxy.size`` chooses
     draw_start: Callable[[Tensor], Tensor] | None = None  # like ``draw``, for the start codes; None = ``draw``
-    pass_size: int = 0  # start codes are drawn at least so many at once, even if batches are smaller (``proxy.PASS``)
 
     @classmethod
     def of(cls, avatar: Avatar, motion: Motion, shape: RetargetSettings, settings: SolveSettings) -> Problem:
@@ -104,6 +103,7 @@ class Problem:
         plain = partial(drawer, avatar.generator, device, settings.start_precision)  # few pictures: never compiled
         least = settings.proxy if settings.method == "gauss-newton" else 0
         size = proxy.size(plain, avatar.generator, mesh, space, least)
+        small = (size or avatar.generator.resolution) <= settings.proxy
         return cls(
             generator=avatar.generator,
             mesh=mesh,
@@ -116,8 +116,7 @@ class Problem:
             linked=_linked(motion),
             pose_lid_map=pose_lid_map(space, state.anchor_keypoints),
             draw=drawer(avatar.generator, device, settings.precision, settings.compile, size),
-            draw_start=plain(resolution=size),
-            pass_size=proxy.PASS if (size or avatar.generator.resolution) <= settings.proxy else 0,
+            draw_start=proxy.filled(plain(resolution=size), proxy.PASS if small else proxy.PASS // 2),
         )
 
     def priors(self, codes: Tensor, rows: Tensor) -> Terms:
@@ -137,10 +136,7 @@ class Problem:
 
     def measure_start(self, codes: Tensor) -> Measured:
         """Like ``render_and_measure``, for codes [B, K] that are the same wherever the clip is cut: faster."""
-        count, size = len(codes), max(self.settings.batch, self.pass_size)
-        if count < size:
-            codes = torch.cat([codes, codes[-1:].expand(size - count, -1)])
-        return measure(self.mesh, self.images(codes, self.draw_start)[:count], self.shape).to(codes.device)
+        return measure(self.mesh, self.images(codes, self.draw_start), self.shape).to(codes.device)
 
 
 def select_frames(motion: Motion, rows: Tensor) -> Motion:
