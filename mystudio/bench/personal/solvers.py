@@ -34,9 +34,9 @@ class Counted(Problem):
 
     drawn: list[int] = field(default_factory=list)
 
-    def images(self, codes: Tensor, draw: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    def images(self, codes: Tensor, draw: Callable[[Tensor], Tensor] | None = None, fill_to: int = 0) -> Tensor:
         self.drawn.append(len(codes))
-        return super().images(codes, draw)
+        return super().images(codes, draw, fill_to)
 
     @property
     def passes(self) -> int:

@@ -91,6 +91,7 @@ class Problem:
     pose_lid_map: Tensor  # [K, 4] how a code turns the head and moves the lids (``start.pose_lid_map``)
     draw: Callable[[Tensor], Tensor]  # W+ [B, L, D] -> images [B, 3, H, W], at the size that ``proxy.size`` chooses
     draw_start: Callable[[Tensor], Tensor] | None = None  # like ``draw``, for the start codes; None = ``draw``
+    pass_size: int = 0  # start codes are drawn at least so many at once, even if batches are smaller (``proxy.PASS``)
 
     @classmethod
     def of(cls, avatar: Avatar, motion: Motion, shape: RetargetSettings, settings: SolveSettings) -> Problem:
@@ -116,7 +117,8 @@ class Problem:
             linked=_linked(motion),
             pose_lid_map=pose_lid_map(space, state.anchor_keypoints),
             draw=drawer(avatar.generator, device, settings.precision, settings.compile, size),
-            draw_start=proxy.filled(plain(resolution=size), proxy.PASS if small else proxy.PASS // 2),
+            draw_start=plain(resolution=size),
+            pass_size=proxy.PASS if small else 0,
         )
 
     def priors(self, codes: Tensor, rows: Tensor) -> Terms:
@@ -125,10 +127,15 @@ class Problem:
         turned = (away @ self.pose_lid_map).square().sum(1) / away.shape[1]
         return {"prior": away.square().mean(1), "pose_lid": turned}
 
-    def images(self, codes: Tensor, draw: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """Codes [B, K] or [B, L, K] -> images [B, 3, H, W], by ``self.draw`` or another function like it."""
+    def images(self, codes: Tensor, draw: Callable[[Tensor], Tensor] | None = None, fill_to: int = 0) -> Tensor:
+        """Codes [B, K] or [B, L, K] -> images [B, 3, H, W], by ``self.draw`` or another function like it.
+
+        Args: fill_to: number of codes to which the last one is repeated; the images of these are dropped.
+        """
+        count, missing = len(codes), fill_to - len(codes)
+        codes = torch.cat([codes, codes[-1:].expand(missing, *codes.shape[1:])]) if missing > 0 else codes
         w = self.space.decode(codes).to(next(self.generator.parameters()).device)
-        return (draw or self.draw)(w if codes.ndim == 3 else self.generator.broadcast(w))
+        return (draw or self.draw)(w if codes.ndim == 3 else self.generator.broadcast(w))[:count]
 
     def render_and_measure(self, codes: Tensor) -> Measured:
         """Synthesize on the generator's device and measure; the small results come back to the codes' device."""
@@ -136,7 +143,8 @@ class Problem:
 
     def measure_start(self, codes: Tensor) -> Measured:
         """Like ``render_and_measure``, for codes [B, K] that are the same wherever the clip is cut: faster."""
-        return measure(self.mesh, self.images(codes, self.draw_start), self.shape).to(codes.device)
+        images = self.images(codes, self.draw_start, max(self.settings.batch, self.pass_size))
+        return measure(self.mesh, images, self.shape).to(codes.device)
 
 
 def select_frames(motion: Motion, rows: Tensor) -> Motion:

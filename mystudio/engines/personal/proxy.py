@@ -20,8 +20,8 @@ from mystudio.motion.retarget import keypoints_of
 from mystudio.stylegan2.generator import Generator
 from selfscan.face.facemesh import FaceMesh, crop_landmarks
 
-#: start codes of a pass of small pictures, to which smaller batches are filled up; half of it for larger pictures. In
-#: bfloat16 a picture depends on the size of its batch, but not on its place in it or on the other pictures
+#: start codes of a pass of small pictures; smaller batches are filled up. In bfloat16 a picture depends on the size of
+#: its batch, but not on its place in it or on the other pictures
 PASS = 8
 COMPARED = 8  # anchors at which both pictures are measured
 #: root mean square distance of the keypoints in the two pictures, in crops. Pictures of 128 px of two avatars differ by
@@ -59,16 +59,3 @@ def size(
             return least
         least *= 2
     return None
-
-
-def filled(draw: Callable[[Tensor], Tensor], least: int) -> Callable[[Tensor], Tensor]:
-    """A function like ``draw``, W+ [B, L, D] -> images [B, 3, H, W], that draws at least so many images at once.
-
-    The last code is repeated, and its further images are dropped.
-    """
-
-    def fill_and_draw(ws: Tensor) -> Tensor:
-        missing = least - len(ws)
-        return draw(torch.cat([ws, ws[-1:].expand(missing, -1, -1)]))[: len(ws)] if missing > 0 else draw(ws)
-
-    return fill_and_draw
