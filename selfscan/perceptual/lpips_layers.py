@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -83,9 +84,8 @@ class LpipsLayers(nn.Module):
         self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450]).view(1, 3, 1, 1))
         self.features = convolutions(kind)
         self.features.load_state_dict(_read_backbone(backbone, self.features, kind))
-        linear = torch.load(heads, map_location="cpu", weights_only=True)
-        for k in range(len(self.taps)):
-            self.register_buffer(f"root{k}", linear[f"lin{k}.model.1.weight"].flatten().clamp(min=0).sqrt())
+        for k, weights in enumerate(_read_heads(heads, len(self.taps))):
+            self.register_buffer(f"root{k}", weights.clamp(min=0).sqrt())
 
     def forward(self, x: Tensor) -> list[Tensor]:
         x = (x - self.shift) / self.scale
@@ -168,6 +168,13 @@ def find_heads(kind: str) -> Path | None:
     package = importlib.util.find_spec("lpips")  # importing it would import torchvision
     path = Path(package.origin).parent / "weights" / "v0.1" / f"{kind}.pth" if package and package.origin else None
     return path if path and path.is_file() else None
+
+
+@lru_cache
+def _read_heads(path: Path, count: int) -> tuple[Tensor, ...]:
+    """The channel weights [C] of each layer."""
+    linear = torch.load(path, map_location="cpu", weights_only=True)
+    return tuple(linear[f"lin{k}.model.1.weight"].flatten() for k in range(count))
 
 
 def _read_backbone(path: Path, features: nn.Sequential, kind: str) -> dict[str, Tensor]:

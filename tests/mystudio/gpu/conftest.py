@@ -8,6 +8,7 @@ import torch
 from simulated_gpu import simulated_gpu
 
 from mystudio.types import Avatar
+from selfscan.perceptual.metric import load_perceptual
 
 
 @pytest.fixture(autouse=True)
@@ -21,6 +22,7 @@ def _one_thread():
 
 @pytest.fixture
 def gpu():
+    load_perceptual()  # the simulation cannot read files of pickled tensors; LPIPS's channel weights are kept
     with simulated_gpu() as device:
         yield device
 
