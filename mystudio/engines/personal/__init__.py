@@ -28,6 +28,7 @@ from mystudio.engines.protocol import Watch
 from mystudio.errors import ConsentRequired
 from mystudio.motion.retarget import neutral_of, retarget
 from mystudio.stylegan2 import growth
+from mystudio.stylegan2.checkpoint import load_generator
 from mystudio.stylegan2.generator import Generator
 from mystudio.types import Avatar, Performance, Progress, Styles, Take, silent
 from selfscan.checkpoints import NO_CHECKPOINTS, Checkpoints
@@ -57,7 +58,10 @@ __all__ = [
 ]
 
 DRAFT_SAMPLES = 120  # drawn for an avatar on the way, beside the anchors: a few seconds
-COMPANIONS = {"encoder": "anchors start at the mean face: personalize takes longer"}
+COMPANIONS = {
+    "encoder": "anchors start at the mean face: personalize takes longer",
+    "start": "tuning starts from the base itself: personalize takes longer",
+}
 
 
 def personalize(
@@ -94,9 +98,7 @@ def improve(
         raise ConsentRequired(
             "an avatar needs a scan with a consent record; scan again with --i-am-the-person-or-have-consent NAME"
         )
-    sizes = settings.personalize
-    generator = growth.grown(base.generator, sizes.resolution, sizes.width, sizes.seed)
-    generator = copy.deepcopy(generator).requires_grad_(False).to(device)
+    generator = copy.deepcopy(_start(base, settings.personalize)).requires_grad_(False).to(device)
     perceptual = load_perceptual()
     path = base.companion("encoder")
     encoder = load_encoder(path).to(device) if path else None
@@ -121,6 +123,16 @@ def improve(
     )
     kept = NO_CHECKPOINTS if ended else checkpoints  # samples of a generator that will be tuned on are of no use later
     return finish.avatar(tuned, base.digest, facts | info, settings.regress, progress, kept)
+
+
+def _start(base: Base, sizes: tune.TuneSettings) -> Generator:
+    """The generator that tuning starts from: the base's companion if it is not too large, else the base; grown."""
+    found, path = base.generator, base.companion("start")
+    if path:
+        larger = load_generator(path)
+        if larger.resolution <= sizes.resolution and larger.config["channel_base"] <= sizes.width:
+            found = larger
+    return growth.grown(found, sizes.resolution, sizes.width, sizes.seed)
 
 
 class _Finish:

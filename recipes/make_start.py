@@ -1,0 +1,140 @@
+"""Train the generator that tuning starts from: the base, enlarged, reproducing many people at the encoder's anchors.
+
+    mystudio actors dataset ACTORS --count 2048 --size 256 --vivid .3 --seed 7
+    python recipes/make_start.py OUT --faces FACES --data ACTORS --minutes 9
+
+FACES is a folder of portraits, ACTORS one of actors with their codes. Each call resumes the last one.
+OUT/start.safetensors is the generator, the companion "start" of the packaged base.
+
+Each image has its own anchor, as in a scan: the encoder's code of its appearance and of its motion relative to the
+person's neutral face. Portraits come without a neutral face: the base draws one at the encoder's code for no motion.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from mystudio.actors.factors import N_LOOK, N_MOTION
+from mystudio.base.encoder import load_encoder
+from mystudio.bases import find_base
+from mystudio.compute.muon import Muon
+from mystudio.engines.personal import tune_checkpoint
+from mystudio.engines.personal.likeness import Likeness
+from mystudio.engines.personal.tune import BETAS, TuneSettings
+from mystudio.engines.personal.tune_checkpoint import TuneState
+from mystudio.engines.personal.tune_nets import Nets
+from mystudio.motion import losses
+from mystudio.motion.retarget import relative_motion
+from mystudio.stylegan2 import growth
+from mystudio.stylegan2.checkpoint import save_generator
+from selfscan.face.facemesh import crop_landmarks, load_facemesh
+from selfscan.io.pixels import to_tensor
+from selfscan.perceptual.metric import load_perceptual
+
+BASE = "people128"
+STEPS, BATCH = 6000, 4  # half of a batch are actors, half portraits
+SETTINGS = TuneSettings(decay=80.0)  # the rate falls half as fast as in the tuning of one person
+SAVE_EVERY = 120  # s between checkpoints
+
+
+def main() -> None:
+    """Train until the time limit or the end, and write the generator."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--faces", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True, help="a folder of .npz files of images and codes")
+    parser.add_argument("--minutes", type=float, default=0.0, help="time limit of this call; 0 = until all is done")
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    ends = time.monotonic() + 60 * given.minutes if given.minutes else np.inf
+    images, codes = read(given.faces, given.data)
+    kept = given.out / "anchors.pt"
+    if not kept.exists():
+        torch.save(anchors_of(images, codes), kept)
+    train(given.out, images, torch.load(kept), len(codes), ends)
+
+
+def read(faces: Path, data: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Images [N, H, H, 3] uint8 RGB, actors first, and the actors' codes [A, Z]."""
+    files = [np.load(file) for file in sorted(data.glob("*.npz"))]
+    actors = np.concatenate([file["images"] for file in files])
+    portraits = np.stack([cv2.imread(str(file))[..., ::-1] for file in sorted(faces.glob("*.jpg"))])
+    return np.concatenate([actors, portraits]), np.concatenate([file["codes"] for file in files]).astype(np.float32)
+
+
+@torch.no_grad()
+def anchors_of(images: np.ndarray, codes: np.ndarray) -> Tensor:
+    """The encoder's code [N, D] of each image; nan where no face is found."""
+    base = find_base(BASE)
+    encoder, mesh, generator = load_encoder(base.companion("encoder")), load_facemesh(), base.generator.eval()
+    found = []
+    for start in range(0, len(images), 16):
+        part = to_tensor(images[start : start + 16])
+        marks, presence = crop_landmarks(mesh, part)
+        look = encoder.appearance(part)
+        known = torch.as_tensor(codes[start : start + 16])
+        if len(known) == len(part):  # the same look, at rest
+            z = torch.zeros(len(part), generator.z_dim)
+            z[:, : known.shape[1]] = known
+            z[:, N_LOOK : N_LOOK + N_MOTION] = 0
+            calm = generator.mapping(z)
+        else:
+            calm = encoder(look, torch.zeros_like(relative_motion(marks, marks[0])))
+        neutral, _ = crop_landmarks(mesh, generator(generator.broadcast(calm)).clamp(-1, 1))
+        w = encoder(look, torch.cat([relative_motion(marks[[k]], neutral[k]) for k in range(len(part))]))
+        found.append(w.masked_fill((presence < 0.5)[:, None], torch.nan))
+    return torch.cat(found)
+
+
+def train(out: Path, images: np.ndarray, anchors: Tensor, actors: int, ends: float) -> None:
+    """Tune the synthesis weights on random batches of all images."""
+    usable = anchors.isfinite().all(1).numpy()
+    drawn = [np.flatnonzero(usable[:actors]), actors + np.flatnonzero(usable[actors:])]
+    base, perceptual, state = find_base(BASE), load_perceptual(), TuneState()
+    nets = Nets(
+        growth.grown(base.generator, SETTINGS.resolution, SETTINGS.width),
+        lambda parameters: Muon(parameters, SETTINGS.rate, BETAS, dtype=torch.bfloat16),
+        SETTINGS.average,
+    )
+    kept, saved = out / "run.safetensors", time.monotonic()
+    if kept.exists():
+        tune_checkpoint.from_bytes(kept.read_bytes(), nets, state)
+    views = [
+        (weight, partial(view, size=SETTINGS.view))
+        for weight, view in ((1.0, losses.whole), (1.0, losses.face), (0.7, losses.eyes), (0.7, losses.mouth))
+    ]
+    rows = torch.arange(BATCH)
+    while state.step < STEPS and time.monotonic() < ends:
+        rng = np.random.default_rng([1, state.step])
+        picked = np.concatenate([rng.choice(some, BATCH // 2, False) for some in drawn])
+        given = to_tensor(images[picked])
+        for group in nets.optimizer.param_groups:
+            group["lr"] = SETTINGS.rate / np.sqrt(1 + state.step / SETTINGS.decay)
+        made = nets.tuned(nets.tuned.broadcast(anchors[picked]), dtype=torch.bfloat16)
+        likeness = Likeness(perceptual, given, views, SETTINGS.landmarks)
+        loss = (likeness.distance(made, rows) + losses.pixel(made.float(), given)).mean()
+        nets.optimizer.zero_grad()
+        loss.backward()
+        nets.optimizer.step()
+        state.step += 1
+        nets.average(state.step)
+        if state.step % 50 == 0:
+            print(state.step, float(loss.detach()), flush=True)
+        if time.monotonic() - saved > SAVE_EVERY:
+            kept.write_bytes(tune_checkpoint.to_bytes(nets, state))
+            saved = time.monotonic()
+    kept.write_bytes(tune_checkpoint.to_bytes(nets, state))
+    facts = {"base": BASE, "steps": str(state.step), "terms": base.info.get("terms", "")}
+    save_generator(nets.mean.eval(), out / "start.safetensors", facts, half=True)
+
+
+if __name__ == "__main__":
+    main()
