@@ -36,7 +36,8 @@ class Resemblance:
     @torch.no_grad()
     def of(self, generator: Generator) -> float:
         """Mean likeness of drawn pictures to the scan's of other moments; ``own`` is that of the scan's pictures."""
-        made = [to_uint8(generator(generator.broadcast(w[None])).clamp(-1, 1)) for w in self._anchors]
+        anchors = self._anchors.to(next(generator.parameters()).device)
+        made = [to_uint8(generator(generator.broadcast(w)).clamp(-1, 1)) for w in anchors.split(1)]
         return self._mean(self._network.embed(np.concatenate(made), self._marks))
 
     def _mean(self, faces: Array) -> float:

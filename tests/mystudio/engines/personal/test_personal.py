@@ -1,5 +1,6 @@
 """The personal engine as a whole: the parts of its avatars and takes that the engine contract does not cover."""
 
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ from mystudio.bases import find_base
 from mystudio.engines import personal
 from mystudio.engines.personal.state import AXES, state_of
 from mystudio.errors import BadArtifact
+from mystudio.stylegan2.checkpoint import load_generator
 
 
 @pytest.fixture(scope="module")
@@ -42,21 +44,35 @@ def test_a_take_has_codes_for_each_layer_and_the_value_of_the_objective(avatar):
     assert take.codes[AXES].shape[:2] == (3, avatar.generator.num_ws) and "total" in take.losses
 
 
-def test_an_avatar_is_grown_beyond_a_small_base_and_keeps_its_codes(avatar):
-    base = find_base("people128")
-    few = SimpleNamespace(
-        **vars(SETTINGS)
-        | {
-            "personalize": replace(SETTINGS.personalize, steps=1, rate=1e-9, resolution=256, width=6144),
-            "regress": replace(SETTINGS.regress, samples=16, steps=2),
-        }
-    )
-    large = personal.personalize(actor_avatar.scan(), base, few)
+FEW = SimpleNamespace(
+    **vars(SETTINGS)
+    | {
+        "personalize": replace(SETTINGS.personalize, steps=1, rate=1e-9, resolution=256, width=6144),
+        "regress": replace(SETTINGS.regress, samples=16, steps=2),
+    }
+)
+
+
+def test_an_avatar_is_grown_beyond_a_small_base_and_keeps_its_codes(avatar, tmp_path):
+    for file in (find_base("people128").path, find_base("people128").companion("encoder")):
+        shutil.copy(file, tmp_path / file.name)  # without the companion "start"
+    base = find_base(tmp_path / "people128.safetensors")
+    large = personal.personalize(actor_avatar.scan(), base, FEW)
     assert large.generator.resolution == 256 and large.generator.config["channel_base"] == 6144
     assert torch.allclose(large.state.anchors, avatar.state.anchors, atol=0.02)  # the encoder reads 64 px
     w = large.generator.broadcast(large.state.anchors[:2])
     small = base.generator(base.generator.broadcast(large.state.anchors[:2]))
     assert torch.allclose(large.generator(w, resolution=128), small, atol=1e-3)
+
+
+def test_tuning_starts_from_the_companion_if_its_size_is_wanted(avatar):
+    base = find_base("people128")
+    start = load_generator(base.companion("start"))
+    made = personal.personalize(actor_avatar.scan(), base, FEW)
+    w = start.broadcast(made.state.anchors[:2])
+    assert torch.allclose(made.generator(w), start(w), atol=1e-3)
+    smaller = SimpleNamespace(**vars(FEW) | {"personalize": replace(FEW.personalize, resolution=0, width=0)})
+    assert personal.personalize(actor_avatar.scan(), base, smaller).generator.resolution == 128
 
 
 @pytest.mark.slow
