@@ -42,6 +42,7 @@ from selfscan.perceptual.metric import load_perceptual
 BASE = "people128"
 STEPS, BATCH = 6000, 4  # half of a batch are actors, half portraits
 SETTINGS = TuneSettings(decay=80.0)  # the rate falls half as fast as in the tuning of one person
+HELD_OUT = 20  # one of so many portraits is never trained on
 SAVE_EVERY = 120  # s between checkpoints
 
 
@@ -66,7 +67,8 @@ def read(faces: Path, data: Path) -> tuple[np.ndarray, np.ndarray]:
     """Images [N, H, H, 3] uint8 RGB, actors first, and the actors' codes [A, Z]."""
     files = [np.load(file) for file in sorted(data.glob("*.npz"))]
     actors = np.concatenate([file["images"] for file in files])
-    portraits = np.stack([cv2.imread(str(file))[..., ::-1] for file in sorted(faces.glob("*.jpg"))])
+    portraits = [file for k, file in enumerate(sorted(faces.glob("*.jpg"))) if k % HELD_OUT != 7]
+    portraits = np.stack([cv2.imread(str(file))[..., ::-1] for file in portraits])
     return np.concatenate([actors, portraits]), np.concatenate([file["codes"] for file in files]).astype(np.float32)
 
 
