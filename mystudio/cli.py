@@ -46,8 +46,9 @@ def cli(ctx: click.Context):
 
     Everything stays on this machine. Each command explains itself with --help.
     """
-    # torch's threads wait for each other asleep, or they would take the time of other programs; read when torch starts
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # torch's threads wait for each other awake, but only shortly, or they would take the time of other programs. Read
+    # when torch starts; measured in docs/experiments/costs.md
+    os.environ.setdefault("GOMP_SPINCOUNT", "50000")
     if not ctx.meta.get(DEBUG):
         warnings.simplefilter("ignore")  # hides warnings of libraries
         os.environ.setdefault("GLOG_minloglevel", "2")
