@@ -1,7 +1,7 @@
 """Make the pictures of these pages from a finished run of the demo: python docs/make_pictures.py DEMO_FOLDER.
 
-The folder holds hello.mp4 and smiling.mp4 (side by side), edits.png, me.avatar and me.scan, as ``make demo`` makes them.
-Pictures are twice as large as pages show them.
+The folder holds hello.mp4 and smiling.mp4 (side by side), edits.png, me.avatar and me.scan, as ``make demo`` makes
+them. Pictures are twice as large as pages show them.
 """
 
 from __future__ import annotations
