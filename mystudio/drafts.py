@@ -31,6 +31,7 @@ class Drafts:
 
     def __init__(self, run: StageRun, minutes: float, until_good: bool, tell: Callable[[str], None]):
         self._run, self._tell, self._until_good = run, tell, until_good
+        self._free = run.free_for_drafts  # nobody else can change it: the run holds the lock
         self._limit = 60 * minutes or math.inf
         self._began, self._due, self._cost = time.monotonic(), FIRST, COST
         self.ended = False  # before the engine's own end
@@ -39,12 +40,12 @@ class Drafts:
         now = time.monotonic() - self._began
         if now + COMPLETE * self._cost >= self._limit:
             self.ended = True
-        elif now >= self._due and (self._until_good or self._run.free_for_drafts):
+        elif now >= self._due and (self._until_good or self._free):
             self._draft(make(), now)
         return self.ended
 
     def _draft(self, made: Avatar, now: float) -> None:
-        if self._run.free_for_drafts:
+        if self._free:
             save(made, self._run, draft=True)
             self._tell(f"{self._run.path.name} can be used from now on. {quality(made.info, now / 60)}")
         self._cost = time.monotonic() - self._began - now

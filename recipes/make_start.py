@@ -25,10 +25,8 @@ from torch import Tensor
 from mystudio.actors.factors import N_LOOK, N_MOTION
 from mystudio.base.encoder import load_encoder
 from mystudio.bases import find_base
-from mystudio.compute.muon import Muon
 from mystudio.engines.personal import tune_checkpoint
-from mystudio.engines.personal.likeness import Likeness
-from mystudio.engines.personal.tune import BETAS, TuneSettings
+from mystudio.engines.personal.tune import TuneSettings, likeness_to, optimizer
 from mystudio.engines.personal.tune_checkpoint import TuneState
 from mystudio.engines.personal.tune_nets import Nets
 from mystudio.motion import losses
@@ -101,18 +99,11 @@ def train(out: Path, images: np.ndarray, anchors: Tensor, actors: int, ends: flo
     usable = anchors.isfinite().all(1).numpy()
     drawn = [np.flatnonzero(usable[:actors]), actors + np.flatnonzero(usable[actors:])]
     base, perceptual, state = find_base(BASE), load_perceptual(), TuneState()
-    nets = Nets(
-        growth.grown(base.generator, SETTINGS.resolution, SETTINGS.width),
-        lambda parameters: Muon(parameters, SETTINGS.rate, BETAS, dtype=torch.bfloat16),
-        SETTINGS.average,
-    )
+    start = growth.grown(base.generator, SETTINGS.resolution, SETTINGS.width)
+    nets = Nets(start, partial(optimizer, SETTINGS, anchors.device), SETTINGS.average)
     kept, saved = out / "run.safetensors", time.monotonic()
     if kept.exists():
         tune_checkpoint.from_bytes(kept.read_bytes(), nets, state)
-    views = [
-        (weight, partial(view, size=SETTINGS.view))
-        for weight, view in ((1.0, losses.whole), (1.0, losses.face), (0.7, losses.eyes), (0.7, losses.mouth))
-    ]
     rows = torch.arange(BATCH)
     while state.step < STEPS and time.monotonic() < ends:
         rng = np.random.default_rng([1, state.step])
@@ -121,8 +112,8 @@ def train(out: Path, images: np.ndarray, anchors: Tensor, actors: int, ends: flo
         for group in nets.optimizer.param_groups:
             group["lr"] = SETTINGS.rate / np.sqrt(1 + state.step / SETTINGS.decay)
         made = nets.tuned(nets.tuned.broadcast(anchors[picked]), dtype=torch.bfloat16)
-        likeness = Likeness(perceptual, given, views, SETTINGS.landmarks)
-        loss = (likeness.distance(made, rows) + losses.pixel(made.float(), given)).mean()
+        distance = likeness_to(given, perceptual, SETTINGS).distance(made, rows)
+        loss = (distance + losses.pixel(made.float(), given)).mean()
         nets.optimizer.zero_grad()
         loss.backward()
         nets.optimizer.step()

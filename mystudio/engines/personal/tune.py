@@ -97,16 +97,7 @@ class _Task:
         if size < images.shape[-1]:
             images = losses.whole(images, size).contiguous(memory_format=torch.channels_last)
             seen = None if seen is None else F.interpolate(seen.float(), size=(size, size), mode="area") == 1
-        settings, side = self.settings, min(self.settings.view or size, size)
-        views = (
-            (settings.perceptual, losses.whole),
-            (settings.face, losses.face),
-            (settings.eyes, losses.eyes),
-            (settings.mouth, losses.mouth),
-        )
-        weighted = [(weight, partial(view, size=side)) for weight, view in views if weight]
-        likeness = Likeness(self.perceptual, images, weighted, settings.landmarks, settings.detail, side)
-        return _Aim(size, self.anchors[rows], images, seen, likeness)
+        return _Aim(size, self.anchors[rows], images, seen, likeness_to(images, self.perceptual, self.settings))
 
 
 @dataclass(frozen=True)
@@ -148,7 +139,7 @@ def tune(
         "held_out_distance" (the best one), "rollbacks" and "warnings" (sentences about what failed).
     Raises: TrainingDiverged: values were not finite ``MAX_ROLLBACKS`` times, even with smaller steps.
     """
-    nets = Nets(generator, partial(_optimizer, settings, anchors.device), settings.average)
+    nets = Nets(generator, partial(optimizer, settings, anchors.device), settings.average)
     state, warnings = TuneState(), list[str]()
     tune_checkpoint.resume(checkpoints, nets, state)
     task = _task(nets, anchors, images, seen, perceptual, settings, warnings)
@@ -222,9 +213,23 @@ def _size(settings: TuneSettings, step: int, full: int) -> int:
     return sizes[int(len(sizes) * step / growing)] if step < growing and sizes else full
 
 
-def _optimizer(
+def likeness_to(images: Tensor, perceptual: Perceptual, settings: TuneSettings) -> Likeness:
+    """The distance that tuning lowers, to images [N, 3, H, H] of the size that is drawn."""
+    side = min(settings.view or images.shape[-1], images.shape[-1])
+    views = (
+        (settings.perceptual, losses.whole),
+        (settings.face, losses.face),
+        (settings.eyes, losses.eyes),
+        (settings.mouth, losses.mouth),
+    )
+    weighted = [(weight, partial(view, size=side)) for weight, view in views if weight]
+    return Likeness(perceptual, images, weighted, settings.landmarks, settings.detail, side)
+
+
+def optimizer(
     settings: TuneSettings, device: torch.device, parameters: Iterable[nn.Parameter]
 ) -> torch.optim.Optimizer:
+    """The optimiser that the settings name, of these parameters on this device."""
     if settings.optimizer == "muon":
         return Muon(parameters, settings.rate, BETAS, dtype=feature_dtype(settings.precision, device))
     return torch.optim.Adam(parameters, settings.rate, BETAS)
