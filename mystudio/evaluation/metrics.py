@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from selfscan.face import recognition
@@ -43,13 +42,10 @@ def ssim(x: Tensor, y: Tensor) -> Tensor:
 
     Args: x, y: [N, C, H, W] in [-1, 1], at least 11 px a side. Returns: [N], 1 for equal images.
     """
-    grid = torch.arange(11, dtype=x.dtype, device=x.device) - 5
-    window = torch.exp(-grid.square() / (2 * 1.5**2))
-    window = window / window.sum()
+    down, across = (_window(side).to(x) for side in x.shape[-2:])
 
     def blur(image: Tensor) -> Tensor:
-        planes = image.flatten(0, 1)[:, None]
-        return F.conv2d(F.conv2d(planes, window.view(1, 1, 1, 11)), window.view(1, 1, 11, 1))
+        return down @ image @ across.t()
 
     mean_x, mean_y = blur(x), blur(y)
     var_x, var_y = blur(x * x) - mean_x**2, blur(y * y) - mean_y**2
@@ -57,7 +53,16 @@ def ssim(x: Tensor, y: Tensor) -> Tensor:
     c1, c2 = (0.01 * 2) ** 2, (0.03 * 2) ** 2
     luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
     contrast = (2 * covariance + c2) / (var_x + var_y + c2)
-    return (luminance * contrast).view(len(x), -1).mean(1)
+    return (luminance * contrast).flatten(1).mean(1)
+
+
+def _window(side: int) -> Tensor:
+    """The Gaussian window at each place of a line [side]: a matrix [side - 10, side]. Faster than a convolution."""
+    window = torch.exp(-(torch.arange(11.0, dtype=torch.float64) - 5).square() / (2 * 1.5**2))
+    places = torch.zeros(side - 10, side, dtype=torch.float64)
+    for k in range(11):
+        places.diagonal(k).fill_(float(window[k] / window.sum()))
+    return places
 
 
 def perceptual(metric: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from selfscan.face.recognition import find_weights, load_recognition
 from selfscan.io.pixels import to_tensor
 
 SIZE = 256  # px: everything is compared at this size, so that avatars of any resolution compare
-FACES = 32  # images of the scan, and about twice as many frames, whose faces are recognised: 0.1 s each
+FACES = 32  # most images of the scan, and frames of a clip, whose faces are recognised: 0.1 s each
 SCAN_IMAGES = 100  # images of a scan that suffice to estimate the person's own spread
 
 

@@ -93,7 +93,7 @@ def _measure(
     row |= {name: nets.measure_at(shown[name], seen.landmarks[span]) for name, seen in clips.items()}
     if faces is not None:
         count = len(clips["driver"])
-        wanted = np.arange(count)[span] % max(1, count // (2 * observers.FACES)) == 0
+        wanted = np.arange(count)[span] % -(-count // observers.FACES) == 0
         for name, marks in (("avatar", row["avatar"]["landmarks"]), ("driver", clips["driver"].landmarks[span])):
             row[name]["likeness"] = nets.likeness(shown[name], marks, faces, wanted)
     row["pairs"] = compare(shown)

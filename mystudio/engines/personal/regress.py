@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mystudio.compute.compilation import drawer
 from mystudio.engines.personal.anchors import PersonalEncoder
 from mystudio.engines.personal.measure import KEYPOINT_NUMBERS, output_vector
 from mystudio.engines.personal.space import AnchorSpace
@@ -166,11 +167,12 @@ def draw_and_measure(
     Returns: landmarks [S, 478, 3] in crops, output vectors [S, M], presence of a face [S] in 0..1.
     """
     device, names = next(generator.parameters()).device, ("marks", "outputs", "presence")
+    draw = drawer(generator, device)
 
     def work(chunk: Array, rows: Iterator[Tensor]) -> Arrays:
         seen, done = list[tuple[Tensor, Tensor, Tensor]](), int(chunk[0])
         for part in torch.stack(list(rows)).split(batch):
-            images = generator(generator.broadcast(space.decode(part).to(device))).clamp(-1, 1)
+            images = draw(generator.broadcast(space.decode(part).to(device))).clamp(-1, 1)
             marks, presence = crop_landmarks(mesh, images)
             seen.append((marks, output_vector(marks, *patches.mouth_and_irises(images, marks)), presence))
             progress("samples", done := done + len(part), len(codes))
