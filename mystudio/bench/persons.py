@@ -273,7 +273,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--identity-net", type=Path, help="ONNX file of an independent face network")
     given = parser.parse_args(arguments)
     given.out.mkdir(parents=True, exist_ok=True)
-    from mystudio.evaluation.metrics import IdentityNet
+    from mystudio.evaluation.face_nets import IdentityNet
 
     net, one = IdentityNet(given.identity_net) if given.identity_net else None, set(given.same.split(","))
     clips = [observe_once(p, given.same if p.stem in one else p.stem, given.out, net) for p in given.clips]

@@ -57,7 +57,7 @@ def evaluate(
         out: folder for the two files; created if missing.
         scan: reference for identity, sharpness and coverage.
         truth: video of the true result, or "same": the driving clip shows the avatar's own person.
-        identity_net: ONNX file of an independent face network (``metrics.IdentityNet``).
+        identity_net: ONNX file of an independent face network (``face_nets.IdentityNet``).
         blendshapes: MediaPipe's ``face_landmarker.task``, for the expression error in 52 weights.
         unedited: the take before its edits, shown in the strip of frames.
         edit_sheet: PNG or JPEG of the avatar's edits, for the report.

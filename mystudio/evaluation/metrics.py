@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,14 +15,10 @@ from torch import Tensor
 
 from selfscan.face import recognition
 from selfscan.face.align import crop
-from selfscan.face.landmarks import EYE_CORNERS, LIPS, MOUTH_CORNERS, NOSE_TIP, OUTER_EYE_CORNERS
+from selfscan.face.landmarks import KEYPOINTS, LIPS, OUTER_EYE_CORNERS
 from selfscan.face.measures import EXPRESSION_MEASURES, GAZE_MEASURES
 
-#: where ArcFace expects right eye, left eye, nose tip and mouth corners in its 112 px square (x, y)
-ARCFACE_POINTS = np.array(
-    [(38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041)]
-)
-ARCFACE_SIZE = 112
+STEADY = 0.005  # of the mean detail: less is rounding
 STILL = 0.01  # % of the inter-ocular distance; a landmark network cannot see a smaller shake
 
 
@@ -194,73 +189,48 @@ def sharpness(images: np.ndarray, landmarks: np.ndarray, size: int = 64) -> np.n
 
     Args: images: [N, H, W, 3] uint8 RGB crops; landmarks: [N, 478, 3] in crops. Returns: [N] in (luma 0..255)^2.
     """
+    return np.array([_fine(i, p, list(LIPS), 1.0, size).var() for i, p in zip(images, landmarks)], dtype=np.float64)
+
+
+def detail(images: np.ndarray, landmarks: np.ndarray, size: int = 128, cells: int = 8) -> np.ndarray:
+    """Fine detail by place: root mean square of the Laplacian of luma in each cell of a square around the face.
+
+    The square is two inter-ocular distances wide and moves with the face.
+
+    Args: images: [N, H, W, 3] uint8 RGB crops; landmarks: [N, 478, 3] in crops. Returns: [N, cells^2] luma 0..255.
+    """
+    shape = (cells, size // cells, cells, size // cells)
+    found = [_fine(i, p, list(KEYPOINTS), 2.0, size).reshape(shape) for i, p in zip(images, landmarks)]
+    return np.array([np.sqrt(np.square(one).mean((1, 3))).ravel() for one in found], dtype=np.float64)
+
+
+def flicker(details: np.ndarray, driver: np.ndarray, valid: np.ndarray) -> float:
+    """Flicker of fine detail against the true result's or else the driver's: 2 = detail comes and goes twice as much.
+
+    Ratio of the root mean squares of the second differences over time of ``detail``, each relative to its mean.
+    NaN where the driver's detail is constant, as in a picture.
+
+    Args: details, driver: [T, C]; valid: [T] bool. Returns: ratio.
+    """
+    whole = valid[2:] & valid[1:-1] & valid[:-2]
+    if not whole.any():
+        return float("nan")
+
+    def unsteady(d: np.ndarray) -> float:
+        return float(np.sqrt(np.square(d[2:] - 2 * d[1:-1] + d[:-2])[whole].mean()) / max(d[valid].mean(), 1e-9))
+
+    own, drivers = unsteady(details), unsteady(driver)
+    return own / drivers if drivers > STEADY else float("nan")
+
+
+def _fine(image: np.ndarray, points: np.ndarray, centred: list[int], width: float, size: int) -> np.ndarray:
+    """Laplacian of luma [size, size] in a square around some landmarks, ``width`` inter-ocular distances wide."""
     import cv2
 
-    values = []
-    for image, points in zip(images, landmarks):
-        scale = size / max(eye_distance(points) * image.shape[1], 1e-6)
-        centre = points[list(LIPS), :2].mean(0) * image.shape[1]
-        patch = crop(image, np.column_stack([scale * np.eye(2), size / 2 - scale * centre]), size)
-        values.append(cv2.Laplacian(cv2.cvtColor(patch, cv2.COLOR_RGB2GRAY), cv2.CV_32F).var())
-    return np.asarray(values, dtype=np.float64)
-
-
-class IdentityNet:
-    """An independent face network (ONNX, RGB 0..255 NCHW 112 x 112, ArcFace alignment) run on the CPU."""
-
-    def __init__(self, path: str | Path):
-        import cv2
-
-        self.name = Path(path).stem
-        self._net = cv2.dnn.readNetFromONNX(str(path))
-
-    def embed(self, images: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-        """Unit vectors of the faces, aligned by eyes, nose tip and mouth corners.
-
-        Args: images: [N, H, W, 3] uint8 RGB crops; landmarks: [N, 478, 3] in crops. Returns: [N, E] float32.
-        """
-        faces = np.stack([_arcface_crop(image, points) for image, points in zip(images, landmarks)])
-        self._net.setInput(np.ascontiguousarray(faces.transpose(0, 3, 1, 2), dtype=np.float32))
-        vectors = self._net.forward()
-        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
-
-
-def _arcface_crop(image: np.ndarray, points: np.ndarray) -> np.ndarray:
-    xy = points[:, :2] * (image.shape[1], image.shape[0])
-    right, left = (xy[list(corners)].mean(0) for corners in EYE_CORNERS)
-    found = np.stack([right, left, xy[NOSE_TIP], *xy[list(MOUTH_CORNERS)]])
-    return recognition.cut_out(image, found, ARCFACE_POINTS, ARCFACE_SIZE)
-
-
-class Blendshapes:
-    """The 52 ARKit-like expression weights of MediaPipe's FaceLandmarker, from its ``face_landmarker.task`` file."""
-
-    def __init__(self, path: str | Path):
-        from mediapipe.tasks.python import BaseOptions, vision
-
-        options = vision.FaceLandmarkerOptions(
-            base_options=BaseOptions(model_asset_buffer=Path(path).read_bytes()), output_face_blendshapes=True
-        )
-        self.name = Path(path).name
-        self._landmarker = vision.FaceLandmarker.create_from_options(options)
-
-    def weights(self, images: np.ndarray) -> np.ndarray:
-        """Expression weights of one face an image.
-
-        Args: images: [N, H, W, 3] uint8 RGB. Returns: [N, 52] in 0..1; NaN where no face is found.
-        """
-        import mediapipe as mp
-
-        rows = []
-        for image in images:
-            frame = mp.Image(image_format=mp.ImageFormat.SRGB, data=np.ascontiguousarray(image))
-            found = self._landmarker.detect(frame).face_blendshapes
-            rows.append([c.score for c in found[0]] if found else [np.nan] * 52)
-        return np.asarray(rows, dtype=np.float32)
-
-    def close(self) -> None:
-        """Free the network."""
-        self._landmarker.close()
+    scale = size / max(width * eye_distance(points) * image.shape[1], 1e-6)
+    centre = points[centred, :2].mean(0) * image.shape[1]
+    patch = crop(image, np.column_stack([scale * np.eye(2), size / 2 - scale * centre]), size)
+    return cv2.Laplacian(cv2.cvtColor(patch, cv2.COLOR_RGB2GRAY), cv2.CV_32F)
 
 
 def blendshape_error(weights: np.ndarray, truth: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from mystudio.evaluation import metrics
+from mystudio.evaluation.face_nets import Blendshapes, IdentityNet
 from mystudio.types import Progress
 from selfscan.face.facemesh import crop_landmarks, load_facemesh
 from selfscan.face.recognition import find_weights, load_recognition
@@ -32,8 +33,8 @@ class EvaluationNets:
     ):
         self._mesh = load_facemesh(device=device)
         self.device = device
-        self.identity = metrics.IdentityNet(identity_net) if identity_net else None
-        self.blendshapes = metrics.Blendshapes(blendshapes) if blendshapes else None
+        self.identity = IdentityNet(identity_net) if identity_net else None
+        self.blendshapes = Blendshapes(blendshapes) if blendshapes else None
 
     @torch.inference_mode()
     def measure(self, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -49,7 +50,7 @@ class EvaluationNets:
 
     def measure_at(self, images: np.ndarray, landmarks: np.ndarray) -> dict[str, np.ndarray]:
         """Measure crops whose landmarks [N, 478, 3] are known."""
-        seen = {"sharpness": metrics.sharpness(images, landmarks)}
+        seen = {"sharpness": metrics.sharpness(images, landmarks), "detail": metrics.detail(images, landmarks)}
         if self.identity:
             seen["identity"] = self.identity.embed(images, landmarks)
         if self.blendshapes:

@@ -53,6 +53,7 @@ SPECS = {
     "ssim": Spec("SSIM", "", HIGHER, metrics.ssim, 3),
     "sharpness": Spec("Mouth sharpness", "×", NEAR_ONE, metrics.sharpness, 2, True),
     "jitter": Spec("Jitter", "×", NEAR_ONE, metrics.jitter, 2, True),
+    "flicker": Spec("Flicker of fine detail", "×", LOWER, metrics.flicker, 2, True),
     "head_motion": Spec("Range of head motion", "×", NEAR_ONE, metrics.dynamics),
     "expression_motion": Spec("Range of expressions", "×", NEAR_ONE, metrics.dynamics),
 }
@@ -148,6 +149,7 @@ def _ratios(seen: dict, reference: dict, person: dict, cuts: np.ndarray) -> dict
 
     ratios = {
         "jitter": lambda mask: metrics.jitter(ours, theirs, mask & steady),
+        "flicker": lambda mask: metrics.flicker(seen["avatar"]["detail"], reference["detail"], mask & steady),
         "head_motion": swing(("yaw", "pitch")),
         "expression_motion": swing(EXPRESSION_MEASURES),
     }

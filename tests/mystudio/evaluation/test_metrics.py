@@ -9,6 +9,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from mystudio.evaluation import metrics
+from mystudio.evaluation.face_nets import Blendshapes, IdentityNet
 from selfscan.face.headpose import procrustes
 from selfscan.io.pixels import to_tensor
 
@@ -129,6 +130,26 @@ def test_sharpness_falls_with_blur_and_compares_sizes(face, rng):
     assert twice == pytest.approx(sharp, rel=0.15)
 
 
+def test_flicker_counts_detail_that_comes_and_goes(face, rng):
+    small = (255 * rng.uniform(0, 1, (64, 64, 3))).astype(np.uint8)
+    image = cv2.resize(small, (256, 256), interpolation=cv2.INTER_CUBIC)
+    soft = cv2.GaussianBlur(image, (0, 0), 1.5)
+    marks, valid = np.repeat(face[:1], 12, 0), np.ones(12, bool)
+
+    def clip(swing):  # detail rises and falls from frame to frame
+        return np.stack([cv2.addWeighted(image, 0.5 + s, soft, 0.5 - s, 0) for s in swing * (-1.0) ** np.arange(12)])
+
+    details = [metrics.detail(clip(swing), marks) for swing in (0.0, 0.1, 0.2)]
+    assert metrics.flicker(details[2], details[1], valid) == pytest.approx(2, rel=0.1)
+    assert math.isnan(metrics.flicker(details[1], details[0], valid))  # a picture as the driver
+    shift = np.float32([[1, 0, 3], [0, 1, 2]])  # detail that moves with the face is no flicker
+    moved = np.stack([image if k % 2 else cv2.warpAffine(image, shift, (256, 256)) for k in range(12)])
+    followed = np.stack([face[0] if k % 2 else face[0] + np.array([3, 2, 0]) / 256 for k in range(12)])
+    assert metrics.flicker(metrics.detail(moved, followed), details[1], valid) < 0.2
+    short = np.zeros(12, bool)
+    assert math.isnan(metrics.flicker(details[1], details[2], short))
+
+
 def test_faces_are_aligned_in_the_plane_and_never_mirrored(rng):
     points = rng.standard_normal((5, 2))
     turned = 2 * points @ np.array([[0.8, 0.6], [-0.6, 0.8]]) + (3, -1)
@@ -168,7 +189,7 @@ def test_identity_network_tells_people_apart(shared):
     """On real faces the cosine is near 0 for different people, and high for a darker, mirrored or smaller copy."""
     from selfscan.face.facemesh import crop_landmarks, load_facemesh
 
-    net = metrics.IdentityNet(shared / "weights" / "mobilefacenet_arcface_128d.onnx")
+    net = IdentityNet(shared / "weights" / "mobilefacenet_arcface_128d.onnx")
     paths = sorted((shared / "faces256").glob("*.jpg"))[:8]
     images = np.stack([cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB) for path in paths])
     others = np.stack([cv2.resize(image[:, ::-1], (192, 192), interpolation=cv2.INTER_AREA) for image in images])
@@ -192,7 +213,7 @@ def test_blendshapes_are_measured_where_there_is_a_face(shared):
     """The blendshape weights change with the picture, and are NaN for a picture without a face."""
     path = shared / "weights" / "face_landmarker.task"
     image = cv2.cvtColor(cv2.imread(str(min((shared / "faces256").glob("*.jpg")))), cv2.COLOR_BGR2RGB)
-    shapes = metrics.Blendshapes(path)
+    shapes = Blendshapes(path)
     weights = shapes.weights(np.stack([image, image[:, ::-1], np.zeros_like(image)]))
     shapes.close()
     assert weights.shape == (3, 52) and np.isfinite(weights[:2]).all() and np.isnan(weights[2]).all()
