@@ -61,7 +61,7 @@ def measure_side_by_side(
 
     chunks = in_chunks(
         checkpoints,
-        f"sides.{compare.name}.",
+        f"sides.detail.{compare.name}.",  # a new name where more is measured: chunks of earlier versions lack it
         range(len(case.take)),
         lambda start: _pictures(case, clips, batch, start),
         work,
