@@ -112,7 +112,8 @@ def train(out: Path, images: np.ndarray, anchors: Tensor, actors: int, ends: flo
         for group in nets.optimizer.param_groups:
             group["lr"] = SETTINGS.rate / np.sqrt(1 + state.step / SETTINGS.decay)
         made = nets.tuned(nets.tuned.broadcast(anchors[picked]), dtype=torch.bfloat16)
-        distance = likeness_to(given, perceptual, SETTINGS).distance(made, rows)
+        draw = torch.Generator().manual_seed(state.step)
+        distance = likeness_to(given, perceptual, SETTINGS).distance(made, rows, draw)
         loss = (distance + losses.pixel(made.float(), given)).mean()
         nets.optimizer.zero_grad()
         loss.backward()

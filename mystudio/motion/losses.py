@@ -12,6 +12,9 @@ from selfscan.face.landmarks import BROWS, EYE_CORNERS, IRISES, KEYPOINTS, LID_P
 FACE = (0.2, 0.26, 0.6, 0.6)  # left, top, width, height in an FFHQ-aligned crop, in crops; from brows to chin
 EYES = (0.25, 0.34375, 0.5, 0.25)  # both eyes and brows
 MOUTH = (0.28125, 0.5625, 0.4375, 0.3125)  # nostrils to chin
+TEXTURE_CELLS = 16  # cells of ``texture`` across the crop, and as many between them
+TEXTURE_LEAST = 128  # px of the smallest image whose ``texture`` is taken
+TEXTURE_FLOOR = 1e-4  # energy below which detail does not count: .01 of [-1, 1]
 IRIS = 8.0  # weight of an iris centre in ``landmarks``: equals the rest of its eye
 DEPTH = 0.1  # weight of z against x and y in ``landmarks``: the network's z is less exact
 LID_SPREAD = 0.066  # standard deviation of ``eyes_open`` among actors (selfscan.face.measures)
@@ -80,6 +83,25 @@ def masked_pixels(patch: Tensor, target: Tensor, mask: Tensor) -> Tensor:
 def pixel(image: Tensor, target: Tensor) -> Tensor:
     """Mean squared error of images [N, 3, H, W] in [-1, 1]."""
     return (image - target).square().flatten(1).mean(1)
+
+
+def texture(images: Tensor) -> Tensor:
+    """Log energy of fine detail by place, of aligned images [N, 3, H, H] in [-1, 1].
+
+    It is the mean square of the Laplacian of luma in overlapping cells, at full size and at halves of it down to 128
+    px. Other distances are lowest where uncertain detail is blurred; this one asks for as much detail, wherever it is.
+
+    Returns: [N, M].
+    """
+    luma, found = images.float().mean(1, keepdim=True), list[Tensor]()
+    while not found or luma.shape[-1] >= TEXTURE_LEAST:
+        middle = 4 * luma[..., 1:-1, 1:-1]
+        fine = middle - luma[..., 2:, 1:-1] - luma[..., :-2, 1:-1] - luma[..., 1:-1, 2:] - luma[..., 1:-1, :-2]
+        cell = max(2, luma.shape[-1] // TEXTURE_CELLS)
+        energy = F.avg_pool2d(fine.square(), cell, cell // 2)
+        found.append((energy + TEXTURE_FLOOR).log().flatten(1))
+        luma = F.avg_pool2d(luma, 2)
+    return torch.cat(found, 1)
 
 
 def whole(images: Tensor, size: int = 0) -> Tensor:

@@ -26,6 +26,7 @@ class Likeness:
         landmarks: weight of the distance of landmarks; 0 = they are not measured.
         detail: weight of the perceptual distance of a part at full size, in ``distance``; 0 = none.
         side: of that part, px.
+        texture: weight of the difference of ``losses.texture``; 0 = none.
     """
 
     def __init__(
@@ -36,13 +37,15 @@ class Likeness:
         landmarks: float,
         detail: float = 0.0,
         side: int = 0,
+        texture: float = 0.0,
     ):
         self._images, self._detail, self._side = images, detail, min(side, images.shape[-1])
-        self._perceptual, self._views, self._weight = perceptual, views, landmarks
+        self._perceptual, self._views, self._weight, self._texture = perceptual, views, landmarks, texture
         self._mesh = load_facemesh(device=images.device) if landmarks else None
         parts = images.split(BATCH)
         with torch.no_grad():
             self._aims = [torch.cat([perceptual.embed(view(part)) for part in parts]) for _, view in views]
+            self._fine = torch.cat([losses.texture(part) for part in parts]) if texture else None
             if self._mesh:
                 self._marks = torch.cat([crop_landmarks(self._mesh, part)[0] for part in parts])
 
@@ -61,6 +64,8 @@ class Likeness:
             with torch.no_grad():
                 aim = self._perceptual.embed(self._images[rows][part])
             total = total + self._detail * self._perceptual.distance_to(made[part], aim)
+        if self._fine is not None:
+            total = total + self._texture * (losses.texture(made) - self._fine[rows]).abs().mean(1)
         if self._mesh:
             total = total + self._weight * losses.landmarks(crop_landmarks(self._mesh, made)[0], self._marks[rows])
         return total

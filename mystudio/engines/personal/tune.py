@@ -61,6 +61,7 @@ class TuneSettings:
     eyes: float = 0.7  # weight of the perceptual distance of the eyes alone, enlarged (MyStyle: 0)
     mouth: float = 0.7  # weight of the perceptual distance of the mouth alone, enlarged (MyStyle: 0)
     detail: float = 1.0  # weight of the perceptual distance of a random part at full size (MyStyle: 0)
+    texture: float = 0.2  # weight of the difference of fine detail's log energy by place (MyStyle: 0)
     landmarks: float = 0.3  # weight of the distance of landmarks, in sizes of their facial part (MyStyle: 0)
     resolution: int = 256  # least resolution of the avatar, px: a smaller base is grown (0 = the base's)
     grow: float = 0.5  # share of the steps after which the full size is drawn; tuning starts at START px and doubles
@@ -223,7 +224,7 @@ def likeness_to(images: Tensor, perceptual: Perceptual, settings: TuneSettings) 
         (settings.mouth, losses.mouth),
     )
     weighted = [(weight, partial(view, size=side)) for weight, view in views if weight]
-    return Likeness(perceptual, images, weighted, settings.landmarks, settings.detail, side)
+    return Likeness(perceptual, images, weighted, settings.landmarks, settings.detail, side, settings.texture)
 
 
 def optimizer(

@@ -1,7 +1,10 @@
 """Loss terms against values worked out by hand, and their gradients."""
 
+import math
+
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.autograd import gradcheck
 
 from mystudio.motion import losses
@@ -148,3 +151,19 @@ def test_samples_do_not_see_each_other(name):
     other[0] *= 2
     assert torch.equal(term(x)[1:], term(other)[1:])
     assert not torch.equal(term(x)[0], term(other)[0])
+
+
+def test_texture_is_the_log_energy_of_detail_whatever_it_shows():
+    """Twice the contrast is log 4 more; another sample of the same grain is nearly equal; a blurred one is far."""
+    draw = torch.Generator().manual_seed(0)
+    grain, other = (0.5 * torch.randn(1, 1, 256, 256, generator=draw).expand(-1, 3, -1, -1) for _ in range(2))
+    fine = losses.texture(grain)
+    assert torch.allclose(losses.texture(2 * grain) - fine, torch.full_like(fine, math.log(4)), atol=1e-2)
+    assert (losses.texture(other) - fine).abs().mean() < 0.3
+    assert (losses.texture(F.avg_pool2d(grain, 3, 1, 1)) - fine).mean() < -2
+    assert torch.allclose(losses.texture(0 * grain), torch.tensor(math.log(losses.TEXTURE_FLOOR)))
+
+
+def test_texture_is_taken_at_each_size_down_to_128_px():
+    cells = (2 * losses.TEXTURE_CELLS - 2) ** 2
+    assert [losses.texture(torch.zeros(1, 3, r, r)).shape[1] // cells for r in (64, 128, 256, 512)] == [1, 1, 2, 3]

@@ -33,6 +33,18 @@ def test_a_part_at_full_size_sees_what_the_reduced_view_loses():
     assert torch.equal(both.distance(made, rows), lost)  # checks draw no part: they stay comparable
 
 
+def test_texture_asks_for_detail_of_the_same_strength_at_the_same_place():
+    draw = torch.Generator().manual_seed(0)
+    images = torch.rand(2, 3, 128, 128, generator=draw) - 0.5
+    made = torch.rand(2, 3, 128, 128, generator=draw) - 0.5  # other grain of the same strength
+    soft = torch.nn.functional.avg_pool2d(images, 3, 1, 1)  # nearer in its pixels
+    likeness = Likeness(load_perceptual("face"), images, [], 0.0, texture=0.5)
+    rows = torch.tensor([1, 0])
+    expected = 0.5 * (losses.texture(made) - losses.texture(images[rows])).abs().mean(1)
+    assert torch.allclose(likeness.distance(made, rows), expected)
+    assert (likeness.distance(soft, rows) > 5 * expected).all()
+
+
 @pytest.mark.parametrize("full, sizes", [(64, [64]), (256, [256]), (512, [256, 512]), (1024, [256, 512, 1024])])
 def test_a_large_avatar_grows_during_tuning(full, sizes):
     settings = replace(TuneSettings(), steps=100, grow=0.5)
