@@ -43,10 +43,16 @@ class DatasetSettings:
     count: int  # images
     size: int = 256  # px
     seed: int = 0
-    takes: int = 4  # images of each person, in a row
+    takes: int = 4  # images of each person, in a row; in a grid the motions of a group
     crop: str | None = "ffhq"  # or None: the camera's whole view
     shard: int = 256  # images a file
     vivid: float = 0.0  # share of images in which lids and brows often move far (``VIVID``), which they rarely do else
+    people: int = 1  # in a group; more than one = a grid: all people of a group have the same motions
+
+    @property
+    def group(self) -> int:
+        """Images of a group."""
+        return self.people * self.takes
 
     @property
     def shards(self) -> int:
@@ -54,14 +60,18 @@ class DatasetSettings:
         return -(-self.count // self.shard)
 
 
-def code_of(seed: int, index: int, takes: int, vivid: float = 0.0) -> np.ndarray:
+def code_of(seed: int, index: int, takes: int, vivid: float = 0.0, people: int = 1) -> np.ndarray:
     """Code [64] float16 of an image of a dataset; each run of ``takes`` consecutive images shares one look.
 
-    ``vivid`` is the share of images with far movements of lids and brows; the other images do not depend on it.
+    With ``people`` the images are in groups of people x takes, person by person. Image k of every person of a group
+    has the same motion, so the true cross-reenactment of each source and driver is in the group.
+
+    ``vivid`` is the share of motions with far movements of lids and brows; the other ones do not depend on it.
     """
     look = look_of(np.random.default_rng((seed, 0, index // takes)).normal(size=N_FACTORS))
-    motion = np.random.default_rng((seed, 1, index)).normal(size=N_FACTORS)[MOTION]
-    rng = np.random.default_rng((seed, 2, index))
+    moved = index // (people * takes) * takes + index % takes  # number of the motion; the index itself without a grid
+    motion = np.random.default_rng((seed, 1, moved)).normal(size=N_FACTORS)[MOTION]
+    rng = np.random.default_rng((seed, 2, moved))
     if rng.random() < vivid:
         chosen, where = rng.random(len(VIVID)) < VIVID_CHANCE, rng.random(len(VIVID))
         for name, here, share in zip(VIVID, chosen, where):
@@ -73,7 +83,7 @@ def code_of(seed: int, index: int, takes: int, vivid: float = 0.0) -> np.ndarray
 
 def draw(settings: DatasetSettings, index: int, basis: Basis | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Draw one image [H, W, 3] uint8 of a dataset and return its code [64] float16, too; no file is written."""
-    code = code_of(settings.seed, index, settings.takes, settings.vivid)
+    code = code_of(settings.seed, index, settings.takes, settings.vivid, settings.people)
     actor = _actor(look_of(code).tobytes(), basis or load_basis())
     expression, pose = frame_from_factors(code[MOTION].astype(np.float64))
     return render(actor, expression, pose, settings.size, settings.crop, seed=index).image, code
@@ -148,7 +158,7 @@ def _claim(folder: Path, settings: DatasetSettings) -> None:
             theirs = json.loads(read_text(path))
         except ValueError:
             theirs = None
-        if not isinstance(theirs, dict) or {"vivid": 0.0} | theirs | {"count": 0} != ours | {"count": 0}:
+        if not isinstance(theirs, dict) or {"vivid": 0.0, "people": 1} | theirs | {"count": 0} != ours | {"count": 0}:
             raise BadArtifact(
                 f"expected a new folder or the same dataset, {folder} holds one with other settings; "
                 "choose another folder"

@@ -112,6 +112,11 @@ class Shards:
     def __len__(self) -> int:
         return int(self._ends[-1])
 
+    @property
+    def codes(self) -> np.ndarray:
+        """All codes [N, Z] float32."""
+        return np.concatenate([np.asarray(codes, np.float32) for _, codes in self._parts])
+
     def get(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """An image and its code."""
         part = int(np.searchsorted(self._ends, index, "right"))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from mystudio.commands.options import Command, common, existing
 from mystudio.commands.terminal import answer, can_resume, progress
@@ -23,6 +26,21 @@ def _size(default: int):
         metavar="PX",
         help="Side of an image.",
     )
+
+
+class Grid(click.ParamType):
+    """People and motions of a group, as 4x4; at most ``LARGEST`` images."""
+
+    name, LARGEST = "grid", 4096
+
+    def convert(self, value, param, ctx):
+        """Return (people, motions)."""
+        found = re.fullmatch(r"\s*(\d{1,4})\s*[x×]\s*(\d{1,4})\s*", str(value), re.ASCII | re.IGNORECASE)
+        people, motions = map(int, found.groups()) if found else (0, 0)
+        if not 0 < people * motions <= self.LARGEST:
+            words = f"expected PEOPLExMOTIONS with at most {self.LARGEST} images in a group, such as 4x4, got {value!r}"
+            self.fail(words, param, ctx)
+        return people, motions
 
 
 @click.group(short_help="Synthetic people, with exact truth.")
@@ -82,6 +100,12 @@ def clip(out, seed, script, motion_seed, seconds, fps, size, ffhq):
 @actors.command(cls=Command, short_help="Draw training images with their codes.")
 @click.argument("out", type=click.Path(path_type=Path), metavar="DIR")
 @click.option("--count", default=10000, show_default=True, type=click.IntRange(1), help="Images.")
+@click.option(
+    "--grid",
+    type=Grid(),
+    metavar="PEOPLExMOTIONS",
+    help="Draw groups, as 4x4: all people of a group have the same motions. COUNT is rounded up to whole groups.",
+)
 @_size(256)
 @_seed("Which people.")
 @click.option("--takes", default=4, show_default=True, type=click.IntRange(1), help="Images of each person.")
@@ -94,16 +118,34 @@ def clip(out, seed, script, motion_seed, seconds, fps, size, ffhq):
 )
 @click.option("--workers", type=click.IntRange(1), help="Number of processes; default: one per core.")
 @common
-def dataset(out, count, size, seed, takes, vivid, workers):
+@click.pass_context
+def dataset(context, out, count, grid, size, seed, takes, vivid, workers):
     """Draw aligned training images with their codes; run the same command again to resume.
 
+    With --grid the data holds the true cross-reenactment of every two images of a group: the first one's person with
+    the second one's motion.
+
     $ mystudio actors dataset faces --count 20000 --size 256
+    $ mystudio actors dataset groups --grid 4x4 --count 32768 --size 128
     """
     from mystudio.actors.dataset import DatasetSettings, write_dataset
 
+    if grid and context.get_parameter_source("takes") is not ParameterSource.DEFAULT:
+        raise click.UsageError("expected --grid or --takes, got both; --grid 4x6 draws six images of each person")
+    people, takes = grid or (1, takes)
+    settings = DatasetSettings(count, size, seed, takes, vivid=vivid, people=people)
+    if grid:
+        settings = replace(settings, count=-(-count // settings.group) * settings.group)
     can_resume("the finished shards are kept: the same command goes on from there")
-    paths = write_dataset(out, DatasetSettings(count, size, seed, takes, vivid=vivid), workers, progress=progress())
-    answer(f"{out}: {count} images in {len(paths)} shards.", dataset=out, shards=len(paths), images=count)
+    paths = write_dataset(out, settings, workers, progress=progress())
+    groups = f", {settings.count // settings.group} groups of {people} people with {takes} motions" if grid else ""
+    answer(
+        f"{out}: {settings.count} images in {len(paths)} shards{groups}.",
+        dataset=out,
+        shards=len(paths),
+        images=settings.count,
+        **({"groups": settings.count // settings.group, "people": people, "motions": takes} if grid else {}),
+    )
 
 
 @actors.command(cls=Command)
