@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -98,7 +99,8 @@ def improve(
         raise ConsentRequired(
             "an avatar needs a scan with a consent record; scan again with --i-am-the-person-or-have-consent NAME"
         )
-    generator = copy.deepcopy(_start(base, settings.personalize)).requires_grad_(False).to(device)
+    sizes = sized(settings.personalize, scan.images.shape[1])
+    generator = copy.deepcopy(_start(base, sizes)).requires_grad_(False).to(device)
     perceptual = load_perceptual()
     path = base.companion("encoder")
     encoder = load_encoder(path).to(device) if path else None
@@ -123,6 +125,14 @@ def improve(
     )
     kept = NO_CHECKPOINTS if ended else checkpoints  # samples of a generator that will be tuned on are of no use later
     return finish.avatar(tuned, base.digest, facts | info, settings.regress, progress, kept)
+
+
+def sized(sizes: tune.TuneSettings, side: int) -> tune.TuneSettings:
+    """The settings for scan images of ``side`` px: a power of two from ``resolution`` up to ``largest``."""
+    if not sizes.resolution or not sizes.largest:
+        return sizes
+    fitting = 2 ** int(math.log2(min(side, sizes.largest)))
+    return replace(sizes, resolution=max(sizes.resolution, fitting))
 
 
 def _start(base: Base, sizes: tune.TuneSettings) -> Generator:

@@ -13,6 +13,7 @@ from actor_avatar import SETTINGS
 from mystudio.bases import find_base
 from mystudio.engines import personal
 from mystudio.engines.personal.state import AXES, state_of
+from mystudio.engines.personal.tune import TuneSettings
 from mystudio.errors import BadArtifact
 from mystudio.stylegan2.checkpoint import load_generator
 
@@ -83,3 +84,12 @@ def test_same_seed_same_avatar(avatar):
     mine, theirs = again.generator.state_dict(), avatar.generator.state_dict()
     assert all(torch.equal(mine[k], theirs[k]) for k in mine)
     assert all(torch.equal(again.state.regressor[k], avatar.state.regressor[k]) for k in avatar.state.regressor)
+
+
+@pytest.mark.parametrize(
+    "resolution, largest, side, made",
+    [(256, 512, 512, 512), (256, 512, 700, 512), (256, 512, 256, 256), (256, 1024, 1024, 1024), (256, 256, 512, 256)]
+    + [(512, 256, 300, 512), (0, 512, 512, 0), (256, 0, 512, 256), (256, 512, 128, 256)],
+)
+def test_an_avatar_is_as_large_as_its_scan(resolution, largest, side, made):
+    assert personal.sized(replace(TuneSettings(), resolution=resolution, largest=largest), side).resolution == made
