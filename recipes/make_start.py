@@ -1,10 +1,11 @@
 """Train the generator that tuning starts from: the base, enlarged, reproducing many people at the encoder's anchors.
 
     mystudio actors dataset ACTORS --count 2048 --size 256 --vivid .3 --seed 7
-    python recipes/make_start.py OUT --faces FACES --data ACTORS --minutes 9
+    mystudio actors dataset LARGE --count 512 --size 512 --vivid .3 --seed 17
+    python recipes/make_start.py OUT --faces FACES --data ACTORS --large LARGE --minutes 9
 
-FACES is a folder of portraits, ACTORS one of actors with their codes. Each call resumes the last one.
-OUT/start.safetensors is the generator, the companion "start" of the packaged base.
+FACES is a folder of portraits of 256 px, ACTORS and LARGE are actors with their codes. Each call resumes the last one.
+OUT/start.safetensors is the generator of 512 px, the companion "start" of the packaged base.
 
 Each image has its own anchor, as in a scan: the encoder's code of its appearance and of its motion relative to the
 person's neutral face. Portraits come without a neutral face: the base draws one at the encoder's code for no motion.
@@ -14,6 +15,8 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -38,8 +41,10 @@ from selfscan.io.pixels import to_tensor
 from selfscan.perceptual.metric import load_perceptual
 
 BASE = "people128"
-STEPS, BATCH = 6000, 4  # half of a batch are actors, half portraits
-SETTINGS = TuneSettings(decay=80.0)  # the rate falls half as fast as in the tuning of one person
+STEPS = 6000
+BATCH, PORTRAITS = 4, 3  # images a step, and portraits among them
+LARGE_EVERY = 3  # steps from one batch of large actors to the next one
+SETTINGS = TuneSettings(decay=80.0, largest=512)  # the rate falls half as fast as in the tuning of one person
 HELD_OUT = 20  # one of so many portraits is never trained on
 SAVE_EVERY = 120  # s between checkpoints
 
@@ -50,71 +55,92 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--faces", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True, help="a folder of .npz files of images and codes")
+    parser.add_argument("--large", type=Path, required=True, help="the same of 512 px")
     parser.add_argument("--minutes", type=float, default=0.0, help="time limit of this call; 0 = until all is done")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     ends = time.monotonic() + 60 * given.minutes if given.minutes else np.inf
-    images, codes = read(given.faces, given.data)
+    actors, large = actors_of(given.data), actors_of(given.large)
+    sets = (Set(portraits_of(given.faces), None), Set(*actors), Set(*large))
     kept = given.out / "anchors.pt"
     if not kept.exists():
-        torch.save(anchors_of(images, codes), kept)
-    train(given.out, images, torch.load(kept), len(codes), ends)
+        torch.save([anchors_of(one) for one in sets], kept)
+    train(given.out, sets, torch.load(kept), ends)
 
 
-def read(faces: Path, data: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Images [N, H, H, 3] uint8 RGB, actors first, and the actors' codes [A, Z]."""
-    files = [np.load(file) for file in sorted(data.glob("*.npz"))]
-    actors = np.concatenate([file["images"] for file in files])
-    portraits = [file for k, file in enumerate(sorted(faces.glob("*.jpg"))) if k % HELD_OUT != 7]
-    portraits = np.stack([cv2.imread(str(file))[..., ::-1] for file in portraits])
-    return np.concatenate([actors, portraits]), np.concatenate([file["codes"] for file in files]).astype(np.float32)
+@dataclass(frozen=True)
+class Set:
+    """Images of one size, and the codes of actors."""
+
+    images: np.ndarray  # [N, H, H, 3] uint8 RGB
+    codes: np.ndarray | None  # [N, Z]
+
+
+def actors_of(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Images and codes of a folder's actors."""
+    files = [np.load(file) for file in sorted(folder.glob("*.npz"))]
+    return tuple(np.concatenate([file[key] for file in files]) for key in ("images", "codes"))
+
+
+def portraits_of(folder: Path) -> np.ndarray:
+    """The portraits, without one of ``HELD_OUT``."""
+    files = [file for k, file in enumerate(sorted(folder.glob("*.jpg"))) if k % HELD_OUT != 7]
+    return np.stack([cv2.imread(str(file))[..., ::-1] for file in files])
 
 
 @torch.no_grad()
-def anchors_of(images: np.ndarray, codes: np.ndarray) -> Tensor:
+def anchors_of(given: Set) -> Tensor:
     """The encoder's code [N, D] of each image; nan where no face is found."""
     base = find_base(BASE)
     encoder, mesh, generator = load_encoder(base.companion("encoder")), load_facemesh(), base.generator.eval()
     found = []
-    for start in range(0, len(images), 16):
-        part = to_tensor(images[start : start + 16])
+    for start in range(0, len(given.images), 16):
+        part = losses.whole(to_tensor(given.images[start : start + 16]), 256)
         marks, presence = crop_landmarks(mesh, part)
         look = encoder.appearance(part)
-        known = torch.as_tensor(codes[start : start + 16])
-        if len(known) == len(part):  # the same look, at rest
+        if given.codes is None:
+            calm = encoder(look, torch.zeros_like(relative_motion(marks, marks[0])))
+        else:  # the same look, at rest
+            known = torch.as_tensor(given.codes[start : start + 16], dtype=torch.float32)
             z = torch.zeros(len(part), generator.z_dim)
             z[:, : known.shape[1]] = known
             z[:, N_LOOK : N_LOOK + N_MOTION] = 0
             calm = generator.mapping(z)
-        else:
-            calm = encoder(look, torch.zeros_like(relative_motion(marks, marks[0])))
         neutral, _ = crop_landmarks(mesh, generator(generator.broadcast(calm)).clamp(-1, 1))
         w = encoder(look, torch.cat([relative_motion(marks[[k]], neutral[k]) for k in range(len(part))]))
         found.append(w.masked_fill((presence < 0.5)[:, None], torch.nan))
     return torch.cat(found)
 
 
-def train(out: Path, images: np.ndarray, anchors: Tensor, actors: int, ends: float) -> None:
+def batch(sets: Sequence[Set], anchors: Sequence[Tensor], step: int) -> tuple[Tensor, Tensor]:
+    """Images [B, 3, H, H] of a step, and their anchors [B, D]."""
+    rng = np.random.default_rng([1, step])
+    counts = (0, 0, BATCH) if step % LARGE_EVERY == 0 else (PORTRAITS, BATCH - PORTRAITS, 0)
+    picked = [
+        rng.choice(np.flatnonzero(codes.isfinite().all(1).numpy()), count, False)
+        for codes, count in zip(anchors, counts)
+    ]
+    images = [to_tensor(one.images[rows]) for one, rows in zip(sets, picked) if len(rows)]
+    return torch.cat(images), torch.cat([codes[rows] for codes, rows in zip(anchors, picked)])
+
+
+def train(out: Path, sets: Sequence[Set], anchors: Sequence[Tensor], ends: float) -> None:
     """Tune the synthesis weights on random batches of all images."""
-    usable = anchors.isfinite().all(1).numpy()
-    drawn = [np.flatnonzero(usable[:actors]), actors + np.flatnonzero(usable[actors:])]
     base, perceptual, state = find_base(BASE), load_perceptual(), TuneState()
-    start = growth.grown(base.generator, SETTINGS.resolution, SETTINGS.width)
-    nets = Nets(start, partial(optimizer, SETTINGS, anchors.device), SETTINGS.average)
+    start = growth.grown(base.generator, SETTINGS.largest, SETTINGS.width)
+    nets = Nets(start, partial(optimizer, SETTINGS, anchors[0].device), SETTINGS.average)
     kept, saved = out / "run.safetensors", time.monotonic()
     if kept.exists():
         tune_checkpoint.from_bytes(kept.read_bytes(), nets, state)
     rows = torch.arange(BATCH)
     while state.step < STEPS and time.monotonic() < ends:
-        rng = np.random.default_rng([1, state.step])
-        picked = np.concatenate([rng.choice(some, BATCH // 2, False) for some in drawn])
-        given = to_tensor(images[picked])
+        given, codes = batch(sets, anchors, state.step)
         for group in nets.optimizer.param_groups:
             group["lr"] = SETTINGS.rate / np.sqrt(1 + state.step / SETTINGS.decay)
-        made = nets.tuned(nets.tuned.broadcast(anchors[picked]), dtype=torch.bfloat16)
+        made = nets.tuned(nets.tuned.broadcast(codes), "const", None, given.shape[-1], torch.bfloat16).float()
         draw = torch.Generator().manual_seed(state.step)
         distance = likeness_to(given, perceptual, SETTINGS).distance(made, rows, draw)
-        loss = (distance + losses.pixel(made.float(), given)).mean()
+        loss = (distance + losses.pixel(made, given)).mean()
         nets.optimizer.zero_grad()
         loss.backward()
         nets.optimizer.step()

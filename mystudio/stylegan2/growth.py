@@ -32,6 +32,20 @@ def grown(generator: Generator, resolution: int, channel_base: int, seed: int = 
 
 
 @torch.no_grad()
+def cut(generator: Generator, resolution: int) -> Generator:
+    """A generator without its blocks above ``resolution`` px: it draws what that one draws up to this size.
+
+    Args: resolution: px, a power of two from 4 up.
+    """
+    if generator.resolution <= resolution:
+        return generator
+    smaller = Generator(**generator.config | {"resolution": resolution})
+    wanted = smaller.state_dict()
+    smaller.load_state_dict({name: value for name, value in generator.state_dict().items() if name in wanted})
+    return smaller.to(next(generator.parameters()).device)
+
+
+@torch.no_grad()
 def start_from(generator: Generator, smaller: Generator) -> int:
     """Copy a smaller generator's weights, so that the larger generator gives the same image, enlarged.
 

@@ -136,12 +136,15 @@ def sized(sizes: tune.TuneSettings, side: int) -> tune.TuneSettings:
 
 
 def _start(base: Base, sizes: tune.TuneSettings) -> Generator:
-    """The generator that tuning starts from: the base's companion if it is not too large, else the base; grown."""
+    """The generator that tuning starts from, at the given size: the base's companion, or else the base.
+
+    The companion serves avatars that are larger and at least as wide as the base is.
+    """
     found, path = base.generator, base.companion("start")
-    if path:
-        larger = load_generator(path)
-        if larger.resolution <= sizes.resolution and larger.config["channel_base"] <= sizes.width:
-            found = larger
+    if path and sizes.resolution > found.resolution:
+        companion = load_generator(path)
+        if companion.config["channel_base"] <= sizes.width:
+            found = growth.cut(companion, sizes.resolution)
     return growth.grown(found, sizes.resolution, sizes.width, sizes.seed)
 
 

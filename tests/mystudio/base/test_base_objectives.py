@@ -15,7 +15,7 @@ from mystudio.base.shape import half_bytes, synthesis_macs
 from mystudio.base.train_encoder import one_look
 from mystudio.errors import BadCheckpoint
 from mystudio.stylegan2.generator import Generator
-from mystudio.stylegan2.growth import grown, start_from
+from mystudio.stylegan2.growth import cut, grown, start_from
 from mystudio.stylegan2.layers import fir_kernel, upsample_image
 
 
@@ -162,3 +162,13 @@ def test_samples_of_one_look_share_all_but_their_motion():
     assert torch.equal(kept[:, :, :2], z[:, :1, :2].expand(-1, 4, -1))
     assert torch.equal(kept[:, :, 5:], z[:, :1, 5:].expand(-1, 4, -1))
     assert torch.equal(one_look(z, 2)[:, 1:, 2:], z[:, 1:, 2:])
+
+
+def test_a_generator_that_is_cut_draws_what_it_drew_up_to_this_size():
+    torch.manual_seed(3)
+    large = Generator(64, 8, 8, 2, 512, 16)
+    small, w = cut(large, 16), torch.randn(2, 8)
+    assert small.resolution == 16 and len(small.state_dict()) < len(large.state_dict())
+    expected = large(large.broadcast(w), resolution=16)
+    assert torch.allclose(small(small.broadcast(w)), expected, atol=1e-5)
+    assert cut(large, 64) is large
