@@ -7,6 +7,7 @@ for the choice of the face and for its neutral expression. Here these use only p
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -92,10 +93,12 @@ class Live:
         self._engine, self._codes_of = engines.of(avatar), engines.following(avatar).follow(avatar, how, device)
         self._device = torch.device(device)
         avatar.generator.to(self._device)
-        self._draw = drawer(avatar.generator.synthesize, self._device, settings.precision, settings.compile)
         self._mesh = load_facemesh(device=self._device)
         self._locate = Locator(MEASURED, settings.crop, self._mesh, face)
-        self.size = settings.size or max(SMALLEST, avatar.generator.resolution)
+        full = avatar.generator.resolution
+        self.size = settings.size or max(SMALLEST, full)
+        enough = min(full, 2 ** math.ceil(math.log2(self.size)))  # more pixels would only be dropped
+        self._draw = drawer(avatar.generator.synthesize, self._device, settings.precision, settings.compile, enough)
         self._cut = False
         self.crowd: bytes | None = None  # PNG that numbers the faces of the first frame with several
         self.forget()

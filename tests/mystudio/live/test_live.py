@@ -162,3 +162,19 @@ def test_asking_for_a_new_neutral_face_takes_the_present_one():
     live.close()
     assert (before - rest).norm() > 1
     torch.testing.assert_close(after, rest, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("size, drawn", [(64, 64), (80, 128), (None, 128), (300, 128)])
+def test_no_more_pixels_are_drawn_than_are_shown(size, drawn):
+    seen = []
+    hooks = [
+        block.torgb.register_forward_hook(lambda layer, given, made: seen.append(made.shape[-1]))
+        for block in avatar().generator.synthesis.blocks()
+    ]
+    try:
+        (shown,) = follow(frames(1), size=size)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert max(seen) == drawn and avatar().generator.resolution == 128
+    assert shown.picture.shape == (size or 256, 2 * (size or 256), 3)
