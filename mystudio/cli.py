@@ -16,6 +16,7 @@ from mystudio.commands import (  # noqa: F401
     edit,
     info,
     live,
+    oneshot,
     record,
     reenact,
     render,
@@ -73,7 +74,7 @@ for command in (
     about.base,
     actors.actors,
     bench.bench,
-):  # importing ``training`` adds commands to about.base
+):  # importing ``training`` adds commands to about.base, ``oneshot`` one to bench.bench
     cli.add_command(command)
 
 

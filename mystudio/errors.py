@@ -45,6 +45,10 @@ class ConsentRequired(StudioError):
     """The scan has no consent record, which is needed to make an avatar."""
 
 
+class TooFewImages(StudioError):
+    """An engine needs more images of a person than the scan holds."""
+
+
 class BadEngine(StudioError):
     """A module registered as an engine does not implement the engine protocol."""
 

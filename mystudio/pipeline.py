@@ -20,7 +20,7 @@ from mystudio.compute import blas
 from mystudio.compute.device import choose
 from mystudio.drafts import Drafts
 from mystudio.engines.protocol import Improves
-from mystudio.errors import BadArtifact
+from mystudio.errors import BadArtifact, ConsentRequired, TooFewImages
 from mystudio.evaluation import evaluate
 from mystudio.live import recording
 from mystudio.motion import performance as perform
@@ -111,13 +111,14 @@ def run_personalize(
     with stage(out, "avatar", {"scan": scan_path, "base": found.path}, settings, force=force) as run:
         if not run.done:
             blas.reserve()
-            person, checkpoints = load(scan_path, Scan), DiskCheckpoints(run.journal())
-            module, rest = engines.named(engine), (checkpoints, choose(device), progress)
-            if isinstance(module, Improves):
-                drafts = Drafts(run, minutes, until_good, tell)
-                save(module.improve(person, found, own, drafts, *rest), run, draft=drafts.ended)
-            else:
-                save(module.personalize(person, found, own, *rest), run)
+            person, module = load(scan_path, Scan), engines.named(engine)
+            with run.checkpoints(ConsentRequired, TooFewImages) as checkpoints:
+                rest = checkpoints, choose(device), progress
+                if isinstance(module, Improves):
+                    drafts = Drafts(run, minutes, until_good, tell)
+                    save(module.improve(person, found, own, drafts, *rest), run, draft=drafts.ended)
+                else:
+                    save(module.personalize(person, found, own, *rest), run)
     return out
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +43,18 @@ def played_for(source: Path, out: Path, frames: int, stock: int = 100) -> Path:
         stream = (pictures[order[k % len(order)]] for k in range(frames))
         video.write(out, stream, np.arange(frames) / video.probe(source).fps)
     return out
+
+
+def of_folder(folder: Path, names: Sequence[str] = ()) -> list[Path]:
+    """The .mp4 clips of a folder, or those of these names without .mp4.
+
+    Raises: StudioError: there is none, or a named one is missing.
+    """
+    found = [folder / f"{name}.mp4" for name in names] or sorted(folder.glob("*.mp4"))
+    for path in found or [folder / "*.mp4"]:
+        if not path.is_file():
+            raise StudioError(f"expected the clip {path}, it is not there; give the folder that holds it")
+    return found
 
 
 def cuts(times: np.ndarray) -> np.ndarray:

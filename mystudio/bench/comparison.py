@@ -58,7 +58,6 @@ def beside_cuts(times: np.ndarray) -> np.ndarray:
     return np.append(jump, False) | np.insert(jump, 0, False)
 
 
-@torch.inference_mode()
 def against_truth(
     images: np.ndarray, truth: np.ndarray, landmarks: np.ndarray, nets: observers.EvaluationNets, perceptual
 ) -> dict[str, float]:
@@ -68,6 +67,19 @@ def against_truth(
         images, truth: [F, 256, 256, 3] uint8. landmarks: [F, 478, 3] of the truth, in crops.
         nets: networks. perceptual: ``selfscan.perceptual.metric.Perceptual``.
     Returns: metric name, as in the evaluation -> value.
+    """
+    values, _ = each_against_truth(images, truth, landmarks, nets, perceptual)
+    return {name: float(np.nanmean(value)) for name, value in values.items()}
+
+
+@torch.inference_mode()
+def each_against_truth(
+    images: np.ndarray, truth: np.ndarray, landmarks: np.ndarray, nets: observers.EvaluationNets, perceptual
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Return the metrics of each frame.
+
+    Args: as ``against_truth``.
+    Returns: metric name -> [F], and the landmarks [F, 478, 3] of the images.
     """
     x, y = to_tensor(images), to_tensor(truth)
     distance = [metrics.perceptual(perceptual.distance, a, b) for a, b in zip(x.split(8), y.split(8))]
@@ -84,7 +96,7 @@ def against_truth(
     if nets.blendshapes:
         own = nets.measure_at(truth, landmarks)["blendshapes"]
         values["blendshapes"] = metrics.blendshape_error(seen["blendshapes"], own)
-    return {name: float(np.nanmean(np.asarray(value))) for name, value in values.items()}
+    return {name: np.asarray(value, np.float64) for name, value in values.items()}, seen["landmarks"]
 
 
 def _batches(images: np.ndarray, size: int = 8) -> Iterator[np.ndarray]:

@@ -18,11 +18,11 @@ TILE, LABEL, HEAD = 160, 150, 22  # px
 COLUMNS = 8
 
 
-def contact_sheet(path: Path, rows: Mapping[str, np.ndarray], times: Sequence[float]) -> Path:
+def contact_sheet(path: Path, rows: Mapping[str, np.ndarray], times: Sequence[float | str]) -> Path:
     """Write pictures as a PNG with a label for each row and the time above each column.
 
     Args:
-        path: target file. rows: label -> [C, H, H, 3] uint8. times: [C] s.
+        path: target file. rows: label -> [C, H, H, 3] uint8. times: [C] s, or other words in ASCII.
     """
     import cv2
 
@@ -34,7 +34,7 @@ def contact_sheet(path: Path, rows: Mapping[str, np.ndarray], times: Sequence[fl
         cv2.putText(sheet, words, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
 
     for column, time in enumerate(times):
-        text(f"{time:.2f} s", LABEL + TILE * column + 4, HEAD - 7)
+        text(time if isinstance(time, str) else f"{time:.2f} s", LABEL + TILE * column + 4, HEAD - 7)
     for row, (label, images) in enumerate(rows.items()):
         top = HEAD + TILE * row
         for line, words in enumerate(_wrapped(label)):

@@ -17,7 +17,7 @@ def bench():
     """Measure the studio: real clips, actors with truth, ablations, costs."""
 
 
-def _measuring(command):
+def measuring(command):
     """Add the options that the measuring commands share."""
     for name, words in (
         ("--blendshapes", "MediaPipe's face_landmarker.task, to measure expressions in 52 weights."),
@@ -34,7 +34,9 @@ def _measuring(command):
     return output("DIR", words)(recipe_options(device_option(common(command))))
 
 
-def _clips(required: bool):
+def clips_of(required: bool):
+    """Add the options that name real clips."""
+
     def add(command):
         command = click.option(
             "--i-am-the-person-or-have-consent",
@@ -55,16 +57,16 @@ def _clips(required: bool):
     return add
 
 
-_scans = click.option("--scan", "scans", multiple=True, metavar="NAME", help="Clip to scan, without .mp4; repeatable.")
+scan_names = click.option("--scan", "scans", multiple=True, metavar="NAME", help="Clip to scan, no .mp4; repeatable.")
 _drivers = click.option("--driver", "drivers", multiple=True, metavar="NAME", help="Driving clip; repeatable.")
 
 
 @bench.command(cls=Command, short_help="Real clips: self- and cross-reenactment.")
-@_clips(required=True)
-@_scans
+@clips_of(required=True)
+@scan_names
 @_drivers
 @click.option("--seconds", default=6.0, show_default=True, help="Seconds of each driving clip of another person.")
-@_measuring
+@measuring
 def real(folder, consent, scans, drivers, seconds, **rest):
     """Scan real clips, drive each by its own held-out seconds and by other people, and measure.
 
@@ -72,9 +74,9 @@ def real(folder, consent, scans, drivers, seconds, **rest):
     """
     from mystudio.bench import real as part
 
-    studio, ledger = _open(rest)
+    studio, ledger = opened(rest)
     case = part.RealCase(folder, consent, scans or part.SCANS, drivers or part.DRIVERS, seconds)
-    _finish(ledger, "real", part.run(studio, ledger, case))
+    finish(ledger, "real", part.run(studio, ledger, case))
 
 
 @bench.command(cls=Command, short_help="Synthetic actors, against the true cross-reenactment.")
@@ -90,7 +92,7 @@ def real(folder, consent, scans, drivers, seconds, **rest):
     metavar="N",
     help="Fit the ceiling to every Nth frame; 0 = no ceiling.",
 )
-@_measuring
+@measuring
 def actors(people, performances, scan_seconds, seconds, size, ceiling_every, **rest):
     """Film actors, drive each by others, and compare with the actor doing the driver's exact motion.
 
@@ -100,17 +102,17 @@ def actors(people, performances, scan_seconds, seconds, size, ceiling_every, **r
     """
     from mystudio.bench import actors as part
 
-    studio, ledger = _open(rest)
+    studio, ledger = opened(rest)
     case = part.ActorsCase(
         part.PEOPLE[:people], part.DRIVERS[:performances], scan_seconds, seconds, size, ceiling_every
     )
-    _finish(ledger, "actors", part.run(studio, ledger, case))
+    finish(ledger, "actors", part.run(studio, ledger, case))
 
 
 @bench.command(cls=Command, short_help="Measure the effect of each part of the method.")
-@_clips(required=False)
+@clips_of(required=False)
 @click.option("--actors", "on_actors", is_flag=True, help="On a pair of actors too.")
-@_scans
+@scan_names
 @click.option(
     "--variant",
     "variants",
@@ -121,7 +123,7 @@ def actors(people, performances, scan_seconds, seconds, size, ceiling_every, **r
 @click.option("--scan-seconds", default=20.0, show_default=True, help="Length of the actor's self-scan.")
 @click.option("--seconds", default=4.0, show_default=True, help="Length of the actors' driving clip.")
 @click.option("--size", default=512, show_default=True, metavar="PX", help="Side of a rendered frame.")
-@_measuring
+@measuring
 def ablation(folder, consent, on_actors, scans, variants, scan_seconds, seconds, size, **rest):
     """Change one thing at a time, on a real clip and on a pair of actors. Artifacts of other benchmarks are reused.
 
@@ -138,15 +140,15 @@ def ablation(folder, consent, on_actors, scans, variants, scan_seconds, seconds,
         raise click.UsageError("expected --clips FOLDER or --actors, or both")
     if folder and not consent:
         raise click.UsageError("expected --i-am-the-person-or-have-consent NAME with --clips")
-    studio, ledger = _open(rest)
+    studio, ledger = opened(rest)
     real_case = RealCase(folder, consent, scans or (part.SCAN,), ()) if folder else None
     actors_case = ActorsCase(scan_seconds=scan_seconds, driver_seconds=seconds, size=size) if on_actors else None
-    _finish(ledger, "ablation", part.run(studio, ledger, real_case, actors_case, part.chosen(variants)))
+    finish(ledger, "ablation", part.run(studio, ledger, real_case, actors_case, part.chosen(variants)))
 
 
 @bench.command(cls=Command, short_help="Seconds and memory of each stage.")
-@_clips(required=True)
-@_scans
+@clips_of(required=True)
+@scan_names
 @_drivers
 @click.option("--iterations", default=24, show_default=True, type=click.IntRange(8), help="Tuning iterations.")
 @click.option("--frames", default=64, show_default=True, type=click.IntRange(1), help="Driving frames.")
@@ -167,7 +169,7 @@ def ablation(folder, consent, on_actors, scans, variants, scan_seconds, seconds,
     metavar="FRAMES",
     help="Driving frames whose peak memory is compared; repeatable.",
 )
-@_measuring
+@measuring
 def costs(folder, consent, scans, drivers, iterations, frames, paper_frames, lengths, **rest):
     """Measure seconds and peak memory of each stage, with the recipe and with the paper's.
 
@@ -176,10 +178,10 @@ def costs(folder, consent, scans, drivers, iterations, frames, paper_frames, len
     from mystudio.bench import costs as part
     from mystudio.bench.real import RealCase
 
-    studio, ledger = _open(rest)
+    studio, ledger = opened(rest)
     case = RealCase(folder, consent, scans or ("scan-glasses",), drivers or ("driver-mouth",))
     wanted = part.CostsCase(case, iterations, frames=frames, paper_frames=paper_frames, lengths=tuple(lengths))
-    _finish(ledger, "costs", part.run(studio, ledger, wanted))
+    finish(ledger, "costs", part.run(studio, ledger, wanted))
 
 
 @bench.command(cls=Command, short_help="Time solvers, generator, tuning, selection and live against plain versions.")
@@ -217,7 +219,7 @@ def costs(folder, consent, scans, drivers, iterations, frames, paper_frames, len
     metavar="S",
     help="Processor seconds that MyStyle's tuning gets; its whole schedule takes hours.",
 )
-@_measuring
+@measuring
 def speed(parts, rivals, people, performances, scan_seconds, seconds, size, frames, paper_frames, budget, **rest):
     """Time the costly parts against the paper's methods and plain versions in one run, and measure their quality.
 
@@ -234,7 +236,7 @@ def speed(parts, rivals, people, performances, scan_seconds, seconds, size, fram
             raise click.UsageError(f"unknown: {', '.join(sorted(unknown))}; known are {', '.join(known)}")
     if paper_frames > frames:
         raise click.UsageError(f"expected --paper-frames of at most --frames, got {paper_frames} and {frames}")
-    studio, ledger = _open(rest)
+    studio, ledger = opened(rest)
     actors_case = ActorsCase(PEOPLE[:people], DRIVERS[:performances], scan_seconds, seconds, size)
     case = part.SpeedCase(
         actors_case, parts or part.PARTS, rivals or part.SpeedCase.rivals, frames, paper_frames, budget=budget
@@ -246,7 +248,7 @@ def speed(parts, rivals, people, performances, scan_seconds, seconds, size, fram
             "seconds, {times:.0f} times, over {pairs} pairs.".format(**found),
             err=True,
         )
-    _finish(ledger, "speed", keys)
+    finish(ledger, "speed", keys)
 
 
 @bench.command(cls=Command, short_help="Training a base: images per second, against a plain implementation.")
@@ -284,7 +286,8 @@ def training(recipe, batch, steps, precision, device):
     )
 
 
-def _open(rest: dict):
+def opened(rest: dict):
+    """Open the studio and the ledger of a measuring command by the options that ``measuring`` adds."""
     from mystudio.bench.ledger import Ledger
     from mystudio.bench.studio import Studio
 
@@ -304,7 +307,8 @@ def _open(rest: dict):
     return studio, Ledger(out, shlex.join(["mystudio", *sys.argv[1:]]), rest["again"])
 
 
-def _finish(ledger, part: str, keys: list[str]) -> None:
+def finish(ledger, part: str, keys: list[str]) -> None:
+    """Write and print the tables of a part. Raises Failure: a measurement failed."""
     from mystudio.bench.tables import shown, write_tables
 
     write_tables(ledger, ledger.path.with_name("tables.md"))

@@ -69,7 +69,8 @@ class Engine(Protocol):
             scan: with a consent record. base: generator to start from. settings: ``PersonalizeSettings``.
             checkpoints: of finished parts; a stopped run resumes from them and gives the same avatar.
             device: of the computation. The avatar's tensors return to the CPU; its generator may stay on the device.
-        Raises: ConsentRequired: the scan has no consent record. TrainingDiverged.
+        Raises: ConsentRequired: the scan has no consent record. TooFewImages: it holds fewer images than the engine
+            needs, which may be one. TrainingDiverged.
         """
         ...
 

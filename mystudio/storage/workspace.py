@@ -95,11 +95,15 @@ class StageRun:
         return journal(self.path, self._key)
 
     @contextmanager
-    def checkpoints(self) -> Iterator[DiskCheckpoints]:
-        """Give the checkpoints of a pass over a clip; if the clip is rejected, they are deleted."""
+    def checkpoints(self, *rejections: type[Exception]) -> Iterator[DiskCheckpoints]:
+        """Give the checkpoints of a stage; if its input is rejected, they are deleted.
+
+        Args: rejections: errors that reject the input; () = those of a clip.
+        """
+        kinds = rejections or (SelfscanError,)
         try:
             yield DiskCheckpoints(self.journal())
-        except SelfscanError:
+        except kinds:
             self.forget_journal()
             raise
 

@@ -26,6 +26,7 @@ PRESENT = 0.5  # minimum presence of a face
 RATE = 2.0  # frames measured a second
 CELL_SECONDS, WINDOW = 0.5, 3  # s summed in a cell; cells in a window
 SAME = 0.58  # minimum likeness of a window to the rest, and of two recordings: see docs/identity.md
+SAME_PHOTO = 0.45  # the same for single photos, which differ more than means of 1.5 s: see docs/identity.md
 ROUNDS = 3  # refinements of the majority's mean embedding
 MOST_WINDOWS = 600  # windows compared in all pairs; longer clips are subsampled for this step
 
@@ -108,31 +109,38 @@ def likeness(a: Faces, b: Faces) -> float:
     return float(recognition.likeness(a.mean(), b.mean())[0, 0])
 
 
-def find_strangers(seen: Faces) -> tuple[IdentityCheck, list[Stranger]]:
+def find_strangers(seen: Faces, photos: bool = False) -> tuple[IdentityCheck, list[Stranger]]:
     """Check whether a clip shows one person.
 
     The reference is the person in most windows of a second and a half. It starts as the window most like all others.
     Then it becomes the mean of the half that is most like it, which excludes strangers. Windows unlike that are
-    strangers.
+    strangers. Of photos each one is a window, because the next one may show anybody.
 
     Returns: the figures, and the parts of the clip that show another person, in order.
     """
-    windows = _windows(seen)
+    windows, least = _windows(seen, 1 if photos else WINDOW), SAME_PHOTO if photos else SAME
     if not len(windows):
-        return IdentityCheck(0.0, None, SAME), []
+        return IdentityCheck(0.0, None, least), []
     means = np.stack([seen.total[part].sum(0) / seen.count[part].sum() for part in windows])
     like = _like_most(means)
-    strange = [(seen.start[windows[k]], like[k]) for k in np.flatnonzero(like < SAME)]
-    return IdentityCheck(seen.seconds, float(like.min()), SAME), _spans(strange)
+    strange = [(seen.start[windows[k]], like[k]) for k in np.flatnonzero(like < least)]
+    return IdentityCheck(seen.seconds, float(like.min()), least), _spans(strange)
 
 
-def check_one_person(path: str | Path, seen: Faces) -> IdentityCheck:
-    """Reject a clip that shows two people one after the other.
+def check_one_person(path: str | Path, seen: Faces, photos: bool = False) -> IdentityCheck:
+    """Reject a clip that shows two people one after the other, or photos of two people.
 
     Raises:
-        SecondPerson: for a second and a half or longer the face differs from the rest.
+        SecondPerson: for a second and a half or longer the face differs from the rest, or in one of the photos.
     """
-    found, strangers = find_strangers(seen)
+    found, strangers = find_strangers(seen, photos)
+    if strangers and photos:
+        numbers = ", ".join(f"{s.start + 1:.0f}" for s in strangers[:3])
+        raise SecondPerson(
+            f"{path}: expected photos of one person, but photo {numbers} in the order of their names shows another "
+            f"face (likeness {min(s.likeness for s in strangers):.2f}, at least {found.threshold} is needed); take it "
+            "out of the folder"
+        )
     if strangers:
         parts = ", ".join(f"{s.start:.1f} to {s.end:.1f} s" for s in strangers[:3])
         raise SecondPerson(
@@ -159,10 +167,10 @@ def _wanted(observation: Observation) -> np.ndarray:
     return wanted
 
 
-def _windows(seen: Faces) -> list[np.ndarray]:
-    """Cell indices of each window: WINDOW successive measured cells, or all if there are fewer."""
+def _windows(seen: Faces, most: int) -> list[np.ndarray]:
+    """Cell indices of each window: ``most`` successive measured cells, or all if there are fewer."""
     judged = np.flatnonzero(seen.count)
-    size = min(WINDOW, len(judged))
+    size = min(most, len(judged))
     return [judged[k : k + size] for k in range(len(judged) - size + 1)] if size else []
 
 

@@ -27,6 +27,7 @@ from selfscan.types import WHOLE, Alignment, CodeWords, Consent, Observation, Pr
 
 EXACT = 1200  # candidates; up to this number distances are exact: 2.5 GB of embeddings at 128 px
 CLIP_LANDMARKS = 300  # usable frames whose landmarks a scan keeps: 1.7 MB
+FEWEST = 12  # usable frames of a clip: with fewer, something is wrong with it; MyStyle's smallest sets have about 10
 SIZES = (256, 512)  # px, sides of images that are chosen by themselves: landmarks are measured at the first
 SHOWN = 0.8  # of a side: a crop of so many pixels in the clip is worth that side
 SKETCH = 8192  # numbers per candidate above EXACT: distances with a relative standard error of 1.6 %
@@ -39,7 +40,7 @@ class ScanSettings:
     frames: int = 100  # images to choose; PGR chooses about 250 of 20-30 s, MyStyle works with 100
     size: int = 0  # px, side of the images; 0 = 512 where the clip shows the crop at least so large (SHOWN), else 256
     sigma: float = 2.0  # frames, smoothing of the crop over time; PGR (arXiv 2307.06307)
-    min_frames: int = 12  # minimum number of usable frames; MyStyle's smallest sets have about 10
+    min_frames: int = 0  # minimum number of usable frames; 0 = FEWEST of a clip, one of photos
     embed_size: int = 128  # px, side of images when they are compared; a larger side costs more without more diversity
     max_blinks: float = 0.12  # maximum share of images with closed eyes: an avatar needs a few to blink
     quality_weight: float = 0.5  # 0..1: how much low quality reduces a frame's squared distance; 0 = not at all
@@ -60,7 +61,7 @@ def scan_video(
     face: str = LARGEST,
     span: Span = WHOLE,
 ) -> Scan:
-    """Select a small, diverse set of good images of one person from a clip.
+    """Select a small, diverse set of good images of one person from a clip, a photo or a folder of photos.
 
     Candidates are frames that pass the quality checks and are not held out. k-centre selection by LPIPS distance picks
     images that represent all others (PGR, arXiv 2307.06307, section 3.1). Low quality reduces a frame's weight; the
@@ -85,7 +86,7 @@ def scan_video(
         SecondFace: another face is visible for a second or longer; faces of less than half the width are ignored.
         SecondPerson: for a second and a half or longer the face differs, or the consent clip shows another.
         NoFaceFound, UnreadableVideo, VideoTooLarge: see ``observe``.
-        TooFewFrames: fewer than ``min_frames`` usable frames are left.
+        TooFewFrames: fewer than ``min_frames`` usable frames are left, or photos.
     """
     if consent is None or not consent.name:
         raise ConsentMissing("scan: expected a consent record, got none; make one with make_consent(name, video)")
@@ -116,16 +117,18 @@ def scan_observation(
     """Select the images of a scan from an observed clip; see ``scan_video``."""
     spans = held_out_spans(observation.track.times, settings)
     faces = faces_of(observation, progress, checkpoints)
-    one_person = check_one_person(observation.video, faces)
+    photos = _are_photos(observation.video)
+    one_person = check_one_person(observation.video, faces, photos)
     consent = with_mouth(consent, observation)
     if consent_clip:
         consent = with_clip(consent, faces, *consent_clip, progress, Prefixed(checkpoints, "consent."))
     quality = assess(observation, progress, checkpoints)
     allowed = ~inside(observation.track.times, spans)
     candidates = np.flatnonzero(quality.usable & allowed)
-    if len(candidates) < settings.min_frames:
-        photos, held_out = _are_photos(observation.video), int((~allowed).sum())
-        raise TooFewFrames(_too_few(len(candidates), settings.min_frames, quality, held_out, photos))
+    needed = settings.min_frames or (1 if photos else FEWEST)
+    if len(candidates) < needed:
+        held_out, clip = int((~allowed).sum()), observation.video
+        raise TooFewFrames(_too_few(clip, len(candidates), needed, quality, held_out, photos))
     metric = perceptual or load_perceptual(settings.perceptual)
     alignment = observation.alignment
     embeddings = _embed(observation, candidates, metric, settings.embed_size, progress, checkpoints)
@@ -270,13 +273,17 @@ def _images(
     return images
 
 
-def _too_few(count: int, needed: int, quality: Quality, held_out: int, photos: bool) -> str:
+def _too_few(clip: str, count: int, needed: int, quality: Quality, held_out: int, photos: bool) -> str:
     reasons = [f"{n} {reason}" for reason, n in quality.rejects().items()]
     reasons += [f"{held_out} held out"] if held_out else []
     what, why, advice = "frames", "the clip is too short", "record 20 seconds in good light, face in view"
     if photos:
         what, why = "photos", "there are no more"
         advice = "add photos of the same person in good light, or record a clip of 20 seconds"
+    elif Path(clip).is_dir():
+        why = "there are no more"
+        advice = "numbered pictures count as a clip; give photos of different moments names without numbers"
+    what = what if needed > 1 else what[:-1]
     return (
         f"scan: expected at least {needed} usable {what}, got {count} of {len(quality.score)} "
         f"({', '.join(reasons) or why}); {advice}"

@@ -26,7 +26,7 @@ from mystudio.engines.personal.settings import PersonalizeSettings, ReenactSetti
 from mystudio.engines.personal.space import AnchorSpace
 from mystudio.engines.personal.state import AXES, NAME, State, state_of
 from mystudio.engines.protocol import Watch
-from mystudio.errors import ConsentRequired
+from mystudio.errors import ConsentRequired, TooFewImages
 from mystudio.motion.retarget import neutral_of, retarget
 from mystudio.stylegan2 import growth
 from mystudio.stylegan2.checkpoint import load_generator
@@ -58,6 +58,7 @@ __all__ = [
     "reenact",
 ]
 
+NEEDED = 8  # images of a scan: an avatar moves between its images, and from few it learns no motion
 DRAFT_SAMPLES = 120  # drawn for an avatar on the way, beside the anchors: a few seconds
 COMPANIONS = {
     "encoder": "anchors start at the mean face: personalize takes longer",
@@ -76,7 +77,7 @@ def personalize(
     """Make an avatar: anchors by inversion, MyStyle tuning, then its regressor and edit directions.
 
     Args: as ``engines.protocol.Engine.personalize``.
-    Raises: ConsentRequired; TrainingDiverged.
+    Raises: ConsentRequired; TooFewImages: fewer than ``NEEDED``; TrainingDiverged.
     """
     return improve(scan, base, settings, lambda make: False, checkpoints, device, progress)
 
@@ -93,11 +94,16 @@ def improve(
     """As ``personalize``, and usable avatars on the way.
 
     Args: as ``engines.protocol.Improves.improve``.
-    Raises: ConsentRequired; TrainingDiverged.
+    Raises: ConsentRequired; TooFewImages: fewer than ``NEEDED``; TrainingDiverged.
     """
     if not scan.consent.name:
         raise ConsentRequired(
             "an avatar needs a scan with a consent record; scan again with --i-am-the-person-or-have-consent NAME"
+        )
+    if len(scan) < NEEDED:
+        raise TooFewImages(
+            f"the engine {NAME} needs a scan of at least {NEEDED} images, better 60 or more, in different poses and "
+            f"expressions, this one holds {len(scan)}; scan more photos, or a video of 20 seconds"
         )
     sizes = sized(settings.personalize, scan.images.shape[1])
     generator = copy.deepcopy(_start(base, sizes)).requires_grad_(False).to(device)
