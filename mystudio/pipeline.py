@@ -112,13 +112,11 @@ def run_personalize(
         if not run.done:
             blas.reserve()
             person, module = load(scan_path, Scan), engines.named(engine)
+            drafts = Drafts(run, minutes, until_good, tell)
+            make = partial(module.improve, watch=drafts) if isinstance(module, Improves) else module.personalize
             with run.checkpoints(ConsentRequired, TooFewImages) as checkpoints:
-                rest = checkpoints, choose(device), progress
-                if isinstance(module, Improves):
-                    drafts = Drafts(run, minutes, until_good, tell)
-                    save(module.improve(person, found, own, drafts, *rest), run, draft=drafts.ended)
-                else:
-                    save(module.personalize(person, found, own, *rest), run)
+                made = make(person, found, own, checkpoints=checkpoints, device=choose(device), progress=progress)
+                save(made, run, draft=drafts.ended)
     return out
 
 

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import actor_avatar
+import frozen_engine
 import numpy as np
 import pytest
 import torch
@@ -186,7 +187,7 @@ def test_tuning_on_a_photo_brings_it_nearer(pair):
 
 
 def test_an_engine_is_driven_by_the_same_pair(pair, monkeypatch):
-    monkeypatch.setitem(engines.ENGINES, "frozen", "frozen_engine")
+    monkeypatch.setitem(engines.ENGINES, "frozen", frozen_engine.__name__)
     base = find_base("people128")
     made = OfEngine("frozen", base, resolve("quick", ())).prepare(pair.person)(pair)
     assert made.shape == (6, 128, 128, 3)

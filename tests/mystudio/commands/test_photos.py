@@ -4,6 +4,7 @@ import json
 
 import actor_avatar
 import cv2
+import frozen_engine
 import pytest
 import torch
 from click.testing import CliRunner
@@ -46,7 +47,7 @@ def test_a_photo_becomes_a_scan_that_personal_refuses_with_what_it_needs(photo, 
 
 
 def test_an_engine_that_needs_one_image_makes_an_avatar_of_a_photo(photo, tmp_path, monkeypatch):
-    monkeypatch.setitem(engines.ENGINES, "frozen", "frozen_engine")
+    monkeypatch.setitem(engines.ENGINES, "frozen", frozen_engine.__name__)
     scan, out = tmp_path / "me.scan", tmp_path / "me.avatar"
     run("scan", photo, "-o", scan, *CONSENT, "--size", 64)
     assert run("personalize", scan, "-o", out, "--engine", "frozen")["engine"] == "frozen"
