@@ -57,7 +57,7 @@ def scan(video, out, consent, fictional, consent_clip, frames, size, face, start
     """Choose the sharp, diverse, aligned images of one person from a video of 20 to 30 seconds.
 
     VIDEO may also be a photo, or a folder of photos of one person, for engines that need no more. The engine personal
-    needs at least eight images.
+    needs at least four images.
 
     The picture coverage.png in SCAN shows which poses and expressions the video holds and what to record again. A
     video with two people, together or one after the other, is refused. Words that `mystudio record` wrote beside the

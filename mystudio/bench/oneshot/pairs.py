@@ -91,8 +91,8 @@ class ActorPairs:
     """Actors of one seed: every person is driven by some of the others."""
 
     people: int = 16
-    motions: int = 6  # of everybody; the first ``photos`` are the photos, the others drive
-    photos: int = 1  # of each person
+    motions: int = 6  # of everybody
+    photos: int = 1  # motions of each person that are the photos, other ones for each person; the rest drives
     drivers: int = 2  # of each person
     leak: int = 200  # further drivers, one motion each, of whom pictures may show nothing; 0 = leakage is not measured
     size: int = 256  # px of a drawn crop
@@ -101,8 +101,8 @@ class ActorPairs:
     def __post_init__(self):
         if self.motions <= self.photos:
             raise StudioError(
-                f"expected more motions than photos, got {self.motions} and {self.photos}; the photos are the first "
-                "motions of a person, and the others drive"
+                f"expected more motions than photos, got {self.motions} and {self.photos}; the photos are some of "
+                "a person's motions, and the others drive"
             )
         if not 0 < self.drivers < self.people:
             raise StudioError(
@@ -123,18 +123,20 @@ def actor_pairs(case: ActorPairs, progress: Progress = silent) -> tuple[list[Pai
     images = np.stack([image for image, _ in drawn]).reshape(case.people, case.motions, case.size, case.size, 3)
     codes = np.stack([code for _, code in drawn]).reshape(case.people, case.motions, -1)
     marks = _landmarks(images.reshape(-1, *images.shape[2:])).reshape(case.people, case.motions, -1, 3)
-    people = [
-        Portrayed(f"actor-{case.seed}-{p}", images[p, : case.photos], marks[p, : case.photos])
-        for p in range(case.people)
-    ]
+    turns = np.arange(case.motions) + np.arange(case.people)[:, None]  # so that photos differ in their motion
+    shown, driven = np.split(turns % case.motions, [case.photos], 1)
+    people = [Portrayed(f"actor-{case.seed}-{p}", images[p, rows], marks[p, rows]) for p, rows in enumerate(shown)]
     rests = np.stack([at_rest(code, case.size) for code in codes[:, 0]])
-    driving = [
-        Driving(person.name, images[p, case.photos :], marks[p, case.photos :], rest, rest_marks)
-        for p, (person, rest, rest_marks) in enumerate(zip(people, rests, _landmarks(rests)))
-    ]
+    rest_marks = _landmarks(rests)
     pairs = [
-        Pair(people[p], driving[q], driving[p].images, driving[p].landmarks, look_of(codes[q, 0]))
-        for p in range(case.people)
+        Pair(
+            people[p],
+            Driving(people[q].name, images[q, rows], marks[q, rows], rests[q], rest_marks[q]),
+            images[p, rows],
+            marks[p, rows],
+            look_of(codes[q, 0]),
+        )
+        for p, rows in enumerate(driven)
         for q in ((p + 1 + k) % case.people for k in range(case.drivers))
     ]
     return pairs, _leak_pairs(case, people, progress)

@@ -58,7 +58,7 @@ __all__ = [
     "reenact",
 ]
 
-NEEDED = 8  # images of a scan: an avatar moves between its images, and from few it learns no motion
+NEEDED = 4  # images of a scan: an avatar moves between its images, and from fewer it learns no motion
 DRAFT_SAMPLES = 120  # drawn for an avatar on the way, beside the anchors: a few seconds
 COMPANIONS = {
     "encoder": "anchors start at the mean face: personalize takes longer",
