@@ -64,7 +64,7 @@ class TuneSettings:
     texture: float = 0.2  # weight of the difference of fine detail's log energy by place (MyStyle: 0)
     landmarks: float = 0.3  # weight of the distance of landmarks, in sizes of their facial part (MyStyle: 0)
     resolution: int = 256  # least resolution of the avatar, px: a smaller base is grown (0 = the base's)
-    largest: int = 256  # an avatar is as large as its scan's images, up to this many px (0, or resolution 0: it is not)
+    largest: int = 512  # an avatar is as large as its scan's images, up to this many px (0, or resolution 0: it is not)
     grow: float = 0.5  # share of the steps after which the full size is drawn; tuning starts at START px and doubles
     #   (MyStyle: 0)
     width: int = 6144  # least width: a block of r px has width / r channels, up to the base's widest (0 = the base's)
