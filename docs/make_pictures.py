@@ -1,7 +1,15 @@
-"""Make the pictures of these pages from a finished run of the demo: python docs/make_pictures.py DEMO_FOLDER.
+"""Make the pictures of these pages from finished runs: python docs/make_pictures.py DEMO_FOLDER [LARGE.mp4].
 
 The folder holds hello.mp4 and smiling.mp4 (side by side), edits.png, me.avatar and me.scan, as ``make demo`` makes
 them. Pictures are twice as large as pages show them.
+
+LARGE.mp4 is a take of an avatar of 512 px by the demo's driver, side by side, for docs/pictures/large.jpg:
+
+    mystudio actors clip big.mp4 --seed 21 --script selfscan --seconds 16 --size 1024
+    mystudio scan big.mp4 -o big.scan --recipe quick --i-am-the-person-or-have-consent "Actor (synthetic)"
+    mystudio personalize big.scan -o big.avatar --recipe quick --option personalize.steps=400
+    mystudio reenact big.avatar mystudio/data/demo/driver.mp4 -o big.take
+    mystudio render big.take -o LARGE.mp4 --view side-by-side
 """
 
 from __future__ import annotations
@@ -48,6 +56,11 @@ def edits_picture(folder: Path) -> np.ndarray:
     return np.concatenate([sheet[:HEAD], *(sheet[start : start + side] for start in starts)], 0)
 
 
+def large_picture(clip: Path) -> np.ndarray:
+    """The avatar of 512 px at three of the moments, in a row."""
+    return np.concatenate([frame[:, frame.shape[0] :] for frame in moments(clip)[1:4]], 1)
+
+
 def write(path: Path, picture: np.ndarray) -> None:
     """Write a picture [H, W, 3] uint8 RGB as JPEG, or as PNG of 64 colours, by the name's suffix."""
     path.parent.mkdir(exist_ok=True)
@@ -61,7 +74,11 @@ def write(path: Path, picture: np.ndarray) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, metavar="DEMO_FOLDER")
-    source = parser.parse_args().folder
+    parser.add_argument("large", type=Path, nargs="?", metavar="LARGE.mp4")
+    given = parser.parse_args()
+    source = given.folder
     write(DOCS / "demo.jpg", demo_picture(source))
     write(DOCS / "pictures" / "edits.jpg", edits_picture(source))
     write(DOCS / "pictures" / "coverage.png", cv2.imread(str(source / "me.scan" / "coverage.png"))[..., ::-1])
+    if given.large:
+        write(DOCS / "pictures" / "large.jpg", large_picture(given.large))
