@@ -10,7 +10,6 @@ from typing import Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mystudio import engines
@@ -128,15 +127,9 @@ class Baseline:
         generator, encoder = self._nets
         images = to_tensor(person.images, choose(self.device))
         if self.steps:
-            neutral = neutral_of(person.scan()).to(images)
-            codes = encode(encoder, images, torch.as_tensor(person.landmarks).to(images), neutral)
-            small = images
-            if images.shape[-1] != generator.resolution:
-                small = F.interpolate(
-                    images, (generator.resolution,) * 2, mode="bicubic", antialias=True, align_corners=False
-                )
-            small = small.clamp(-1, 1).contiguous(memory_format=torch.channels_last)
-            generator = tuned_on(generator, codes, small, load_perceptual(), self.steps, self.progress)
+            scan = person.scan()
+            codes = encode(encoder, images, torch.as_tensor(person.landmarks).to(images), neutral_of(scan).to(images))
+            generator = tuned_on(generator, codes, scan, load_perceptual(), self.steps, self.progress)
         return partial(self._draw, generator, encoder.appearance(images).mean(0))
 
     @torch.no_grad()
