@@ -81,6 +81,14 @@ class OutputFailed(StudioError):
     """A result could not be written (disk full, no permission); existing files are unchanged."""
 
 
+class BadJob(StudioError):
+    """A job is unknown, is not described as its kind needs, or is in a state that does not allow a request."""
+
+
+class BadQueue(StudioError):
+    """The file of the job queue is damaged, of a newer version, or something else; it was not changed."""
+
+
 class NoDisplay(StudioError):
     """A window was requested, but there is no screen."""
 

@@ -76,6 +76,7 @@ TOP = (
     "mystudio.drafts",
     "mystudio.pipeline",
     "mystudio.api",
+    "mystudio.jobs",
     "mystudio.demo",
     "mystudio.doctor",
     "mystudio.inspection",
