@@ -8,7 +8,7 @@ stages without files are in ``mystudio.pipeline``'s imports; docs/examples shows
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, TypeVar, overload
@@ -82,6 +82,7 @@ def personalize(
     device: str = "auto",
     progress: Progress = silent,
     force: bool = False,
+    tell: Callable[[str], None] = pipeline.unheard,
 ) -> Path:
     """Make the avatar of a scan: a generator tuned until it draws this person. This is the long stage.
 
@@ -96,6 +97,7 @@ def personalize(
         minutes: stop after so many minutes with the avatar of that moment; the same call goes on. 0 = no limit.
         until_good: stop as soon as more time would change little.
         device: "auto", "cpu" or "cuda".
+        tell: called with a sentence each time a usable avatar was stored.
     Returns: ``out``.
     Raises: StudioError: see ``scan``.
     """
@@ -110,6 +112,7 @@ def personalize(
         force=force,
         minutes=minutes,
         until_good=until_good,
+        tell=tell,
     )
 
 

@@ -15,6 +15,7 @@ from mystudio.commands import (  # noqa: F401
     bench,
     edit,
     info,
+    jobs,
     live,
     oneshot,
     record,
@@ -72,6 +73,7 @@ for command in (
     about.doctor,
     about.recipe,
     about.base,
+    jobs.jobs,
     actors.actors,
     bench.bench,
 ):  # importing ``training`` adds commands to about.base, ``oneshot`` one to bench.bench

@@ -2,6 +2,8 @@
 
 import errno
 
+from selfscan.errors import SelfscanError
+
 
 class StudioError(Exception):
     """Root of mystudio's errors. The message says what was expected, what came and what to do."""
@@ -120,3 +122,16 @@ def memory_ran_out(error: BaseException) -> bool:
             )
         )
     )
+
+
+def sentence(error: BaseException, otherwise: str = "run again with --debug and report it") -> str:
+    """Return one clear sentence for any error; ``otherwise`` says what to do about one that nobody expected."""
+    text = reason(error, 10_000)  # escapes control characters in foreign names
+    if isinstance(error, (SelfscanError, StudioError)):
+        return text
+    if memory_ran_out(error):
+        return "memory ran out; close other programs, or use smaller batches (see `mystudio recipe show`)"
+    if isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename else ""
+        return f"{place}{error.strerror or text}; check the path, the permissions and the free space"
+    return f"this should not happen ({type(error).__name__}: {text[:300]}); {otherwise}"

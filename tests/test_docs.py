@@ -18,6 +18,7 @@ import mystudio
 from mystudio import recipe
 from mystudio.base.settings import BaseSettings
 from mystudio.cli import cli
+from mystudio.commands import jobs
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -155,7 +156,9 @@ def check_command(line: str, where: str) -> None:
             break
     known = {name for parameter in group.params for name in (*parameter.opts, *parameter.secondary_opts)}
     known |= {"--help", "-h"}
-    for word in words:
+    for number, word in enumerate(words):
+        if group is jobs.add and word in jobs.KINDS:  # what follows is a command of its own
+            return check_command(shlex.join(["mystudio", *words[number:]]), where)
         if word.startswith("-") and not re.fullmatch(r"-[\d.]+", word):
             assert word.split("=")[0] in known, f"{where}: there is no option {word}"
 

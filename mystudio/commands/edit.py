@@ -79,7 +79,7 @@ def apply(take, out, sets, keys, edge, directions, force):
 
     $ mystudio edit hello.take -o smiling.take --set smile=1.0 --set gaze_x=-0.5
     """
-    constant = [_split(text) for text in sets]
+    constant = [split(text) for text in sets]
     over_time = read_keys(keys) if keys else {}
     if not constant and not over_time:
         raise click.UsageError("expected at least one --set NAME=STRENGTH or --keys FILE")
@@ -128,7 +128,8 @@ def sheet(avatar, out, take, sign_key, sign_cert, no_provenance):
     answer(f"{out}: written" + ("." if mark else " without a mark, as you chose."), picture=out, marked=mark)
 
 
-def _split(text: str) -> tuple[str, float]:
+def split(text: str) -> tuple[str, float]:
+    """Return name and strength of NAME=STRENGTH. Raises BadEdit."""
     name, equals, value = text.partition("=")
     try:
         strength = float(value)

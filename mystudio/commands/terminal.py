@@ -11,8 +11,7 @@ from typing import Any
 
 import click
 
-from mystudio.errors import StudioError, memory_ran_out, reason
-from selfscan.errors import SelfscanError
+from mystudio.errors import sentence as sentence
 
 JSON, DEBUG, RESUME = "mystudio.json", "mystudio.debug", "mystudio.resume"  # keys in the root context's ``meta``
 PLAIN_SECONDS = 10.0  # between two lines of one stage if the output is not a terminal
@@ -70,19 +69,6 @@ class StudioGroup(click.Group):
                 traceback.print_exc()
             failure = sentence(error)
         raise Failure(failure, ctx)
-
-
-def sentence(error: BaseException) -> str:
-    """Return one clear sentence for any error."""
-    text = reason(error, 10_000)  # escapes control characters in foreign names
-    if isinstance(error, (SelfscanError, StudioError)):
-        return text
-    if memory_ran_out(error):
-        return "memory ran out; close other programs, or use smaller batches (see `mystudio recipe show`)"
-    if isinstance(error, OSError):
-        place = f"{error.filename}: " if error.filename else ""
-        return f"{place}{error.strerror or text}; check the path, the permissions and the free space"
-    return f"this should not happen ({type(error).__name__}: {text[:300]}); run again with --debug and report it"
 
 
 def answer(sentences: str, **values: Any) -> None:
@@ -151,8 +137,8 @@ class _Lines:
             return
         self.last = now
         rate = (done - self.first) / max(now - self.start, 1e-6)
-        left = f", {_clock((total - done) / rate)} left" if rate > 0 and done < total else ""
-        took = f", took {_clock(now - self.start)}" if done >= total else ""
+        left = f", {clock((total - done) / rate)} left" if rate > 0 and done < total else ""
+        took = f", took {clock(now - self.start)}" if done >= total else ""
         click.echo(f"{stage} {done}/{total}{left}{took}", err=True)
 
     def tell(self, sentence: str) -> None:
@@ -160,7 +146,8 @@ class _Lines:
         click.echo(sentence, err=True)
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Return a duration in s as m:ss or h:mm:ss."""
     minutes, seconds = divmod(int(seconds + 0.5), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

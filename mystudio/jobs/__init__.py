@@ -9,6 +9,7 @@
 """
 
 from mystudio.jobs.kinds import KINDS as KINDS
+from mystudio.jobs.launch import start_worker as start_worker
 from mystudio.jobs.place import studio_folder as studio_folder
 from mystudio.jobs.queue import Queue as Queue
 from mystudio.jobs.types import ENDED as ENDED

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sqlite3
+from collections import deque
 from collections.abc import Mapping, Sequence
 
 from mystudio.jobs.kinds import variant
@@ -12,7 +13,8 @@ from mystudio.jobs.types import Work
 
 RECENT = 5  # past jobs that count
 KEPT = 50  # past jobs of a kind that are kept
-SURE = 3.0  # s of a part of the work after which its own speed counts alone
+SURE = 2.0  # s of a part of the work after which its own speed counts
+SHORTEST = 10.0  # s over which a speed is measured at least
 
 
 def machine() -> str:
@@ -31,18 +33,10 @@ def whole(db: sqlite3.Connection, work: Work) -> float | None:
     return float(seconds[len(seconds) // 2]) if seconds else None
 
 
-def rest_of_part(done: int, total: int, first: int, seconds: float) -> float | None:
-    """Return the time left of the current part, s; None = not known yet.
-
-    Args:
-        done, total: steps. first: steps that were done when this run began the part, loaded from checkpoints.
-        seconds: since then.
-    """
-    if total and done >= total:
-        return 0.0
-    if not total or done <= first or seconds <= 0:
-        return None
-    return (total - done) * seconds / (done - first)
+def of_part(db: sqlite3.Connection, work: Work, stage: str, steps: int) -> float | None:
+    """Return how long so many steps of a part take, s, from the last done job that had it; None = unknown."""
+    past = _past(db, work, stage)
+    return steps * past["seconds"] / past["units"] if past is not None and past["units"] else None
 
 
 def later_parts(db: sqlite3.Connection, work: Work, stage: str, total: int) -> float | None:
@@ -50,11 +44,7 @@ def later_parts(db: sqlite3.Connection, work: Work, stage: str, total: int) -> f
 
     A part is taken to grow as the current part did: with ``total`` against that job's number of steps.
     """
-    past = db.execute(
-        "SELECT job, position, units FROM pace WHERE kind = ? AND variant = ? AND machine = ? AND whole AND stage = ?"
-        " ORDER BY job DESC LIMIT 1",
-        (work.kind, variant(work), machine(), stage),
-    ).fetchone()
+    past = _past(db, work, stage)
     if past is None:
         return None
     (seconds,) = db.execute(
@@ -63,17 +53,25 @@ def later_parts(db: sqlite3.Connection, work: Work, stage: str, total: int) -> f
     return float(seconds) * (total / past["units"] if total and past["units"] else 1.0)
 
 
-def record(db: sqlite3.Connection, job: int, work: Work, parts: Sequence[str], spent: Mapping[str, tuple[int, float]]):
+def _past(db: sqlite3.Connection, work: Work, stage: str) -> sqlite3.Row | None:
+    return db.execute(
+        "SELECT * FROM pace WHERE kind = ? AND variant = ? AND machine = ? AND whole AND stage = ?"
+        " ORDER BY job DESC LIMIT 1",
+        (work.kind, variant(work), machine(), stage),
+    ).fetchone()
+
+
+def record(db: sqlite3.Connection, job: int, work: Work, spent: Mapping[str, Sequence[float]]) -> None:
     """Add the time of parts to what earlier runs of the job took.
 
-    Args: parts: names in their order. spent: part -> (steps, s since the last record).
+    Args: spent: part -> (steps, s since the last record).
     """
     for stage, (units, seconds) in spent.items():
         db.execute(
-            "INSERT INTO pace (job, position, stage, kind, variant, machine, units, seconds)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (job, stage) DO UPDATE SET"
-            " position = excluded.position, units = excluded.units, seconds = seconds + excluded.seconds",
-            (job, parts.index(stage), stage, work.kind, variant(work), machine(), units, seconds),
+            "INSERT INTO pace (job, position, stage, kind, variant, machine, units, seconds) VALUES"
+            " (?, (SELECT COUNT(*) FROM pace WHERE job = ?), ?, ?, ?, ?, ?, ?) ON CONFLICT (job, stage) DO UPDATE SET"
+            " units = MAX(units, excluded.units), seconds = seconds + excluded.seconds",
+            (job, job, stage, work.kind, variant(work), machine(), units, seconds),
         )
 
 
@@ -85,3 +83,28 @@ def close(db: sqlite3.Connection, job: int, work: Work) -> None:
         " (SELECT DISTINCT job FROM pace WHERE whole AND kind = ? ORDER BY job DESC LIMIT ?)",
         (work.kind, work.kind, KEPT),
     )
+
+
+class Speed:
+    """The speed of one part of the work, over its last half: what was loaded from checkpoints soon stops counting.
+
+    Args: begin: time at which it began, s.
+    """
+
+    def __init__(self, begin: float):
+        self._begin = begin
+        self._points: deque[tuple[float, int]] = deque()
+
+    def left(self, now: float, done: int, total: int) -> float | None:
+        """Take a report of ``done`` steps; return the time left of the part, s; None = not known yet."""
+        points = self._points
+        points.append((now, done))
+        window = max(SHORTEST, (now - self._begin) / 2)
+        while len(points) > 2 and points[1][0] <= now - window:
+            points.popleft()
+        if total and done >= total:
+            return 0.0
+        (first, before) = points[0]
+        if not total or done <= before or now - first < SURE:
+            return None
+        return (total - done) * (now - first) / (done - before)

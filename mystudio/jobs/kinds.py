@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ Types = Mapping[str, tuple[type, ...]]
 SETTINGS: Types = {"recipe": (str,), "options": (list,), "force": (bool,)}  # options: ["scan.frames=60", ...]
 DEVICE: Types = {"device": (str,)}
 PART: Types = {"face": (str,), "start": (int, float), "end": (int, float)}  # s of the clip
+EDIT = ("name", "strength", "keys", "edge")  # fields of ``mystudio.types.Edit``
 #: options that change how long a job takes: time is estimated from past jobs with equal ones
 PACE = ("recipe", "options", "device", "base", "engine", "minutes", "until_good", "view")
 
@@ -81,11 +82,23 @@ def check(work: Work) -> Kind:
             raise BadJob(
                 f"option {name} of {work.kind}: expected {' or '.join(t.__name__ for t in types)}, got {value!r:.80}"
             )
+    _edits(work.options.get("edits", ()))
+    start, end = work.options.get("start", 0.0), work.options.get("end")
+    if start < 0 or end is not None and end <= start:
+        raise BadJob(
+            f"options start and end of {work.kind}: expected 0 or more and an end after it, got {start}, {end}"
+        )
     try:
         json.dumps(dict(work.options), allow_nan=False)
     except (TypeError, ValueError):
         raise BadJob(f"options of {work.kind}: expected JSON values, got {work.options!r:.200}") from None
     return kind
+
+
+def _edits(edits: Sequence[Any]) -> None:
+    for edit in edits:
+        if not isinstance(edit, Mapping) or not {"name"} <= set(edit) <= set(EDIT):  # pyright: ignore[reportUnknownArgumentType]
+            raise BadJob(f"option edits: expected a list of objects with {', '.join(EDIT)}, got {edit!r:.80}")
 
 
 def _names(kind: str, what: str, given: Mapping[str, Any], known: tuple[str, ...], must: tuple[str, ...]) -> None:

@@ -29,6 +29,7 @@ class Store:
         self.studio, self.file = studio, queue_file(studio)
         self._lock = threading.RLock()
         self._db = connect(self.file)
+        self._which = _which(self.file)
 
     def close(self) -> None:
         """Close the file."""
@@ -50,6 +51,10 @@ class Store:
     @contextmanager
     def _transaction(self, begin: str) -> Generator[sqlite3.Connection]:
         with self._lock, told(self.file):
+            if _which(self.file) != self._which:  # moved away or removed while it was open
+                self._db.close()
+                self._db = connect(self.file)
+                self._which = _which(self.file)
             self._db.execute(begin)
             try:
                 yield self._db
@@ -100,6 +105,14 @@ class Store:
             spent=row["spent"],
             change=row["change"],
         )
+
+
+def _which(file: Path) -> tuple[int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def changed(db: sqlite3.Connection, jobs: Iterable[int]) -> None:

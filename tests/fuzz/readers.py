@@ -33,7 +33,7 @@ from mystudio import editing
 from mystudio.actors import basis
 from mystudio.base import sources
 from mystudio.base.encoder import Encoder, load_encoder
-from mystudio.commands.edit import _split, read_keys
+from mystudio.commands.edit import read_keys, split
 from mystudio.engines.personal.windows import read_window
 from mystudio.provenance import signing
 from mystudio.provenance import verify as marks
@@ -150,7 +150,7 @@ def option(data: bytes, folder: Path) -> None:
 
 
 def strengths(data: bytes, folder: Path) -> None:
-    _split(data.decode("utf-8", "replace"))
+    split(data.decode("utf-8", "replace"))
 
 
 # ---- artifacts ------------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from watch import outcome
 from mystudio.base import checkpoint as training
 from mystudio.base.encoder import load_encoder
 from mystudio.base.sources import ImageFolder, Shards
-from mystudio.commands.edit import _split, read_keys
+from mystudio.commands.edit import read_keys, split
 from mystudio.commands.terminal import sentence
 from mystudio.engines.personal import tune_checkpoint
 from mystudio.engines.personal.tune_checkpoint import TuneState
@@ -225,7 +225,7 @@ def test_a_key_of_an_unknown_kind(tmp_path):
 
 def test_foreign_names_reach_no_terminal_as_they_are():
     for job, error in (
-        (lambda: _split("\x1b[31m=x"), BadEdit),
+        (lambda: split("\x1b[31m=x"), BadEdit),
         (lambda: resolve("default", ["a\x1b[2Jb.c=1"]), BadRecipe),
         (lambda: resolve("default", ["\ud800.c=1"]), BadRecipe),
     ):
@@ -233,7 +233,7 @@ def test_foreign_names_reach_no_terminal_as_they_are():
             job()
         assert str(told.value).isprintable()
     for job, error in (
-        (lambda: _split("x" * 9000), BadEdit),
+        (lambda: split("x" * 9000), BadEdit),
         (lambda: resolve("default", ["x" * 9000]), BadRecipe),
         (lambda: resolve("default", [f"render.view={'x' * 9000}"]), BadRecipe),
         (lambda: resolve("default", [f"render.{'x' * 9000}=1"]), BadRecipe),
