@@ -120,7 +120,7 @@ def add(studio, after, title, light, first, stage, words):
 def _verb(name: str, words: str, example: str) -> None:
     """Add a command that does one thing to each of several jobs."""
 
-    @jobs.command(name, cls=Command, help=f"{words}\n\n$ mystudio jobs {example}")
+    @jobs.command(name, cls=Command, help=f"{words}\n\n$ {example}")
     @click.argument("numbers", type=int, nargs=-1, required=True, metavar="JOB...")
     @studio_option
     @common
@@ -132,17 +132,19 @@ def _verb(name: str, words: str, example: str) -> None:
         answer("\n".join(lines), jobs=[job.facts() if job else number for number, job in zip(numbers, found)])
 
 
-_verb("pause", "Let jobs rest. One that runs stops within seconds and keeps what is done.", "pause 3")
-_verb("resume", "Let paused jobs go on.", "resume 3")
+_verb("pause", "Let jobs rest. One that runs stops within seconds and keeps what is done.", "mystudio jobs pause 3")
+_verb("resume", "Let paused jobs go on.", "mystudio jobs resume 3")
 _verb(
-    "cancel", "Stop jobs. What is done stays beside the result, and `mystudio jobs retry` continues it.", "cancel 3 4"
+    "cancel",
+    "Stop jobs. What is done stays beside the result, and `mystudio jobs retry` continues it.",
+    "mystudio jobs cancel 3 4",
 )
 _verb(
     "retry",
     "Let failed or cancelled jobs go on. They continue where they stopped; jobs that wait for them follow.",
-    "retry 3",
+    "mystudio jobs retry 3",
 )
-_verb("remove", "Remove ended jobs from the list, with their logs. Their results stay.", "remove 1 2")
+_verb("remove", "Remove ended jobs from the list, with their logs. Their results stay.", "mystudio jobs remove 1 2")
 
 
 @jobs.command(cls=Command)
