@@ -22,6 +22,7 @@ from mystudio.commands import (  # noqa: F401
     reenact,
     render,
     stages,
+    studio,
     training,
     verify,
 )
@@ -36,6 +37,7 @@ def cli(ctx: click.Context):
 
     \b
     $ mystudio demo                                          every stage once, in minutes
+    $ mystudio studio                                        the same and more, in a browser
     $ mystudio record -o me.mp4                              the camera, with advice
     $ mystudio scan me.mp4 -o me.scan --i-am-the-person-or-have-consent "Ada Example"
     $ mystudio personalize me.scan -o me.avatar
@@ -69,6 +71,7 @@ for command in (
     verify.verify,
     info.info,
     avatar.avatar,
+    studio.studio,
     about.demo,
     about.doctor,
     about.recipe,

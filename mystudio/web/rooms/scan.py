@@ -1,0 +1,96 @@
+"""Scan: recordings, the chosen images, what was rejected and what is missing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+
+from mystudio.errors import StudioError
+from mystudio.web import work
+from mystudio.web.library import names
+from mystudio.web.library.people import CLIPS, PICTURES
+from mystudio.web.pages import get, page, person_of, post, studio_of, text_of, upload
+from mystudio.web.views import jobs_of, latest
+
+FACES = ("largest", "left", "right", "1", "2", "3", "4")
+#: groups of what a scan should show: title -> bins of the coverage
+GROUPS = {
+    "Head": ("yaw front", "yaw left", "yaw far left", "yaw right", "yaw far right", "pitch up", "pitch down"),
+    "Mouth": ("mouth closed", "mouth open", "mouth wide open", "smile", "lips pursed"),
+    "Eyes and brows": ("eyes closed", "eyes wide", "brows raised", "brows lowered"),
+    "Gaze": ("gaze left", "gaze right", "gaze up", "gaze down"),
+}
+NEEDED = 0.01  # share of the frames from which on a bin counts as seen
+
+
+def scan(request: Request) -> Response:
+    """The room."""
+    studio, person = studio_of(request), person_of(request)
+    facts = studio.facts.scan(person.scan)
+    job = latest(jobs_of(studio, person), "scan", person.scan)
+    recordings = list(names.listed(person.recordings, *CLIPS, *PICTURES))
+    seen = {
+        title: [(name.removeprefix("yaw ").removeprefix("pitch "), facts.share.get(name, 0.0) >= NEEDED) for name in bins]
+        for title, bins in GROUPS.items()
+    } if facts else {}  # fmt: skip
+    faces = person.scan.with_name(f"{person.scan.name}.faces.png")
+    return page(
+        request,
+        "scan.html",
+        "scan",
+        person=person,
+        facts=facts,
+        job=job,
+        recordings=recordings,
+        seen=seen,
+        covered=[sum(ok for _, ok in group) / len(group) for group in seen.values()],
+        several=job is not None and "face" in job.error and faces.exists(),
+        faces=FACES,
+    )
+
+
+async def record(request: Request, given: str) -> dict[str, Any]:
+    """Take a recording, and scan it at once."""
+    studio, person = studio_of(request), await run_in_threadpool(person_of, request)
+    if not person.card.consented:
+        raise StudioError("expected the statement of consent to be confirmed before a recording is kept; confirm it")
+    clip = await studio.uploads.store(request, person.recordings, given, (*CLIPS, *PICTURES))
+    await run_in_threadpool(work.scan, studio, person, clip, {})
+    return {"say": "Kept. The scan begins."}
+
+
+def again(request: Request, values: dict[str, Any]) -> dict[str, Any]:
+    """Scan a recording that is there, perhaps with another face."""
+    studio, person = studio_of(request), person_of(request)
+    clip = names.find(person.recordings, text_of(values, "recording"), *CLIPS, *PICTURES)
+    if clip is None:
+        raise StudioError("this recording is not there any more; reload the page and choose another one")
+    face = text_of(values, "face", "largest")
+    work.scan(studio, person, clip, {"face": face} if face in FACES[1:] else {})
+    return {"say": "The scan begins."}
+
+
+def consent(request: Request, values: dict[str, Any]) -> dict[str, Any]:
+    """Confirm the consent for a person whose folder was put there by hand."""
+    studio_of(request).people.confirm(person_of(request), values.get("consent") is True)
+    return {"say": "Confirmed."}
+
+
+def remove(request: Request, values: dict[str, Any]) -> dict[str, Any]:
+    """Delete a recording."""
+    clip = names.find(person_of(request).recordings, text_of(values, "recording"))
+    if clip is not None:
+        clip.unlink(missing_ok=True)
+    return {"say": "Deleted."}
+
+
+ROUTES = [
+    get("/p/{person}/scan", scan),
+    upload("/p/{person}/recordings", record),
+    post("/p/{person}/scan", again),
+    post("/p/{person}/consent", consent),
+    post("/p/{person}/recordings/remove", remove),
+]

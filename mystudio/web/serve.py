@@ -1,0 +1,103 @@
+"""Start the server: a port, the printed address, the browser, and a worker that is started again if it dies."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+import webbrowser
+from collections.abc import Callable
+from pathlib import Path
+
+from mystudio.errors import StudioError
+from mystudio.web.guard import LOOPBACK
+from mystudio.web.server import guarded
+from mystudio.web.studio import Studio
+
+PAUSE = 2.0  # s before a worker that ended is started again
+
+
+def serve(folder: Path, host: str, port: int, opens: bool, worker: bool, tell: Callable[[str], None]) -> None:
+    """Serve a studio until Ctrl-C.
+
+    Args:
+        port: 0 = any free one. opens: open the browser. worker: run the jobs, too. tell: takes sentences for the user.
+    Raises: StudioError: the port is in use, or the address is not this machine's.
+    """
+    listening = _listen(host, port)
+    port = listening.getsockname()[1]
+    studio = Studio(folder)
+    app = guarded(studio, port, host)
+    address = f"http://{_shown(host)}:{port}/?token={app.token}"
+    tell(f"The studio is open: {address}")
+    tell(f"Its folder is {folder}. Ctrl-C ends the server; jobs go on at the next start.")
+    if host not in LOOPBACK:
+        tell("The network can reach it: whoever sees this address can use everything in the folder. Traffic is readable.")
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_run(app, listening, folder if worker else None, address if opens else ""))
+
+
+async def _run(app: object, listening: socket.socket, folder: Path | None, opens: str) -> None:
+    import uvicorn
+
+    config = uvicorn.Config(
+        app,  # type: ignore[arg-type] - the guard is an ASGI application
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=30,
+        ws_max_size=1 << 22,
+        limit_concurrency=256,
+        timeout_graceful_shutdown=3,
+    )
+    server = uvicorn.Server(config)
+    helper = asyncio.create_task(_work(folder)) if folder else None
+    if opens:
+        asyncio.get_running_loop().call_later(0.5, lambda: webbrowser.open(opens))
+    try:
+        await server.serve(sockets=[listening])
+    finally:
+        if helper:
+            helper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await helper
+
+
+async def _work(folder: Path) -> None:
+    """Keep a worker running in a process of its own: jobs neither slow the page down nor end with it."""
+    while True:
+        worker = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "mystudio", "jobs", "run", "--studio", str(folder),
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            await worker.wait()
+        except asyncio.CancelledError:
+            with contextlib.suppress(ProcessLookupError):
+                worker.terminate()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(worker.wait(), 10)
+            raise
+        await asyncio.sleep(PAUSE)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if os.name != "nt":  # there it would let another program take the port
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((host, port))
+    except OSError as error:
+        made.close()
+        raise StudioError(
+            f"{host}:{port} cannot be used ({error.strerror or error}); another studio may run there: use its page, or "
+            "choose another --port"
+        ) from error
+    return made
+
+
+def _shown(host: str) -> str:
+    return "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host

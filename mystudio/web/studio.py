@@ -1,0 +1,34 @@
+"""A studio: its folder, its people, its jobs, and what the page needs of them in one place."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from mystudio.jobs import Queue
+from mystudio.web.guard import read_secret
+from mystudio.web.library.facts import Reader
+from mystudio.web.library.people import People
+from mystudio.web.uploads import Uploads
+
+
+class Studio:
+    """Everything behind the page.
+
+    Args: folder: the studio folder; it is made where it is missing.
+    """
+
+    def __init__(self, folder: Path):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.folder = folder
+        self.secret = read_secret(folder)
+        self.people = People(folder / "people")
+        self.people.sweep()
+        self.uploads = Uploads(folder / ".uploads")
+        self.queue = Queue(folder)
+        self.facts = Reader()
+        self.drawing = threading.Lock()  # one picture at a time: torch uses all cores
+
+    def close(self) -> None:
+        """Close the queue's file."""
+        self.queue.close()

@@ -1,0 +1,90 @@
+"""A person as every page shows it: the portrait, the ring around it, the rooms and what is missing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mystudio.jobs import ENDED, Job, State
+from mystudio.web.library import names
+from mystudio.web.library.people import Person
+from mystudio.web.studio import Studio
+from mystudio.web.words import share_of
+
+UNDER_WAY = (State.RUNNING, State.WAITING, State.PAUSED)
+
+
+@dataclass(frozen=True)
+class Door:
+    """A room of a person, as the row of rooms shows it."""
+
+    room: str
+    title: str
+    state: str  # class of the row's entry: "is-done", "is-busy" or ""
+
+
+@dataclass(frozen=True)
+class View:
+    """What pages show of a person."""
+
+    portrait: str  # address of a picture; "" = none yet
+    parts: tuple[tuple[float, bool], ...]  # scan, avatar, takes: share, and whether it is finished
+    words: str
+    busy: bool
+    doors: tuple[Door, ...]
+
+
+def view_of(studio: Studio, person: Person) -> View:
+    """Look at a person's folder and jobs."""
+    jobs = jobs_of(studio, person)
+    scan, avatar = studio.facts.scan(person.scan), studio.facts.avatar(person.avatar)
+    takes = list(names.listed(person.takes, ".take"))
+    active = {job.work.kind: job for job in jobs if job.state in UNDER_WAY}
+    states = {
+        "scan": "is-busy" if "scan" in active else "is-done" if scan else "",
+        "train": "is-busy" if "personalize" in active else "is-done" if avatar and not avatar.draft else "",
+        "avatar": "is-done" if avatar else "",
+        "takes": "is-busy" if {"reenact", "render", "edit", "evaluate"} & {*active} else "is-done" if takes else "",
+    }
+    titles = {"scan": "Scan", "train": "Train", "avatar": "Avatar", "takes": "Takes"}
+    def part(ready: bool, job: Job | None) -> tuple[float, bool]:
+        return (share_of(job), False) if job and job.state in UNDER_WAY else (1.0 if ready else 0.0, ready)
+
+    return View(
+        f"/m/{person.id}/scan/{scan.portrait}?v={scan.digest[:8]}" if scan else "",
+        (
+            part(scan is not None, active.get("scan")),
+            part(avatar is not None and not avatar.draft, active.get("personalize")),
+            part(bool(takes), active.get("reenact")),
+        ),
+        _words(active, bool(scan), avatar is not None, avatar is not None and avatar.draft, len(takes)),
+        any(job.state == State.RUNNING for job in active.values()),
+        tuple(Door(room, title, states[room]) for room, title in titles.items()),
+    )
+
+
+def jobs_of(studio: Studio, person: Person) -> list[Job]:
+    """The jobs whose results lie in a person's folder, in the queue's order."""
+    return [job for job in studio.queue.jobs() if job.out.is_relative_to(person.folder)]
+
+
+def latest(jobs: list[Job], kind: str, out: Path | None = None) -> Job | None:
+    """The last job of a kind, perhaps of one result."""
+    found = [job for job in jobs if job.work.kind == kind and out in (None, job.out)]
+    return max(found, key=lambda job: job.id, default=None)
+
+
+def unfinished(job: Job | None) -> bool:
+    """Whether a job is still to be done."""
+    return job is not None and job.state not in ENDED
+
+
+def _words(active: dict[str, Job], scan: bool, avatar: bool, draft: bool, takes: int) -> str:
+    if "scan" in active:
+        return "The scan is being made"
+    if "personalize" in active:
+        return "Learning the face" + (", and usable already" if avatar else "")
+    if avatar:
+        counted = f"{takes} take{'s' * (takes != 1)}" if takes else "no take yet"
+        return f"{'A first avatar' if draft else 'Avatar ready'}, {counted}"
+    return "Scan ready, no avatar yet" if scan else "Nothing recorded yet"
