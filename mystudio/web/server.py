@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
 
@@ -37,6 +37,8 @@ def application(studio: Studio) -> Starlette:
         studio.close()
 
     async def missing(request: Request, _: Exception) -> Response:
+        if not request.url.path.startswith("/p/"):
+            return PlainTextResponse("This does not exist, or not any more.", 404)
         return page(request, "failed.html", "", 404, sentence="This page does not exist, or not any more.")
 
     made = Starlette(routes=routes, lifespan=life, exception_handlers={404: missing})

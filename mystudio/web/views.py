@@ -38,7 +38,7 @@ def view_of(studio: Studio, person: Person) -> View:
     """Look at a person's folder and jobs."""
     jobs = jobs_of(studio, person)
     scan, avatar = studio.facts.scan(person.scan), studio.facts.avatar(person.avatar)
-    takes = list(names.listed(person.takes, ".take"))
+    takes = list(person.every_take())
     active = {job.work.kind: job for job in jobs if job.state in UNDER_WAY}
     states = {
         "scan": "is-busy" if "scan" in active else "is-done" if scan else "",

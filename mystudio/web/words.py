@@ -51,7 +51,8 @@ def state_words(job: Job) -> str:
     if job.state == State.RUNNING and job.asked:
         return "stopping"
     if job.state == State.WAITING:
-        return "waits for its turn" if not job.waits_for else job.waits_for
+        before = job.after and "job" in job.waits_for
+        return "waits for what comes before" if before else job.waits_for or "waits for its turn"
     return {"running": "at work", "done": "done", "failed": "failed"}.get(str(job.state), str(job.state))
 
 

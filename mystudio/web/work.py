@@ -95,7 +95,7 @@ def forget_take(studio: Studio, person: Person, take: Path) -> None:
     outs = [take, report_of(person, take), *(render_of(person, take, view) for view in VIEWS)]
     if any(unfinished(job) and (job.out in outs or take in map(Path, job.work.inputs.values())) for job in jobs):
         raise StudioError(f"{take.stem} is being worked on; cancel its jobs first")
-    for other in names.listed(person.takes, ".take"):
+    for other in person.every_take():
         facts = studio.facts.take(other)
         if facts and facts.before == take.resolve():
             raise StudioError(f"{other.stem} was edited from {take.stem}; delete that one first")
@@ -108,7 +108,7 @@ def forget_take(studio: Studio, person: Person, take: Path) -> None:
 
 def forget_driver(studio: Studio, person: Person, driver: Path) -> None:
     """Delete a driving clip. Raises StudioError: a take or a job needs it."""
-    for take in names.listed(person.takes, ".take"):
+    for take in person.every_take():
         facts = studio.facts.take(take)
         if facts and facts.driver == driver.resolve():
             raise StudioError(f"the take {take.stem} needs {driver.name}; delete the take first")

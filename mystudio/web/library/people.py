@@ -63,8 +63,13 @@ class Person:
 
     @property
     def takes(self) -> Path:
-        """Takes and performances."""
+        """Takes that the studio made, and performances."""
         return self.folder / "takes"
+
+    def every_take(self) -> Iterator[Path]:
+        """All takes, also those that were put beside the avatar by hand."""
+        yield from names.listed(self.folder, ".take")
+        yield from names.listed(self.takes, ".take")
 
     @property
     def renders(self) -> Path:

@@ -166,13 +166,13 @@ def _kind(jobs: list[Job], path: Path) -> str:
 
 def _paths(person: Person, jobs: list[Job]) -> list[Path]:
     """Takes, the newest first, and those that are being made or failed."""
-    made = list(names.listed(person.takes, ".take"))
+    made = list(person.every_take())
     coming = [job.out for job in jobs if job.work.kind in ("reenact", "edit") and job.out not in made and job.out.parent == person.takes]  # fmt: skip
     return [*dict.fromkeys(reversed(coming)), *reversed(made)]
 
 
 def _find(request: Request, person: Person) -> Path:
-    found = next((p for p in names.listed(person.takes, ".take") if p.stem == request.path_params["take"]), None)
+    found = next((p for p in person.every_take() if p.stem == request.path_params["take"]), None)
     if found is None:
         raise StudioError("this take is not there, or not yet; go back to the takes")
     return found
