@@ -84,6 +84,7 @@ TOP = (
     "mystudio.bench.base_training",
     "mystudio.bench.personal",
     "mystudio.bench",
+    "mystudio.web",
     "mystudio.commands",
     "mystudio.cli",
     "mystudio.__main__",

@@ -18,10 +18,10 @@ from starlette.routing import Route
 
 from mystudio.errors import StudioError, memory_ran_out, reason
 from mystudio.jobs import State
+from mystudio.web import words
 from mystudio.web.library.people import Person
 from mystudio.web.studio import Studio
 from mystudio.web.views import view_of
-from mystudio.web import words
 from selfscan.errors import SelfscanError
 
 FOLDER = Path(__file__).parent
@@ -141,16 +141,16 @@ def text_of(values: Mapping[str, Any], name: str, default: str = "") -> str:
 def number_of(values: Mapping[str, Any], name: str) -> float | None:
     """A finite number of a request; anything else counts as none."""
     found = values.get(name)
-    is_number = isinstance(found, (int, float)) and not isinstance(found, bool)
-    return float(found) if is_number and abs(found) < 1e9 else None
+    if not isinstance(found, (int, float)) or isinstance(found, bool):
+        return None
+    return float(found) if abs(found) < 1e9 else None
 
 
 @functools.cache
 def _templates() -> Environment:
     made = Environment(loader=FileSystemLoader(FOLDER / "templates"), autoescape=True, trim_blocks=True)
     said = (words.left_words, words.state_words, words.stage_words, words.size_words, words.length_words, words.seen)
-    made.filters |= {function.__name__: function for function in said}
-    made.filters |= {"share": words.share_of, "as_part": words.as_part}
+    filters = cast(dict[str, Any], made.filters)  # pyright: ignore[reportUnknownMemberType]
+    filters |= {function.__name__: function for function in said}
+    filters |= {"share": words.share_of, "as_part": words.as_part}
     return made
-
-

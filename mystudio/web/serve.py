@@ -12,11 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mystudio.errors import StudioError
-from mystudio.web.guard import LOOPBACK
+from mystudio.jobs import State
+from mystudio.web.guard import LOOPBACK, Guard
 from mystudio.web.server import guarded
 from mystudio.web.studio import Studio
 
-PAUSE = 2.0  # s before a worker that ended is started again
+PAUSE = 1.0  # s between two looks for work
+IDLE = 20  # s without work after which a worker ends
+STOP = 15.0  # s in which it stores what is done
 
 
 def serve(folder: Path, host: str, port: int, opens: bool, worker: bool, tell: Callable[[str], None]) -> None:
@@ -34,16 +37,18 @@ def serve(folder: Path, host: str, port: int, opens: bool, worker: bool, tell: C
     tell(f"The studio is open: {address}")
     tell(f"Its folder is {folder}. Ctrl-C ends the server; jobs go on at the next start.")
     if host not in LOOPBACK:
-        tell("The network can reach it: whoever sees this address can use everything in the folder. Traffic is readable.")
+        tell(
+            "The network can reach it: whoever sees this address can use everything in the folder. Traffic is readable."
+        )
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_run(app, listening, folder if worker else None, address if opens else ""))
+        asyncio.run(_run(app, listening, studio, worker, address if opens else ""))
 
 
-async def _run(app: object, listening: socket.socket, folder: Path | None, opens: str) -> None:
+async def _run(app: Guard, listening: socket.socket, studio: Studio, work: bool, opens: str) -> None:
     import uvicorn
 
     config = uvicorn.Config(
-        app,  # type: ignore[arg-type] - the guard is an ASGI application
+        app,
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -53,7 +58,7 @@ async def _run(app: object, listening: socket.socket, folder: Path | None, opens
         timeout_graceful_shutdown=3,
     )
     server = uvicorn.Server(config)
-    helper = asyncio.create_task(_work(folder)) if folder else None
+    helper = asyncio.create_task(_work(studio)) if work else None
     if opens:
         asyncio.get_running_loop().call_later(0.5, lambda: webbrowser.open(opens))
     try:
@@ -65,22 +70,29 @@ async def _run(app: object, listening: socket.socket, folder: Path | None, opens
                 await helper
 
 
-async def _work(folder: Path) -> None:
-    """Keep a worker running in a process of its own: jobs neither slow the page down nor end with it."""
+async def _work(studio: Studio) -> None:
+    """Keep a worker while there is work, in a process of its own: jobs neither slow the page down nor end with it."""
     while True:
-        worker = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "mystudio", "jobs", "run", "--studio", str(folder),
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
-        )  # fmt: skip
-        try:
-            await worker.wait()
-        except asyncio.CancelledError:
-            with contextlib.suppress(ProcessLookupError):
-                worker.terminate()
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(worker.wait(), 10)
-            raise
+        if await asyncio.to_thread(studio.queue.jobs, State.WAITING, State.RUNNING):
+            await _worker(studio.folder)
         await asyncio.sleep(PAUSE)
+
+
+async def _worker(folder: Path) -> None:
+    """Run a worker until nothing was left to do for a while; at the end of the server it stops in order."""
+    worker = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "mystudio", "jobs", "run", "--idle", str(IDLE), "--studio", str(folder),
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        await worker.wait()
+    except asyncio.CancelledError:
+        with contextlib.suppress(ProcessLookupError):
+            worker.terminate()
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(worker.wait(), STOP)
+        raise
 
 
 def _listen(host: str, port: int) -> socket.socket:

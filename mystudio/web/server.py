@@ -18,7 +18,7 @@ from mystudio.web.pages import page
 from mystudio.web.rooms import avatar, jobs, media, people, scan, takes, train, verify
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from mystudio.web.studio import Studio
 
@@ -32,7 +32,7 @@ def application(studio: Studio) -> Starlette:
     routes += [events, Mount("/static", StaticFiles(directory=STATIC))]
 
     @asynccontextmanager
-    async def life(_: Starlette) -> AsyncIterator[None]:
+    async def life(_: Starlette) -> AsyncGenerator[None]:
         yield
         studio.close()
 

@@ -15,7 +15,7 @@ from mystudio.errors import OutputFailed, StudioError
 from mystudio.web.library import names
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
 LARGEST = 4 << 30  # bytes of one upload
 MOST_FILES = 1000  # in one folder
@@ -53,8 +53,11 @@ class Uploads:
         return place
 
     @asynccontextmanager
-    async def received(self, request: Request) -> AsyncIterator[Path]:
-        """Receive a body into a temporary file, which is deleted at the end unless it was moved. Raises: as ``store``."""
+    async def received(self, request: Request) -> AsyncGenerator[Path]:
+        """Receive a body into a temporary file, which is deleted at the end unless it was moved.
+
+        Raises: as ``store``.
+        """
         size = self._checked(request)
         part = self._folder / names.new_name("part")
         self._active += 1

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mystudio.jobs import ENDED, Job, State
-from mystudio.web.library import names
 from mystudio.web.library.people import Person
 from mystudio.web.studio import Studio
 from mystudio.web.words import share_of
@@ -47,6 +46,7 @@ def view_of(studio: Studio, person: Person) -> View:
         "takes": "is-busy" if {"reenact", "render", "edit", "evaluate"} & {*active} else "is-done" if takes else "",
     }
     titles = {"scan": "Scan", "train": "Train", "avatar": "Avatar", "takes": "Takes"}
+
     def part(ready: bool, job: Job | None) -> tuple[float, bool]:
         return (share_of(job), False) if job and job.state in UNDER_WAY else (1.0 if ready else 0.0, ready)
 

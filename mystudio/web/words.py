@@ -63,7 +63,9 @@ def stage_words(stage: str) -> str:
 
 def size_words(count: int) -> str:
     """A size in words: "31 MB"."""
-    return f"{count / 1e9:.1f} GB" if count > 1e9 else f"{count / 1e6:.0f} MB" if count > 1e6 else f"{count / 1e3:.0f} kB"
+    if count > 1e9:
+        return f"{count / 1e9:.1f} GB"
+    return f"{count / 1e6:.0f} MB" if count > 1e6 else f"{count / 1e3:.0f} kB"
 
 
 def seen(job: Job) -> str:

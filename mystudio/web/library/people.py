@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from mystudio.errors import BadArtifact, OutputFailed, StudioError
 from mystudio.storage.journal import write_bytes
@@ -135,7 +136,7 @@ class People:
             raise StudioError(f"expected a name of 1 to {MOST_NAME} letters, got {len(name)}; type the person's name")
         self._write(person, asdict(person.card) | {"name": name})
 
-    def _write(self, person: Person, card: dict[str, object]) -> None:
+    def _write(self, person: Person, card: dict[str, Any]) -> None:
         try:
             write_bytes(person.folder / CARD, (json.dumps(card, indent=1) + "\n").encode())
         except OSError as error:

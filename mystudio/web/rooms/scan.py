@@ -32,10 +32,7 @@ def scan(request: Request) -> Response:
     facts = studio.facts.scan(person.scan)
     job = latest(jobs_of(studio, person), "scan", person.scan)
     recordings = list(names.listed(person.recordings, *CLIPS, *PICTURES))
-    seen = {
-        title: [(name.removeprefix("yaw ").removeprefix("pitch "), facts.share.get(name, 0.0) >= NEEDED) for name in bins]
-        for title, bins in GROUPS.items()
-    } if facts else {}  # fmt: skip
+    seen = _seen(facts.share) if facts else {}
     faces = person.scan.with_name(f"{person.scan.name}.faces.png")
     return page(
         request,
@@ -50,6 +47,12 @@ def scan(request: Request) -> Response:
         several=job is not None and "face" in job.error and faces.exists(),
         faces=FACES,
     )
+
+
+def _seen(share: dict[str, float]) -> dict[str, list[tuple[str, bool]]]:
+    """Group -> names of its bins, and whether the recording shows enough of each."""
+    short = {name: name.removeprefix("yaw ").removeprefix("pitch ") for bins in GROUPS.values() for name in bins}
+    return {title: [(short[name], share.get(name, 0.0) >= NEEDED) for name in bins] for title, bins in GROUPS.items()}
 
 
 async def record(request: Request, given: str) -> dict[str, Any]:

@@ -141,7 +141,7 @@ def remove_driver(request: Request, values: dict[str, Any]) -> dict[str, Any]:
 def shown(studio: Studio, person: Person, path: Path, jobs: list[Job]) -> Shown:
     """A take with its clips and jobs."""
     making = latest([job for job in jobs if job.work.kind in ("reenact", "edit")], _kind(jobs, path), path)
-    clips, drawing = {}, {}
+    clips, drawing = dict[str, Path](), dict[str, Job]()
     for view in work.VIEWS:
         clip, job = work.render_of(person, path, view), latest(jobs, "render", work.render_of(person, path, view))
         if clip.is_file():
@@ -167,7 +167,8 @@ def _kind(jobs: list[Job], path: Path) -> str:
 def _paths(person: Person, jobs: list[Job]) -> list[Path]:
     """Takes, the newest first, and those that are being made or failed."""
     made = list(person.every_take())
-    coming = [job.out for job in jobs if job.work.kind in ("reenact", "edit") and job.out not in made and job.out.parent == person.takes]  # fmt: skip
+    ours = (job.out for job in jobs if job.work.kind in ("reenact", "edit"))
+    coming = [out for out in ours if out not in made and out.parent == person.takes]
     return [*dict.fromkeys(reversed(coming)), *reversed(made)]
 
 
