@@ -1,3 +1,4 @@
+# make studio  the page for a browser: people, scans, training, takes; opens by itself
 # make demo    the whole job once, on a person who does not exist: open demo-out/report/report.html
 # make test    the tests
 # make lint    style and types: ruff and pyright
@@ -13,8 +14,13 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # wheels and tests may be larger than the system's temporary folder
 export TMPDIR := $(CURDIR)/$(VENV)/tmp
 
-.PHONY: demo test lint docs clean
+.PHONY: studio demo test lint docs clean
 .DELETE_ON_ERROR:
+
+# ARGS: mystudio studio's, such as ARGS="--no-open --port 9000"
+studio: $(VENV)/installed
+	@mkdir -p $(TMPDIR)
+	$(BIN)/mystudio studio $(ARGS)
 
 demo: $(VENV)/installed
 	@mkdir -p $(TMPDIR)

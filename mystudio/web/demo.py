@@ -12,7 +12,7 @@ from mystudio.web.studio import Studio
 
 RECORDING, DRIVER, AVATAR = "demo-recording.mp4", "demo-driver.mp4", "first.avatar"
 OPTIONS = ["scan.frames=40"]  # fewer images than the recipe quick chooses: a face moves sooner
-MINUTES = 0.75  # of tuning until the first take; the same avatar can go on
+MINUTES = 1.5  # until the first avatar: half of it tuning; the last avatar takes longer than a draft
 
 
 def start(studio: Studio) -> Person:

@@ -16,7 +16,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from mystudio.errors import StudioError, memory_ran_out, reason
+from mystudio import errors
+from mystudio.errors import StudioError
 from mystudio.jobs import State
 from mystudio.web import words
 from mystudio.web.library.people import Person
@@ -117,15 +118,10 @@ def failed(request: Request, error: Exception) -> Response:
 
 def sentence(error: Exception) -> str:
     """One sentence for any error; an unexpected one is logged."""
-    text = reason(error, 2000)
-    if isinstance(error, (SelfscanError, StudioError)):
-        return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
-    if memory_ran_out(error):
-        return "Memory ran out: close other programs and try again."
-    if isinstance(error, OSError):
-        return f"{error.strerror or text}: check the permissions and the free space."
-    log.error("unexpected", exc_info=error)
-    return f"This should not happen ({type(error).__name__}); the terminal shows more."
+    if not _is_expected(error) and not isinstance(error, OSError):
+        log.error("unexpected", exc_info=error)
+    text = errors.sentence(error, "the terminal shows more")
+    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
 
 
 def _is_expected(error: Exception) -> bool:

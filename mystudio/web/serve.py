@@ -6,19 +6,19 @@ import asyncio
 import contextlib
 import os
 import socket
-import sys
+import subprocess
 import webbrowser
 from collections.abc import Callable
 from pathlib import Path
 
 from mystudio.errors import StudioError
-from mystudio.jobs import State
+from mystudio.jobs import State, start_worker
 from mystudio.web.guard import LOOPBACK, Guard
 from mystudio.web.server import guarded
 from mystudio.web.studio import Studio
 
 PAUSE = 1.0  # s between two looks for work
-IDLE = 20  # s without work after which a worker ends
+IDLE = 60.0  # s without work after which a worker ends
 STOP = 15.0  # s in which it stores what is done
 
 
@@ -71,28 +71,24 @@ async def _run(app: Guard, listening: socket.socket, studio: Studio, work: bool,
 
 
 async def _work(studio: Studio) -> None:
-    """Keep a worker while there is work, in a process of its own: jobs neither slow the page down nor end with it."""
-    while True:
-        if await asyncio.to_thread(studio.queue.jobs, State.WAITING, State.RUNNING):
-            await _worker(studio.folder)
-        await asyncio.sleep(PAUSE)
+    """Keep a worker while there is work, in a process of its own: jobs neither slow the page down nor die with it.
 
-
-async def _worker(folder: Path) -> None:
-    """Run a worker until nothing was left to do for a while; at the end of the server it stops in order."""
-    worker = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "mystudio", "jobs", "run", "--idle", str(IDLE), "--studio", str(folder),
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
-        start_new_session=True,
-    )  # fmt: skip
+    At the end of the server, a worker of ours stops in order; the next start goes on with its jobs.
+    """
+    started: list[subprocess.Popen[bytes]] = []
     try:
-        await worker.wait()
-    except asyncio.CancelledError:
-        with contextlib.suppress(ProcessLookupError):
-            worker.terminate()
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(worker.wait(), STOP)
-        raise
+        while True:
+            if await asyncio.to_thread(studio.queue.jobs, State.WAITING, State.RUNNING):
+                worker = await asyncio.to_thread(start_worker, studio.folder, IDLE)
+                started = [one for one in [*started, worker] if one and one.poll() is None]
+            await asyncio.sleep(PAUSE)
+    finally:
+        for worker in started:
+            if worker.poll() is None:
+                worker.terminate()
+        for worker in started:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.wait(STOP)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -49,6 +49,9 @@ def test_every_dependency_has_a_row_with_the_terms_that_it_states(package):
             *(c for c in stated.get_all("Classifier") or [] if c.startswith("License")),
         ]
     )
+    if not words.strip():  # it states them in a file alone
+        texts = (file for file in metadata.files(package) or [] if file.name.upper().startswith("LICEN"))
+        words = " ".join(file.read_text("utf-8")[:300] for file in texts)
     assert any(re.search(FAMILIES[family], words) for family in named), (terms, words)
 
 
