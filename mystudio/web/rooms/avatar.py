@@ -86,7 +86,7 @@ async def bring(request: Request, given: str) -> dict[str, Any]:
         raise StudioError(f"{person.card.name} has an avatar already; add a new person for this one")
     async with studio.uploads.received(request) as part:
         await run_in_threadpool(archive.unpack, part, person.folder / "me.avatar")
-    return {"say": "The avatar is here."}
+    return {"reload": True}
 
 
 def delete(request: Request, values: dict[str, Any]) -> dict[str, Any]:
@@ -94,12 +94,11 @@ def delete(request: Request, values: dict[str, Any]) -> dict[str, Any]:
     studio, person = studio_of(request), person_of(request)
     if any(unfinished(job) for job in jobs_of(studio, person)):
         raise StudioError(f"{person.card.name} has unfinished jobs; cancel them first")
-    count = 0
     for planned in plans(person, values.get("takes") is True):
-        count += len(removal.carry_out(planned))
+        removal.carry_out(planned)
     for old in person.folder.glob(".sheet-*.png"):
         old.unlink(missing_ok=True)
-    return {"say": f"Deleted: {count} folders."}
+    return {"reload": True}
 
 
 def plans(person: Person, with_takes: bool) -> list[removal.Plan]:

@@ -27,6 +27,12 @@ def coverage(request: Request) -> Response:
     return shown(names.find(person_of(request).scan, "coverage.png"))
 
 
+def faces(request: Request) -> Response:
+    """The numbered faces of a recording that shows several."""
+    scan = person_of(request).scan
+    return shown(names.find(scan.parent, f"{scan.name}.faces.png"))
+
+
 def recording(request: Request) -> Response:
     """A recording for a scan."""
     return shown(names.find(person_of(request).recordings, _name(request)))
@@ -67,6 +73,7 @@ def demo_clip(request: Request) -> Response:
 ROUTES = [
     get("/m/{person}/scan/{name}", scan_image),
     get("/m/{person}/coverage.png", coverage),
+    get("/m/{person}/faces.png", faces),
     get("/m/{person}/recordings/{name}", recording),
     get("/m/{person}/drivers/{name}", driver),
     get("/m/{person}/renders/{name}", render),

@@ -27,7 +27,8 @@ export async function post(url, values = {}) {
 }
 
 export async function follow(told) {
-  if (told.go && told.go !== location.pathname) location.assign(told.go);
+  if (told.reload) location.reload();
+  else if (told.go && told.go !== location.pathname) location.assign(told.go);
   else await refresh();
   if (told.say) say(told.say);
 }
