@@ -98,6 +98,7 @@ def _listen(host: str, port: int) -> socket.socket:
         if os.name != "nt":  # there it would let another program take the port
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind((host, port))
+        made.listen(128)  # whoever opens the printed address at once waits, and is not refused
     except OSError as error:
         made.close()
         raise StudioError(

@@ -102,5 +102,7 @@ function bind(root) {
 
 bind(document);
 connect(refresh);
+const here = document.querySelector(".rooms [aria-current]");
+if (here) here.parentElement.scrollLeft = here.offsetLeft - (here.parentElement.clientWidth - here.offsetWidth) / 2;
 const room = document.body.dataset.room;
 if (rooms.includes(room)) import(`./${room}.js`).then((module) => module.start?.({ post, say, refresh, follow })).catch(() => {});

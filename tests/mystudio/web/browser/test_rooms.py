@@ -52,7 +52,9 @@ def test_a_phone_shows_every_room_without_scrolling_sideways(browser, server):
 
 def test_the_page_is_light(context, server):
     tab, sizes = context.new_page(), {}
-    tab.on("response", lambda answer: sizes.update({answer.url: len(answer.body())}) if "/static/" in answer.url else None)
+    tab.on(
+        "response", lambda answer: sizes.update({answer.url: len(answer.body())}) if "/static/" in answer.url else None
+    )
     for room in rooms_of(server):
         tab.goto(server.address + room)
         tab.wait_for_load_state("networkidle") if room == "/verify" else None
