@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import time
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ LARGEST = 4 << 30  # bytes of one upload
 MOST_FILES = 1000  # in one folder
 AT_ONCE = 4  # uploads
 IDLE = 30.0  # s without a byte
+SLOWEST = 20_000.0  # bytes a second, on average after the first minute
 SPARE = 1 << 30  # bytes that stay free on the disk
 
 
@@ -85,7 +87,7 @@ class Uploads:
 
 
 async def _receive(request: Request, part: Path, size: int) -> None:
-    blocks, count = request.stream().__aiter__(), 0
+    blocks, count, began = request.stream().__aiter__(), 0, time.monotonic()
     with open(part, "xb") as file:
         while True:
             try:
@@ -97,6 +99,8 @@ async def _receive(request: Request, part: Path, size: int) -> None:
             count += len(block)
             if count > size:
                 raise StudioError("the upload is longer than it stated; drop the file again")
+            if count < SLOWEST * (time.monotonic() - began - 60):
+                raise StudioError("the upload is too slow; drop the file again on a faster connection")
             await asyncio.to_thread(file.write, block)
     if count != size:
         raise StudioError("the upload stopped before its end; drop the file again")

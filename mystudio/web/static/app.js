@@ -33,17 +33,20 @@ export async function follow(told) {
   if (told.say) say(told.say);
 }
 
-// Replace the parts of the page that change by themselves; what a person is typing or watching stays.
+const served = new WeakMap(); // part of the page that changes by itself -> its text as the server gave it
+
+// Replace the parts that have changed on the server; what a person is typing or watching stays.
 export async function refresh() {
   const answer = await fetch(location.href).catch(() => null);
   if (!answer || !answer.ok) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
   const old = [...document.querySelectorAll("[data-live]")];
   for (const part of old) {
-    const now = fresh.getElementById(part.id);
-    if (!now || now.outerHTML === part.outerHTML || part.contains(document.querySelector("[data-live] form:focus-within"))) continue;
+    const now = fresh.getElementById(part.id), text = now?.outerHTML;
+    if (!now || text === served.get(part) || part.contains(document.querySelector("[data-live] form:focus-within"))) continue;
     const focused = part.contains(document.activeElement) ? document.activeElement.id || document.activeElement.dataset.post : null;
     part.replaceWith(document.adoptNode(now));
+    served.set(now, text);
     if (focused) (document.getElementById(focused) || document.querySelector(`[data-post="${CSS.escape(focused)}"]`) || document.getElementById("main")).focus();
   }
   bind(document);
@@ -100,6 +103,7 @@ function bind(root) {
   root.dispatchEvent(new CustomEvent("bound"));
 }
 
+for (const part of document.querySelectorAll("[data-live]")) served.set(part, part.outerHTML);
 bind(document);
 connect(refresh);
 const here = document.querySelector(".rooms [aria-current]");

@@ -7,10 +7,11 @@ const words = (seconds) => {
   return minutes < 90 ? `${minutes} min left` : `${Math.floor(minutes / 60)} h ${minutes % 60} min left`;
 };
 
+// Whether the page must be drawn anew: "new" = it does not show the job, "other" = it shows another state of it.
 function show(job) {
-  let changed = !document.querySelector(`[data-job="${job.id}"]`);
+  let changed = document.querySelector(`[data-job="${job.id}"]`) ? "" : "new";
   for (const place of document.querySelectorAll(`[data-job="${job.id}"]`)) {
-    if (place.dataset.state !== job.state || (place.dataset.preview ?? job.seen) !== job.seen) changed = true;
+    if (place.dataset.state !== job.state || (place.dataset.preview ?? job.seen) !== job.seen) changed = "other";
     const bar = place.querySelector("progress");
     if (bar && job.share != null) bar.value = job.share;
     const ring = place.querySelector(".ring .part");
@@ -32,8 +33,8 @@ export function connect(refresh) {
     socket.onmessage = (event) => {
       const told = JSON.parse(event.data);
       number = told.number;
-      const changed = told.jobs.map(show).some(Boolean) || told.removed.length > 0;
-      if (changed && !told.first) soon();
+      const changes = told.jobs.map(show);
+      if (changes.includes("other") || !told.first && (changes.includes("new") || told.removed.length)) soon();
     };
     socket.onclose = () => {
       document.body.dataset.online = "no";

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from types import SimpleNamespace
 
 import pytest
 from studio_page import OWN, files_of
@@ -71,6 +72,13 @@ def test_a_disk_that_fills_while_it_is_written(send, studio, monkeypatch):
     monkeypatch.setattr(uploads.asyncio, "to_thread", full)
     answer = send("x.mp4", b"x" * 1000)
     assert answer.status_code == 400 and "No space left" in answer.json()["error"]
+    assert files_of(studio.folder) == before
+
+
+def test_a_drip_is_no_upload(send, studio, monkeypatch):
+    before, now = files_of(studio.folder), iter((0, 70))
+    monkeypatch.setattr(uploads, "time", SimpleNamespace(monotonic=lambda: next(now)))
+    assert "too slow" in send("x.mp4", b"x" * 10_000).json()["error"]
     assert files_of(studio.folder) == before
 
 
