@@ -75,18 +75,17 @@ async def _work(studio: Studio) -> None:
 
     At the end of the server, a worker of ours stops in order; the next start goes on with its jobs.
     """
-    started: list[subprocess.Popen[bytes]] = []
+    worker: subprocess.Popen[bytes] | None = None
     try:
         while True:
-            if await asyncio.to_thread(studio.queue.jobs, State.WAITING, State.RUNNING):
-                worker = await asyncio.to_thread(start_worker, studio.folder, IDLE)
-                started = [one for one in [*started, worker] if one and one.poll() is None]
+            alive = worker is not None and worker.poll() is None  # one that starts is not known to the queue yet
+            with contextlib.suppress(StudioError):  # a full disk, told by every page; perhaps there is space later
+                if not alive and await asyncio.to_thread(studio.queue.jobs, State.WAITING, State.RUNNING):
+                    worker = await asyncio.to_thread(start_worker, studio.folder, IDLE)
             await asyncio.sleep(PAUSE)
     finally:
-        for worker in started:
-            if worker.poll() is None:
-                worker.terminate()
-        for worker in started:
+        if worker and worker.poll() is None:
+            worker.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 worker.wait(STOP)
 
