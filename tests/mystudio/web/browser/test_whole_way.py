@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from running import Server
 
-from mystudio.jobs import Queue
+from mystudio.jobs import Queue, State
 
 
 @pytest.mark.slow
@@ -21,6 +23,10 @@ def test_from_an_empty_studio_to_a_verified_clip(browser, tmp_path):
         tab.wait_for_url("**/takes")
         place = tab.url
         tab.close()  # nobody watches
+        with Queue(server.folder) as queue:
+            while not queue.jobs(State.RUNNING):
+                time.sleep(0.2)
+            assert len(queue.workers()) == 1
         server.kill()  # its worker goes on
         server = Server(tmp_path / "studio", server.port, worker=True)
         tab = context.new_page()
