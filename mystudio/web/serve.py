@@ -78,16 +78,22 @@ async def _work(studio: Studio) -> None:
     worker: subprocess.Popen[bytes] | None = None
     try:
         while True:
-            alive = worker is not None and worker.poll() is None  # one that starts is not known to the queue yet
-            with contextlib.suppress(StudioError):  # a full disk, told by every page; perhaps there is space later
-                if not alive and await asyncio.to_thread(studio.queue.jobs, State.WAITING, State.RUNNING):
-                    worker = await asyncio.to_thread(start_worker, studio.folder, IDLE)
+            if worker is None or worker.poll() is not None:  # one that starts is not known to the queue yet
+                worker = await asyncio.to_thread(_worker, studio)
             await asyncio.sleep(PAUSE)
     finally:
         if worker and worker.poll() is None:
             worker.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 worker.wait(STOP)
+
+
+def _worker(studio: Studio) -> subprocess.Popen[bytes] | None:
+    """Start a worker if there is work and none lives; on a full disk, perhaps there is space later."""
+    with contextlib.suppress(StudioError):
+        if studio.queue.jobs(State.WAITING, State.RUNNING):
+            return start_worker(studio.folder, IDLE)
+    return None
 
 
 def _listen(host: str, port: int) -> socket.socket:
