@@ -108,10 +108,11 @@ def _run(request: Mapping[str, Any], reports: Reports) -> None:
 
     kind, options = request["kind"], dict(request["options"])
     arguments: dict[str, Any] = dict(request["inputs"])
+    view = [f"render.view={json.dumps(options.pop('view'))}"] if "view" in options else []
     if "start" in options or "end" in options:
         arguments["span"] = Span(options.pop("start", 0.0), options.pop("end", None))
     if kind not in ("edit", "evaluate"):
-        arguments["recipe"] = resolve(options.pop("recipe", "default"), options.pop("options", ()))
+        arguments["recipe"] = resolve(options.pop("recipe", "default"), [*options.pop("options", ()), *view])
     if options.pop("same_person", False):
         arguments["truth"] = "same"
     if kind == "personalize":

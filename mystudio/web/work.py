@@ -61,7 +61,7 @@ def drive(
         avatar = version_of(avatar)
     person.takes.mkdir(mode=0o700, exist_ok=True)
     person.renders.mkdir(mode=0o700, exist_ok=True)
-    take = person.takes / (name or names.new_name(driver.name, ".take"))
+    take = person.takes / (name or names.new_name(f"{names.words_of(driver.name)}.take", ".take"))
     made = Work("reenact", {"avatar": avatar, "video": driver}, take, dict(options or {}))
     job = studio.queue.add(made, title=f"Take {take.stem}", light=beside or None, first=beside)
     render(studio, person, take, "side-by-side", light=beside or None)
@@ -115,8 +115,18 @@ def forget_driver(studio: Studio, person: Person, driver: Path) -> None:
     if any(unfinished(job) and driver in map(Path, job.work.inputs.values()) for job in jobs_of(studio, person)):
         raise StudioError(f"{driver.name} is in the queue; cancel its job first")
     driver.unlink(missing_ok=True)
-    for rest in person.takes.glob(f"{driver.stem}-*.performance"):
-        _delete(rest)
+    for rest in names.listed(person.takes, ".performance"):
+        if _is_of(rest, driver):
+            _delete(rest)
+
+
+def _is_of(performance: Path, driver: Path) -> bool:
+    """Whether a performance was measured in a clip."""
+    try:
+        recorded = open_folder(performance, "performance").manifest.inputs.get("video")
+    except StudioError:
+        return False
+    return recorded is not None and (performance.parent / recorded.path).resolve() == driver.resolve()
 
 
 def _delete(path: Path) -> None:

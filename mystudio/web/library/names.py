@@ -10,6 +10,7 @@ from pathlib import Path
 
 SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 LONGEST = 48  # characters that are kept of a given name
+MARK = 3  # bytes of chance at the end of a new name
 
 
 def new_name(given: str, ending: str = "") -> str:
@@ -18,7 +19,12 @@ def new_name(given: str, ending: str = "") -> str:
     stem = stem.rpartition(".")[0] or stem if ending else stem
     plain = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode().lower()
     words = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:LONGEST].strip("-")
-    return f"{words or 'clip'}-{secrets.token_hex(3)}{ending}"
+    return f"{words or 'clip'}-{secrets.token_hex(MARK)}{ending}"
+
+
+def words_of(name: str) -> str:
+    """The words of a name that ``new_name`` made, without its mark; of any other name its stem."""
+    return re.sub(rf"-[0-9a-f]{{{2 * MARK}}}$", "", name.rpartition(".")[0] or name)
 
 
 def listed(folder: Path, *endings: str) -> Iterator[Path]:

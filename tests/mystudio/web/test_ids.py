@@ -63,6 +63,7 @@ def test_new_names_are_plain_whatever_was_given(given):
 def test_new_names_keep_the_words_and_are_new():
     assert new_name("Monday, 3 pm.MOV", ".mov").startswith("monday-3-pm-")
     assert len({new_name("a.mp4", ".mp4") for _ in range(50)}) == 50
+    assert names.words_of(new_name("Monday, 3 pm.MOV", ".mov")) == "monday-3-pm" and names.words_of("me.mp4") == "me"
 
 
 def test_the_listing_has_safe_names_of_the_asked_endings(tmp_path):
