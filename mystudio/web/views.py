@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mystudio.jobs import ENDED, Job, State
-from mystudio.web.library.people import Person
+from mystudio.web.library import names
+from mystudio.web.library.people import CLIPS, PICTURES, Person
 from mystudio.web.studio import Studio
 from mystudio.web.words import share_of
 
@@ -39,13 +40,15 @@ def view_of(studio: Studio, person: Person) -> View:
     scan, avatar = studio.facts.scan(person.scan), studio.facts.avatar(person.avatar)
     takes = list(person.every_take())
     active = {job.work.kind: job for job in jobs if job.state in UNDER_WAY}
+    recorded = scan or any(names.listed(person.recordings, *CLIPS, *PICTURES))
     states = {
+        "record": "is-done" if recorded else "",
         "scan": "is-busy" if "scan" in active else "is-done" if scan else "",
         "train": "is-busy" if "personalize" in active else "is-done" if avatar and not avatar.draft else "",
         "avatar": "is-done" if avatar else "",
         "takes": "is-busy" if {"reenact", "render", "edit", "evaluate"} & {*active} else "is-done" if takes else "",
     }
-    titles = {"scan": "Scan", "train": "Train", "avatar": "Avatar", "takes": "Takes"}
+    titles = {"record": "Record", "scan": "Scan", "train": "Train", "avatar": "Avatar", "takes": "Takes"}
 
     def part(ready: bool, job: Job | None) -> tuple[float, bool]:
         return (share_of(job), False) if job and job.state in UNDER_WAY else (1.0 if ready else 0.0, ready)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import secrets
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from datetime import date, datetime, timezone
 
@@ -22,7 +22,7 @@ from selfscan.face.locate import Locator
 from selfscan.face.measures import measures
 from selfscan.face.observe import measure
 from selfscan.io.text import decoded
-from selfscan.scan.coverage import missing, shares
+from selfscan.scan.coverage import BINS, NEEDED, missing, shares
 from selfscan.scan.quality import BLURRED, BRIGHT, BURNT, DARK, FACE, SIZE, detail_of, skin_colours
 from selfscan.types import CodeWords, Said
 
@@ -62,13 +62,16 @@ class Guide:
     Args:
         items: texts to say or hold up, in order; see ``code_words``.
         seconds: expected length of the recording.
+        reduced: px of the recording for one px of the frames that are measured.
+        seen: ``seen`` of a guide whose recording is continued.
     """
 
-    def __init__(self, items: Sequence[str], seconds: float):
-        self.items, self._seconds = tuple(items), seconds
+    def __init__(self, items: Sequence[str], seconds: float, reduced: float = 1.0, seen: Iterable[np.ndarray] = ()):
+        self.items, self._seconds, self._reduced = tuple(items), seconds, reduced
         self._mesh = load_facemesh()
         self._locate = Locator(SIZE, 0.0, self._mesh)
-        self._seen: list[np.ndarray] = []  # measures of each good frame, in the order of ``measures``
+        self.seen = list(seen)  # measures of each good frame, in the order of ``measures``
+        self.parts = dict.fromkeys(BINS, 0.0)  # bin of ``coverage`` -> part of what is needed, 0..1
         self._details: list[np.ndarray] = []
         self._todo: tuple[str, ...] = ()
         self._wrong: tuple[str, ...] = ()
@@ -81,7 +84,7 @@ class Guide:
             self._look(frame, time)
         k = int((time - FIRST_SECONDS) // ITEM_SECONDS)
         saying = self.items[k] if 0 <= k < len(self.items) else ""
-        return Advice(time, saying, self._wrong, self._todo[:AT_ONCE], bool(self._seen) and not self._todo)
+        return Advice(time, saying, self._wrong, self._todo[:AT_ONCE], bool(self.seen) and not self._todo)
 
     @property
     def last_word(self) -> float:
@@ -90,8 +93,7 @@ class Guide:
 
     def said(self, until: float) -> tuple[Said, ...]:
         """The items shown before ``until`` s, with their times."""
-        spans = ((FIRST_SECONDS + k * ITEM_SECONDS, item) for k, item in enumerate(self.items))
-        return tuple(Said(item, start, min(start + ITEM_SECONDS, until)) for start, item in spans if start < until)
+        return said(self.items, until)
 
     def close(self) -> None:
         """Free the detector."""
@@ -109,10 +111,12 @@ class Guide:
         if self._wrong:
             return
         found = measures(landmarks[None])
-        self._seen.append(np.concatenate(list(found.values())))
-        share = shares(dict(zip(found, np.stack(self._seen, 1))), np.ones(len(self._seen), bool))
-        part = len(self._seen) / (self._seconds * RATE)  # share of the finished recording's measured frames
-        self._todo = missing({name: value * part for name, value in share.items()})
+        self.seen.append(np.concatenate(list(found.values())))
+        share = shares(dict(zip(found, np.stack(self.seen, 1))), np.ones(len(self.seen), bool))
+        part = len(self.seen) / (self._seconds * RATE)  # share of the finished recording's measured frames
+        share = {name: value * part for name, value in share.items()}
+        self._todo = missing(share)
+        self.parts = {name: min(1.0, value / NEEDED) for name, value in share.items()}
 
     def _faults(self, image: np.ndarray, landmarks: np.ndarray, place) -> Iterator[str]:
         lightness = float(np.median(skin_colours(image, landmarks)[:, 0]))
@@ -123,7 +127,7 @@ class Guide:
             yield "too dark: turn on a light"
         if lightness > BRIGHT or (image[FACE].min(-1) >= 250).mean() > BURNT:
             yield "too bright: turn away from the light"
-        if SIZE / np.sqrt(np.linalg.det(place.crop_from_frame[:, :2])) < NEAR:
+        if self._reduced * SIZE / np.sqrt(np.linalg.det(place.crop_from_frame[:, :2])) < NEAR:
             yield "too far away: come closer"
         if (self._details[-1] < BLURRED * usual).any():
             yield "blurred: move more slowly"
@@ -136,6 +140,12 @@ def code_words(today: date) -> tuple[str, ...]:
         word = secrets.choice(WORDS)
         chosen += [] if word in chosen else [word]
     return (AGREE, f"{today.day} {today:%B} {today.year}", *chosen)
+
+
+def said(items: Sequence[str], until: float) -> tuple[Said, ...]:
+    """The items of a guide that were shown before ``until`` s of a recording, with their times."""
+    spans = ((FIRST_SECONDS + k * ITEM_SECONDS, item) for k, item in enumerate(items))
+    return tuple(Said(item, start, min(start + ITEM_SECONDS, until)) for start, item in spans if start < until)
 
 
 def guided(

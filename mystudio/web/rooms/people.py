@@ -29,7 +29,7 @@ def add(request: Request, values: dict[str, Any]) -> dict[str, Any]:
     person = studio_of(request).people.add(
         text_of(values, "name"), values.get("consent") is True, fictional=values.get("fictional") is True
     )
-    return {"go": f"/p/{person.id}/scan"}
+    return {"go": f"/p/{person.id}/record"}
 
 
 def add_demo(request: Request, _: dict[str, Any]) -> dict[str, Any]:

@@ -10,19 +10,13 @@ from starlette.responses import Response
 
 from mystudio.errors import StudioError
 from mystudio.web import work
+from mystudio.web.guidance import GROUPS
 from mystudio.web.library import names
 from mystudio.web.library.people import CLIPS, PICTURES
 from mystudio.web.pages import get, page, person_of, post, studio_of, text_of, upload
 from mystudio.web.views import jobs_of, latest
 
 FACES = ("largest", "left", "right", "1", "2", "3", "4")
-#: groups of what a scan should show: title -> bins of the coverage
-GROUPS = {
-    "Head": ("yaw front", "yaw left", "yaw far left", "yaw right", "yaw far right", "pitch up", "pitch down"),
-    "Mouth": ("mouth closed", "mouth open", "mouth wide open", "smile", "lips pursed"),
-    "Eyes and brows": ("eyes closed", "eyes wide", "brows raised", "brows lowered"),
-    "Gaze": ("gaze left", "gaze right", "gaze up", "gaze down"),
-}
 NEEDED = 0.01  # share of the frames from which on a bin counts as seen
 
 
