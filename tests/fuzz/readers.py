@@ -13,6 +13,7 @@ import struct
 import sys
 import zipfile
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -51,6 +52,7 @@ from selfscan.io import (
     picture,
     video,
 )
+from selfscan.io.picture_stream import PictureStream
 from selfscan.types import Scan
 
 CHILD = ("subprocess.Popen", "os.kill")  # events that readers with a child process may cause
@@ -127,6 +129,15 @@ def pictures() -> list[bytes]:
 
     image = np.random.default_rng(0).integers(0, 255, (16, 16, 3), dtype=np.uint8)
     return [cv2.imencode(suffix, image)[1].tobytes() for suffix in (".png", ".jpg")]
+
+
+def jpegs() -> list[bytes]:
+    return pictures()[1:]
+
+
+def camera_look(data: bytes, _: Path) -> None:
+    with closing(PictureStream()) as decode:
+        decode(data)
 
 
 def training_image(data: bytes, folder: Path) -> None:
@@ -433,6 +444,7 @@ READERS: dict[str, list[Reader]] = {
         file_reader("clip", clips, watch, ".mp4", allowed=CHILD, megabytes=96, seconds=10.0),
         file_reader("picture as a clip", picture_clips, watch, ".webp", allowed=CHILD, megabytes=96, seconds=10.0),
         file_reader("picture", pictures, picture.read, ".png", allowed=CHILD, seconds=10.0),
+        Reader("look of a camera", cache(jpegs), camera_look, allowed=CHILD, seconds=10.0),
         Reader("training image", cache(pictures), training_image, megabytes=1024),
     ],
     "recipe": [
