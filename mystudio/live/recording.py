@@ -23,7 +23,7 @@ from selfscan.io.digest import file_digest
 from selfscan.io.mux import unheard
 from selfscan.io.naming import derived
 from selfscan.scan.guide import MAX_BYTES, Advice, Guide, code_words, from_json, guided, now, to_json
-from selfscan.types import CodeWords
+from selfscan.types import Array, CodeWords
 
 CAMERA_RATE = 30.0  # frames a second, approximate; the time stamps are exact in any case
 CRF = 16  # x264 quality, better than visually lossless (18), since an avatar is made from the clip
@@ -79,7 +79,7 @@ def run_record(
 
 def write_stream(
     out_path: str | Path,
-    timed: Iterator[tuple[float, np.ndarray]],
+    timed: Iterator[tuple[float, Array]],
     rate: float,
     source: video.SoundOf | None,
     crf: int,

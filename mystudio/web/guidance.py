@@ -90,7 +90,6 @@ def told(advises: Guide, advice: Advice, recorded: bool) -> dict[str, Any]:
     groups = [sum(advises.parts[name] for name in bins) / len(bins) for bins in GROUPS.values()]
     return {
         "time": advice.time,
-        "say": advice.say if recorded else "",
         "wrong": list(advice.wrong),
         "todo": list(advice.todo),
         "groups": [round(share, 3) for share in groups] if recorded else [],

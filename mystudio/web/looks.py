@@ -102,16 +102,19 @@ async def talk(socket: WebSocket, work: Callable[[Looks, Tell], None]) -> None:
             with suppress(Exception):
                 tell({"error": sentence(error)})
 
-    with ThreadPoolExecutor(1) as thread:  # its own: ``work`` may change its priority
-        working = loop.run_in_executor(thread, run)
-        reading = asyncio.create_task(_read(socket, looks))
+    thread = ThreadPoolExecutor(1)  # its own: ``work`` may change its priority
+    working = loop.run_in_executor(thread, run)
+    reading = asyncio.create_task(_read(socket, looks))
+    try:
         await asyncio.wait([working, reading], return_when=asyncio.FIRST_COMPLETED)
         looks.close()
-        code = reading.result() if reading.done() else ENDED
-        reading.cancel()
         with suppress(RuntimeError, WebSocketDisconnect):
-            await socket.close(code)
+            await socket.close(reading.result() if reading.done() else ENDED)
         await working
+    finally:  # also when the server ends
+        looks.close()
+        reading.cancel()
+        thread.shutdown(wait=False)
 
 
 async def _read(socket: WebSocket, looks: Looks) -> int:

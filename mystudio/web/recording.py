@@ -1,4 +1,4 @@
-"""Recordings in progress: pieces from the page are appended to a file as they arrive, so that a crash costs the last one.
+"""Recordings in progress: pieces from the page go to a file as they arrive, so that a crash costs the last one.
 
 A recording is a folder below the person's: ``recording.json`` holds its words, ``0.webm`` the pieces of its first part,
 and ``0.pieces`` an entry for each piece that is whole. A recording that is continued has another part.

@@ -24,7 +24,7 @@ from selfscan.face.observe import measure
 from selfscan.io.text import decoded
 from selfscan.scan.coverage import BINS, NEEDED, missing, shares
 from selfscan.scan.quality import BLURRED, BRIGHT, BURNT, DARK, FACE, SIZE, detail_of, skin_colours
-from selfscan.types import CodeWords, Said
+from selfscan.types import Array, CodeWords, Said
 
 #: short words that sound different, mostly of two syllables; three take a few seconds to say
 WORDS = (
@@ -66,11 +66,11 @@ class Guide:
         seen: ``seen`` of a guide whose recording is continued.
     """
 
-    def __init__(self, items: Sequence[str], seconds: float, reduced: float = 1.0, seen: Iterable[np.ndarray] = ()):
+    def __init__(self, items: Sequence[str], seconds: float, reduced: float = 1.0, seen: Iterable[Array] = ()):
         self.items, self._seconds, self._reduced = tuple(items), seconds, reduced
         self._mesh = load_facemesh()
         self._locate = Locator(SIZE, 0.0, self._mesh)
-        self.seen = list(seen)  # measures of each good frame, in the order of ``measures``
+        self.seen: list[Array] = list(seen)  # measures of each good frame, in the order of ``measures``
         self.parts = dict.fromkeys(BINS, 0.0)  # bin of ``coverage`` -> part of what is needed, 0..1
         self._details: list[np.ndarray] = []
         self._todo: tuple[str, ...] = ()

@@ -26,7 +26,9 @@ from mystudio.web.studio import Studio
 from selfscan.io import video
 
 ROOT = Path(__file__).resolve().parents[2]
-CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), "")
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
+)
 
 
 @dataclass(frozen=True)
@@ -74,11 +76,17 @@ def process(folder: Path, port: int) -> Iterator[subprocess.Popen[str]]:
     made = subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     try:
         assert made.stdout and "The studio is open" in made.stdout.readline()
+        until(lambda: _answers(port))
         yield made
     finally:
         made.kill()
         made.wait()
         made.stdout.close()
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as made:
+        return made.connect_ex(("127.0.0.1", port)) == 0
 
 
 def free_port() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -18,7 +19,7 @@ from mystudio.web.looks import BUSY, REFUSED, talk
 from mystudio.web.pages import get, number_of, page, person_of, post, studio_of, text_of, upload
 from mystudio.web.views import jobs_of, latest, unfinished
 from selfscan.scan.consent import FICTIONAL, STATEMENT
-from selfscan.scan.guide import LEAST_SECONDS, RATE
+from selfscan.scan.guide import LEAST_SECONDS, RATE, said
 
 MOST_GUIDES = 3  # pages at once
 IDLE = 30.0  # s without a byte of a piece
@@ -55,7 +56,13 @@ def begin(request: Request, values: dict[str, Any]) -> dict[str, Any]:
             f"expected the camera's {made.size[0]} x {made.size[1]} px as before, got {size[0]} x {size[1]}; choose "
             "that resolution, or use what is recorded"
         )
-    return {"recording": made.id, "part": made.begin_part(ending), "seconds": made.seconds}
+    seconds = made.seconds
+    return {
+        "recording": made.id,
+        "part": made.begin_part(ending),
+        "seconds": seconds,
+        "words": [[item.text, item.start, item.end] for item in said(made.items, math.inf)],
+    }
 
 
 async def keep(request: Request, _: str) -> dict[str, Any]:

@@ -32,11 +32,12 @@ export function start({ post, say, follow, refresh }) {
     if (wrong) $("warning").textContent = sentence(wrong);
     room.classList.toggle("wrong", Boolean(wrong));
     if (room.dataset.state === "ready") {
+      $("begin").disabled = false;
       advise(wrong ? "Almost" : "The picture is good");
       return;
     }
     if (room.dataset.state !== "recording" || !told.groups) return;
-    if (told.say) advise(`Say: “${told.say}”`, true);
+    if (saying()) { /* the clock shows the words: no slow answer keeps them back */ }
     else if (told.todo.length) advise(sentence(told.todo[0]));
     else advise("Nothing is missing");
     show(told);
@@ -85,6 +86,7 @@ export function start({ post, say, follow, refresh }) {
         rate, answer: answered,
         closed: (code, again) => {
           if (code === 1013) fail("Too many pages give advice at once: close one of them. You can record without advice.");
+          $("begin").disabled = false; // without advice
           again();
         },
       });
@@ -94,6 +96,7 @@ export function start({ post, say, follow, refresh }) {
     $("hint").textContent = continued ? `${Math.round(continued.seconds)} s are kept. The recording goes on from there.` : "Nothing is kept yet.";
     $("begin").textContent = continued ? "Go on" : "Begin to record";
     advise("One moment", true);
+    $("begin").disabled = true; // until the first answer
     state("ready");
   }
 
@@ -124,7 +127,6 @@ export function start({ post, say, follow, refresh }) {
     offset = recording.seconds;
     queue = new Pieces(`/p/${person}/record/${recording.recording}/${recording.part}`, (text) => { $("kept").textContent = text; });
     recorder = new MediaRecorder(stream, { mimeType: kind, videoBitsPerSecond: Math.min(16e6, 9 * width * height) });
-    const passed = () => (performance.now() - begun) / 1000;
     recorder.ondataavailable = (event) => { if (event.data.size) queue.add(event.data, passed()); };
     recorder.onstart = () => {
       begun = performance.now();
@@ -135,15 +137,21 @@ export function start({ post, say, follow, refresh }) {
     recorder.onstop = finish;
     recorder.start(PIECE);
     begun = performance.now();
+    advise("Look into the camera", true);
     state("recording");
     tick();
   }
 
+  const passed = () => (performance.now() - begun) / 1000;
+  const saying = () => recording?.words.find(([, from, to]) => offset + passed() >= from && offset + passed() < to)?.[0];
+
   function tick() {
     if (room.dataset.state !== "recording") return;
-    const seconds = offset + (performance.now() - begun) / 1000;
+    const seconds = offset + passed();
+    if (saying()) advise(`Say: “${saying()}”`, true);
+    else if ($("advice").textContent.startsWith("Say:")) advise("Move slowly", true);
     $("clock").querySelector("b").textContent = `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
-    if (seconds >= most) end(); else setTimeout(tick, 250);
+    if (seconds >= most) end(); else setTimeout(tick, 100);
   }
 
   function end() {

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import struct
+from functools import partial
 
 import numpy as np
 import pytest
+import torch
 from starlette.websockets import WebSocketDisconnect
 from studio_camera import faces, jpeg, served
 from studio_page import ADDRESS, OWN, PORT, files_of
@@ -61,7 +63,11 @@ def test_pieces_become_a_clip_with_its_words_and_a_scan(client, studio, person, 
     words = read_words(kept)  # it compares the digest
     assert [item.start for item in words.said] == [2.0] and words.said[0].text == AGREE
     (job,) = studio.queue.jobs()
-    assert job.work.kind == "scan" and job.work.inputs["video"] == str(kept) and job.work.options["consent"] == "Ada Example"
+    assert (
+        job.work.kind == "scan"
+        and job.work.inputs["video"] == str(kept)
+        and job.work.options["consent"] == "Ada Example"
+    )
     assert not recording.unfinished(person) and not list((person.folder / "unfinished").iterdir())
 
 
@@ -98,7 +104,8 @@ def test_a_continued_recording_is_one_clip(client, person, tmp_path):
         send(client, person, made, number, piece, seconds=min(1.5, number + 1))
     items = recording.find(person, made["recording"]).items
     more = begin(client, person, recording=made["recording"])
-    assert more == {"recording": made["recording"], "part": 1, "seconds": 1.5}
+    assert (more["recording"], more["part"], more["seconds"]) == (made["recording"], 1, 1.5)
+    assert more["words"] == made["words"] and [text for text, _, _ in made["words"]] == list(items)
     for number, piece in enumerate(clip(tmp_path / "b.mp4", 60, 1)):
         send(client, person, more, number, piece, seconds=min(2.0, number + 1))
     assert finish(client, person, more).status_code == 200
@@ -141,12 +148,15 @@ def test_no_recording_of_a_hostile_id(client, studio, person, name):
     before = files_of(studio.folder)
     for tail in ("finish", "remove", "0/0?seconds=1"):
         assert client.post(f"/p/{person.id}/record/{name}/{tail}", content=b"x").status_code in (400, 404, 405)
-    answer = client.post(f"/p/{person.id}/record", json={"width": 96, "height": 64, "ending": ".mp4", "recording": name})
+    answer = client.post(
+        f"/p/{person.id}/record", json={"width": 96, "height": 64, "ending": ".mp4", "recording": name}
+    )
     assert answer.status_code == 400 and files_of(studio.folder) == before
 
 
 @pytest.mark.parametrize(
-    "values", [{"ending": ".exe"}, {"ending": "/../x.mp4"}, {"width": 0}, {"width": 1e8}, {"height": "x"}, {"width": None}]
+    "values",
+    [{"ending": ".exe"}, {"ending": "/../x.mp4"}, {"width": 0}, {"width": 1e8}, {"height": "x"}, {"width": None}],
 )
 def test_odd_cameras_are_refused(client, studio, person, values):
     answer = client.post(f"/p/{person.id}/record", json={"width": 96, "height": 64, "ending": ".mp4"} | values)
@@ -183,10 +193,11 @@ def look(time, content) -> bytes:
 
 @pytest.fixture(scope="module")
 def looks() -> list[bytes]:
-    return [jpeg(frame) for frame in faces(10, 480, 60)]
+    return [jpeg(frame) for frame in faces(6, 480, 100)]
 
 
-def test_the_advice_over_a_real_socket_is_the_guides_own(tmp_path, looks):
+def test_the_advice_over_a_real_socket_is_the_guides_own(tmp_path, looks, request):
+    request.addfinalizer(partial(torch.set_num_threads, torch.get_num_threads()))
     with served(tmp_path) as place:
         person = place.studio.people.add("Ada", True)
         made = recording.begin(person, (960, 960))
@@ -197,12 +208,13 @@ def test_the_advice_over_a_real_socket_is_the_guides_own(tmp_path, looks):
             for k, content in enumerate(looks):
                 socket.send(look(k / 3 + 0.01, content))
                 got.append(json.loads(socket.recv(60)))
+    torch.set_num_threads(1)  # as the server's thread
     own, decode = Guide(made.items, recording.SECONDS, 2.0), PictureStream()
     expected = [guidance.told(own, own(decode(content), k / 3 + 0.01), True) for k, content in enumerate(looks)]
     own.close(), decode.close()
     assert got == json.loads(json.dumps(expected))
-    assert got[-1]["say"] == AGREE and got[-1]["todo"] and sum(got[-1]["groups"]) > sum(got[1]["groups"]) > 0
-    assert len(made.seen()) == len(own.seen) > 5  # for a recording that is continued
+    assert got[-1]["todo"] and sum(got[-1]["groups"]) > sum(got[1]["groups"]) > 0
+    assert len(made.seen()) == len(own.seen) > 3  # for a recording that is continued
     assert Guide(made.items, recording.SECONDS, 2.0, made.seen()).seen[3] == pytest.approx(own.seen[3])
 
 
@@ -214,7 +226,7 @@ def test_before_the_recording_only_the_picture_is_judged(client, person, looks):
         told = socket.receive_json()
         socket.send_bytes(look(0.3, b"\xff\xd8\xff no picture"))
         damaged = socket.receive_json()
-    assert told["wrong"] == ["too far away: come closer"] and not told["groups"] and not told["enough"] and not told["say"]
+    assert told["wrong"] == ["too far away: come closer"] and not told["groups"] and not told["enough"]
     assert "expected a JPEG" in damaged["wrong"][0]
     assert not list(person.folder.glob("unfinished/*"))
 
@@ -245,7 +257,9 @@ def test_too_many_messages_close_the_socket(tmp_path):
     assert closed.value.rcvd.code == 1008
 
 
-@pytest.mark.parametrize("values", [{}, {"reduced": "x"}, {"reduced": 0}, {"reduced": 1e9}, {"recording": "no", "reduced": 1}])
+@pytest.mark.parametrize(
+    "values", [{}, {"reduced": "x"}, {"reduced": 0}, {"reduced": 1e9}, {"recording": "no", "reduced": 1}]
+)
 def test_odd_words_to_the_guide_are_told(client, person, values):
     with client.websocket_connect(GUIDE.format(person.id), headers=OWN) as socket:
         socket.send_json(values)
