@@ -21,7 +21,7 @@ from selfscan.errors import UnreadablePicture
 from selfscan.io.picture_stream import PictureStream
 from selfscan.scan.guide import LEAST_SECONDS, Advice, Guide
 
-YIELDS = 8  # added to the thread's niceness
+YIELDS = 3  # added to the thread's niceness
 KEEPS = 1.0  # s between two times that what was seen is kept
 #: what a recording should show: title -> bins of the coverage
 GROUPS = {
@@ -38,28 +38,58 @@ def guide(person: Person, looks: Looks, tell: Tell) -> None:
     A message {"recording": id or "", "reduced": px of the recording for one px of a look} comes before the looks.
     """
     _give_way()
-    made: Recording | None = None
-    advises: Guide | None = None
-    kept = time.monotonic()
-    with closing(PictureStream()) as decode:
+    with closing(Adviser(person)) as adviser:
+        for thing in looks:
+            if isinstance(thing, dict):
+                adviser.begin(thing)
+                tell({"ready": True})
+            elif answer := adviser.answer(thing):
+                tell(answer)
+
+
+class Adviser:
+    """The guide of one page, and what it keeps of a recording that may be continued."""
+
+    def __init__(self, person: Person):
+        self._person, self._decode = person, PictureStream()
+        self._recording: Recording | None = None
+        self._guide: Guide | None = None
+        self._kept = 0.0
+
+    def begin(self, values: Mapping[str, Any]) -> None:
+        """Begin anew: for a recording, or for the picture alone. Raises StudioError: the message is odd."""
+        name, reduced = values.get("recording") or "", values.get("reduced")
+        if isinstance(reduced, bool) or not isinstance(reduced, (int, float)) or not 0.5 <= reduced <= 32:
+            raise StudioError("expected the size of the camera's picture in a look; reload the page")
+        self._end()
+        made = self._recording = recording.find(self._person, str(name)) if name else None
+        items, seen = (made.items, made.seen()) if made else ((), [])
+        self._guide = Guide(items, recording.SECONDS, float(reduced), seen)
+
+    def answer(self, look: Look) -> Mapping[str, Any] | None:
+        """Answer a look; None before ``begin``."""
+        if self._guide is None:
+            return None
         try:
-            for thing in looks:
-                if isinstance(thing, dict):
-                    if advises:
-                        advises.close()
-                    made = recording.find(person, name) if (name := str(thing.get("recording") or "")) else None
-                    advises = _guide(made, thing.get("reduced"))
-                    tell({"ready": True})
-                elif advises:
-                    tell(_answer(advises, decode, thing, made is not None))
-                if made and advises and time.monotonic() - kept > KEEPS:
-                    made.keep_seen(advises.seen)
-                    kept = time.monotonic()
-        finally:
-            if made and advises:
-                made.keep_seen(advises.seen)
-            if advises:
-                advises.close()
+            advice = self._guide(self._decode(look.jpeg), look.time)
+        except UnreadablePicture as error:
+            return {"time": look.time, "wrong": [str(error)]}
+        if self._recording and time.monotonic() - self._kept > KEEPS:
+            self._recording.keep_seen(self._guide.seen)
+            self._kept = time.monotonic()
+        return told(self._guide, advice, self._recording is not None)
+
+    def close(self) -> None:
+        """Free the guide and the decoder."""
+        self._end()
+        self._decode.close()
+
+    def _end(self) -> None:
+        if self._guide and self._recording:
+            self._recording.keep_seen(self._guide.seen)
+        if self._guide:
+            self._guide.close()
+        self._guide = None
 
 
 def _give_way() -> None:
@@ -67,22 +97,6 @@ def _give_way() -> None:
     torch.set_num_threads(1)  # of this thread
     if sys.platform == "linux":  # elsewhere threads have no priority of their own
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), min(19, os.getpriority(os.PRIO_PROCESS, 0) + YIELDS))
-
-
-def _guide(made: Recording | None, reduced: Any) -> Guide:
-    is_number = isinstance(reduced, (int, float)) and not isinstance(reduced, bool)
-    if not is_number or not 0.5 <= reduced <= 32:
-        raise StudioError("expected the size of the camera's picture in a look; reload the page")
-    items = made.items if made else ()
-    return Guide(items, recording.SECONDS, float(reduced), made.seen() if made else ())
-
-
-def _answer(advises: Guide, decode: PictureStream, look: Look, recorded: bool) -> Mapping[str, Any]:
-    try:
-        advice = advises(decode(look.jpeg), look.time)
-    except UnreadablePicture as error:
-        return {"time": look.time, "wrong": [str(error)]}
-    return told(advises, advice, recorded)
 
 
 def told(advises: Guide, advice: Advice, recorded: bool) -> dict[str, Any]:

@@ -13,7 +13,6 @@ import struct
 import sys
 import zipfile
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -26,6 +25,7 @@ TESTS = Path(__file__).resolve().parents[1]
 sys.path += [str(TESTS / name) for name in ("mystudio", "selfscan", "selfscan/io")]
 
 from foreign_files import RosinalityGenerator, official_pickle, random_generator, torch_bytes
+from picture_seeds import camera_look, jpegs, picture_clips, pictures, training_image
 from small_artifacts import MAKERS, avatar, manifest_of, parts
 from tiny_head import tiny_basis
 from unfinished import checkpoint_index, checkpoint_index_seeds, tuning_state, tuning_states
@@ -52,7 +52,6 @@ from selfscan.io import (
     picture,
     video,
 )
-from selfscan.io.picture_stream import PictureStream
 from selfscan.types import Scan
 
 CHILD = ("subprocess.Popen", "os.kill")  # events that readers with a child process may cause
@@ -105,47 +104,11 @@ def clips() -> list[bytes]:
     return found
 
 
-def picture_clips() -> list[bytes]:
-    from PIL import Image
-
-    first, *rest = [Image.fromarray(np.full((16, 24, 3), 40 * k, np.uint8)) for k in range(4)]
-    found = []
-    for form in ("WEBP", "PNG", "AVIF", "JPEG", "TIFF"):
-        data, several = io.BytesIO(), {"save_all": True, "append_images": rest, "duration": 40}
-        first.save(data, form, **(several if form in ("WEBP", "PNG", "AVIF") else {}))
-        found.append(data.getvalue())
-    return found
-
-
 def watch(path: Path) -> int:
     video.probe(path)
     times = [time for time, image in video.read(path, video.Limits(frames=500, seconds=1000.0))]
     assert times and times[0] >= 0 and (np.diff(times) > 0).all()
     return len(times)
-
-
-def pictures() -> list[bytes]:
-    import cv2
-
-    image = np.random.default_rng(0).integers(0, 255, (16, 16, 3), dtype=np.uint8)
-    return [cv2.imencode(suffix, image)[1].tobytes() for suffix in (".png", ".jpg")]
-
-
-def jpegs() -> list[bytes]:
-    return pictures()[1:]
-
-
-def camera_look(data: bytes, _: Path) -> None:
-    with closing(PictureStream()) as decode:
-        decode(data)
-
-
-def training_image(data: bytes, folder: Path) -> None:
-    for suffix in (".png", ".jpg"):
-        shutil.rmtree(folder / "images", ignore_errors=True)
-        (folder / "images").mkdir()
-        (folder / "images" / f"x{suffix}").write_bytes(data)
-        sources.ImageFolder(folder / "images", 8).get(0)
 
 
 # ---- recipes, keyframes, options ------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@ import { Looks, closeCamera, fillCameras, openCamera } from "./camera.js";
 
 const KINDS = ["video/webm;codecs=h264", "video/mp4;codecs=avc1.42E01E", "video/webm;codecs=vp8", "video/webm"];
 const PIECE = 1000; // ms
+const SOON = 8000; // ms
 const HOLDS = 900; // ms that an advice stays at least
 const $ = (id) => document.getElementById(id);
 
@@ -96,7 +97,8 @@ export function start({ post, say, follow, refresh }) {
     $("hint").textContent = continued ? `${Math.round(continued.seconds)} s are kept. The recording goes on from there.` : "Nothing is kept yet.";
     $("begin").textContent = continued ? "Go on" : "Begin to record";
     advise("One moment", true);
-    $("begin").disabled = true; // until the first answer
+    $("begin").disabled = true; // until the first answer, or until that takes too long
+    setTimeout(() => { $("begin").disabled = false; }, SOON);
     state("ready");
   }
 
