@@ -11,7 +11,6 @@ from typing import Any
 from mystudio.errors import StudioError
 from mystudio.jobs import Job, State, Work
 from mystudio.storage.manifest import open_folder
-from mystudio.storage.workspace import DRAFT
 from mystudio.web.library import names
 from mystudio.web.library.people import Person
 from mystudio.web.studio import Studio
@@ -51,24 +50,21 @@ def drive(
     """Drive the avatar with a clip, and draw the take beside the driver.
 
     A take needs the very avatar that it was made with. So it gets a copy of an avatar that is there, because training
-    may replace that one. While training runs, a take of the draft runs beside it.
+    may replace that one.
     """
-    avatar = avatar or person.avatar
-    training = latest(jobs_of(studio, person), "personalize", avatar)
-    beside = False
+    avatar, beside = avatar or person.avatar, False
     if avatar.exists():
-        beside = unfinished(training) and bool(open_folder(avatar, "avatar").manifest.settings.get(DRAFT))
-        avatar = version_of(avatar)
+        avatar, beside = version_of(avatar), _beside_training(studio)
     person.takes.mkdir(mode=0o700, exist_ok=True)
     person.renders.mkdir(mode=0o700, exist_ok=True)
     take = person.takes / (name or names.new_name(f"{names.words_of(driver.name)}.take", ".take"))
     made = Work("reenact", {"avatar": avatar, "video": driver}, take, dict(options or {}))
-    job = studio.queue.add(made, title=f"Take {take.stem}", light=beside or None, first=beside)
-    render(studio, person, take, "side-by-side", light=beside or None)
+    job = studio.queue.add(made, title=f"Take {take.stem}", light=beside or None)
+    render(studio, person, take, "side-by-side")
     return job
 
 
-def render(studio: Studio, person: Person, take: Path, view: str, light: bool | None = None) -> Job:
+def render(studio: Studio, person: Person, take: Path, view: str) -> Job:
     """Draw a take as a clip; one that is being drawn, or was, is not drawn twice."""
     out = render_of(person, take, view)
     person.renders.mkdir(mode=0o700, exist_ok=True)
@@ -76,6 +72,7 @@ def render(studio: Studio, person: Person, take: Path, view: str, light: bool | 
     if there and there.state in UNDER_WAY:
         return there
     made = Work("render", {"take": take}, out, {"view": view})
+    light = _beside_training(studio) or None
     return studio.queue.add(made, title=f"Clip of {take.stem}, {VIEWS[view]}", light=light)
 
 
@@ -86,7 +83,8 @@ def evaluate(studio: Studio, person: Person, take: Path) -> Job:
     there = latest(jobs_of(studio, person), "evaluate", out)
     if there and there.state in UNDER_WAY:
         return there
-    return studio.queue.add(Work("evaluate", {"take": take}, out), title=f"Report on {take.stem}")
+    light = _beside_training(studio) or None
+    return studio.queue.add(Work("evaluate", {"take": take}, out), title=f"Report on {take.stem}", light=light)
 
 
 def forget_take(studio: Studio, person: Person, take: Path) -> None:
@@ -149,6 +147,11 @@ def render_of(person: Person, take: Path, view: str) -> Path:
 def report_of(person: Person, take: Path) -> Path:
     """Place of a take's report."""
     return person.reports / f"{take.stem}.report"
+
+
+def _beside_training(studio: Studio) -> bool:
+    """Whether a short job should run beside a long one: nobody waits an hour for a clip because a face is learnt."""
+    return any(job.work.kind == "personalize" for job in studio.queue.jobs(State.RUNNING))
 
 
 def version_of(avatar: Path) -> Path:

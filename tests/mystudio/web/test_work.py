@@ -47,6 +47,20 @@ def test_takes_keep_the_avatar_that_they_were_made_with(ada):
     assert open_folder(version).read("values.json")
 
 
+def test_short_jobs_run_beside_training(studio, client, ada):
+    assert client.post(f"/p/{ada.id}/train", json={"choice": "best"}).status_code == 200
+    client.post(f"/p/{ada.id}/takes/hello/render", json={"view": "paste"})
+    training, waits = studio.queue.jobs()
+    assert not waits.light  # training only waits
+    with studio.queue._store.writing() as db:
+        db.execute("UPDATE job SET state = 'running' WHERE id = ?", (training.id,))
+    client.post(f"/p/{ada.id}/takes/hello/render", json={"view": "aligned"})
+    client.post(f"/p/{ada.id}/takes/hello/measure")
+    client.post(f"/p/{ada.id}/drive", json={"driver": "driver.mp4"})
+    assert [job.light for job in studio.queue.jobs()[2:]] == [True, True, True, True]
+    assert "be used already" not in client.get(f"/p/{ada.id}/train").text  # a finished avatar, not a draft
+
+
 def test_what_is_needed_is_not_deleted(studio, client, ada):
     driver = ada.drivers / "driver.mp4"
     answer = client.post(f"/p/{ada.id}/drivers/remove", json={"driver": driver.name})
