@@ -27,7 +27,6 @@ SCREENS = {"wide": (1280, 860), "narrow": (360, 740)}
 SHOWN = {  # pictures of docs/studio.md: name -> room, scheme, screen
     "studio-empty": ("empty", "light", "wide"),
     "studio-scan": ("scan", "light", "wide"),
-    "studio-train": ("train", "dark", "wide"),
     "studio-take": ("take", "light", "wide"),
     "studio-phone": ("people", "dark", "narrow"),
 }
