@@ -13,7 +13,7 @@ STATIC = 250_000  # bytes of the page's own scripts, styles and pictures
 def rooms_of(server) -> list[str]:
     """Addresses of all rooms."""
     person = next(path.name for path in (server.folder / "people").iterdir())
-    own = [f"/p/{person}/{room}" for room in ("scan", "train", "avatar", "takes", "takes/hello")]
+    own = [f"/p/{person}/{room}" for room in ("scan", "train", "avatar", "takes", "takes/hello", "record")]
     return ["/", *own, "/jobs", "/verify", "/p/nobody"]
 
 
