@@ -35,7 +35,8 @@ def work_of(kind: str, words: Sequence[str]) -> Work:
     from mystudio.jobs import KINDS, Work
 
     known = KINDS[kind]
-    context = COMMANDS[kind].make_context(kind, list(words), parent=click.get_current_context())
+    root = click.get_current_context().find_root()
+    context = COMMANDS[kind].make_context(f"jobs add {kind}", list(words), parent=root)
     given = {name: value for name, value in context.params.items() if _is_given(context, name)}
     given = _translated(kind, given)
     out = given.pop("out")

@@ -106,13 +106,17 @@ class Running:
 
     def preview(self) -> bytes | None:
         """Return the newest picture that the stage has shown; None = none since the last call."""
-        newest, when = None, self._seen
-        with suppress(OSError):  # the stage removes the folder when it is done
-            for entry in os.scandir(journal_of(self.job.out)):
-                if entry.name.endswith(".png") and (shown := entry.stat().st_mtime_ns) > when:
-                    newest, when = Path(entry.path), shown
-            if newest is not None and newest.stat().st_size <= MAX_PREVIEW:
-                content = newest.read_bytes()
-                self._seen = when
-                return content
-        return None
+        content, self._seen = newest_picture(journal_of(self.job.out), self._seen)
+        return content
+
+
+def newest_picture(folder: Path, since: int) -> tuple[bytes | None, int]:
+    """Return the newest PNG of a folder that is newer than ``since``, in ns, or None, and its time."""
+    newest, when = None, since
+    with suppress(OSError):  # the stage removes the folder when it is done
+        for entry in os.scandir(folder):
+            if entry.name.endswith(".png") and (shown := entry.stat().st_mtime_ns) > when:
+                newest, when = Path(entry.path), shown
+        if newest is not None and newest.stat().st_size <= MAX_PREVIEW:
+            return newest.read_bytes(), when
+    return None, since
