@@ -77,7 +77,8 @@ def queue(studio):
 
 
 def render(out: str = "hello.mp4", *options: str) -> Work:
-    return Work("render", {"take": "hello.take"}, out, {"options": [*QUICK, *options], "device": "cpu"})
+    settings = {"options": [*QUICK, *options], "view": "side-by-side", "device": "cpu"}
+    return Work("render", {"take": "hello.take"}, out, settings)
 
 
 def wait_for(what, seconds: float = 120.0):

@@ -10,18 +10,23 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from mystudio import api
-from mystudio.jobs import Queue, State, Work, start_worker
+from mystudio.demo import FOLDER
+from mystudio.jobs import ENDED, Queue, State, Work, start_worker
 from mystudio.jobs.child import GRACE
 from mystudio.jobs.worker import Worker
 from mystudio.recipe import resolve
 from mystudio.storage.journal import journal_of
 from mystudio.storage.locks import lock
+from mystudio.stylegan2.checkpoint import save_generator
+from mystudio.stylegan2.generator import Generator
 from selfscan.io import video
 from tests.mystudio.jobs.conftest import FRAMES, render, wait_for
 
@@ -96,7 +101,7 @@ def drawing(queue, job: int, frames: int, tries: int):
 def expected(template, tmp_path_factory) -> bytes:
     """The pictures of an uninterrupted render."""
     out = tmp_path_factory.mktemp("expected") / "hello.mp4"
-    recipe = resolve("default", render().options["options"])
+    recipe = resolve("default", [*render().options["options"], 'render.view="side-by-side"'])
     return pictures(api.render(template / "hello.take", out, recipe=recipe, device="cpu"))
 
 
@@ -236,6 +241,66 @@ def test_a_full_disk_fails_a_job_in_one_sentence_and_a_retry_goes_on(disk, templ
             wait_for(lambda: queue.job(1).state == State.DONE)
         assert begun_at(1, queue)[-1] > 40 - SEGMENT - 1
     assert pictures(studio / "hello.mp4") == expected
+
+
+RECIPE = """
+[scan]
+frames = 12
+size = 64
+embed_size = 64
+[invert]
+blind_steps = 3
+[personalize]
+steps = 12
+check_every = 2
+patience = 0
+batch = 2
+resolution = 0
+width = 0
+[regress]
+samples = 16
+rank = 8
+steps = 20
+[reenact]
+window = 4
+steps = 1
+batch = 4
+"""
+
+
+@pytest.mark.slow
+def test_every_kind_of_job_in_one_chain(tmp_path):
+    """Real stages on 16 frames of the demo, each waiting for the one before; then again, with nothing to do."""
+    for source, name, every, count in (("scan", "me.mp4", 10, 16), ("driver", "driver.mp4", 3, 8)):
+        timed = list(islice(video.read(FOLDER / f"{source}.mp4"), 0, every * count, every))
+        video.write(tmp_path / name, [frame for _, frame in timed], [second for second, _ in timed])
+    (tmp_path / "tiny.toml").write_text(RECIPE)
+    torch.manual_seed(0)
+    generator = Generator(32, z_dim=16, w_dim=16, mapping_layers=2, channel_base=512, channel_max=32)
+    save_generator(generator.eval(), tmp_path / "tiny.safetensors")
+    how = {"recipe": "tiny.toml"}  # relative to the studio folder
+    works = [
+        Work("scan", {"video": "me.mp4"}, "me.scan", {"consent": "Ada", "fictional": True, **how}),
+        Work("personalize", {"scan": "me.scan"}, "me.avatar", {"base": "tiny.safetensors", **how}),
+        Work(
+            "reenact", {"avatar": "me.avatar", "video": "driver.mp4"}, "hello.take", {"start": 0.0, "end": 9.0, **how}
+        ),
+        Work("edit", {"take": "hello.take"}, "turned.take", {"edits": YAW}),
+        Work("render", {"take": "turned.take"}, "clips/turned.mp4", {"view": "side-by-side"}),
+        Work("evaluate", {"take": "turned.take"}, "report", {"same_person": True}),
+    ]
+    with Queue(tmp_path) as queue, worker(queue):
+        for work in works:
+            queue.add(work)
+        wait_for(lambda: all(job.state in ENDED for job in queue.jobs()) or queue.jobs(State.FAILED), 500)
+        assert [(job.state, job.error) for job in queue.jobs()] == [(State.DONE, "")] * len(works)
+        assert queue.job(2).preview and queue.job(2).preview.read_bytes()[1:4] == b"PNG"
+        assert (tmp_path / "report" / "report.html").exists() and len(pictures(tmp_path / "clips" / "turned.mp4"))
+        assert all(queue.expected(work) == pytest.approx(queue.job(n + 1).spent) for n, work in enumerate(works))
+        for work in works:
+            again = queue.add(work)
+        done = wait_for(lambda: (now := queue.job(again.id)).state in ENDED and now, 500)
+        assert done.state == State.DONE and queue.expected(works[1]) == pytest.approx(queue.job(2).spent)
 
 
 def test_a_worker_in_the_background_outlives_its_starter_and_is_started_once(queue, studio):
