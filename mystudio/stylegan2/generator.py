@@ -155,24 +155,36 @@ class Generator(nn.Module):
         resolution: int | None = None,
         dtype: torch.dtype | None = None,
     ) -> Tensor:
-        """StyleSpace and weight deltas -> image [N, 3, H, W] in about [-1, 1].
+        """StyleSpace and weight deltas -> image [N, 3, H, W] in about [-1, 1]; see ``pictures``."""
+        return self.pictures(styles, noise_mode, generator, resolution, dtype)[-1]
+
+    def pictures(
+        self,
+        styles: Styles,
+        noise_mode: str = "const",
+        generator: torch.Generator | None = None,
+        resolution: int | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> list[Tensor]:
+        """The skip images of all blocks, [N, 3, H, W] of 4 px, 8 px and so on; the last one is the image.
 
         Args:
             noise_mode: "const", "random" (drawn from ``generator``) or "none".
-            resolution: px at which synthesis stops and returns the skip image; None = the full size.
-            dtype: of the feature maps; styles, demodulation and the image keep their type.
+            resolution: px at which synthesis stops; None = the full size.
+            dtype: of the feature maps; styles, demodulation and the images keep their type.
         """
-        x = image = None
+        x, images = None, list[Tensor]()
         dtype, deltas = dtype or styles.vectors[0].dtype, styles.weight_deltas or (None,) * len(styles.vectors)
         k = 0
         for block in self.synthesis.blocks():
             part = slice(k, k + len(block.layers()))
-            x, image = block(x, image, styles.vectors[part], deltas[part], noise_mode, generator, dtype)
+            before = images[-1] if images else None
+            x, image = block(x, before, styles.vectors[part], deltas[part], noise_mode, generator, dtype)
+            images.append(image)
             k = part.stop
             if image.shape[-1] == resolution:
                 break
-        assert image is not None, "the smallest generator has one block"
-        return image
+        return images
 
     def forward(
         self,

@@ -56,7 +56,9 @@ class SolveSettings:
     precision: Precision = "float32"  # of the generator's feature maps; in bfloat16 a code changes by up to .05 anchor
     #   deviations with the place where a clip is cut
     start_precision: Precision = "auto"  # gauss-newton only: the same for start codes, which are alike at any place
-    proxy: int = 128  # gauss-newton only: px of the pictures it draws, where such pictures measure alike; 0 = full
+    proxy: int = (
+        proxy.SIZE
+    )  # gauss-newton only: px of the pictures it draws, where such pictures measure alike; 0 = full
     compile: Compile = "no"  # torch.compile of the generator: for long clips; the plain generator is used if it fails
 
     @property

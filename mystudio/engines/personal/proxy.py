@@ -2,7 +2,8 @@
 
 The skip connection adds each block's picture to the enlarged picture of the block before. What a block below the last
 one returns is therefore the avatar at a smaller size. Solving reads landmarks and small patches from it, which hardly
-differ from the full picture's. Whether this holds is measured for each avatar, since nothing in tuning requires it.
+differ from the full picture's. Tuning keeps the skip image of ``SIZE`` px like the picture (``difference``). Whether
+that sufficed is measured for each avatar.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -10,16 +11,18 @@ differ from the full picture's. Whether this holds is measured for each avatar, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from mystudio.engines.personal.space import AnchorSpace
+from mystudio.motion import losses
 from mystudio.motion.retarget import keypoints_of
 from mystudio.stylegan2.generator import Generator
 from selfscan.face.facemesh import FaceMesh, crop_landmarks
 
+SIZE = 128  # px of the skip image that tuning keeps like the picture
 #: start codes of a pass of small pictures; smaller batches are filled up. In bfloat16 a picture depends on the size of
 #: its batch, but not on its place in it or on the other pictures
 PASS = 8
@@ -59,3 +62,15 @@ def size(
             return least
         least *= 2
     return None
+
+
+def difference(pictures: Sequence[Tensor]) -> Tensor:
+    """Mean squared error [B] of the skip image of ``SIZE`` px to the reduced picture, which gets no gradient.
+
+    Args: pictures: of ``Generator.pictures``. Without a skip image of this size the result is 0.
+    """
+    whole = pictures[-1].detach()
+    for small in pictures[:-1]:
+        if small.shape[-1] == SIZE:
+            return losses.pixel(small, losses.whole(whole, SIZE))
+    return whole.new_zeros(len(whole))

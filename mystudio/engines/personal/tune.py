@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from mystudio.compute.compilation import Precision, compiled
 from mystudio.compute.device import feature_dtype
 from mystudio.compute.muon import Muon
-from mystudio.engines.personal import tune_checkpoint
+from mystudio.engines.personal import proxy, tune_checkpoint
 from mystudio.engines.personal.likeness import Likeness, where_seen
 from mystudio.engines.personal.tune_checkpoint import TuneState
 from mystudio.engines.personal.tune_nets import Nets, Snapshot
@@ -70,6 +70,7 @@ class TuneSettings:
     width: int = 6144  # least width: a block of r px has width / r channels, up to the base's widest (0 = the base's)
     view: int = 160  # largest size in px at which perceptual distances are taken; 0 = the base's resolution (MyStyle)
     pixel: float = 1.0  # weight of the mean squared error (MyStyle: 1)
+    proxy: float = 1.0  # weight of the difference of the small picture that ``reenact`` solves on (MyStyle: 0)
     held_out: int = 4  # scan images held out of tuning to decide when to stop; they stay anchors
     check_every: int = 100  # steps between checks, checkpoints and previews
     patience: int = 5  # checks without a better held-out distance before stopping; 0 = never stop early
@@ -91,7 +92,7 @@ class _Task:
     trained: Tensor  # [N'] indices of the images that are trained on
     checked: Tensor  # [N''] indices of the images that decide when to stop
     settings: TuneSettings
-    forward: Callable[..., Tensor]  # of the tuned generator, compiled or not
+    forward: Callable[..., list[Tensor]]  # draws the skip images of the tuned generator, compiled or not
 
     def at(self, size: int, rows: Tensor) -> _Aim:
         """The scan images ``rows`` as aims, reduced to ``size`` px."""
@@ -194,18 +195,10 @@ def _task(
     settings: TuneSettings,
     warnings: list[str],
 ) -> _Task:
-    held_out, trained = split(len(images), settings.held_out)
-    checked = held_out or range(min(4, len(anchors)))  # if there are too few images to hold any out
-    return _Task(
-        anchors,
-        images,
-        seen,
-        perceptual,
-        torch.tensor(trained),
-        torch.tensor(checked),
-        settings,
-        _forward(nets.tuned, settings, warnings),
-    )
+    held_out, trained = (torch.tensor(rows) for rows in split(len(images), settings.held_out))
+    checked = held_out if len(held_out) else torch.arange(min(4, len(anchors)))  # too few images to hold any out
+    forward = _forward(nets.tuned, settings, warnings)
+    return _Task(anchors, images, seen, perceptual, trained, checked, settings, forward)
 
 
 def _size(settings: TuneSettings, step: int, full: int) -> int:
@@ -237,13 +230,17 @@ def optimizer(
     return torch.optim.Adam(parameters, settings.rate, BETAS)
 
 
-def _forward(tuned: Generator, settings: TuneSettings, warnings: list[str]) -> Callable[..., Tensor]:
-    """The generator's forward pass, compiled if the settings require it or if it saves time."""
+def _forward(tuned: Generator, settings: TuneSettings, warnings: list[str]) -> Callable[..., list[Tensor]]:
+    """The function of anchors [B, D], size and type that draws all skip images; compiled as the settings say."""
     work = settings.steps * settings.batch * tuned.resolution**2
     pays = next(tuned.parameters()).is_cuda and work >= WORTH_COMPILING
+
+    def pictures(anchors: Tensor, size: int, dtype: torch.dtype) -> list[Tensor]:
+        return tuned.pictures(tuned.styles(tuned.broadcast(anchors)), "const", None, size, dtype)
+
     if settings.compile == "no" or (settings.compile == "auto" and not pays):
-        return tuned
-    return compiled(tuned, warnings)
+        return pictures
+    return compiled(pictures, warnings)
 
 
 def _step(task: _Task, aim: _Aim, nets: Nets, state: TuneState) -> float:
@@ -254,9 +251,10 @@ def _step(task: _Task, aim: _Aim, nets: Nets, state: TuneState) -> float:
     for group in nets.optimizer.param_groups:
         group["lr"] = settings.rate * _rate_scale(settings, state)
     dtype = feature_dtype(settings.precision, aim.anchors.device)
-    made = task.forward(nets.tuned.broadcast(aim.anchors[rows]), "const", None, aim.size, dtype)
-    made = aim.visible(made, rows)
-    loss = (aim.likeness.distance(made, rows, draw) + settings.pixel * losses.pixel(made, aim.images[rows])).mean()
+    pictures = task.forward(aim.anchors[rows], aim.size, dtype)
+    made = aim.visible(pictures[-1], rows)
+    loss = aim.likeness.distance(made, rows, draw) + settings.pixel * losses.pixel(made, aim.images[rows])
+    loss = (loss + settings.proxy * proxy.difference(pictures)).mean()
     nets.optimizer.zero_grad()
     loss.backward()
     value = float(loss.detach())

@@ -58,6 +58,17 @@ def test_the_full_picture_is_used_where_the_skip_image_shows_the_face_elsewhere(
     assert proxy.size(draw, large.generator, load_facemesh(), state_of(large).space, 128) is None
 
 
+def test_the_difference_of_the_small_picture_moves_the_small_picture_alone():
+    whole = torch.rand(2, 3, 256, 256, requires_grad=True)
+    reduced = torch.nn.functional.interpolate(whole.detach(), (128, 128), mode="bilinear", antialias=True)
+    small = (reduced + 0.1).requires_grad_()
+    found = proxy.difference([torch.rand(2, 3, 64, 64), small, whole])
+    assert torch.allclose(found, torch.full((2,), 0.01), rtol=1e-3)
+    found.sum().backward()
+    assert small.grad is not None and whole.grad is None
+    assert proxy.difference([whole]).tolist() == [0, 0]
+
+
 def test_the_solver_draws_at_the_size_that_was_chosen(large, motion):
     codes = state_of(large).space.codes[:2]
     sizes = {}

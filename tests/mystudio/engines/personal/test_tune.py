@@ -15,6 +15,7 @@ import torch
 from memory_checkpoints import MemoryCheckpoints
 from torch import Tensor, nn
 
+from mystudio.engines.personal import proxy
 from mystudio.engines.personal.tune import TuneSettings, tune
 from mystudio.errors import TrainingDiverged
 from mystudio.motion import losses
@@ -119,6 +120,20 @@ def test_pixels_that_the_camera_did_not_see_teach_nothing(task):
     whole, part = (tune(base, anchors, grey, perceptual, views, seen=given)[0] for given in (None, seen))
     assert far(part, seen) < 0.8 * far(base, seen)
     assert far(whole, ~seen) < 0.8 * far(part, ~seen)
+
+
+def test_the_small_picture_that_solving_draws_stays_like_the_picture(task, monkeypatch):
+    monkeypatch.setattr(proxy, "SIZE", 16)  # of 32
+    base, anchors, images, perceptual = task
+    with_it, without = (
+        tune(base, anchors, images, perceptual, replace(PIXELS, rate=4e-3, proxy=weight))[0] for weight in (3.0, 0.0)
+    )
+
+    def apart(net):
+        with torch.no_grad():
+            return float(proxy.difference(net.pictures(net.styles(net.broadcast(anchors)))).mean())
+
+    assert apart(with_it) < 0.7 * apart(without)
 
 
 @pytest.mark.slow
