@@ -70,7 +70,7 @@ class TuneSettings:
     width: int = 6144  # least width: a block of r px has width / r channels, up to the base's widest (0 = the base's)
     view: int = 160  # largest size in px at which perceptual distances are taken; 0 = the base's resolution (MyStyle)
     pixel: float = 1.0  # weight of the mean squared error (MyStyle: 1)
-    proxy: float = 1.0  # weight of the difference of the small picture that ``reenact`` solves on (MyStyle: 0)
+    proxy: float = 10.0  # weight of the difference of the small picture that reenact solves on (MyStyle: 0)
     held_out: int = 4  # scan images held out of tuning to decide when to stop; they stay anchors
     check_every: int = 100  # steps between checks, checkpoints and previews
     patience: int = 5  # checks without a better held-out distance before stopping; 0 = never stop early
