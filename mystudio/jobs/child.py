@@ -15,10 +15,13 @@ import time
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mystudio.errors import ArtifactBusy, sentence
 from mystudio.jobs.estimate import Speed
+
+if TYPE_CHECKING:
+    from mystudio.types import Edit
 
 OFTEN = 0.5  # s between two reports
 GRACE = 5.0  # s that a stage has to stop before its process is ended
@@ -100,10 +103,17 @@ def main() -> None:
         reports.end("failed", told)
 
 
+def edit_of(values: Mapping[str, Any]) -> Edit:
+    """Make an edit of the values that a job holds: "name", and "strength" or "keys", and "edge"."""
+    from mystudio.types import Edit
+
+    plain = {**values, "keys": tuple((float(s), float(v)) for s, v in values.get("keys", ()))}
+    return Edit(**plain)
+
+
 def _run(request: Mapping[str, Any], reports: Reports) -> None:
     from mystudio import api
     from mystudio.recipe import resolve
-    from mystudio.types import Edit
     from selfscan.types import Span
 
     kind, options = request["kind"], dict(request["options"])
@@ -118,10 +128,7 @@ def _run(request: Mapping[str, Any], reports: Reports) -> None:
     if kind == "personalize":
         arguments["tell"] = note
     if kind == "edit":
-        arguments["edits"] = [
-            Edit(**edit | {"keys": tuple((float(s), float(v)) for s, v in edit.get("keys", ()))})
-            for edit in options.pop("edits")
-        ]
+        arguments["edits"] = [edit_of(edit) for edit in options.pop("edits")]
     else:
         arguments["progress"] = reports.progress
     getattr(api, kind)(out=request["out"], **arguments, **options)

@@ -68,8 +68,8 @@ def get(path: str, show: Callable[[Request], Response]) -> Route:
     return Route(path, answer, methods=["GET"])
 
 
-def post(path: str, act: Callable[[Request, dict[str, Any]], dict[str, Any]]) -> Route:
-    """Route of an action: JSON values in, JSON out, or an error as one sentence; ``act`` runs in a thread."""
+def post(path: str, act: Callable[[Request, dict[str, Any]], dict[str, Any] | Response]) -> Route:
+    """Route of an action: JSON values in, JSON or an answer out, or an error in one sentence; ``act`` has a thread."""
 
     @functools.wraps(act)
     async def answer(request: Request) -> Response:
@@ -87,10 +87,11 @@ def upload(path: str, act: Callable[[Request, str], Awaitable[dict[str, Any]]]) 
     return Route(path, answer, methods=["POST"])
 
 
-async def told(work: Awaitable[dict[str, Any]]) -> Response:
+async def told(work: Awaitable[dict[str, Any] | Response]) -> Response:
     """Answer with what an action returns, or with its error."""
     try:
-        return JSONResponse(await work)
+        found = await work
+        return found if isinstance(found, Response) else JSONResponse(found)
     except HTTPException as error:
         return JSONResponse({"error": "This does not exist any more: reload the page."}, error.status_code)
     except Exception as error:

@@ -9,6 +9,7 @@ from mystudio.jobs import Queue
 from mystudio.web.guard import read_secret
 from mystudio.web.library.facts import Reader
 from mystudio.web.library.people import People
+from mystudio.web.preview import Previews
 from mystudio.web.uploads import Uploads
 
 
@@ -27,8 +28,10 @@ class Studio:
         self.uploads = Uploads(folder / ".uploads")
         self.queue = Queue(folder)
         self.facts = Reader()
+        self.previews = Previews()
         self.drawing = threading.Lock()  # one picture at a time: torch uses all cores
 
     def close(self) -> None:
-        """Close the queue's file."""
+        """End the process of the previews, and close the queue's file."""
+        self.previews.close()
         self.queue.close()

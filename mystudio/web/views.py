@@ -46,9 +46,10 @@ def view_of(studio: Studio, person: Person) -> View:
         "scan": "is-busy" if "scan" in active else "is-done" if scan else "",
         "train": "is-busy" if "personalize" in active else "is-done" if avatar and not avatar.draft else "",
         "avatar": "is-done" if avatar else "",
-        "takes": "is-busy" if {"reenact", "render", "edit", "evaluate"} & {*active} else "is-done" if takes else "",
+        "takes": "is-busy" if {"reenact", "render", "evaluate"} & {*active} else "is-done" if takes else "",
+        "edit": "is-busy" if "edit" in active else "",
     }
-    titles = {"record": "Record", "scan": "Scan", "train": "Train", "avatar": "Avatar", "takes": "Takes"}
+    titles = {"record": "Record", "scan": "Scan", "train": "Train", "avatar": "Avatar", "takes": "Takes", "edit": "Edit"}
 
     def part(ready: bool, job: Job | None) -> tuple[float, bool]:
         return (share_of(job), False) if job and job.state in UNDER_WAY else (1.0 if ready else 0.0, ready)

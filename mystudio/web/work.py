@@ -76,6 +76,18 @@ def render(studio: Studio, person: Person, take: Path, view: str) -> Job:
     return studio.queue.add(made, title=f"Clip of {take.stem}, {VIEWS[view]}", light=light)
 
 
+def edit(studio: Studio, person: Person, take: Path, edits: list[dict[str, Any]], name: str = "") -> Path:
+    """Make an edited take of a take, and draw it beside the driver. Returns: where it will be.
+
+    Args: edits: as the job ``edit`` takes them. name: words for its name; "" = after the take.
+    """
+    person.takes.mkdir(mode=0o700, exist_ok=True)
+    out = person.takes / names.new_name(name.strip() or f"{take.stem}-edited", ".take")
+    studio.queue.add(Work("edit", {"take": take}, out, {"edits": edits}), title=f"Edit {out.stem}")
+    render(studio, person, out, "side-by-side")
+    return out
+
+
 def evaluate(studio: Studio, person: Person, take: Path) -> Job:
     """Measure a take."""
     person.reports.mkdir(mode=0o700, exist_ok=True)
