@@ -142,12 +142,19 @@ class Editor {
   // Ask for the picture of this moment; a draft is followed by the whole size when the slider rests.
   want(draft) {
     clearTimeout(this.rest);
+    this.rested = false;
     this.pictures.want({ edits: this.edits, frame: this.frame, draft });
     if (draft) this.rest = setTimeout(() => this.settle(), REST);
   }
 
+  // The slider rests: what is under way may be the whole size already.
   settle() {
     clearTimeout(this.rest);
+    this.rested = this.pictures.busy;
+    if (!this.rested) this.whole();
+  }
+
+  whole() {
     const shown = this.shown;
     const same = shown?.full && shown.frame === this.frame && shown.edits === JSON.stringify(this.edits);
     if (!same) this.want(false);
@@ -165,6 +172,7 @@ class Editor {
     $("trouble").dataset.kind === "draw" && ($("trouble").textContent = "");
     performance.measure("edit", { start: wish.asked, end: performance.now(), detail: { full: drawn.full, drawing: drawn.seconds } });
     this.describe();
+    if (this.rested && !this.pictures.next) this.whole();
   }
 
   fail(error) {
