@@ -107,7 +107,7 @@ def edit_of(values: Mapping[str, Any]) -> Edit:
     """Make an edit of the values that a job holds: "name", and "strength" or "keys", and "edge"."""
     from mystudio.types import Edit
 
-    plain = {**values, "keys": tuple((float(s), float(v)) for s, v in values.get("keys", ()))}
+    plain: dict[str, Any] = {**values, "keys": tuple((float(s), float(v)) for s, v in values.get("keys", ()))}
     return Edit(**plain)
 
 

@@ -49,7 +49,7 @@ def view_of(studio: Studio, person: Person) -> View:
         "takes": "is-busy" if {"reenact", "render", "evaluate"} & {*active} else "is-done" if takes else "",
         "edit": "is-busy" if "edit" in active else "",
     }
-    titles = {"record": "Record", "scan": "Scan", "train": "Train", "avatar": "Avatar", "takes": "Takes", "edit": "Edit"}
+    rooms = ("record", "scan", "train", "avatar", "takes", "edit")
 
     def part(ready: bool, job: Job | None) -> tuple[float, bool]:
         return (share_of(job), False) if job and job.state in UNDER_WAY else (1.0 if ready else 0.0, ready)
@@ -63,7 +63,7 @@ def view_of(studio: Studio, person: Person) -> View:
         ),
         _words(active, bool(scan), avatar is not None, avatar is not None and avatar.draft, len(takes)),
         any(job.state == State.RUNNING for job in active.values()),
-        tuple(Door(room, title, states[room]) for room, title in titles.items()),
+        tuple(Door(room, room.capitalize(), states[room]) for room in rooms),
     )
 
 
