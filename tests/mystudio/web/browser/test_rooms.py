@@ -120,7 +120,7 @@ def test_the_avatar_is_saved_and_brought_to_another_person(tab, server, tmp_path
     tab.get_by_label("Name").fill("Ada again")
     tab.get_by_label("I am the person shown").check()
     tab.get_by_role("button", name="Go on").click()
-    tab.wait_for_url("**/scan")
+    tab.wait_for_url("**/record")
     tab.get_by_role("link", name="Avatar").click()
     tab.locator("input[type=file]").set_input_files(file)
     tab.get_by_role("heading", name="The avatar", exact=True).wait_for()
