@@ -19,8 +19,7 @@ from mystudio.jobs.store import Store, changed
 from mystudio.jobs.types import Job, State
 from mystudio.storage.locks import lock
 
-CRASHES = 3  # in a row, after which a job fails
-LONG = 600.0  # s of running after which earlier crashes no longer count
+CRASHES = 3  # after which a job fails that got no further in between
 AGAIN = 2.0  # s until a job that could not run is tried again
 _CLAIM = """
 SELECT id FROM job AS wanted WHERE state = 'waiting' AND not_before <= ? AND light = ?
@@ -169,16 +168,25 @@ class Runs:
             return _leave(db, job, asked or State.WAITING)
 
     def _crashed(self, db: sqlite3.Connection, job: Job, error: str) -> State:
-        (crashes,) = db.execute("SELECT crashes FROM job WHERE id = ?", (job.id,)).fetchone()
-        crashes = 1 if time.time() - (job.started or 0) > LONG else crashes + 1
-        db.execute("UPDATE job SET crashes = ? WHERE id = ?", (crashes, job.id))
+        part, done, crashes, last_part, last_done = db.execute(
+            "SELECT COALESCE((SELECT position FROM pace WHERE pace.job = job.id AND pace.stage = job.stage), -1), done,"
+            " crashes, crash_part, crash_done FROM job WHERE id = ?",
+            (job.id,),
+        ).fetchone()
+        if (part, done) > (last_part, last_done):
+            crashes, last_part, last_done = 0, part, done
+        crashes += 1
+        db.execute(
+            "UPDATE job SET crashes = ?, crash_part = ?, crash_done = ? WHERE id = ?",
+            (crashes, last_part, last_done, job.id),
+        )
         if crashes < CRASHES:
             return _leave(db, job, State.WAITING, note=f"{error}; it goes on", later=AGAIN * (crashes - 1))
         return _leave(
             db,
             job,
             State.FAILED,
-            error=f"{error}, {crashes} times in a row; close other programs if memory is short, and retry the job",
+            error=f"{error}, {crashes} times at one place; close other programs if memory is short, and retry the job",
         )
 
     def _check(self, db: sqlite3.Connection, job: Job) -> State | None:

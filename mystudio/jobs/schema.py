@@ -38,7 +38,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             error TEXT NOT NULL DEFAULT '',
             worker TEXT NOT NULL DEFAULT '',
             tries INTEGER NOT NULL DEFAULT 0,
-            crashes INTEGER NOT NULL DEFAULT 0, -- since it last got further
+            crashes INTEGER NOT NULL DEFAULT 0, -- without getting further
             added REAL NOT NULL,
             started REAL,
             ended REAL,
@@ -66,6 +66,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             whole INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (job, stage)
         ) WITHOUT ROWID""",
         "CREATE INDEX pace_by_kind ON pace (kind, variant, machine, whole)",
+    ),
+    (  # 2: how far a job was when it crashed, so that crashes on the way do not add up
+        "ALTER TABLE job ADD COLUMN crash_part INTEGER NOT NULL DEFAULT -1",  # position in ``pace``
+        "ALTER TABLE job ADD COLUMN crash_done INTEGER NOT NULL DEFAULT 0",
     ),
 )
 VERSION = len(MIGRATIONS)
@@ -99,7 +103,12 @@ def connect(file: Path) -> sqlite3.Connection:
 
 
 def _migrate(db: sqlite3.Connection, file: Path) -> None:
-    if _version(db, file) == VERSION:
+    db.execute("BEGIN")  # one snapshot: another process may be making the file
+    try:
+        version = _version(db, file)
+    finally:
+        db.execute("ROLLBACK")
+    if version == VERSION:
         return
     db.execute("BEGIN IMMEDIATE")
     try:

@@ -4,6 +4,7 @@ import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -249,6 +250,45 @@ def test_another_program_s_file_and_a_newer_version_are_left_as_they_are(studio)
     db.close()
     with pytest.raises(BadQueue, match="update mystudio"):
         Queue(studio)
+
+
+def test_a_queue_of_the_first_version_opens_with_everything(studio):
+    file = queue_file(studio)
+    file.parent.mkdir()
+    with sqlite3.connect(file) as db:
+        db.executescript(Path(__file__).with_name("schema1.sql").read_text())
+    db.close()
+    with Queue(studio) as queue:
+        done, failed = queue.jobs()
+        assert (done.state, done.spent, done.work.options) == (State.DONE, 29.5, {"consent": "Ada Example"})
+        assert (failed.state, failed.after, failed.title, failed.done) == (State.FAILED, (1,), "for Bob", 300)
+        assert failed.error.startswith("memory ran out") and queue.changes(7).removed == (3,)
+        assert queue.retry(2).state == State.WAITING and queue.add(SCAN).id == 4
+        with queue._store.reading() as db:
+            assert db.execute("PRAGMA user_version").fetchone()[0] == schema.VERSION
+            upgraded = columns(db)
+    with Queue(studio.parent / "new") as queue, queue._store.reading() as db:
+        assert columns(db) == upgraded
+
+
+def columns(db):
+    tables = db.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").fetchall()
+    return {table: [tuple(row)[1:] for row in db.execute(f"PRAGMA table_info({table})")] for (table,) in tables}
+
+
+def test_an_upgrade_that_fails_changes_nothing(studio, monkeypatch):
+    with Queue(studio) as queue:
+        queue.add(SCAN)
+    steps = ("ALTER TABLE job ADD COLUMN colour TEXT", "INSERT INTO nowhere VALUES (1)")
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, steps))
+    monkeypatch.setattr(schema, "VERSION", schema.VERSION + 1)
+    with pytest.raises(BadQueue, match="nowhere"):
+        Queue(studio)
+    monkeypatch.undo()
+    with Queue(studio) as queue:
+        assert ids(queue) == [1]
+        with queue._store.reading() as db:
+            assert "colour" not in str(columns(db))
 
 
 def test_a_folder_that_cannot_be_made_is_told(studio):

@@ -120,9 +120,22 @@ def test_a_job_that_crashes_again_and_again_fails_and_a_retry_starts_anew(queue,
         state = runs.end(runs.claim(False, 1), "crashed", "its process ended unexpectedly (signal SIGKILL)", {})
         assert state == (State.FAILED if crash == CRASHES else State.WAITING)
     error = queue.job(1).error
-    assert "signal SIGKILL" in error and "3 times in a row" in error and "\n" not in error
+    assert "signal SIGKILL" in error and "3 times at one place" in error and "\n" not in error
     queue.retry(1)
     assert runs.end(runs.claim(False, 1), "crashed", "", {}) == State.WAITING
+
+
+def test_crashes_of_a_job_that_gets_further_do_not_add_up(queue, runs, monkeypatch):
+    queue.add(scan())
+    now = time.time()
+    places = [("track", 40), ("track", 90), ("quality", 10), ("quality", 60), ("quality", 20), ("track", 99)]
+    states = []
+    for number, (stage, done) in enumerate(places):
+        monkeypatch.setattr(time, "time", lambda: now + 60 * number)  # noqa: B023
+        job = runs.claim(False, 1)
+        runs.progress(job, report(stage, done, 100), {stage: (100, 1.0)})
+        states.append(runs.end(job, "crashed", "its process ended unexpectedly (signal SIGKILL)", {}))
+    assert states == [State.WAITING] * 5 + [State.FAILED]
 
 
 def test_left_to_do_counts_nothing_behind_a_job_that_does_not_go_on(queue, runs):
