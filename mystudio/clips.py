@@ -16,7 +16,7 @@ from mystudio.compute.device import choose
 from mystudio.live import recording, session
 from mystudio.live.follow import Live, Shown
 from mystudio.live.session import Wish
-from mystudio.live.stream import Pace, play
+from mystudio.live.stream import Frames, Pace, play
 from mystudio.provenance import claim as provenance
 from mystudio.recipe import Recipe
 from mystudio.rendering import render
@@ -88,7 +88,7 @@ def run_render(
 
 def run_live(
     avatar_path: Path,
-    source: Path | int,
+    source: Path | int | Frames,
     recipe: Recipe,
     show: Callable[[Shown], Wish] = lambda _: "",
     progress: Progress = silent,
@@ -101,7 +101,7 @@ def run_live(
     face: str = LARGEST,
     device: str = "auto",
 ) -> dict[str, Any]:
-    """Drive an avatar live from a camera (its number), or from a clip in place of a camera.
+    """Drive an avatar live from a camera (its number), from frames, or from a clip in place of a camera.
 
     Args:
         show: called with every picture; returns "stop", "neutral" to find the driver's neutral face again, or "".
@@ -121,10 +121,7 @@ def run_live(
     avatar = load(avatar_path, Avatar)
     live = Live(avatar, recipe.of(avatar.engine, "reenact"), recipe.live, choose(device), face)
     pace, warnings = Pace(), list[str]()
-    source_frames = (
-        video.read(source, warn=warnings.append, span=span) if isinstance(source, Path) else camera.read(source)
-    )
-    frames = session.until(source_frames, seconds)
+    frames = session.until(_frames_of(source, warnings.append, span), seconds)
     with closing(live), closing(play(frames, live, pace, drop=drop, paced=drop and clip is not None)) as stream:
         shown = session.shown(stream, live, show)
         if info and not drop:
@@ -148,6 +145,12 @@ def run_live(
             recording.write_stream(out, shown, rate, sound, recipe.render.crf, finish, _noted(run), container)
     warnings += faces.told_live(live.crowd, out, face)
     return pace.summary() | run.facts | {"warnings": warnings}
+
+
+def _frames_of(source: Path | int | Frames, warn: Callable[[str], None], span: Span) -> Frames:
+    if isinstance(source, Path):
+        return video.read(source, warn=warn, span=span)
+    return camera.read(source) if isinstance(source, int) else source
 
 
 def _noted(run: Product) -> Callable[[video.Heard], None]:

@@ -8,12 +8,14 @@ for the choice of the face and for its neutral expression. Here these use only p
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mystudio import engines
 from mystudio.compute.compilation import Compile, Precision, drawer
@@ -30,6 +32,7 @@ from selfscan.io.pixels import to_uint8
 from selfscan.types import Array
 
 MEASURED = 256  # px, side of the measured crop; as for takes
+FEWEST = 64  # px, least size that ``rate`` leads to
 PRESENT = 0.5  # minimum presence of a face in its crop; as for takes
 
 
@@ -44,6 +47,7 @@ class LiveSettings:
     precision: Precision = "auto"  # of the generator's feature maps; auto: bfloat16 on devices that multiply it fast
     compile: Compile = "no"  # torch.compile of the generator: starts a few seconds later, then draws faster
     size: int | None = None  # px, side of each of the two pictures; by default the generator's, at least 256
+    rate: float | None = None  # frames a second: the size is halved until this machine draws so many; None = it stays
 
 
 @dataclass(frozen=True)
@@ -97,12 +101,14 @@ class Live:
         self._locate = Locator(MEASURED, settings.crop, self._mesh, face)
         full = avatar.generator.resolution
         self.size = settings.size or max(SMALLEST, full)
-        enough = min(full, 2 ** math.ceil(math.log2(self.size)))  # more pixels would only be dropped
-        self._draw = drawer(avatar.generator.synthesize, self._device, settings.precision, settings.compile, enough)
+        self._draw = self._drawer(enough := min(full, 2 ** math.ceil(math.log2(self.size))))  # more would be dropped
         self._cut = False
         self.crowd: bytes | None = None  # PNG that numbers the faces of the first frame with several
         self.forget()
         self._codes = self._codes_of(avatar.neutral[None], avatar.neutral)
+        while settings.rate and enough > FEWEST and self._seconds() > 1 / settings.rate:
+            self.size = enough = enough // 2
+            self._draw = self._drawer(enough)
 
     def forget(self) -> None:
         """Restart the estimate of the driver's neutral face, for a new driver or when the face is neutral only now."""
@@ -143,8 +149,7 @@ class Live:
     def draw(self, followed: Followed) -> Shown:
         """Draw the avatar beside the driver; see ``Shown``."""
         laps = _Laps()
-        still = Take(followed.codes, np.zeros(1, np.uint8), np.array([followed.time]), {})
-        image = to_uint8(self._draw(self._engine.decode(self._avatar, still)))[0]
+        image = self._image(followed.codes, followed.time)
         laps("synthesize")
         driver = crop(followed.frame, rescale(followed.crop_from_frame, self.size / MEASURED), self.size)
         if followed.outcome != Outcome.FOLLOWED:
@@ -160,6 +165,26 @@ class Live:
     def close(self) -> None:
         """Free the detector."""
         self._locate.close()
+
+    def _drawer(self, pixels: int) -> Callable[..., Tensor]:
+        settings = self._settings
+        return drawer(
+            self._avatar.generator.synthesize, self._device, settings.precision, settings.compile, pixels
+        )
+
+    def _image(self, codes: Codes, time: float) -> Array:
+        still = Take(codes, np.zeros(1, np.uint8), np.array([time]), {})
+        return to_uint8(self._draw(self._engine.decode(self._avatar, still)))[0]
+
+    @torch.inference_mode()
+    def _seconds(self) -> float:
+        """Time that the neutral face takes to draw, s: the fastest of four, since the first one also warms up."""
+        spent: list[float] = []
+        for _ in range(4):
+            begun = perf_counter()
+            self._image(self._codes, 0.0)
+            spent.append(perf_counter() - begun)
+        return min(spent)
 
     def _smoothed(self, codes: Codes, time: float) -> Codes:
         rest, slope = self._settings.rest, self._settings.slope

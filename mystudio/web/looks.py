@@ -95,12 +95,10 @@ async def talk(socket: WebSocket, work: Callable[[Looks, Tell], None]) -> None:
     def run() -> None:
         try:
             work(looks, tell)
-        except (WebSocketDisconnect, TimeoutError, RuntimeError) as error:  # the page is gone
-            if not looks.closed:
-                raise error
         except Exception as error:
-            with suppress(Exception):
-                tell({"error": sentence(error)})
+            if not looks.closed:  # otherwise the page is gone, and that is the error
+                with suppress(Exception):
+                    tell({"error": sentence(error)})
 
     thread = ThreadPoolExecutor(1)  # its own: ``work`` may change its priority
     working = loop.run_in_executor(thread, run)
@@ -115,6 +113,12 @@ async def talk(socket: WebSocket, work: Callable[[Looks, Tell], None]) -> None:
         looks.close()
         reading.cancel()
         thread.shutdown(wait=False)
+
+
+async def refuse(socket: WebSocket, code: int) -> None:
+    """Close a websocket with a code that the page can read: it gets none from a refused handshake."""
+    await socket.accept()
+    await socket.close(code)
 
 
 async def _read(socket: WebSocket, looks: Looks) -> int:

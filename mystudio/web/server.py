@@ -15,7 +15,7 @@ from starlette.staticfiles import StaticFiles
 from mystudio.web.events import events
 from mystudio.web.guard import Guard
 from mystudio.web.pages import page
-from mystudio.web.rooms import avatar, edit, jobs, media, people, record, scan, takes, train, verify
+from mystudio.web.rooms import avatar, edit, jobs, live, media, people, record, scan, takes, train, verify
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mystudio.web.studio import Studio
 
 STATIC = Path(__file__).parent / "static"
-ROOMS = (people, record, scan, train, avatar, takes, edit, jobs, verify, media)
+ROOMS = (people, record, scan, train, avatar, takes, edit, live, jobs, verify, media)
 
 
 def application(studio: Studio) -> Starlette:

@@ -48,8 +48,9 @@ def view_of(studio: Studio, person: Person) -> View:
         "avatar": "is-done" if avatar else "",
         "takes": "is-busy" if {"reenact", "render", "evaluate"} & {*active} else "is-done" if takes else "",
         "edit": "is-busy" if "edit" in active else "",
+        "live": "is-done" if avatar else "",
     }
-    rooms = ("record", "scan", "train", "avatar", "takes", "edit")
+    rooms = ("record", "scan", "train", "avatar", "takes", "edit", "live")
 
     def part(ready: bool, job: Job | None) -> tuple[float, bool]:
         return (share_of(job), False) if job and job.state in UNDER_WAY else (1.0 if ready else 0.0, ready)

@@ -15,7 +15,7 @@ from starlette.websockets import WebSocket
 
 from mystudio.errors import StudioError
 from mystudio.web import guidance, recording, work
-from mystudio.web.looks import BUSY, REFUSED, talk
+from mystudio.web.looks import BUSY, REFUSED, refuse, talk
 from mystudio.web.pages import get, number_of, page, person_of, post, studio_of, text_of, upload
 from mystudio.web.views import jobs_of, latest, unfinished
 from selfscan.scan.consent import FICTIONAL, STATEMENT
@@ -100,10 +100,10 @@ async def advise(socket: WebSocket) -> None:
     state = socket.app.state
     person = await run_in_threadpool(state.studio.people.find, socket.path_params["person"])
     if person is None or not person.card.consented:
-        await socket.close(REFUSED)
+        await refuse(socket, REFUSED)
         return
     if getattr(state, "guides", 0) >= MOST_GUIDES:
-        await socket.close(BUSY)
+        await refuse(socket, BUSY)
         return
     state.guides = getattr(state, "guides", 0) + 1
     try:

@@ -2,7 +2,7 @@
 import { connect } from "./events.js";
 import { bindUploads } from "./upload.js";
 
-const rooms = ["record", "takes", "edit", "verify"]; // rooms with a module of their own
+const rooms = ["record", "takes", "edit", "live", "verify"]; // rooms with a module of their own
 
 export function say(text) {
   const notice = document.getElementById("notice");

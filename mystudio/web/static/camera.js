@@ -58,9 +58,10 @@ export class Looks {
     this.socket.onopen = () => { if (this.hello) this.say(this.hello); };
     this.socket.onmessage = (event) => {
       const told = typeof event.data === "string" ? JSON.parse(event.data) : event.data;
-      if (told.ready) this.ready = true;
-      else this.waiting.shift();
-      if (!told.ready || told.size) this.answer(told);
+      if (told.ready) { this.ready = true; return; }
+      const time = told instanceof ArrayBuffer ? new DataView(told).getFloat64(0, true) : told.time;
+      this.waiting = this.waiting.filter((look) => look.time > time); // older ones are not answered any more
+      this.answer(told);
     };
     this.socket.onclose = (event) => {
       this.ready = false;
@@ -83,7 +84,7 @@ export class Looks {
 
   look() {
     const now = performance.now();
-    while (this.waiting.length && now - this.waiting[0] > PATIENCE) this.waiting.shift();
+    while (this.waiting.length && now - this.waiting[0].now > PATIENCE) this.waiting.shift();
     const time = this.clock(), tick = Math.floor(time * this.rate);
     if (!this.ready || this.socket.readyState !== WebSocket.OPEN || this.waiting.length >= this.ahead || tick === this.last || !this.video.videoWidth) return;
     this.last = tick;
@@ -95,7 +96,7 @@ export class Looks {
     const message = new Uint8Array(8 + text.length);
     new DataView(message.buffer).setFloat64(0, time, true);
     for (let k = 0; k < text.length; k++) message[8 + k] = text.charCodeAt(k);
-    this.waiting.push(now);
+    this.waiting.push({ now, time });
     this.socket.send(message);
   }
 

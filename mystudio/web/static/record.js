@@ -185,6 +185,7 @@ export function start({ post, say, follow, refresh }) {
     }
   }
 
+  $("turn-on").disabled = false;
   $("turn-on").addEventListener("click", () => { continued = null; turnOn(); });
   $("turn-off").addEventListener("click", turnOff);
   $("begin").addEventListener("click", begin);

@@ -164,6 +164,12 @@ def test_asking_for_a_new_neutral_face_takes_the_present_one():
     torch.testing.assert_close(after, rest, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("rate,size", [(None, 256), (1e-3, 256), (1e9, 64)])
+def test_the_size_is_halved_until_the_machine_draws_fast_enough(rate, size):
+    (shown,) = follow(frames(1), rate=rate)
+    assert shown.picture.shape == (size, 2 * size, 3)
+
+
 @pytest.mark.parametrize("size, drawn", [(64, 64), (80, 128), (None, 128), (300, 128)])
 def test_no_more_pixels_are_drawn_than_are_shown(size, drawn):
     seen = []

@@ -48,6 +48,8 @@ def test_a_recording_becomes_the_persons_clip(tmp_path, camera):
         person = place.studio.people.add("Ada Example", True)
         turn_on(page, address_of(tmp_path, place.port), person.id)
         assert not list(person.folder.glob("unfinished/*")), "something was kept before the recording began"
+        page.set_viewport_size({"width": 360, "height": 760})
+        assert page.evaluate("document.documentElement.scrollWidth") == 360
         begin(page)
         until(lambda: kept(page) >= 2)
         (left,) = recording.unfinished(person)
