@@ -168,9 +168,7 @@ class Live:
 
     def _drawer(self, pixels: int) -> Callable[..., Tensor]:
         settings = self._settings
-        return drawer(
-            self._avatar.generator.synthesize, self._device, settings.precision, settings.compile, pixels
-        )
+        return drawer(self._avatar.generator.synthesize, self._device, settings.precision, settings.compile, pixels)
 
     def _image(self, codes: Codes, time: float) -> Array:
         still = Take(codes, np.zeros(1, np.uint8), np.array([time]), {})
