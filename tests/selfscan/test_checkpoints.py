@@ -18,21 +18,22 @@ from selfscan.scan.identity import faces_of
 from selfscan.scan.quality import assess
 from selfscan.scan.scan import ScanSettings, scan_video
 
+CHUNK = 10  # frames
 DEMO = Path(__file__).parents[2] / "mystudio" / "data" / "demo" / "scan.mp4"
 
 
 @pytest.fixture(scope="module")
 def person(tmp_path_factory):
-    """Return 40 frames of a synthetic person: two and a half chunks."""
+    """Return 25 frames of a synthetic person: two and a half chunks."""
     path = tmp_path_factory.mktemp("keep") / "me.mp4"
-    timed = list(islice(video.read(DEMO), 0, 160, 4))
+    timed = list(islice(video.read(DEMO), 0, 150, 6))
     video.write(path, [frame for _, frame in timed], [time for time, _ in timed])
     return path
 
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
-    monkeypatch.setattr(module, "CHUNK", 16)
+    monkeypatch.setattr(module, "CHUNK", CHUNK)
 
 
 def assert_equal(a, b, name=""):
@@ -63,16 +64,16 @@ def test_only_missing_chunks_are_worked_through_and_the_stream_is_not_read_beyon
         return [
             (c.tolist(), f["x"].tolist())
             for c, f in in_chunks(
-                kept, "p", np.arange(0, 80, 2), stream, lambda c, items: {"x": np.array(list(items))}, told.append
+                kept, "p", np.arange(0, 50, 2), stream, lambda c, items: {"x": np.array(list(items))}, told.append
             )
         ]
 
     first = run()
-    assert [c[0] for c, _ in first] == [0, 32, 64] and first[1][1] == list(range(320, 640, 20))
-    assert read == list(range(79)) and told == [] and sorted(kept) == ["p0000000", "p0000016", "p0000032"]
+    assert [c[0] for c, _ in first] == [0, 20, 40] and first[1][1] == list(range(200, 400, 20))
+    assert read == list(range(49)) and told == [] and sorted(kept) == ["p0000000", "p0000010", "p0000020"]
     read.clear()
-    del kept["p0000016"]
-    assert run() == first and read == list(range(32, 63)) and told == [16, 40]
+    del kept["p0000010"]
+    assert run() == first and read == list(range(20, 39)) and told == [10, 25]
     read.clear()
     assert run() == first and read == []
 
@@ -92,10 +93,10 @@ def test_tracking_goes_on_in_the_middle_of_a_clip(person, most):
         track(person, checkpoints=kept)
     kept.most = MemoryCheckpoints.most
     assert_equal(track(person, lambda stage, done, total: told.append(done), checkpoints=kept), whole)
-    assert told[most - 1 :] == list(range(16 * most, len(whole) + 1))  # stored frames are reported one chunk at a time
+    assert told[most - 1 :] == list(range(CHUNK * most, len(whole) + 1))  # stored frames are reported chunk by chunk
     told.clear()
     assert_equal(track(person, lambda stage, done, total: told.append(done), checkpoints=kept), whole)
-    assert len(told) <= len(whole) // 16 + 1
+    assert len(told) <= len(whole) // CHUNK + 1
 
 
 def test_a_scan_that_was_stopped_after_every_chunk_ends_in_the_same_scan(person):

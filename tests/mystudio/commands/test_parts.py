@@ -34,13 +34,13 @@ def avatar(tmp_path):
     return tmp_path / "me.avatar"
 
 
-@pytest.fixture
-def driver(tmp_path):
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory):
     """One second of a moving face, with a beep at 0.5 s."""
-    frames = live_person.frames(25)
-    sound = clip(tmp_path / "sound.mkv", 3.0, sounds=("pcm_s16le",))
-    video.write_stream(tmp_path / "driver.mp4", iter(frames), 25, SoundOf(sound, 0.5))
-    return tmp_path / "driver.mp4"
+    folder = tmp_path_factory.mktemp("driver")
+    sound = clip(folder / "sound.mkv", 3.0, sounds=("pcm_s16le",))
+    video.write_stream(folder / "driver.mp4", iter(live_person.frames(25)), 25, SoundOf(sound, 0.5))
+    return folder / "driver.mp4"
 
 
 @pytest.mark.parametrize(

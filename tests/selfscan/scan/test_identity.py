@@ -14,7 +14,7 @@ from selfscan.scan.identity import SAME, Faces, check_one_person, faces_of, like
 from selfscan.scan.scan import ScanSettings, scan_video
 from selfscan.types import Consent
 
-SIDE, FPS = 256, 10
+SIDE, FPS = 256, 6  # two frames a second are measured
 
 
 def frames_of(path, start, seconds):
@@ -37,10 +37,10 @@ def clips(shared, tmp_path_factory):
     """Return clips of two people: two clips of the first, and one in which the second appears for 2.5 s."""
     folder, source = tmp_path_factory.mktemp("people"), shared / "clips"
     ada, other = source / "scan-longhair.mp4", source / "driver-mouth.mp4"
-    first = frames_of(ada, 0, 6.5)
+    first, second = frames_of(ada, 0, 6.5), frames_of(other, 5, 2.5)
     return {"ada": write(folder / "ada.mp4", first), "ada again": write(folder / "again.mp4", frames_of(ada, 9, 3)),
             "other": write(folder / "other.mp4", frames_of(other, 2, 3)),
-            "both": write(folder / "both.mp4", first[:30] + frames_of(other, 5, 2.5) + first[30:])}  # fmt: skip
+            "both": write(folder / "both.mp4", first[: 3 * FPS] + second + first[3 * FPS :])}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
