@@ -28,12 +28,12 @@ EXAMPLES = Path(__file__).parents[1] / "docs/examples"
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
 RECIPE = """
 [scan]
-frames = 14
+frames = 10
 size = 128
 embed_size = 64
 perceptual = "face"
 [personalize]
-steps = 4
+steps = 2
 batch = 2
 patience = 0
 resolution = 0
@@ -45,7 +45,7 @@ steps = 20
 [reenact]
 steps = 1
 """
-SECONDS = 0.4  # of the driving clip
+SECONDS = 0.24  # of the driving clip
 
 
 def example(name: str) -> ModuleType:
@@ -67,7 +67,7 @@ def studio(tmp_path_factory) -> Path:
     """Return a folder with clips, a recipe and the results of the first example."""
     place = tmp_path_factory.mktemp("studio")
     (place / "tiny.toml").write_text(RECIPE, encoding="utf-8")
-    cut("scan.mp4", 12, 24, place / "me.mp4")
+    cut("scan.mp4", 16, 18, place / "me.mp4")
     (place / "clips").mkdir()
     driver = cut("driver.mp4", 1, int(SECONDS * 25), place / "clips/driver.mp4")
     clip = example("01_five_verbs").main(place / "me.mp4", driver, place, place / "tiny.toml")
@@ -108,7 +108,7 @@ def test_folder_of_clips(studio, tmp_path):
     )
     rows = list(csv.DictReader(found.read_text(encoding="utf-8").splitlines()))
     assert [row["clip"] for row in rows] == ["a driver.mp4", "nobody.mp4", "text.mp4"]
-    assert [int(row["frames"]) for row in rows] == [10, 0, 0]
+    assert [int(row["frames"]) for row in rows] == [int(SECONDS * 25), 0, 0]
     assert [bool(row["problem"]) for row in rows] == [False, True, True]
     assert video.probe(tmp_path / "made/a driver.mp4").height > 0
 

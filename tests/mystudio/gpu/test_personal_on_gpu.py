@@ -33,7 +33,7 @@ FRAMES = 4
 
 
 def personalized(device, base):
-    return personal.personalize(actor_avatar.scan(8), base, SETTINGS, device=device)
+    return personal.personalize(actor_avatar.scan(5), base, SETTINGS, device=device)
 
 
 @pytest.fixture(scope="module")

@@ -66,16 +66,16 @@ def test_an_avatar_is_grown_beyond_a_small_base_and_keeps_its_codes(avatar, tmp_
     assert torch.allclose(large.generator(w, resolution=128), small, atol=1e-3)
 
 
-def test_tuning_starts_from_the_companion_if_its_size_is_wanted(avatar):
+def test_tuning_starts_from_the_companion_if_its_size_is_wanted():
     base = find_base("people128")
     start = load_generator(base.companion("start"))
-    made = personal.personalize(actor_avatar.scan(), base, FEW)
+    made = personal.personalize(actor_avatar.scan(6), base, FEW)
     assert made.generator.resolution == 256 <= start.resolution
     codes = made.state.anchors[:2]
     expected = start(start.broadcast(codes), resolution=256)  # its blocks above are left out
     assert torch.allclose(made.generator(made.generator.broadcast(codes)), expected, atol=1e-3)
     smaller = SimpleNamespace(**vars(FEW) | {"personalize": replace(FEW.personalize, resolution=0, width=0)})
-    assert personal.personalize(actor_avatar.scan(), base, smaller).generator.resolution == 128
+    assert personal.personalize(actor_avatar.scan(6), base, smaller).generator.resolution == 128
 
 
 @pytest.mark.slow
