@@ -26,10 +26,10 @@ demo: $(VENV)/installed
 	@mkdir -p $(TMPDIR)
 	$(BIN)/mystudio demo -o $(DEMO)
 
-# one process a core, each with one thread: more threads than cores wait for each other
+# one process a core, each with one thread: more threads than cores wait for each other; tests/conftest.py orders files
 test: $(VENV)/installed-test
 	@mkdir -p $(TMPDIR)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # pyright and its node come from the package registry; without the variable it would ask there for a newer release
 lint: $(VENV)/installed-test

@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "mystudio"))  # its tiny runs
 
 import work
 from children import Studio
+from once import once
 from work import STAGES, Stage
 
 
@@ -34,12 +35,14 @@ def studio(root) -> Iterator[Studio]:
 
 
 @pytest.fixture(scope="session")
-def template(studio, root) -> Path:
-    """The small studio with the results of all stages."""
-    place = root / work.NAME
-    work.prepare(place)
-    work.make_all(studio, place)
-    return place
+def template(studio, run_folder) -> Path:
+    """The small studio with the results of all stages, made once for all processes of this run."""
+
+    def make(place: Path) -> None:
+        work.prepare(place)
+        work.make_all(studio, place)
+
+    return once(run_folder / work.NAME, make)
 
 
 @pytest.fixture

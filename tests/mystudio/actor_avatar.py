@@ -3,11 +3,14 @@
 z of the base holds 32 look factors, then 26 motion factors, as the base's metadata states. No video is decoded.
 """
 
+import pickle
 from functools import cache
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import torch
+from once import once
 from torch import Tensor
 
 from mystudio.bases import find_base
@@ -27,6 +30,7 @@ from selfscan.types import Alignment, Consent, Coverage, FaceTrack, Observation,
 
 LOOK, MOTION = slice(0, 32), slice(32, 58)
 CONSENT = Consent("Ada Nobody", "does not exist", "2024-01-01T00:00:00Z", "0" * 64, fictional=True)
+FOLDER: Path | None = None  # where the processes of a run of the tests share the avatar
 MISSING = (5,)  # frames of a driving clip without a face
 SETTINGS = SimpleNamespace(
     invert=InvertSettings(blind_steps=12, rate=0.1),
@@ -89,5 +93,10 @@ def performance(motion: Tensor, missing: tuple[int, ...] = (), look: int = 5) ->
 
 @cache
 def avatar() -> Avatar:
-    """Return the scanned person's avatar, made once by the personal engine with few steps."""
-    return personal.personalize(scan(), find_base("people128"), SETTINGS)
+    """Return the scanned person's avatar, made once in a run of the tests by the personal engine with few steps."""
+
+    def make(path: Path) -> None:
+        path.write_bytes(pickle.dumps(personal.personalize(scan(), find_base("people128"), SETTINGS)))
+
+    assert FOLDER is not None
+    return pickle.loads(once(FOLDER / "actor avatar", make).read_bytes())

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import actor_avatar
 import numpy as np
 import pytest
 import torch
@@ -33,6 +34,11 @@ def face_landmarks() -> np.ndarray:
     for index, point in MARKS.items():
         marks[index, :2] = point
     return marks.astype(np.float32)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _avatar_for_all_processes(run_folder):
+    actor_avatar.FOLDER = run_folder
 
 
 @pytest.fixture(scope="session")
