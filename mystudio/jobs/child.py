@@ -14,6 +14,7 @@ import threading
 import time
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,8 @@ class Reports:
     def end(self, how: str, error: str = "", same: bool = False) -> None:
         """Report the end: "done", "failed", "busy" or "stopped"; ``same``: the result was up to date."""
         self._count(self._stage, 0, time.monotonic())
-        self._send(end=how, error=error, same=same, spent=self._taken())
+        with suppress(KeyboardInterrupt):  # the worker is gone: the next one finds out
+            self._send(end=how, error=error, same=same, spent=self._taken())
 
     def _count(self, stage: str, total: int, now: float) -> None:
         units, seconds = self._spent.get(stage, (0, 0.0))
