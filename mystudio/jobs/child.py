@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mystudio.types import Edit
 
 OFTEN = 0.5  # s between two reports
+YIELDING = 10  # niceness: a page that records and a live avatar go first; on a free machine it costs nothing
 GRACE = 5.0  # s that a stage has to stop before its process is ended
 
 
@@ -82,6 +83,8 @@ def main() -> None:
     """Run the job that stdin describes."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a worker without a terminal may have ignored it
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if hasattr(os, "nice"):
+        os.nice(YIELDING)
     reports = Reports(os.dup(1))
     os.dup2(2, 1)  # what a library prints must not look like a report
     request = json.loads(_line(0))

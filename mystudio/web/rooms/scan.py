@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mystudio.errors import StudioError
+from mystudio.live.recording import words_of
 from mystudio.web import work
 from mystudio.web.guidance import GROUPS
 from mystudio.web.library import names
@@ -77,10 +78,11 @@ def consent(request: Request, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def remove(request: Request, values: dict[str, Any]) -> dict[str, Any]:
-    """Delete a recording."""
+    """Delete a recording, and the words that were shown in it."""
     clip = names.find(person_of(request).recordings, text_of(values, "recording"))
     if clip is not None:
         clip.unlink(missing_ok=True)
+        words_of(clip).unlink(missing_ok=True)
     return {"say": "Deleted."}
 
 

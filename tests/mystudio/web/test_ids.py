@@ -9,6 +9,7 @@ from urllib.parse import quote
 import pytest
 from studio_page import files_of
 
+from mystudio.live.recording import words_of
 from mystudio.web.library import names
 from mystudio.web.library.names import SAFE, new_name
 
@@ -106,3 +107,12 @@ def test_jobs_that_do_not_exist(client):
     assert client.get("/m/jobs/12345/preview").status_code == 400
     assert client.get("/jobs/99999999999999999999999999").status_code in (400, 404, 500)
     assert client.get("/jobs/x").status_code == 404
+
+
+def test_the_shown_words_go_with_their_recording(client, person):
+    person.recordings.mkdir(exist_ok=True)
+    for name in ("one.mp4", "two.mp4"):
+        (person.recordings / name).write_bytes(b"clip")
+        words_of(person.recordings / name).write_text("{}")
+    client.post(f"/p/{person.id}/recordings/remove", json={"recording": "one.mp4"})
+    assert {file.name for file in person.recordings.iterdir()} == {"two.mp4", "two.words.json"}
