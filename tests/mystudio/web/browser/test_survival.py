@@ -37,6 +37,8 @@ def test_tabs_and_a_killed_server_lose_nothing(browser, lonely, driving_clip):
     assert first.get_by_role("dialog").is_visible()
     first.get_by_label("I am the person shown").check()
     first.get_by_role("button", name="Go on").click()
+    first.wait_for_url("**/record")
+    first.get_by_role("link", name="Scan", exact=True).click()
     first.wait_for_url("**/scan")
     place = first.url
     first.locator("input[type=file]").set_input_files(driving_clip)
