@@ -47,7 +47,8 @@ class LiveSettings:
     precision: Precision = "auto"  # of the generator's feature maps; auto: bfloat16 on devices that multiply it fast
     compile: Compile = "no"  # torch.compile of the generator: starts a few seconds later, then draws faster
     size: int | None = None  # px, side of each of the two pictures; by default the generator's, at least 256
-    rate: float | None = None  # frames a second: the size is halved until this machine draws so many; None = it stays
+    rate: float | None = None  # frames a second: the size is halved until this machine draws so many; by default no
+    #   size is halved
 
 
 @dataclass(frozen=True)

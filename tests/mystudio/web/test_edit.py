@@ -252,6 +252,7 @@ def test_titles_are_words():
     assert (title_of("gaze_x"), title_of("my_own"), title_of("_")) == ("Gaze, sideways", "My own", "")
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_started_again_and_ends_with_the_server(room):
     before = room.ask([SMILE]).content
     room.studio.previews._child.kill()

@@ -11,7 +11,7 @@ from running import Server, chromium
 CAMERA = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # not longer: Playwright's loop would stay in the way of other files' browsers
 def browser():
     path = chromium()
     from playwright.sync_api import sync_playwright
@@ -39,7 +39,7 @@ def server(browser, tmp_path_factory, tiny_avatar, performance, take) -> Iterato
 def context(browser, server):
     """A fresh browser profile that was opened with the printed address."""
     made = browser.new_context(viewport={"width": 1280, "height": 860}, reduced_motion="reduce")
-    made.set_default_timeout(20_000)
+    made.set_default_timeout(60_000)
     tab = made.new_page()
     tab.goto(server.link)
     tab.close()

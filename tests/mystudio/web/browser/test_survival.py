@@ -28,7 +28,7 @@ def test_an_empty_studio_explains_itself_on_one_screen(browser, lonely):
 
 def test_tabs_and_a_killed_server_lose_nothing(browser, lonely, driving_clip):
     context = browser.new_context()
-    context.set_default_timeout(30_000)
+    context.set_default_timeout(60_000)
     first = context.new_page()
     first.goto(lonely.link)
     first.get_by_role("button", name="Begin with yourself").click()
