@@ -24,6 +24,7 @@ from mystudio.commands import (  # noqa: F401
     stages,
     studio,
     training,
+    tuning,
     verify,
 )
 from mystudio.commands.terminal import DEBUG, StudioGroup
@@ -79,7 +80,7 @@ for command in (
     jobs.jobs,
     actors.actors,
     bench.bench,
-):  # importing ``training`` adds commands to about.base, ``oneshot`` one to bench.bench
+):  # importing ``training`` adds commands to about.base, ``oneshot`` and ``tuning`` to bench.bench
     cli.add_command(command)
 
 

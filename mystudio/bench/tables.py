@@ -95,6 +95,13 @@ TABLES = (
     Table("oneshot", "real", "One-shot: real clips, driven by their own second half", ONE_SHOT,
           "The photos are from the first half of the clip, driver and truth are frames of the second half."),
     Table("oneshot", "real-far", "One-shot: real clips, head turned more than 25 degrees from the photos", ONE_SHOT),
+    Table("tuning", "curve", "Tuning: scan images that it does not see, step by step",
+          (Column("resolution", "px", 0), Column("cpu_seconds", "CPU s", 0), Column("whole", "LPIPS", 4),
+           Column("face", "of faces", 4), Column("eyes", "of eyes", 4), Column("mouth", "of mouths", 4),
+           Column("psnr", "PSNR (dB)"), Column("sharp_face", "sharpness of faces"), Column("sharp_eyes", "of eyes"),
+           Column("sharp_mouth", "of mouths"), Column("identity", "identity", 3), Column("likeness", "likeness", 3)),
+          "Distances are taken at 256 px, parts enlarged or reduced to 160 px. Sharpness is the energy of the "
+          "Laplacian at the avatar's own size over that of the images held out."),
     Table("ablation", "self", "Ablation: a real clip, driven by its held-out seconds",
           (*PIXELS, *LIKENESS[:1], Column("keypoints", "keypoints (%) ↓"), *MOTION, *STEADY[:1])),
     Table("ablation", "cross", "Ablation: actors, against the true cross-reenactment",

@@ -106,7 +106,7 @@ def improve(
             f"expressions, this one holds {len(scan)}; scan more photos, or a video of 20 seconds"
         )
     sizes = sized(settings.personalize, scan.images.shape[1])
-    generator = copy.deepcopy(_start(base, sizes)).requires_grad_(False).to(device)
+    generator = copy.deepcopy(first_generator(base, sizes)).requires_grad_(False).to(device)
     perceptual = load_perceptual()
     path = base.companion("encoder")
     encoder = load_encoder(path).to(device) if path else None
@@ -141,7 +141,7 @@ def sized(sizes: tune.TuneSettings, side: int) -> tune.TuneSettings:
     return replace(sizes, resolution=max(sizes.resolution, fitting))
 
 
-def _start(base: Base, sizes: tune.TuneSettings) -> Generator:
+def first_generator(base: Base, sizes: tune.TuneSettings) -> Generator:
     """The generator that tuning starts from, at the given size: the base's companion, or else the base.
 
     The companion serves avatars that are larger and at least as wide as the base is.

@@ -1,5 +1,6 @@
 """A small studio: a random avatar of 32 px and a take of a 12 s clip, whose render has some seconds of work."""
 
+import os
 import shutil
 import time
 from dataclasses import replace
@@ -74,6 +75,26 @@ def studio(tmp_path, template) -> Path:
 def queue(studio):
     with Queue(studio) as opened:
         yield opened
+
+
+SLOW = """
+import time
+from mystudio.jobs.estimate import Speed
+
+def slowly(self, *given, left=Speed.left):  # called at every report
+    time.sleep(0.03)
+    return left(self, *given)
+
+Speed.left = slowly
+"""
+
+
+@pytest.fixture
+def slow_jobs(tmp_path_factory, monkeypatch):
+    """Jobs that take some seconds on any machine, so that there is time to stop them."""
+    folder = tmp_path_factory.mktemp("slow")
+    (folder / "sitecustomize.py").write_text(SLOW)  # Python imports it at its start
+    monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
 
 
 def render(out: str = "hello.mp4", *options: str) -> Work:

@@ -57,10 +57,19 @@ def worker(queue, **how):
     assert not thread.is_alive() and errors == []
 
 
-def process_of(studio) -> subprocess.Popen:
-    """Start a worker as a process of its own."""
-    words = ["jobs", "run", "--studio", studio, "--idle", "30"]
-    return subprocess.Popen([sys.executable, "-m", "mystudio", *words], stderr=subprocess.DEVNULL)
+@pytest.fixture
+def start(studio):
+    """Starts a worker as a process of its own; a test that fails leaves none behind."""
+    made, words = [], ["jobs", "run", "--studio", studio, "--idle", "30"]
+
+    def begin() -> subprocess.Popen:
+        made.append(subprocess.Popen([sys.executable, "-m", "mystudio", *words], stderr=subprocess.DEVNULL))
+        return made[-1]
+
+    yield begin
+    for process in made:
+        process.kill()
+        process.wait()
 
 
 def children_of(parent: int) -> list[int]:
@@ -94,10 +103,14 @@ def begun_at(job, queue) -> list[int]:
 
 
 def drawing(queue, job: int, frames: int, tries: int):
-    """Wait until a run has drawn so many frames."""
-    found = wait_for(lambda: (now := queue.job(job)).state == State.RUNNING and now.done >= frames and now)
-    assert found.tries == tries, queue.log(job).text
-    return found
+    """Wait until a run, and none before it, has drawn so many frames."""
+
+    def there():
+        now = queue.job(job)
+        assert now.tries <= tries and now.state not in ENDED, queue.log(job).text
+        return now.state == State.RUNNING and now.tries == tries and now.done >= frames and now
+
+    return wait_for(there)
 
 
 @pytest.fixture(scope="session")
@@ -112,9 +125,9 @@ proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the test
 
 
 @proc
-def test_a_killed_child_and_a_killed_worker_lose_nothing(queue, studio, expected):
+def test_a_killed_child_and_a_killed_worker_lose_nothing(queue, studio, expected, start, slow_jobs):
     queue.add(render())
-    first = process_of(studio)
+    first = start()
     drawing(queue, 1, 60, tries=1)
     (child,) = children_of(first.pid)
     os.kill(child, signal.SIGKILL)
@@ -123,9 +136,9 @@ def test_a_killed_child_and_a_killed_worker_lose_nothing(queue, studio, expected
     first.kill()
     first.wait()
     killed = time.monotonic()
-    second = process_of(studio)
+    second = start()
     wait_for(lambda: gone(child))  # the child of a dead worker stops by itself
-    assert time.monotonic() - killed < GRACE + 5
+    assert time.monotonic() - killed < GRACE + 20
     done = wait_for(lambda: (now := queue.job(1)).state in (State.DONE, State.FAILED) and now)
     second.terminate()
     assert second.wait(30) == 0
@@ -137,14 +150,14 @@ def test_a_killed_child_and_a_killed_worker_lose_nothing(queue, studio, expected
 
 
 @proc
-def test_a_paused_job_stops_within_seconds_and_goes_on_where_it_stopped(queue, studio, expected):
+def test_a_paused_job_stops_within_seconds_and_goes_on_where_it_stopped(queue, studio, expected, slow_jobs):
     queue.add(render())
     with worker(queue):
         drawing(queue, 1, 40, tries=1)
         asked = time.monotonic()
         assert queue.pause(1).asked == State.PAUSED
         wait_for(lambda: queue.job(1).state == State.PAUSED)
-        assert time.monotonic() - asked < GRACE + 5
+        assert time.monotonic() - asked < GRACE + 20
         assert children_of(os.getpid()) == []
         time.sleep(0.5)
         assert queue.job(1).state == State.PAUSED  # nothing starts it
@@ -212,9 +225,9 @@ def go_on(queue):
 
 @proc
 @pytest.mark.slow
-def test_many_kills_at_random_moments_lose_nothing(queue, studio, expected):
+def test_many_kills_at_random_moments_lose_nothing(queue, studio, expected, start, slow_jobs):
     queue.add(render())
-    draw, process, kills = random.Random(1), process_of(studio), 0
+    draw, process, kills = random.Random(1), start(), 0
     while queue.job(1).state != State.DONE and kills < 20:
         time.sleep(draw.uniform(0.1, 8.0))
         if draw.random() < 0.7:
@@ -223,7 +236,7 @@ def test_many_kills_at_random_moments_lose_nothing(queue, studio, expected):
         else:
             process.kill()
             process.wait()
-            process = process_of(studio)
+            process = start()
         kills += 1
         go_on(queue)
     wait_for(lambda: go_on(queue).state == State.DONE)
@@ -236,7 +249,7 @@ def test_many_kills_at_random_moments_lose_nothing(queue, studio, expected):
 
 
 @proc
-def test_a_job_whose_process_dies_at_once_fails_after_three_tries(queue, studio):
+def test_a_job_whose_process_dies_at_once_fails_after_three_tries(queue, studio, slow_jobs):
     queue.add(render())
     with worker(queue):
         for number in range(1, 4):

@@ -322,6 +322,7 @@ def test_pictures_at_a_lower_precision_are_the_same_pictures(tiny_avatar, take):
     assert 0 < (exact - coarse).square().mean() < 2**2 * 1e-4  # 40 dB of pictures in [-1, 1]
 
 
+@pytest.mark.slow
 def test_compiled_pictures_are_the_same_pictures(tiny_avatar, take):
     """The generator has two blocks, which hold every kind of layer: the compiler takes seconds for each block."""
     torch.manual_seed(0)

@@ -122,6 +122,7 @@ def test_the_avatar_is_saved_and_brought_to_another_person(tab, server, tmp_path
     tab.get_by_role("button", name="Go on").click()
     tab.wait_for_url("**/record")
     tab.get_by_role("link", name="Avatar").click()
+    tab.wait_for_url("**/avatar")  # the room before has a place for files, too
     tab.locator("input[type=file]").set_input_files(file)
     tab.get_by_role("heading", name="The avatar", exact=True).wait_for()
     tab.get_by_text("Delete Ada again and everything").click()
