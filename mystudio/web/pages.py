@@ -146,8 +146,8 @@ def number_of(values: Mapping[str, Any], name: str) -> float | None:
 @functools.cache
 def _templates() -> Environment:
     made = Environment(loader=FileSystemLoader(FOLDER / "templates"), autoescape=True, trim_blocks=True)
-    said = (words.left_words, words.state_words, words.stage_words, words.size_words, words.length_words, words.seen)
+    said = (words.left_words, words.state_words, words.stage_words, words.size_words, words.length_words)
     filters = cast(dict[str, Any], made.filters)  # pyright: ignore[reportUnknownMemberType]
-    filters |= {function.__name__: function for function in said}
+    filters |= {function.__name__: function for function in (*said, words.seen, words.previewed)}
     filters |= {"share": words.share_of, "as_part": words.as_part}
     return made

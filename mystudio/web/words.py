@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from mystudio.jobs import Job, State
+from mystudio.storage.manifest import MANIFEST
 
 STAGES = {
     "track": "following the face", "measure": "measuring the face", "quality": "judging every frame",
@@ -69,9 +72,18 @@ def size_words(count: int) -> str:
 
 
 def seen(job: Job) -> str:
-    """A text that changes with each preview of a job; "" = there is none."""
+    """A text that changes with each preview of a job, and with each draft of its result; "" = there are none."""
+    return "-".join(filter(None, (_when(job.preview), _when(job.out / MANIFEST))))
+
+
+def previewed(job: Job) -> bool:
+    """Whether there is a preview of a job."""
+    return bool(_when(job.preview))
+
+
+def _when(path: Path | None) -> str:
     try:
-        return str(job.preview.stat().st_mtime_ns) if job.preview else ""
+        return str(path.stat().st_mtime_ns) if path else ""
     except OSError:
         return ""
 

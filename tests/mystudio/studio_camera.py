@@ -118,11 +118,14 @@ def jpeg(frame: np.ndarray) -> bytes:
     return cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
 
 
-def camera_file(path: Path, count: int = 150, width: int = 640, height: int = 480) -> Path:
-    """A file that Chromium plays as a camera, again and again: the synthetic person in a wide picture."""
+def camera_file(path: Path, count: int = 150, width: int = 640, height: int = 480, every: int = 4) -> Path:
+    """A file that Chromium plays as a camera, again and again: the synthetic person in a wide picture.
+
+    Args: every: one frame of so many is taken, so that the person does more in less time.
+    """
     side = (width - height) // 2
     with open(path, "wb") as file:
-        for frame in faces(count, height, 4):
+        for frame in faces(count, height, every):
             wide = cv2.copyMakeBorder(frame, 0, 0, side, width - height - side, cv2.BORDER_REPLICATE)
             file.write(jpeg(wide))
     return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 import pytest
@@ -9,8 +10,9 @@ from furnished import furnish
 
 from mystudio.errors import StudioError
 from mystudio.jobs.worker import Worker
-from mystudio.storage.manifest import open_folder
+from mystudio.storage.manifest import MANIFEST, open_folder
 from mystudio.web import work
+from mystudio.web.events import told
 
 
 @pytest.fixture
@@ -59,6 +61,17 @@ def test_short_jobs_run_beside_training(studio, client, ada):
     client.post(f"/p/{ada.id}/drive", json={"driver": "driver.mp4"})
     assert [job.light for job in studio.queue.jobs()[2:]] == [True, True, True, True]
     assert "be used already" not in client.get(f"/p/{ada.id}/train").text  # a finished avatar, not a draft
+
+
+def test_a_draft_is_told_to_open_pages_without_a_preview(studio, client, ada):
+    client.post(f"/p/{ada.id}/train", json={"choice": "look"})
+    (training,) = studio.queue.jobs()
+    before = told(training)["seen"]
+    os.utime(ada.avatar / MANIFEST)  # as when a draft replaces it
+    assert told(training)["seen"] != before and training.preview is None
+    with studio.queue._store.writing() as db:
+        db.execute("UPDATE job SET state = 'running' WHERE id = ?", (training.id,))
+    assert "So far" not in client.get(f"/p/{ada.id}/train").text  # a picture that is not there
 
 
 def test_what_is_needed_is_not_deleted(studio, client, ada):
