@@ -79,6 +79,7 @@ def personalize(
     options: Mapping[str, Any] | None = None,
     minutes: float = 0.0,
     until_good: bool = False,
+    without: Sequence[int] = (),
     device: str = "auto",
     progress: Progress = silent,
     force: bool = False,
@@ -96,6 +97,7 @@ def personalize(
         recipe, options, progress, force: see ``scan``.
         minutes: stop after so many minutes with the avatar of that moment; the same call goes on. 0 = no limit.
         until_good: stop as soon as more time would change little.
+        without: numbers of images that are left out: those of ``load(scan).frame_index``.
         device: "auto", "cpu" or "cuda".
         tell: called with a sentence each time a usable avatar was stored.
     Returns: ``out``.
@@ -112,6 +114,7 @@ def personalize(
         force=force,
         minutes=minutes,
         until_good=until_good,
+        without=without,
         tell=tell,
     )
 

@@ -26,6 +26,7 @@ from mystudio.live import recording
 from mystudio.motion import performance as perform
 from mystudio.provenance import claim as provenance
 from mystudio.recipe import Recipe
+from mystudio.storage import artifacts
 from mystudio.storage.artifacts import engine_of, load, load_performance, others_of, save
 from mystudio.storage.directions import load_directions
 from mystudio.storage.journal import DiskCheckpoints, write_bytes
@@ -38,6 +39,7 @@ from selfscan.perceptual.metric import perceptual_name
 from selfscan.scan import coverage_figure
 from selfscan.scan.consent import make_consent
 from selfscan.scan.scan import scan_video
+from selfscan.scan.without import without as leave_out
 from selfscan.types import WHOLE, Scan, Span
 
 MEASUREMENT = 2  # version of what a performance measures; 1: without cuts, persons and turned faces
@@ -98,20 +100,23 @@ def run_personalize(
     force: bool = False,
     minutes: float = 0.0,
     until_good: bool = False,
+    without: Sequence[int] = (),
     tell: Callable[[str], None] = unheard,
 ) -> Path:
     """A scan -> the avatar: a generator that draws only this person.
+
+    Images whose numbers are in ``without`` (``selfscan.scan.without``) are left out; the avatar's manifest names them.
 
     An engine that can (``engines.protocol.Improves``) gives usable avatars on the way. They are stored at ``out``, if
     that replaces nothing else. ``minutes`` and ``until_good`` end the work early; the same call goes on.
     """
     found = bases.find_base(base)
     own = recipe.of(engine, "personalize")
-    settings = {"engine": engine, "metric": perceptual_name()} | _tables(own)
+    settings = {"engine": engine, "metric": perceptual_name()} | _tables(own) | artifacts.images_left_out(without)
     with stage(out, "avatar", {"scan": scan_path, "base": found.path}, settings, force=force) as run:
         if not run.done:
             blas.reserve()
-            person, module = load(scan_path, Scan), engines.named(engine)
+            person, module = leave_out(load(scan_path, Scan), without), engines.named(engine)
             drafts = Drafts(run, minutes, until_good, tell)
             make = partial(module.improve, watch=drafts) if isinstance(module, Improves) else module.personalize
             with run.checkpoints(ConsentRequired, TooFewImages) as checkpoints:
@@ -256,7 +261,7 @@ def run_evaluate(
                     place,
                     progress=progress,
                     truth=truth,
-                    scan=load(inputs["scan"], Scan) if "scan" in inputs else None,
+                    scan=artifacts.load_scan_of(inputs["avatar"], inputs["scan"]) if "scan" in inputs else None,
                     unedited=load(inputs["unedited"], Take) if "unedited" in inputs else None,
                     edit_sheet=editing.sheet_png(avatar, take, stamp) if engines.directions(avatar) else None,
                     identity_net=identity_net,

@@ -46,6 +46,10 @@ class TooFewFrames(SelfscanError):
     """Too few usable frames are left after quality checks."""
 
 
+class UnknownImage(SelfscanError):
+    """A scan does not hold an image that is to be left out, or holds no other."""
+
+
 class ConsentMissing(SelfscanError):
     """A scan was started without the name of the person who consents."""
 

@@ -64,6 +64,8 @@ def _translated(kind: str, given: dict[str, Any]) -> dict[str, Any]:
     ]
     options += ["provenance.mark=false"] if given.pop("no_provenance", False) else []
     given |= {"options": options} if options else {}
+    if "without" in given:
+        given["without"] = [*given["without"]]
     if kind == "edit":
         given["edits"] = _edits(given)
     if given.get("truth") == "same":

@@ -135,11 +135,18 @@ def scan(video, out, consent, fictional, consent_clip, frames, size, face, start
     help="Stop after N minutes with the avatar of that moment; the same command goes on.",
 )
 @click.option("--until-good", is_flag=True, help="Stop as soon as more time would change little.")
+@click.option(
+    "--without",
+    type=click.IntRange(0),
+    multiple=True,
+    metavar="N",
+    help="Leave out the image SCAN/images/N.png (such as 000123, or 123); may be repeated.",
+)
 @recipe_options
 @device_option
 @force_option
 @common
-def personalize(scan, out, base, engine, minutes, until_good, recipe, options, device, force):
+def personalize(scan, out, base, engine, minutes, until_good, without, recipe, options, device, force):
     """Tune a generator until it draws the person of a scan and nobody else: the avatar.
 
     This is the long stage. AVATAR can be used after the first minute, and is replaced as it improves. The work can be
@@ -167,6 +174,7 @@ def personalize(scan, out, base, engine, minutes, until_good, recipe, options, d
         force=force,
         minutes=minutes,
         until_good=until_good,
+        without=without,
         tell=shown.tell,
     )
     made, draft = load(out, Avatar), is_draft(out)

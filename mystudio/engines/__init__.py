@@ -63,6 +63,14 @@ def following(avatar: Avatar) -> Follows:
     return engine
 
 
+def needed(name: str) -> int:
+    """The fewest images of a scan that an engine takes. Raises BadArtifact: as ``named``."""
+    from mystudio.engines.protocol import Needs
+
+    engine = named(name)
+    return engine.NEEDED if isinstance(engine, Needs) else 1
+
+
 def directions(avatar: Avatar) -> dict[str, Tensor]:
     """The edit directions that an avatar offers, name -> tensor; empty if its engine has no edits."""
     from mystudio.engines.protocol import Edits

@@ -178,6 +178,16 @@ class Describes(Protocol):
 
 
 @runtime_checkable
+class Needs(Protocol):
+    """Optional: more than one image."""
+
+    @property
+    def NEEDED(self) -> int:
+        """The fewest images of a scan that ``personalize`` takes; with fewer it raises TooFewImages."""
+        ...
+
+
+@runtime_checkable
 class Companions(Protocol):
     """Optional: files that a base should have for this engine."""
 

@@ -45,6 +45,7 @@ KINDS: Mapping[str, Kind] = {
             "engine": (str,),
             "minutes": (int, float),
             "until_good": (bool,),
+            "without": (list,),  # numbers of images of the scan
             **DEVICE,
             **SETTINGS,
         },
@@ -83,6 +84,8 @@ def check(work: Work) -> Kind:
                 f"option {name} of {work.kind}: expected {' or '.join(t.__name__ for t in types)}, got {value!r:.80}"
             )
     _edits(work.options.get("edits", ()))
+    if odd := [number for number in work.options.get("without", ()) if type(number) is not int]:
+        raise BadJob(f"option without: expected numbers of images, got {odd[0]!r:.80}")
     start, end = work.options.get("start", 0.0), work.options.get("end")
     if start < 0 or end is not None and end <= start:
         raise BadJob(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -21,11 +21,13 @@ from mystudio.storage.workspace import DRAFT, StageRun
 from mystudio.types import Avatar, Performance, Take
 from selfscan.face.notes import left_out
 from selfscan.io.picture import PNG, png_fits
+from selfscan.scan.without import without
 from selfscan.types import Scan
 
 KINDS = {Scan: "scan", Performance: "performance", Avatar: "avatar", Take: "take"}
 VALUES, ARRAYS, GENERATOR_SUFFIX = "values.json", "arrays.safetensors", ".safetensors"
 GENERATOR = f"generator{GENERATOR_SUFFIX}"  # of an avatar; those in the engine's state: state.NAME.safetensors
+LEFT_OUT = "without"  # in an avatar's settings: numbers of images of its scan that training does not see
 MAX_IMAGE_SIDE = 4096
 MAX_IMAGES_BYTES = 2 << 30  # memory for all images of a scan; 250 images of 1024 px take 0.8 GB
 Artifact = TypeVar("Artifact", Scan, Performance, Avatar, Take)
@@ -133,6 +135,22 @@ def others_of(take: Path) -> str:
 def driver_of(take: Path) -> Performance:
     """Read the performance of a take's driving clip. Raises BadArtifact: as ``load``."""
     return load(open_folder(take, "take").source("performance"), Performance)
+
+
+def images_left_out(images: Collection[int]) -> dict[str, list[int]]:
+    """What an avatar's manifest says about images of its scan that training does not see; nothing if it sees all."""
+    return {LEFT_OUT: sorted({*images})} if images else {}
+
+
+def load_scan_of(avatar: Path, scan: Path) -> Scan:
+    """Read the scan that an avatar was made from, without the images that were left out. Raises BadArtifact."""
+    return without(load(scan, Scan), images_left_out_of(open_folder(avatar, "avatar")))
+
+
+def images_left_out_of(avatar: Folder) -> tuple[int, ...]:
+    """Numbers of the images of its scan that an avatar was made without."""
+    found = avatar.manifest.settings.get(LEFT_OUT, ())
+    return tuple(number for number in found if isinstance(number, int)) if isinstance(found, (list, tuple)) else ()
 
 
 def is_draft(path: Path) -> bool:

@@ -29,6 +29,7 @@ class Studio:
         self.queue = Queue(folder)
         self.facts = Reader()
         self.previews = Previews()
+        self.choosing = threading.Lock()  # images of scans are left out one after the other
         self.drawing = threading.Lock()  # one picture at a time: torch uses all cores
 
     def close(self) -> None:

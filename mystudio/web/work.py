@@ -12,6 +12,7 @@ from mystudio.errors import StudioError
 from mystudio.jobs import Job, State, Work
 from mystudio.storage.manifest import open_folder
 from mystudio.web.library import names
+from mystudio.web.library.left_out import left_out
 from mystudio.web.library.people import Person
 from mystudio.web.studio import Studio
 from mystudio.web.views import UNDER_WAY, jobs_of, latest, unfinished
@@ -31,9 +32,15 @@ def scan(studio: Studio, person: Person, recording: Path, options: Options) -> J
 
 
 def personalize(studio: Studio, person: Person, options: Options) -> Job:
-    """Make ``me.avatar``, or go on with it. Raises StudioError: it is being made."""
+    """Make ``me.avatar`` of the images that the Scan room shows, or go on with it.
+
+    Raises: StudioError: it is being made, or a scan is being made and images of the present one are left out.
+    """
     out = person.folder / "me.avatar"
     _refuse_second(studio, person, "personalize", out)
+    if gone := sorted(left_out(person, studio.facts.scan(person.scan))):
+        _refuse_second(studio, person, "scan", person.scan)  # it may choose other images
+        options = {**options, "without": gone}
     made = Work("personalize", {"scan": person.scan}, out, options)
     return studio.queue.add(made, title=f"Avatar of {person.card.name}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from mystudio.errors import StudioError
-from mystudio.storage.artifacts import VALUES, load
-from mystudio.storage.manifest import Folder, open_folder, written
+from mystudio.storage.artifacts import VALUES, images_left_out_of, load
+from mystudio.storage.manifest import Folder, Manifest, digest_of, open_folder, written
 from mystudio.storage.workspace import DRAFT
 from mystudio.types import Edit, Outcome, Take
 from selfscan.types import Scan
@@ -26,9 +26,10 @@ MOST_KEPT = 500
 class ScanFacts:
     """A scan as the page shows it."""
 
-    names: tuple[str, ...]  # files of the images, in the scan's order
+    numbers: tuple[int, ...]  # of the images, in the scan's order
+    recordings: tuple[str, ...]  # what tells each recording, its part and its face from others
     size: int  # px
-    portrait: str  # file of the image that looks into the camera
+    facing: tuple[int, ...]  # numbers of the images; those that look into the camera with a calm face come first
     rejects: dict[str, int]  # reason -> frames, without those that rejected none
     share: dict[str, float]  # what was seen -> share of the frames
     missing: tuple[str, ...]  # instructions
@@ -36,6 +37,10 @@ class ScanFacts:
     person: str
     created: str
     digest: str
+
+    def portrait(self, left_out: Collection[int] = ()) -> str:
+        """File of the image that looks into the camera."""
+        return image_name(next((number for number in self.facing if number not in left_out), self.facing[0]))
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,8 @@ class AvatarFacts:
     bytes: int
     created: str
     digest: str
+    scan: str  # digest of the scan that it was made from; "" = not known
+    left_out: frozenset[int]  # numbers of its images that training did not see
     info: dict[str, Any]
 
 
@@ -111,16 +118,16 @@ class Reader:
 
 def _scan(path: Path) -> ScanFacts:
     made, manifest = load(path, Scan), open_folder(path, "scan").manifest
-    names = tuple(f"{index:06d}.png" for index in made.frame_index)
-    turned = np.zeros(len(names))
+    numbers = made.frame_index.tolist()
+    turned = np.zeros(len(numbers))
     for name, weight in (("yaw", 1.0), ("pitch", 1.0), ("mouth_open", 1.5)):
         if (values := made.coverage.measures.get(name)) is not None and len(values) > made.frame_index.max():
             turned += weight * np.abs(np.nan_to_num(values[made.frame_index], nan=1.0))
-    best = int((turned - 0.2 * made.quality).argmin())
     return ScanFacts(
-        names,
+        tuple(numbers),
+        tuple(_recordings(manifest)),
         int(made.images.shape[1]),
-        names[best],
+        tuple(made.frame_index[(turned - 0.2 * made.quality).argsort(kind="stable")].tolist()),
         {reason: count for reason, count in made.rejects.items() if count},
         made.coverage.share,
         made.coverage.missing,
@@ -131,10 +138,23 @@ def _scan(path: Path) -> ScanFacts:
     )
 
 
+def _recordings(manifest: Manifest) -> Iterator[str]:
+    chosen = {name: manifest.settings[name] for name in ("face", "span") if name in manifest.settings}
+    for name, source in manifest.inputs.items():
+        if name == "video":
+            yield digest_of([source.digest, chosen])
+
+
+def image_name(number: int) -> str:
+    """File of a scan's image."""
+    return f"{number:06d}.png"
+
+
 def _avatar(path: Path) -> AvatarFacts:
     folder = open_folder(path, "avatar")
     values = json.loads(folder.read(VALUES))
     info, consent = dict(values.get("info", {})), values["consent"]
+    source = folder.manifest.inputs.get("scan")
     history = tuple((float(row[0]), float(row[-1])) for row in info.get("history", ()) if len(row) >= 2)
     return AvatarFacts(
         bool(folder.manifest.settings.get(DRAFT)),
@@ -147,6 +167,8 @@ def _avatar(path: Path) -> AvatarFacts:
         sum(entry.bytes for entry in folder.manifest.files.values()),
         folder.manifest.created,
         folder.manifest.digest,
+        source.digest if source else "",
+        frozenset(images_left_out_of(folder)),
         info,
     )
 

@@ -21,7 +21,7 @@ from mystudio.web.library import names
 from mystudio.web.library.people import Person
 from mystudio.web.media import downloaded, shown
 from mystudio.web.pages import get, page, person_of, post, studio_of, upload
-from mystudio.web.views import jobs_of, unfinished
+from mystudio.web.views import jobs_of, outdated, unfinished
 
 ARCHIVE = ".zip"
 
@@ -39,6 +39,7 @@ def avatar(request: Request) -> Response:
         person=person,
         facts=facts,
         quality=quality(facts.info) if facts else "",
+        outdated=outdated(studio, person),
         sheet=facts is not None and _sheet(person, facts.digest).exists(),
         goes=[str(item.path.name) + f" ({item.kind}, {item.bytes / 1e6:.1f} MB)" for p in planned for item in p.items],
         stays=sorted({text.replace(f"{person.folder}{os.sep}", "") for p in planned for text in p.left}),

@@ -13,9 +13,11 @@ from mystudio.live.recording import words_of
 from mystudio.web import work
 from mystudio.web.guidance import GROUPS
 from mystudio.web.library import names
+from mystudio.web.library.facts import image_name
+from mystudio.web.library.left_out import change, left_out
 from mystudio.web.library.people import CLIPS, PICTURES
 from mystudio.web.pages import get, page, person_of, post, studio_of, text_of, upload
-from mystudio.web.views import jobs_of, latest
+from mystudio.web.views import jobs_of, latest, outdated
 
 FACES = ("largest", "left", "right", "1", "2", "3", "4")
 NEEDED = 0.01  # share of the frames from which on a bin counts as seen
@@ -28,6 +30,7 @@ def scan(request: Request) -> Response:
     job = latest(jobs_of(studio, person), "scan", person.scan)
     recordings = list(names.listed(person.recordings, *CLIPS, *PICTURES))
     seen = _seen(facts.share) if facts else {}
+    gone = left_out(person, facts)
     faces = person.scan.with_name(f"{person.scan.name}.faces.png")
     return page(
         request,
@@ -38,6 +41,10 @@ def scan(request: Request) -> Response:
         job=job,
         recordings=recordings,
         seen=seen,
+        image_name=image_name,
+        left_out=gone,
+        portrait=facts.portrait(gone) if facts else "",
+        outdated=outdated(studio, person),
         covered=[sum(ok for _, ok in group) / len(group) for group in seen.values()],
         several=job is not None and "face" in job.error and faces.exists(),
         faces=FACES,
@@ -71,6 +78,17 @@ def again(request: Request, values: dict[str, Any]) -> dict[str, Any]:
     return {"say": "The scan begins."}
 
 
+def choose(request: Request, values: dict[str, Any]) -> dict[str, Any]:
+    """Leave an image out of the training, or bring it back."""
+    studio, person, number = studio_of(request), person_of(request), values.get("image")
+    facts = studio.facts.scan(person.scan)
+    if facts is None or type(number) is not int:
+        raise StudioError("expected the number of an image of the scan; reload the page and choose one")
+    with studio.choosing:
+        change(person, facts, number, values.get("out") is True)
+    return {}
+
+
 def consent(request: Request, values: dict[str, Any]) -> dict[str, Any]:
     """Confirm the consent for a person whose folder was put there by hand."""
     studio_of(request).people.confirm(person_of(request), values.get("consent") is True)
@@ -90,6 +108,7 @@ ROUTES = [
     get("/p/{person}/scan", scan),
     upload("/p/{person}/recordings", record),
     post("/p/{person}/scan", again),
+    post("/p/{person}/scan/images", choose),
     post("/p/{person}/consent", consent),
     post("/p/{person}/recordings/remove", remove),
 ]

@@ -11,8 +11,9 @@ from mystudio.drafts import quality
 from mystudio.errors import StudioError
 from mystudio.jobs import State, Work
 from mystudio.web import work
+from mystudio.web.library.left_out import left_out
 from mystudio.web.pages import get, page, person_of, post, studio_of, text_of
-from mystudio.web.views import jobs_of, latest, unfinished
+from mystudio.web.views import jobs_of, latest, outdated, unfinished
 
 #: choice on the page -> title, words, options of the job
 CHOICES: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -40,7 +41,7 @@ def train(request: Request) -> Response:
         name: studio.queue.expected(Work("personalize", {"scan": person.scan}, person.avatar, options))
         for name, (_, _, options) in CHOICES.items()
     }
-    curve = facts.history if facts else ()
+    curve, gone = facts.history if facts else (), left_out(person, scan)
     return page(
         request,
         "train.html",
@@ -50,6 +51,9 @@ def train(request: Request) -> Response:
         active=job if unfinished(job) else None,
         facts=facts,
         scan=scan,
+        left_out=gone,
+        outdated=outdated(studio, person),
+        other_images=job is not None and frozenset(job.work.options.get("without", ())) != gone,
         scanning=unfinished(latest(jobs, "scan", person.scan)),
         choices=CHOICES,
         times=times,

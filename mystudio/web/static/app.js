@@ -62,17 +62,16 @@ function values(form) {
 }
 
 async function act(element, work) {
+  if (element.getAttribute("aria-busy")) return; // not disabled: a disabled button loses the focus
   const place = element.closest("[data-job], form, .card, section")?.querySelector("[role=alert]");
   if (place) place.textContent = "";
   element.setAttribute("aria-busy", "true");
-  element.disabled = true;
   try {
     await follow(await work());
   } catch (error) {
     if (place) place.textContent = error.message; else say(error.message);
   } finally {
     element.removeAttribute("aria-busy");
-    element.disabled = false;
   }
 }
 

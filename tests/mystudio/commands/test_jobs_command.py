@@ -59,12 +59,13 @@ def test_the_words_of_every_command_become_a_job(studio):
         },
     }
     avatar = work("personalize", "me.scan", "-o", "me.avatar", "--base", "mine.safetensors", "--recipe", "mine.toml",
-                  "--minutes", 5, "--until-good")  # fmt: skip
+                  "--minutes", 5, "--until-good", "--without", "000012", "--without", 7)  # fmt: skip
     assert avatar["options"] == {
         "base": str(here / "mine.safetensors"),
         "recipe": str(here / "mine.toml"),
         "minutes": 5.0,
         "until_good": True,
+        "without": [12, 7],
     }
     take = work("reenact", "me.avatar", "driver.mp4", "-o", "hello.take", "--face", "left", "--others", "leave-out")
     assert take["inputs"] == {"avatar": str(here / "me.avatar"), "video": str(here / "driver.mp4")}

@@ -130,3 +130,20 @@ def test_the_avatar_is_saved_and_brought_to_another_person(tab, server, tmp_path
     tab.get_by_role("button", name="Delete everything").click()
     tab.wait_for_url(f"{server.address}/")
     assert tab.get_by_role("link", name="Ada again").count() == 0
+
+
+def test_images_are_removed_and_brought_back_by_keyboard(tab, server):
+    """Enter removes an image; the focus stays on it, so that Enter brings it back; every other tab follows."""
+    tab.goto(server.address + rooms_of(server)[1])
+    image = tab.get_by_role("button", name="Remove frame 3", exact=True)
+    pressed = "document.getElementById('image-3').getAttribute('aria-pressed')"
+    image.focus()
+    tab.keyboard.press("Enter")
+    until(tab, f"{pressed} === 'true' && document.activeElement.id === 'image-3'")
+    assert tab.get_by_role("heading", name="11 images of 64 px").is_visible()
+    tab.reload()
+    assert tab.evaluate(pressed) == "true" and tab.get_by_role("link", name="Train again").is_visible()
+    image.focus()
+    tab.keyboard.press("Enter")
+    until(tab, f"{pressed} === 'false' && document.activeElement.id === 'image-3'")
+    assert tab.get_by_role("heading", name="12 images of 64 px").is_visible()
