@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from mystudio.stylegan2.layers import GAIN, FullyConnected, SynthesisLayer, ToRGB, fir_kernel, upsample_image
+from mystudio.stylegan2.layers import GAIN, FullyConnected, SynthesisLayer, ToRGB, drawn, fir_kernel, upsample_image
 from mystudio.types import Styles
 
 
@@ -48,7 +48,7 @@ class Block(nn.Module):
         super().__init__()
         self.first = in_channels == 0
         if self.first:
-            self.const = nn.Parameter(torch.randn(out_channels, resolution, resolution))
+            self.const = nn.Parameter(drawn(out_channels, resolution, resolution))
         else:
             self.conv0 = SynthesisLayer(in_channels, out_channels, w_dim, resolution, up=True)
         self.conv1 = SynthesisLayer(out_channels, out_channels, w_dim, resolution)

@@ -16,6 +16,11 @@ from torch import Tensor, nn
 GAIN = math.sqrt(2)  # factor after every leaky ReLU
 
 
+def drawn(*shape: int) -> Tensor:
+    """Standard normal numbers [*shape]; on the meta device a shape alone: drawing there imports the compiler."""
+    return torch.empty(shape) if torch.get_default_device().type == "meta" else torch.randn(shape)
+
+
 def fir_kernel(taps: tuple[float, ...] = (1, 3, 3, 1)) -> Tensor:
     """Normalised separable low-pass filter [4, 4], equal to the official ``resample_filter`` buffers."""
     f = np.outer(taps, taps)
@@ -51,7 +56,7 @@ class FullyConnected(nn.Module):
         activation: bool = False,
     ):
         super().__init__()
-        weight = torch.randn(out_features, in_features)
+        weight = drawn(out_features, in_features)
         # arithmetic on the meta device imports torch's compiler: two seconds for the shapes of a generator
         self.weight = nn.Parameter(weight if weight.is_meta else weight / lr_multiplier)
         self.bias = nn.Parameter(torch.full((out_features,), float(bias_init)))
@@ -109,10 +114,10 @@ class SynthesisLayer(nn.Module):
         super().__init__()
         self.resolution, self.up = resolution, up
         self.affine = FullyConnected(w_dim, in_channels, bias_init=1.0)
-        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 3, 3))
+        self.weight = nn.Parameter(drawn(out_channels, in_channels, 3, 3))
         self.bias = nn.Parameter(torch.zeros(out_channels))
         self.noise_strength = nn.Parameter(torch.zeros([]))
-        self.register_buffer("noise_const", torch.randn(resolution, resolution))
+        self.register_buffer("noise_const", drawn(resolution, resolution))
         self.register_buffer("resample_filter", fir_kernel())
 
     def forward(
@@ -160,7 +165,7 @@ class ToRGB(nn.Module):
     def __init__(self, in_channels: int, w_dim: int):
         super().__init__()
         self.affine = FullyConnected(w_dim, in_channels, bias_init=1.0)
-        self.weight = nn.Parameter(torch.randn(3, in_channels, 1, 1))
+        self.weight = nn.Parameter(drawn(3, in_channels, 1, 1))
         self.bias = nn.Parameter(torch.zeros(3))
         self.weight_gain = 1 / math.sqrt(in_channels)
 
