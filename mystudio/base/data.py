@@ -26,6 +26,7 @@ class Batch:
     codes: np.ndarray  # [n, Z] float32, zero where the image has none
     coded: np.ndarray  # [n] bool
     coded_in_all: int  # number of images with a code in the whole batch, over all processes
+    pairs: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int64))  # [P, 2] rows that are a pair
 
 
 @dataclass
@@ -39,6 +40,7 @@ class Mixture:
     weights: Sequence[float] = ()
     mirror: bool = True  # flip half of the images that have no code; codes distinguish left and right
     seed: int = 0
+    paired: bool = False  # draw images with codes in pairs: 2k and 2k + 1 of one source
     _pool: ThreadPoolExecutor | None = field(default=None, repr=False)
 
     def __post_init__(self):
@@ -74,7 +76,7 @@ class Mixture:
                 "expected data with codes (.npz with images and codes) for the supervised phase, got images "
                 "alone; give such data, or start with the adversarial phase"
             )
-        return Mixture([s for s, _ in kept], [w for _, w in kept], self.mirror, self.seed)
+        return Mixture([s for s, _ in kept], [w for _, w in kept], self.mirror, self.seed, self.paired)
 
     def plan(self, step: int, batch: int) -> list[tuple[int, int, bool]]:
         """(source, index, whether to flip) for every image of a step's whole batch."""
@@ -83,16 +85,30 @@ class Mixture:
         spread = (np.arange(batch) + rng.random()) / batch * self.shares.sum()
         chosen = rng.permutation(np.searchsorted(np.cumsum(self.shares)[:-1], spread, "right"))
         where, flips = rng.random(batch), rng.random(batch) < 0.5
-        return [
+        plan = [
             (int(s), int(u * len(self.sources[s])), bool(f) and self.mirror and not self.sources[s].code_size)
             for s, u, f in zip(chosen, where, flips)
         ]
+        return self._in_pairs(plan) if self.paired else plan
+
+    def _in_pairs(self, plan: list[tuple[int, int, bool]]) -> list[tuple[int, int, bool]]:
+        """The plan with the second of every two images with codes of a source replaced by the first one's partner."""
+        first: dict[int, int] = {}
+        for row, (source, index, flip) in enumerate(plan):
+            if not self.sources[source].code_size:
+                continue
+            if source in first:
+                plan[row] = source, first.pop(source) ^ 1, flip
+            elif index ^ 1 < len(self.sources[source]):
+                first[source] = index
+        return plan
 
     def batch(self, step: int, size: int, rank: int = 0, world: int = 1) -> Batch:
         """Images of a step for process ``rank`` of ``world``: every world-th image of the whole batch of ``size``."""
         plan = self.plan(step, size)
         self._pool = self._pool or ThreadPoolExecutor(max(1, os.cpu_count() or 1))
-        found = list(self._pool.map(self._take, plan[rank::world]))
+        own = plan[rank::world]
+        found = list(self._pool.map(self._take, own))
         codes = np.zeros((len(found), self.code_size), np.float32)
         for row, (_, code) in zip(codes, found):
             row[:] = 0 if code is None else code
@@ -101,7 +117,21 @@ class Mixture:
             codes,
             np.array([c is not None for _, c in found]),
             sum(self.sources[s].code_size > 0 for s, _, _ in plan),
+            self._pairs(own),
         )
+
+    def _pairs(self, plan: list[tuple[int, int, bool]]) -> np.ndarray:
+        """Rows [P, 2] of the pairs of a plan."""
+        first: dict[tuple[int, int], int] = {}
+        found = []
+        for row, (source, index, _) in enumerate(plan if self.paired else ()):
+            if not self.sources[source].code_size:
+                continue
+            if (source, index ^ 1) in first:
+                found.append((first.pop((source, index ^ 1)), row))
+            else:
+                first[source, index] = row
+        return np.array(found, np.int64).reshape(-1, 2)
 
     def _take(self, row: tuple[int, int, bool]) -> tuple[np.ndarray, np.ndarray | None]:
         source, index, flip = row

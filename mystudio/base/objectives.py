@@ -13,6 +13,8 @@ from mystudio.base.settings import SupervisedSettings
 from mystudio.motion import losses
 from selfscan.face.facemesh import crop_landmarks
 
+VIEWS = (losses.whole, losses.face, losses.eyes)  # whose change counts in ``change``
+
 
 def generator_loss(fake: Tensor) -> Tensor:
     """Non-saturating loss of the generator (Goodfellow et al. 2014): -log sigmoid of logits [N]."""
@@ -65,12 +67,26 @@ def multiscale(made: Tensor, aim: Tensor, levels: int) -> Tensor:
     return total
 
 
-def likeness(made: Tensor, aim: Tensor, settings: SupervisedSettings, perceptual=None, mesh=None) -> Tensor:
+Marks = tuple[Tensor, Tensor]  # landmarks [N, 478, 3] of generated images and of their targets
+
+
+def marks_of(made: Tensor, aim: Tensor, mesh) -> Marks:
+    """Landmarks of generated images [N, 3, H, H], differentiable, and of their targets.
+
+    Args: mesh: ``selfscan.face.facemesh.FaceMesh``; not compiled, for its backward pass would be slower.
+    """
+    with torch.no_grad():
+        there, _ = crop_landmarks(mesh, aim)
+    return crop_landmarks(mesh, made)[0], there
+
+
+def likeness(
+    made: Tensor, aim: Tensor, settings: SupervisedSettings, perceptual=None, marks: Marks | None = None
+) -> Tensor:
     """Distance of generated images from their targets: pixels, perceptual distances, and measured landmarks.
 
     Args:
-        made, aim: [N, 3, H, H] in [-1, 1]. perceptual: ``selfscan.perceptual.metric.Perceptual``. mesh:
-            ``selfscan.face.facemesh.FaceMesh``; not compiled, for its backward pass would be slower.
+        made, aim: [N, 3, H, H] in [-1, 1]. perceptual: ``selfscan.perceptual.metric.Perceptual``. marks: of both.
     Returns: [N].
     """
     s, loss = settings, multiscale(made, aim, settings.levels)
@@ -78,9 +94,29 @@ def likeness(made: Tensor, aim: Tensor, settings: SupervisedSettings, perceptual
         for weight, view in ((0.5, losses.whole), (0.5, losses.face), (s.eyes, losses.eyes)):
             if weight:
                 loss = loss + s.perceptual * weight * perceptual.distance(view(made, s.view), view(aim, s.view))
-    if (s.landmarks or s.lids) and mesh is not None and len(made):
-        with torch.no_grad():
-            there, _ = crop_landmarks(mesh, aim)
-        here, _ = crop_landmarks(mesh, made)
-        loss = loss + s.landmarks * losses.landmarks(here, there) + s.lids * losses.lids_and_brows(here, there)
-    return loss
+    return loss + _faces(*marks, settings) if marks else loss
+
+
+def change(
+    made: Tensor, aim: Tensor, pairs: Tensor, settings: SupervisedSettings, marks: Marks | None = None
+) -> Tensor:
+    """Distance of the change within pairs of generated images from the change within their targets.
+
+    People differ more than their lids and brows move. In a pair of images of one person only the motion differs, so
+    that its error is not hidden behind the look's.
+
+    Args:
+        made, aim, marks: as ``likeness``. pairs: [P, 2] rows of the images.
+    Returns: [P].
+    """
+    a, b = pairs.unbind(1)
+    here, there = made[a] - made[b], aim[a] - aim[b]
+    loss = sum((multiscale(view(here), view(there), settings.levels) for view in VIEWS), made.new_zeros(len(pairs)))
+    if marks is None:
+        return loss
+    points, targets = marks
+    return loss + _faces(targets[b] + points[a] - points[b], targets[a], settings)
+
+
+def _faces(here: Tensor, there: Tensor, settings: SupervisedSettings) -> Tensor:
+    return settings.landmarks * losses.landmarks(here, there) + settings.lids * losses.lids_and_brows(here, there)

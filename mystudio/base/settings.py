@@ -35,6 +35,7 @@ class SupervisedSettings:
     eyes: float = 0.0  # weight of the perceptual distance of the enlarged eyes, as a multiple of ``perceptual``
     landmarks: float = 0.0  # weight of the distance of keypoints, measured by the landmark network
     lids: float = 0.0  # weight of the distance of lid gaps and brows, measured likewise
+    pairs: float = 0.0  # weight of the change within pairs of images: 2k and 2k + 1 of data with codes, of one person
     read: float = 0.0  # weight of the loss of inferring codes; > 0: images without a code take part by inferred codes
     prior: float = 2e-3  # weight of the inferred codes' divergence from the standard normal
     read_rate: float = 1e-3  # learning rate of Adam for the reader (``base.reader``)

@@ -1,8 +1,7 @@
 """Train a base: supervised on codes first, then adversarially (StyleGAN2, arXiv 1912.04958; ADA, 2006.06676).
 
 A run is a folder: ``checkpoint.json`` with its parts, the previous checkpoint, ``metrics.jsonl`` (an object a tick) and
-``sheets/``. The same command resumes a stopped run. On a CPU a run that was killed and resumed ends in the same weights
-as an uninterrupted one.
+``sheets/``. The same command resumes a stopped run, on a CPU to the same weights as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -89,7 +88,8 @@ class _Run:
         began: float,
     ):
         self.path, self.settings, self.session, self.team, self.progress = Path(run), settings, session, team, progress
-        self.mixture = Mixture(session.sources, session.weights, settings.train.mirror, settings.train.seed)
+        order = settings.train.mirror, settings.train.seed, settings.supervised.pairs > 0
+        self.mixture = Mixture(session.sources, session.weights, *order)
         _check(settings, self.mixture, team)
         perceptual = None
         if settings.supervised.perceptual and self.mixture.code_size:

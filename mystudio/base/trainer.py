@@ -50,8 +50,7 @@ class Trainer:
     Args:
         settings: of the run. team: this process among others. device: of the networks.
         code_size, coded_share: of the data (``data.Mixture``).
-        perceptual: ``selfscan.perceptual.metric.Perceptual``; None if its weight is 0 in all phases.
-        mesh: ``selfscan.face.facemesh.FaceMesh``; None if the weight of landmarks is 0 in all phases.
+        perceptual, mesh: ``Perceptual`` and ``FaceMesh`` of ``selfscan``; None where their weights are 0.
     """
 
     def __init__(
@@ -65,7 +64,8 @@ class Trainer:
         mesh=None,
     ):
         self.settings, self.device, self.team = settings, device, team
-        self._likeness = partial(objectives.likeness, settings=settings.supervised, perceptual=perceptual, mesh=mesh)
+        self._mesh, s = mesh, settings.supervised
+        self._likeness = partial(objectives.likeness, settings=s, perceptual=perceptual)
         model = settings.model
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.train.seed)  # modules draw their first weights from the global generator
@@ -82,9 +82,8 @@ class Trainer:
             compiled(net, self.warnings) if settings.train.compile else net for net in (self.g, self.d)
         )
         self.counters = Counters(probability=settings.adversarial.augment.start)
-        self.tensors = {
-            name: torch.zeros(2 if name == "signs" else 1, device=device) for name in ("signs", "path", "skipped")
-        }
+        sizes = {"signs": 2, "path": 1, "skipped": 1}
+        self.tensors = {name: torch.zeros(size, device=device) for name, size in sizes.items()}
         self.adams: dict[str, torch.optim.Adam] = {}
 
     def enter(self, phase: str) -> None:
@@ -166,13 +165,21 @@ class Trainer:
         w = self.g.mapping(z)
         self._track(w)
         made = self._fast_g(self.g.broadcast(w), "none", None, None, self.dtype)
-        likeness = self._likeness(made, images)
+        marks = self._marks(made, images)
+        likeness = self._likeness(made, images, marks=marks)
         for name, here, rows in (("likeness", batch.coded, known), ("portraits", ~batch.coded, ~known)):
             if here.any():  # this flag is on the CPU, so reading it does not wait for the device
                 losses[name] = (likeness.detach() * rows).sum() / here.sum()
         loss = loss + likeness.mean()
+        if len(batch.pairs):
+            pairs, s = torch.from_numpy(batch.pairs).to(images.device), self.settings.supervised
+            change = objectives.change(made, images, pairs, s, marks).mean()
+            loss, losses["change"] = loss + s.pairs * change, change.detach()
         self._apply("g", loss, self.g, *([("reader", self.reader)] if self.reader else []))
         return losses
+
+    def _marks(self, made: Tensor, images: Tensor) -> objectives.Marks | None:
+        return objectives.marks_of(made, images, self._mesh) if self._mesh is not None and len(made) else None
 
     def _read(
         self, reader: Reader, images: Tensor, codes: Tensor, known: Tensor
@@ -211,7 +218,9 @@ class Trainer:
         if s.supervised and coded_in_all:
             codes, images = self.random.with_codes(codes)[coded], images[coded]
             made = self._synthesize(self.g.broadcast(self.g.mapping(codes))) if len(codes) else images
-            likeness = self._likeness(made, images).sum() * self.team.size / coded_in_all
+            likeness = (
+                self._likeness(made, images, marks=self._marks(made, images)).sum() * self.team.size / coded_in_all
+            )
             loss = loss + s.supervised * likeness
             losses["likeness"] = likeness.detach()
         self._apply("g", loss, self.g)
@@ -294,9 +303,8 @@ class Trainer:
 
     def _to_device(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Images [n, 3, H, W], codes [n, C], and bool [n], which rows have a code."""
-        parts = [
-            torch.from_numpy(np.ascontiguousarray(a)) for a in (batch.images, batch.codes, np.flatnonzero(batch.coded))
-        ]
+        arrays = batch.images, batch.codes, np.flatnonzero(batch.coded)
+        parts = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
         if self.device.type == "cuda":
             parts = [part.pin_memory() for part in parts]
         images, codes, coded = (part.to(self.device, non_blocking=True) for part in parts)

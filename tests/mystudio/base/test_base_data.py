@@ -77,6 +77,23 @@ def test_two_processes_share_a_batch_without_overlap(folder, shards):
         assert np.array_equal(part.images, whole.images[rank::2]) and part.coded_in_all == whole.coded_in_all
 
 
+def test_pairs_are_neighbours_of_one_source_and_nothing_else(folder, shards):
+    mixture = Mixture([open_source(folder, 16), open_source(shards, 16)], [1, 2], paired=True)
+    for step in range(40):
+        plan, batch = mixture.plan(step, 12), mixture.batch(step, 12)
+        last = sum(index == 14 for source, index, _ in plan if source)  # of 15 images: it has no partner
+        assert len(set(batch.pairs.ravel())) == 2 * len(batch.pairs) and batch.coded_in_all == 8
+        assert len(batch.pairs) == (8 - last) // 2
+        for one, other in batch.pairs:
+            assert plan[one][0] == plan[other][0] == 1 and plan[one][1] ^ 1 == plan[other][1]
+            assert np.array_equal(batch.codes[other], mixture.sources[1].get(plan[other][1])[1])
+    assert len(Mixture(mixture.sources, [1, 2]).batch(0, 12).pairs) == 0
+    odd = Mixture([open_source(shards, 16)], paired=True)
+    assert len(odd.batch(0, 7).pairs) == 3
+    seen = {index for step in range(200) for _, index, _ in odd.plan(step, 8)}
+    assert len(seen) == len(odd.sources[0])
+
+
 def test_weights_and_flips_are_as_asked(folder, shards):
     mixture = Mixture([open_source(folder, 16), open_source(shards, 16)], [1, 3])
     plan = [row for step in range(100) for row in mixture.plan(step, 40)]

@@ -10,10 +10,11 @@ from base_runs import CODE, tiny
 from mystudio.base import objectives, randomness
 from mystudio.base.parallel import Team
 from mystudio.base.randomness import StepRandom
-from mystudio.base.settings import ModelSettings
+from mystudio.base.settings import ModelSettings, SupervisedSettings
 from mystudio.base.shape import half_bytes, synthesis_macs
 from mystudio.base.train_encoder import one_look
 from mystudio.errors import BadCheckpoint
+from mystudio.motion import losses
 from mystudio.stylegan2.generator import Generator
 from mystudio.stylegan2.growth import cut, grown, start_from
 from mystudio.stylegan2.layers import fir_kernel, upsample_image
@@ -53,6 +54,26 @@ def test_multiscale_difference():
     expected = sum((F.avg_pool2d(made, k) - F.avg_pool2d(aim, k)).abs().mean((1, 2, 3)) for k in (1, 2, 4))
     assert torch.allclose(objectives.multiscale(made, aim, 3), expected, atol=1e-6)
     assert torch.equal(objectives.multiscale(made, made, 3), torch.zeros(2))
+
+
+def test_a_change_within_a_pair_does_not_count_what_both_images_miss():
+    settings = SupervisedSettings(levels=1, landmarks=2.0, lids=3.0)
+    draw = torch.Generator().manual_seed(0)
+    aim, look = torch.rand(4, 3, 64, 64, generator=draw), torch.rand(2, 3, 64, 64, generator=draw)
+    there, face = torch.rand(4, 478, 3, generator=draw), torch.rand(2, 478, 3, generator=draw)
+    pairs = torch.tensor([[0, 2], [3, 1]])
+    both = torch.tensor([0, 1, 0, 1])  # row -> pair
+    missed = objectives.change(aim + look[both], aim, pairs, settings, (there + 0.1 * face[both], there))
+    assert missed.shape == (2,) and missed.max() < 1e-4
+    made = aim.clone()
+    made[0] += 0.25  # the motion of one image of one pair
+    changed = objectives.change(made, aim, pairs, settings)
+    assert torch.allclose(changed, torch.tensor([3 * 0.25, 0.0]), atol=1e-6)  # the whole, the face and the eyes
+    moved = there.clone()
+    moved[3] += 0.05 * torch.rand(478, 3, generator=draw)
+    faces = objectives.change(aim, aim, pairs, settings, (moved, there))
+    expected = 2 * losses.landmarks(moved[3:], there[3:]) + 3 * losses.lids_and_brows(moved[3:], there[3:])
+    assert faces[0] < 1e-4 and torch.allclose(faces[1], expected[0], rtol=1e-4)
 
 
 def shaken_generator() -> Generator:

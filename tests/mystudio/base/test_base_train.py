@@ -153,6 +153,16 @@ def test_landmarks_join_the_loss_at_their_weight(data, term):
     assert found[2] - found[0] == pytest.approx(3 * (found[1] - found[0]), rel=1e-3) and found[1] > found[0]
 
 
+def test_the_change_within_pairs_joins_the_loss(data):
+    settings, sources = tiny(), [open_source(path, 16) for path in data]
+    settings = replace(settings, supervised=replace(settings.supervised, pairs=1.0, rate=3e-3))
+    mixture = Mixture(sources, paired=True).coded_only()
+    trainer = Trainer(settings, torch.device("cpu"), code_size=CODE, coded_share=1.0)
+    trainer.enter("supervised")
+    found = [float(trainer.step(mixture.batch(step % 4, 8))["change"]) for step in range(60)]
+    assert sum(found[-4:]) < 0.9 * sum(found[:4])
+
+
 def test_a_run_with_lids_alone_measures_faces(data, tmp_path):
     found = []
     for lids in (0.0, 1.0):
