@@ -25,7 +25,7 @@ Artifact = TypeVar("Artifact", Scan, Performance, Avatar, Take)
 
 
 def scan(
-    video: str | Path,
+    video: str | Path | Sequence[str | Path],
     out: str | Path,
     consent: str,
     *,
@@ -38,16 +38,16 @@ def scan(
     progress: Progress = silent,
     force: bool = False,
 ) -> Path:
-    """Choose sharp, diverse, aligned images of one person from a clip.
+    """Choose sharp, diverse, aligned images of one person from a clip, or from several.
 
     Args:
-        video: clip of one person, 20 to 30 s.
+        video: clip of one person, 20 to 30 s; or up to eight clips of this person.
         out: folder of the scan.
         consent: name of the person shown, who is you or has agreed. It is stored with the scan.
         fictional: the person does not exist, and ``consent`` is the character's name.
         consent_clip: a separate clip in which the person agrees.
         face: which face to take where there are several: "largest", "left", "right", or a number from 1.
-        span: the part of the clip to use, ``Span(start, end)`` in s.
+        span: the part of each clip to use, ``Span(start, end)`` in s.
         recipe: a recipe's name, its TOML file, or resolved settings.
         options: settings that differ from the recipe's, such as ``{"scan.frames": 60}``.
         progress: called with (stage, done, total).
@@ -56,7 +56,7 @@ def scan(
     Raises: SelfscanError, StudioError: one sentence says what was expected, what came and what to do.
     """
     return pipeline.run_scan(
-        Path(video),
+        Path(video) if isinstance(video, (str, Path)) else [Path(one) for one in video],
         Path(out),
         consent,
         _resolved(recipe, options),

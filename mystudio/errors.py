@@ -31,6 +31,10 @@ class BadArtifact(StudioError):
     """An artifact folder is missing, damaged, of another type or of another version."""
 
 
+class BadClips(StudioError):
+    """The clips of a scan are too many, or one of them was given twice."""
+
+
 class BadArchive(StudioError):
     """A file is damaged, hostile, or not an avatar archive; nothing was extracted."""
 

@@ -26,7 +26,7 @@ def chosen(face: str, span: Span = WHOLE) -> dict[str, Any]:
 
 
 @contextmanager
-def numbered(video: Path, out: Path, span: Span = WHOLE) -> Iterator[None]:
+def numbered(out: Path, span: Span = WHOLE) -> Iterator[None]:
     """Where a second face stops a scan, draw a picture beside ``out`` that numbers the faces, and name it."""
     try:
         yield
@@ -34,8 +34,8 @@ def numbered(video: Path, out: Path, span: Span = WHOLE) -> Iterator[None]:
         if error.crowd is None or not len(error.crowd):
             raise
         picture = derived(out, after=f".{PICTURE}")
-        write_bytes(picture, crowd_picture.draw(video, error.crowd, span))
-        raise SecondFace(f"{error}; {picture} numbers the faces", error.crowd) from None
+        write_bytes(picture, crowd_picture.draw(error.video, error.crowd, span))
+        raise SecondFace(f"{error}; {picture} numbers the faces", error.crowd, error.video) from None
 
 
 def with_picture(made: Performance, video: Path, out: Path, face: str) -> tuple[Performance, dict[str, bytes]]:

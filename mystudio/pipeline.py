@@ -20,7 +20,7 @@ from mystudio.compute import blas
 from mystudio.compute.device import choose
 from mystudio.drafts import Drafts
 from mystudio.engines.protocol import Improves
-from mystudio.errors import BadArtifact, ConsentRequired, TooFewImages
+from mystudio.errors import BadArtifact, BadClips, ConsentRequired, TooFewImages
 from mystudio.evaluation import evaluate
 from mystudio.live import recording
 from mystudio.motion import performance as perform
@@ -31,17 +31,18 @@ from mystudio.storage.artifacts import engine_of, load, load_performance, others
 from mystudio.storage.directions import load_directions
 from mystudio.storage.journal import DiskCheckpoints, write_bytes
 from mystudio.storage.manifest import digest, digest_of, open_folder
-from mystudio.storage.workspace import stage
+from mystudio.storage.workspace import StageRun, stage
 from mystudio.types import Avatar, Edit, Performance, Progress, Take, silent
 from selfscan.face.choose import LARGEST, check_wanted
 from selfscan.io.naming import derived
 from selfscan.perceptual.metric import perceptual_name
 from selfscan.scan import coverage_figure
 from selfscan.scan.consent import make_consent
-from selfscan.scan.scan import scan_video
+from selfscan.scan.scan import scan_clips
 from selfscan.scan.without import without as leave_out
 from selfscan.types import WHOLE, Scan, Span
 
+MOST_CLIPS = 8  # of a scan: all of them are measured in one run
 MEASUREMENT = 2  # version of what a performance measures; 1: without cuts, persons and turned faces
 
 
@@ -50,7 +51,7 @@ def unheard(_sentence: str) -> None:
 
 
 def run_scan(
-    video: Path,
+    video: Path | Sequence[Path],
     out: Path,
     consent: str,
     recipe: Recipe,
@@ -62,9 +63,9 @@ def run_scan(
     span: Span = WHOLE,
     force: bool = False,
 ) -> Path:
-    """A video of one person -> the scan: selected, aligned images, coverage and consent.
+    """A video of one person, or several -> the scan: selected, aligned images, coverage and consent.
 
-    If ``run_record`` wrote a file of words beside the video or ``consent_clip``, the consent includes them. ``face``
+    If ``run_record`` wrote a file of words beside a video or ``consent_clip``, the consent includes them. ``face``
     chooses one of several faces (``selfscan.face.choose.check_wanted``). Where a second face stops the scan, a picture
     beside ``out`` numbers them.
     """
@@ -74,18 +75,34 @@ def run_scan(
         "fictional": fictional,
         "metric": perceptual_name(recipe.scan.perceptual),
     } | faces.chosen(face, span)
-    inputs = {"video": video} | ({"consent_clip": consent_clip} if consent_clip else {})
+    videos = [video] if isinstance(video, Path) else list(video)
+    inputs = dict(zip(scan_inputs(len(videos)), videos)) | ({"consent_clip": consent_clip} if consent_clip else {})
     inputs |= {f"{name}_words": found for name, clip in inputs.items() if (found := recording.words_of(clip)).is_file()}
     with stage(out, "scan", inputs, settings, force=force) as run:
+        _refuse_twice(run, videos)
         if not run.done:
             blas.reserve()
-            who = make_consent(consent, video, fictional, recording.read_words(video))
+            first, *more = [(one, recording.read_words(one)) for one in videos]
+            who = make_consent(consent, first[0], fictional, first[1], more)
             clip = (consent_clip, recording.read_words(consent_clip)) if consent_clip else None
-            with run.checkpoints() as checkpoints, faces.numbered(video, out, span):
-                made = scan_video(video, who, recipe.scan, progress, None, clip, checkpoints, face, span)
+            with run.checkpoints() as checkpoints, faces.numbered(out, span):
+                made = scan_clips(videos, who, recipe.scan, progress, None, clip, checkpoints, face, span)
             coverage_figure.draw(made.coverage, picture := BytesIO(), made.frame_index)
             save(made, run, {"coverage.png": picture.getvalue()})
     return out
+
+
+def scan_inputs(count: int) -> list[str]:
+    """Names of a scan's clips among its inputs: "video", "video_2" and so on. Raises BadClips: too many, or none."""
+    if not 1 <= count <= MOST_CLIPS:
+        raise BadClips(f"expected 1 to {MOST_CLIPS} clips of one person, got {count}; choose the best ones")
+    return ["video", *(f"video_{k + 1}" for k in range(1, count))]
+
+
+def _refuse_twice(run: StageRun, videos: Sequence[Path]) -> None:
+    found = [run.inputs[name].digest for name in scan_inputs(len(videos))]
+    if twice := [video for k, video in enumerate(videos) if found[k] in found[:k]]:
+        raise BadClips(f"{twice[0]} has the content of a clip before it; give every clip once")
 
 
 def run_personalize(

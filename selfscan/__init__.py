@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from selfscan.face.observe import iter_crops, observe
     from selfscan.scan.consent import make_consent
     from selfscan.scan.coverage import coverage
-    from selfscan.scan.scan import ScanSettings, scan_observation, scan_video
+    from selfscan.scan.scan import ScanSettings, scan_clips, scan_observation, scan_video
     from selfscan.types import Alignment, Consent, Coverage, FaceTrack, Observation, Progress, Scan
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "iter_crops",
     "make_consent",
     "observe",
+    "scan_clips",
     "scan_observation",
     "scan_video",
 ]
@@ -38,7 +39,7 @@ _HOMES = {
     "selfscan.face.observe": ("iter_crops", "observe"),
     "selfscan.scan.consent": ("make_consent",),
     "selfscan.scan.coverage": ("coverage",),
-    "selfscan.scan.scan": ("ScanSettings", "scan_observation", "scan_video"),
+    "selfscan.scan.scan": ("ScanSettings", "scan_clips", "scan_observation", "scan_video"),
     "selfscan.types": (
         "Alignment", "Consent", "Coverage", "FaceTrack", "Observation", "Progress", "Scan",
     ),

@@ -30,12 +30,12 @@ class NoFaceFound(SelfscanError):
 class SecondFace(SelfscanError):
     """A scan shows a second face for a second or longer.
 
-    ``crowd`` has the faces of one frame: ``selfscan.types.FaceTrack.crowd``.
+    ``crowd`` has the faces of one frame of ``video``: ``selfscan.types.FaceTrack.crowd``.
     """
 
-    def __init__(self, text: str, crowd: Any = None):
+    def __init__(self, text: str, crowd: Any = None, video: Any = ""):
         super().__init__(text)
-        self.crowd = crowd
+        self.crowd, self.video = crowd, video
 
 
 class SecondPerson(SelfscanError):

@@ -152,8 +152,16 @@ class ConsentClip:
 
 
 @dataclass(frozen=True)
+class ConsentRecording:
+    """A further clip to which a statement of consent applies."""
+
+    video_sha256: str
+    words: CodeWords | None = None  # shown while it was recorded
+
+
+@dataclass(frozen=True)
 class Consent:
-    """The person's consent: who, the statement, when, and for which clip."""
+    """The person's consent: who, the statement, when, and for which clips."""
 
     name: str
     statement: str
@@ -162,6 +170,12 @@ class Consent:
     fictional: bool = False  # True: the person does not exist
     words: CodeWords | None = None  # shown while the clip was recorded
     clip: ConsentClip | None = None
+    others: tuple[ConsentRecording, ...] = ()  # further clips of the scan
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """SHA-256 of each clip to which it applies."""
+        return self.video_sha256, *(other.video_sha256 for other in self.others)
 
 
 @dataclass(frozen=True)
@@ -183,12 +197,23 @@ class IdentityCheck:
 
 
 @dataclass(frozen=True)
+class ScanClip:
+    """One of the clips of a scan; their frames and times count one after the other."""
+
+    name: str  # of its file
+    video_sha256: str
+    first: int  # number of its first frame in ``Scan.frame_index``
+    frames: int  # how many it has
+    start: float  # s, time of its first frame in ``Scan.held_out`` and ``Scan.cuts``
+
+
+@dataclass(frozen=True)
 class Scan:
     """The chosen, aligned images of one person."""
 
     images: Array  # [N, H, W, 3] uint8 RGB
     landmarks: Array  # [N, 478, 3] float32, in crops (0..1 spans the crop)
-    frame_index: Array  # [N] int64 frame index in the clip; also the image's id
+    frame_index: Array  # [N] int64 frame index in the clip, or in all clips one after the other; also the image's id
     quality: Array  # [N] float32 0..1
     rejects: dict[str, int]  # reason -> number of frames
     coverage: Coverage
@@ -202,6 +227,7 @@ class Scan:
     frame_corners: Array = field(default_factory=lambda: np.zeros((0, 4, 2)))
     #: [M, 478, 3] as ``landmarks``, of usable frames from the whole clip, for the neutral face; empty: an older version
     clip_landmarks: Array = field(default_factory=lambda: np.zeros((0, NUM_LANDMARKS, 3), np.float32))
+    clips: tuple[ScanClip, ...] = ()  # empty: one clip, scanned by an older version
 
     def __post_init__(self):
         n = len(self.images)
@@ -214,3 +240,9 @@ class Scan:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def clip_index(self) -> Array:
+        """[N] which of ``clips`` each image comes from."""
+        firsts = [clip.first for clip in self.clips] or [0]
+        return np.searchsorted(firsts, self.frame_index, side="right") - 1

@@ -12,6 +12,7 @@ import click
 from mystudio.commands import edit, reenact, render, stages
 from mystudio.commands.options import span_of
 from mystudio.errors import BadJob
+from mystudio.jobs.kinds import MORE_VIDEOS
 
 if TYPE_CHECKING:
     from mystudio.jobs import Work
@@ -71,6 +72,11 @@ def _translated(kind: str, given: dict[str, Any]) -> dict[str, Any]:
     if given.get("truth") == "same":
         given |= {"same_person": True}
         del given["truth"]
+    if "videos" in given and kind == "scan":
+        names = ("video", *MORE_VIDEOS)
+        if len(given["videos"]) > len(names):
+            raise BadJob(f"videos of scan: expected at most {len(names)}, got {len(given['videos'])}")
+        given |= dict(zip(names, given.pop("videos")))
     if "videos" in given:
         if len(given["videos"]) != 1:
             raise BadJob("videos of reenact: expected one for a job, got several; add a job for each")

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from mystudio.commands.options import (
+    PATH,
     Command,
     EngineName,
     common,
@@ -25,7 +26,7 @@ from mystudio.engines import DEFAULT, ENGINES
 
 
 @click.command(cls=Command, short_help="Video of a person -> chosen, aligned images.")
-@existing("VIDEO")
+@click.argument("videos", type=PATH, nargs=-1, required=True, metavar="VIDEO...")
 @output("SCAN", "Folder of the scan.")
 @click.option(
     "--i-am-the-person-or-have-consent",
@@ -53,17 +54,21 @@ from mystudio.engines import DEFAULT, ENGINES
 @recipe_options
 @force_option
 @common
-def scan(video, out, consent, fictional, consent_clip, frames, size, face, start, end, recipe, options, force):
+def scan(videos, out, consent, fictional, consent_clip, frames, size, face, start, end, recipe, options, force):
     """Choose the sharp, diverse, aligned images of one person from a video of 20 to 30 seconds.
+
+    With several videos of this person, up to eight, the images are chosen over all of them. --start, --end and --face
+    then hold for each.
 
     VIDEO may also be a photo, or a folder of photos of one person, for engines that need no more. The engine personal
     needs at least four images.
 
-    The picture coverage.png in SCAN shows which poses and expressions the video holds and what to record again. A
-    video with two people, together or one after the other, is refused. Words that `mystudio record` wrote beside the
+    The picture coverage.png in SCAN shows which poses and expressions the video holds and what to record again. Videos
+    with two people, together or one after the other, are refused. Words that `mystudio record` wrote beside the
     video become part of the consent.
 
     $ mystudio scan me.mp4 -o me.scan --i-am-the-person-or-have-consent "Ada Example"
+    $ mystudio scan monday.mp4 tuesday.mp4 -o me.scan --i-am-the-person-or-have-consent "Ada Example"
     $ mystudio scan me.jpg -o me.scan --i-am-the-person-or-have-consent "Ada Example"
     """
     from dataclasses import asdict
@@ -77,7 +82,7 @@ def scan(video, out, consent, fictional, consent_clip, frames, size, face, start
     can_resume(f"what is done is kept in {out}.partial: the same command goes on from there")
     short = [f"scan.{key}={value}" for key, value in (("frames", frames), ("size", size)) if value]
     run_scan(
-        video,
+        videos,
         out,
         consent,
         resolve(recipe, [*options, *short]),
@@ -89,15 +94,18 @@ def scan(video, out, consent, fictional, consent_clip, frames, size, face, start
         force=force,
     )
     made = load(out, Scan)
+    clips = [{"video": clip.name, "images": int((made.clip_index == k).sum())} for k, clip in enumerate(made.clips)]
+    origin = f" ({', '.join('{images} of {video}'.format(**clip) for clip in clips)})" if len(clips) > 1 else ""
     rejected = ", ".join(f"{reason} {count}" for reason, count in made.rejects.items() if count) or "none"
     missing = "; ".join(made.coverage.missing)
     answer(
-        f"{out}: {len(made)} images of {made.images.shape[1]} px; frames rejected: {rejected}."
+        f"{out}: {len(made)} images of {made.images.shape[1]} px{origin}; frames rejected: {rejected}."
         + "".join(f"\n{line}" for line in (*part_lines(span), *consented(made)))
         + (f"\nTo get a fuller scan, record again and: {missing}." if missing else "")
         + warned(made.warnings),
         scan=out,
         images=len(made),
+        clips=clips,
         rejects=made.rejects,
         span={"start": span.start, "end": span.end},
         missing=made.coverage.missing,
@@ -257,7 +265,7 @@ def consented(scan) -> list[str]:
             f"The clip of consent shows the person of the scan (likeness {consent.clip.likeness:.2f}, at "
             f"least {consent.clip.threshold} is needed)."
         )
-    for words in filter(None, (consent.words, consent.clip and consent.clip.words)):
+    for words in filter(None, (consent.words, *(o.words for o in consent.others), consent.clip and consent.clip.words)):
         moved = sum(item.mouth is not None and item.mouth >= MOVED for item in words.said)
         lines.append(
             f"Words shown while it was recorded: {', '.join(item.text for item in words.said)}; the mouth "

@@ -14,6 +14,7 @@ Types = Mapping[str, tuple[type, ...]]
 SETTINGS: Types = {"recipe": (str,), "options": (list,), "force": (bool,)}  # options: ["scan.frames=60", ...]
 DEVICE: Types = {"device": (str,)}
 PART: Types = {"face": (str,), "start": (int, float), "end": (int, float)}  # s of the clip
+MORE_VIDEOS = tuple(f"video_{k}" for k in range(2, 9))  # further clips of a scan
 EDIT = ("name", "strength", "keys", "edge")  # fields of ``mystudio.types.Edit``
 #: options that change how long a job takes: time is estimated from past jobs with equal ones
 PACE = ("recipe", "options", "device", "base", "engine", "minutes", "until_good", "view")
@@ -33,7 +34,7 @@ class Kind:
 KINDS: Mapping[str, Kind] = {
     "scan": Kind(
         ("video",),
-        ("consent_clip",),
+        ("consent_clip", *MORE_VIDEOS),
         {"consent": (str,), "fictional": (bool,), **PART, **SETTINGS},
         must=("consent",),
     ),
@@ -112,5 +113,7 @@ def _names(kind: str, what: str, given: Mapping[str, Any], known: tuple[str, ...
 
 
 def variant(work: Work) -> str:
-    """Return the options that change how long a job takes, as one text: equal for jobs that can be compared."""
-    return json.dumps({name: work.options[name] for name in PACE if name in work.options}, sort_keys=True)
+    """Return what changes how long a job takes, as one text: equal for jobs that can be compared."""
+    alike = {name: work.options[name] for name in PACE if name in work.options}
+    more = sum(name in MORE_VIDEOS for name in work.inputs)
+    return json.dumps(alike | ({"clips": 1 + more} if more else {}), sort_keys=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
@@ -213,10 +214,10 @@ def _left_scan(avatar: Folder, scan: Folder | None, shared: list[Folder], with_s
         return
     if not with_scan:
         yield f"{scan.path} (the scan; --with-scan removes it)"
-    for role, words in RECORDINGS.items():
-        source = scan.manifest.inputs.get(role)
-        place = resolved(scan.path.parent / source.path) if source else None
-        if place and place.exists():
+    for role, source in scan.manifest.inputs.items():
+        words = RECORDINGS.get(re.sub(r"^video_\d+", "video", role))
+        place = resolved(scan.path.parent / source.path)
+        if words and place.exists():
             yield f"{place} ({words})"
     for other in shared:
         yield f"{other.path} (another avatar of the same scan)"

@@ -25,7 +25,7 @@ def start(studio: Studio) -> Person:
             shutil.copyfile(FOLDER / source, folder / name)
     if there is None:
         recipe = {"recipe": "quick", "options": OPTIONS}
-        work.scan(studio, person, person.recordings / RECORDING, recipe)
+        work.scan(studio, person, [person.recordings / RECORDING], recipe)
         first = {"base": BASE, "minutes": MINUTES, "recipe": "quick"}
         training = Work("personalize", {"scan": person.scan}, person.folder / AVATAR, first)
         studio.queue.add(training, title=f"First avatar of {person.card.name}")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mystudio.errors import StudioError
 from mystudio.jobs import Job, State, Work
+from mystudio.pipeline import scan_inputs
 from mystudio.storage.manifest import open_folder
 from mystudio.web.library import names
 from mystudio.web.library.left_out import left_out
@@ -21,14 +22,26 @@ VIEWS = {"side-by-side": "beside the driver", "aligned": "alone", "paste": "in t
 Options = Mapping[str, Any]
 
 
-def scan(studio: Studio, person: Person, recording: Path, options: Options) -> Job:
-    """Scan a recording. Raises StudioError: there was no consent, or a scan is being made."""
+def scan(studio: Studio, person: Person, recordings: Sequence[Path], options: Options) -> Job:
+    """Scan recordings together. Raises StudioError: there was no consent, too many, or a scan is being made."""
     if not person.card.consented:
         raise StudioError(f"expected the consent of {person.card.name}, there is none; confirm it first")
     _refuse_second(studio, person, "scan", person.scan)
     who = {"consent": person.card.name, "fictional": person.card.fictional}
-    made = Work("scan", {"video": recording}, person.scan, {**who, **options})
+    made = Work("scan", dict(zip(scan_inputs(len(recordings)), recordings)), person.scan, {**who, **options})
     return studio.queue.add(made, title=f"Scan of {person.card.name}")
+
+
+def scan_more(studio: Studio, person: Person, recording: Path) -> Job:
+    """Scan a new recording together with those of the present scan.
+
+    Raises: StudioError: see ``scan``; or a recording of the present scan is gone, so it would lose its images.
+    """
+    facts = studio.facts.scan(person.scan)
+    before = [path for path in facts.files if path != recording.resolve()] if facts else []
+    if gone := [path.name for path in before if not path.exists()]:
+        raise StudioError(f"{gone[0]} of the present scan is not there any more; choose what to scan under Recordings")
+    return scan(studio, person, [*before, recording], facts.options if facts else {})
 
 
 def personalize(studio: Studio, person: Person, options: Options) -> Job:

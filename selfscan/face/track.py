@@ -219,4 +219,5 @@ def _refuse_second_face(path: str | Path, result: FaceTrack) -> None:
                 f"{path}: expected one person, but a second face is there from {since:.1f} s on; record alone, cut it, "
                 "or choose a face with --face",
                 result.crowd,
+                path,
             )

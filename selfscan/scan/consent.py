@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,14 +12,20 @@ from selfscan.face.observe import observe
 from selfscan.io.digest import clip_digest
 from selfscan.scan.guide import mouth_moved, now
 from selfscan.scan.identity import SAME, Faces, check_one_person, faces_of, likeness
-from selfscan.types import CodeWords, Consent, ConsentClip, Observation, Progress, silent
+from selfscan.types import CodeWords, Consent, ConsentClip, ConsentRecording, Observation, Progress, silent
 
 STATEMENT = "I am the person shown in this video, or I have this person's consent to make an avatar from it."
 FICTIONAL = "The person shown in this video does not exist."
 LEAST_SECONDS = 2.0  # s for which a consent clip must show the face from the front
 
 
-def make_consent(name: str, video: str | Path, fictional: bool = False, words: CodeWords | None = None) -> Consent:
+def make_consent(
+    name: str,
+    video: str | Path,
+    fictional: bool = False,
+    words: CodeWords | None = None,
+    others: Sequence[tuple[str | Path, CodeWords | None]] = (),
+) -> Consent:
     """Make the consent record of a clip: the person agrees, or does not exist.
 
     Args:
@@ -26,6 +33,7 @@ def make_consent(name: str, video: str | Path, fictional: bool = False, words: C
         video: the clip to which the consent applies.
         fictional: True if the person does not exist.
         words: the words shown while the clip was recorded.
+        others: further clips of the same scan, each with its words.
 
     Returns:
         The record, with the current time and the clip's digest.
@@ -35,12 +43,19 @@ def make_consent(name: str, video: str | Path, fictional: bool = False, words: C
     """
     if not name.strip():
         raise ConsentMissing("consent: expected the name of the person who is shown or has agreed, got none")
-    return Consent(name.strip(), FICTIONAL if fictional else STATEMENT, now(), clip_digest(video), fictional, words)
+    statement, digest = FICTIONAL if fictional else STATEMENT, clip_digest(video)
+    more = tuple(ConsentRecording(clip_digest(clip), said) for clip, said in others)
+    return Consent(name.strip(), statement, now(), digest, fictional, words, others=more)
 
 
-def with_mouth(consent: Consent, seen: Observation) -> Consent:
-    """Add to each shown word of a consent how much the mouth moved meanwhile."""
-    return replace(consent, words=_moved(consent.words, seen)) if consent.words else consent
+def with_mouth(consent: Consent, seen: Sequence[Observation]) -> Consent:
+    """Add to each shown word of a consent how much the mouth moved meanwhile. Args: seen: the clips, in its order."""
+    own = _moved(consent.words, seen[0]) if consent.words else None
+    others = tuple(
+        replace(other, words=_moved(other.words, one) if other.words else None)
+        for other, one in zip(consent.others, seen[1:])
+    )
+    return replace(consent, words=own, others=others)
 
 
 def with_clip(

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
+from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from selfscan.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints, Prefixed, in_chunks
+from selfscan.checkpoints import NO_CHECKPOINTS, Checkpoints, Prefixed
 from selfscan.errors import ConsentMissing, TooFewFrames, UnreadableVideo, VideoTooLarge
 from selfscan.face.align import frame_corners
 from selfscan.face.choose import LARGEST
-from selfscan.face.observe import iter_crops, observe
+from selfscan.face.observe import observe
 from selfscan.io import video
 from selfscan.io.digest import clip_digest
 from selfscan.perceptual.metric import Perceptual, load_perceptual, pairwise
 from selfscan.scan.consent import with_clip, with_mouth
 from selfscan.scan.coverage import coverage
-from selfscan.scan.identity import check_one_person, faces_of
+from selfscan.scan.crops import cut_out, embed
+from selfscan.scan.identity import faces_of
+from selfscan.scan.joined import check_same_person, clips_of, joined, joined_faces, joined_quality, own_frames
 from selfscan.scan.quality import Quality, assess
 from selfscan.scan.select import k_centre, k_centre_distances
 from selfscan.types import WHOLE, Alignment, CodeWords, Consent, Observation, Progress, Scan, Span, silent
@@ -63,23 +66,41 @@ def scan_video(
 ) -> Scan:
     """Select a small, diverse set of good images of one person from a clip, a photo or a folder of photos.
 
+    As ``scan_clips`` with one clip.
+    """
+    return scan_clips([video], consent, settings, progress, perceptual, consent_clip, checkpoints, face, span)
+
+
+def scan_clips(
+    videos: Sequence[str | Path],
+    consent: Consent | None,
+    settings: ScanSettings = ScanSettings(),
+    progress: Progress = silent,
+    perceptual: Perceptual | None = None,
+    consent_clip: tuple[Path, CodeWords | None] | None = None,
+    checkpoints: Checkpoints = NO_CHECKPOINTS,
+    face: str = LARGEST,
+    span: Span = WHOLE,
+) -> Scan:
+    """Select a small, diverse set of good images of one person from clips, photos or folders of photos.
+
     Candidates are frames that pass the quality checks and are not held out. k-centre selection by LPIPS distance picks
     images that represent all others (PGR, arXiv 2307.06307, section 3.1). Low quality reduces a frame's weight; the
     number of blinks is limited.
 
     Args:
-        video: the clip.
-        consent: the record of this clip; see ``selfscan.scan.consent.make_consent``.
+        videos: the clips; the images are chosen among the frames of all of them.
+        consent: the record of these clips, in their order; see ``selfscan.scan.consent.make_consent``.
         settings: see ``ScanSettings``.
         progress: called with (stage, frames done, frames in all).
         perceptual: metric to use instead of ``settings.perceptual``.
         consent_clip: a separate clip in which the person agrees, and the words shown while it was recorded.
         checkpoints: of the same clips with the same settings; stored chunks are not measured again.
         face: which face to scan where there are several: see ``selfscan.face.choose.check_wanted``.
-        span: the part of the clip that is used.
+        span: the part of each clip that is used.
 
     Returns:
-        The scan; its images are in order of time.
+        The scan; its images are in order of the clips and of time.
 
     Raises:
         ConsentMissing: there is no record, or it is for another clip.
@@ -90,23 +111,29 @@ def scan_video(
     """
     if consent is None or not consent.name:
         raise ConsentMissing("scan: expected a consent record, got none; make one with make_consent(name, video)")
-    if Path(video).exists() and clip_digest(video) != consent.video_sha256:
-        raise ConsentMissing(f"scan: the consent of {consent.name} is for another clip; make one for {video}")
-    observation = observe(
-        video,
-        settings.size or SIZES[0],
-        settings.sigma,
-        progress,
-        second_face_stops=True,
-        checkpoints=checkpoints,
-        face=face,
-        span=span,
-    )
-    return scan_observation(observation, consent, settings, progress, perceptual, consent_clip, checkpoints)
+    for path, own in zip_longest(videos, consent.digests[: len(videos)]):
+        if Path(path).exists() and clip_digest(path) != own:
+            raise ConsentMissing(f"scan: the consent of {consent.name} is for another clip; make one for {path}")
+    size, seen = settings.size or SIZES[0], []
+    for k, path in enumerate(videos):
+        told, own = _of_clip(k, len(videos), progress, checkpoints)
+        seen.append(observe(path, size, settings.sigma, told, True, own, face, span))
+    return scan_observations(seen, consent, settings, progress, perceptual, consent_clip, checkpoints)
 
 
-def scan_observation(
-    observation: Observation,
+def _of_clip(k: int, count: int, progress: Progress, checkpoints: Checkpoints) -> tuple[Progress, Checkpoints]:
+    """Progress and checkpoints of one of several clips; a single clip's have no mark."""
+    told = (lambda stage, done, total: progress(f"clip {k + 1}: {stage}", done, total)) if count > 1 else progress
+    return told, Prefixed(checkpoints, f"clip{k + 1}.") if k else checkpoints
+
+
+def scan_observation(observation: Observation, *rest: Any, **more: Any) -> Scan:
+    """Select the images of a scan from an observed clip: ``scan_observations`` with one clip."""
+    return scan_observations([observation], *rest, **more)
+
+
+def scan_observations(
+    seen: Sequence[Observation],
     consent: Consent,
     settings: ScanSettings = ScanSettings(),
     progress: Progress = silent,
@@ -114,40 +141,53 @@ def scan_observation(
     consent_clip: tuple[Path, CodeWords | None] | None = None,
     checkpoints: Checkpoints = NO_CHECKPOINTS,
 ) -> Scan:
-    """Select the images of a scan from an observed clip; see ``scan_video``."""
-    spans = held_out_spans(observation.track.times, settings)
-    faces = faces_of(observation, progress, checkpoints)
-    photos = _are_photos(observation.video)
-    one_person = check_one_person(observation.video, faces, photos)
-    consent = with_mouth(consent, observation)
+    """Select the images of a scan from observed clips; see ``scan_clips``."""
+    whole, clips = joined(seen), clips_of(seen)
+    each = list(zip(seen, clips, (_of_clip(k, len(seen), progress, checkpoints) for k in range(len(seen)))))
+    spans = held_out_spans(whole.track.times, settings)
+    faces = [faces_of(one, *own) for one, _, own in each]
+    photos = [_are_photos(one.video) for one in seen]
+    one_person = check_same_person(seen, faces, photos)
+    consent = with_mouth(consent, seen)
     if consent_clip:
-        consent = with_clip(consent, faces, *consent_clip, progress, Prefixed(checkpoints, "consent."))
-    quality = assess(observation, progress, checkpoints)
-    allowed = ~inside(observation.track.times, spans)
+        consent = with_clip(consent, joined_faces(faces), *consent_clip, progress, Prefixed(checkpoints, "consent."))
+    quality = joined_quality([assess(one, *own) for one, _, own in each])
+    allowed = ~inside(whole.track.times, spans)
     candidates = np.flatnonzero(quality.usable & allowed)
-    needed = settings.min_frames or (1 if photos else FEWEST)
+    needed = settings.min_frames or (1 if all(photos) else FEWEST)
     if len(candidates) < needed:
-        held_out, clip = int((~allowed).sum()), observation.video
-        raise TooFewFrames(_too_few(clip, len(candidates), needed, quality, held_out, photos))
+        held_out = int((~allowed).sum())
+        raise TooFewFrames(_too_few(seen[0].video, len(candidates), needed, quality, held_out, all(photos)))
     metric = perceptual or load_perceptual(settings.perceptual)
-    alignment = observation.alignment
-    embeddings = _embed(observation, candidates, metric, settings.embed_size, progress, checkpoints)
-    picks = np.sort(candidates[_choose(embeddings, quality, candidates, settings)])
+    dims = None if len(candidates) <= EXACT else SKETCH
+    compared = [
+        embed(one, frames, metric, settings.embed_size, dims, *own)
+        for one, clip, own in each
+        if len(frames := own_frames(candidates, clip))
+    ]
+    picks = np.sort(candidates[_choose(np.concatenate(compared), quality, candidates, settings)])
+    size = settings.size or _fitting(whole.alignment, picks)
+    images = [cut_out(one, own_frames(picks, clip), size, *own) for one, clip, own in each]
+    corners = [
+        frame_corners(one.alignment.crop_from_frame[own_frames(picks, clip)], one.alignment.size, one.track.frame_size)
+        for one, clip, _ in each
+    ]
     return Scan(
-        images=_images(observation, picks, settings.size or _fitting(alignment, picks), progress, checkpoints),
-        landmarks=observation.landmarks[picks],
+        images=np.concatenate(images),
+        landmarks=whole.landmarks[picks],
         frame_index=picks,
         quality=quality.score[picks],
         rejects=quality.rejects(),
-        coverage=coverage(observation, quality.usable & allowed),
+        coverage=coverage(whole, quality.usable & allowed),
         consent=consent,
         perceptual=metric.name,
         held_out=spans,
         identity=one_person,
-        warnings=observation.warnings,
-        cuts=observation.track.cut_spans,
-        clip_landmarks=observation.landmarks[_evenly(candidates, CLIP_LANDMARKS)],
-        frame_corners=frame_corners(alignment.crop_from_frame[picks], alignment.size, observation.track.frame_size),
+        warnings=whole.warnings,
+        cuts=whole.track.cut_spans,
+        clip_landmarks=whole.landmarks[_evenly(candidates, CLIP_LANDMARKS)],
+        frame_corners=np.concatenate(corners),
+        clips=clips,
     )
 
 
@@ -192,40 +232,6 @@ def inside(times: np.ndarray, spans: Sequence[tuple[float, float]] | np.ndarray)
     return ((times[:, None] >= spans[:, 0] - 1e-6) & (times[:, None] < spans[:, 1] - 1e-6)).any(1)
 
 
-def _embed(
-    observation: Observation,
-    candidates: np.ndarray,
-    metric: Perceptual,
-    size: int,
-    progress: Progress,
-    checkpoints: Checkpoints,
-    batch: int = 8,
-) -> np.ndarray:
-    dims = None if len(candidates) <= EXACT else SKETCH
-    done, count = 0, len(candidates)
-    rows = np.zeros((count, 0), np.float32)
-
-    def work(chunk: np.ndarray, crops: Iterator[np.ndarray]) -> Arrays:
-        parts = []
-        while images := list(islice(crops, batch)):
-            parts.append(metric.embed_images(np.stack(images), batch, dims))
-            progress("compare", done + sum(map(len, parts)), count)
-        return {"rows": np.concatenate(parts)}
-
-    for part, found in in_chunks(
-        checkpoints,
-        f"compare.{metric.name}.",
-        candidates,
-        lambda start: iter_crops(observation, size, start),
-        work,
-        lambda told: progress("compare", told, count),
-    ):
-        rows = rows if done else np.empty((count, found["rows"].shape[1]), np.float32)
-        rows[done : done + len(part)] = found["rows"]
-        done += len(part)
-    return rows
-
-
 def _choose(embeddings: np.ndarray, quality: Quality, candidates: np.ndarray, settings: ScanSettings) -> np.ndarray:
     k = min(settings.frames, len(candidates))
     closed = quality.closed[candidates]
@@ -247,30 +253,6 @@ def _fitting(alignment: Alignment, picks: np.ndarray) -> int:
     enlarged = np.sqrt(np.abs(np.linalg.det(alignment.crop_from_frame[picks][:, :, :2])))  # crop px a frame px
     shown = np.median(alignment.size / enlarged)
     return max(size for size in SIZES if size == SIZES[0] or shown >= SHOWN * size)
-
-
-def _images(
-    observation: Observation, picks: np.ndarray, size: int, progress: Progress, checkpoints: Checkpoints
-) -> np.ndarray:
-    images, done = np.zeros((len(picks), size, size, 3), np.uint8), 0
-
-    def work(chunk: np.ndarray, crops: Iterator[np.ndarray]) -> Arrays:
-        for k, image in enumerate(crops, start=done):
-            images[k] = image
-            progress("images", k + 1, len(picks))
-        return {"images": images[done : done + len(chunk)]}
-
-    for part, found in in_chunks(
-        checkpoints,
-        "images",
-        picks,
-        lambda start: iter_crops(observation, size, start),
-        work,
-        lambda told: progress("images", told, len(picks)),
-    ):
-        images[done : done + len(part)] = found["images"]
-        done += len(part)
-    return images
 
 
 def _too_few(clip: str, count: int, needed: int, quality: Quality, held_out: int, photos: bool) -> str:

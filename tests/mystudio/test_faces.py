@@ -38,9 +38,9 @@ def test_the_picture_shows_the_frame_with_a_box_around_each_face(room):
 def test_a_scan_that_a_second_face_stops_has_a_picture_beside_it(room, tmp_path):
     path, crowd = room
     with pytest.raises(SecondFace, match="two people; .*me.scan.faces.png numbers the faces"):
-        with faces.numbered(path, tmp_path / "me.scan"):
-            raise SecondFace("two people", crowd)
+        with faces.numbered(tmp_path / "me.scan"):
+            raise SecondFace("two people", crowd, path)
     assert (tmp_path / "me.scan.faces.png").read_bytes()[:4] == b"\x89PNG"
     with pytest.raises(SecondFace, match="^two people$"):
-        with faces.numbered(path, tmp_path / "you.scan"):
+        with faces.numbered(tmp_path / "you.scan"):
             raise SecondFace("two people")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,14 +12,16 @@ from typing import Any, TypeVar
 import numpy as np
 
 from mystudio.errors import StudioError
+from mystudio.pipeline import MOST_CLIPS, scan_inputs
 from mystudio.storage.artifacts import VALUES, images_left_out_of, load
-from mystudio.storage.manifest import Folder, Manifest, digest_of, open_folder, written
+from mystudio.storage.manifest import Folder, digest_of, open_folder, written
 from mystudio.storage.workspace import DRAFT
 from mystudio.types import Edit, Outcome, Take
 from selfscan.types import Scan
 
 Facts = TypeVar("Facts")
 MOST_KEPT = 500
+SCANNED = scan_inputs(MOST_CLIPS)  # names of a scan's recordings among its inputs
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,9 @@ class ScanFacts:
 
     numbers: tuple[int, ...]  # of the images, in the scan's order
     recordings: tuple[str, ...]  # what tells each recording, its part and its face from others
+    files: tuple[Path, ...]  # the recordings
+    shares: tuple[int, ...]  # images of each of them
+    options: dict[str, Any]  # which face and part of them, as a job takes it
     size: int  # px
     facing: tuple[int, ...]  # numbers of the images; those that look into the camera with a calm face come first
     rejects: dict[str, int]  # reason -> frames, without those that rejected none
@@ -119,13 +124,18 @@ class Reader:
 def _scan(path: Path) -> ScanFacts:
     made, manifest = load(path, Scan), open_folder(path, "scan").manifest
     numbers = made.frame_index.tolist()
+    videos = [name for name in SCANNED if name in manifest.inputs]
+    chosen = {name: manifest.settings[name] for name in ("face", "span") if name in manifest.settings}
     turned = np.zeros(len(numbers))
     for name, weight in (("yaw", 1.0), ("pitch", 1.0), ("mouth_open", 1.5)):
         if (values := made.coverage.measures.get(name)) is not None and len(values) > made.frame_index.max():
             turned += weight * np.abs(np.nan_to_num(values[made.frame_index], nan=1.0))
     return ScanFacts(
         tuple(numbers),
-        tuple(_recordings(manifest)),
+        tuple(digest_of([manifest.inputs[name].digest, chosen]) for name in videos),
+        tuple((path.parent / manifest.inputs[name].path).resolve() for name in videos),
+        tuple(int((made.clip_index == k).sum()) for k in range(len(videos))),
+        _job_options(chosen),
         int(made.images.shape[1]),
         tuple(made.frame_index[(turned - 0.2 * made.quality).argsort(kind="stable")].tolist()),
         {reason: count for reason, count in made.rejects.items() if count},
@@ -138,11 +148,10 @@ def _scan(path: Path) -> ScanFacts:
     )
 
 
-def _recordings(manifest: Manifest) -> Iterator[str]:
-    chosen = {name: manifest.settings[name] for name in ("face", "span") if name in manifest.settings}
-    for name, source in manifest.inputs.items():
-        if name == "video":
-            yield digest_of([source.digest, chosen])
+def _job_options(chosen: dict[str, Any]) -> dict[str, Any]:
+    start, end = chosen.get("span", (0.0, None))
+    part = ({"start": start} if start else {}) | ({} if end is None else {"end": end})
+    return part | ({"face": chosen["face"]} if "face" in chosen else {})
 
 
 def image_name(number: int) -> str:

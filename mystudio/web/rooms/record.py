@@ -83,7 +83,7 @@ def finish(request: Request, _: dict[str, Any]) -> dict[str, Any]:
     studio, person = studio_of(request), person_of(request)
     clip = recording.finish(person, recording.find(person, request.path_params["recording"]))
     try:
-        work.scan(studio, person, clip, {})
+        work.scan_more(studio, person, clip)
     except StudioError as error:  # a scan is being made
         return {"go": f"/p/{person.id}/scan", "say": f"The recording is kept; {error}."}
     return {"go": f"/p/{person.id}/scan"}

@@ -40,6 +40,7 @@ def scan(request: Request) -> Response:
         facts=facts,
         job=job,
         recordings=recordings,
+        scanned={path.name: share for path, share in zip(facts.files, facts.shares)} if facts else {},
         seen=seen,
         image_name=image_name,
         left_out=gone,
@@ -63,18 +64,26 @@ async def record(request: Request, given: str) -> dict[str, Any]:
     if not person.card.consented:
         raise StudioError("expected the statement of consent to be confirmed before a recording is kept; confirm it")
     clip = await studio.uploads.store(request, person.recordings, given, (*CLIPS, *PICTURES))
-    await run_in_threadpool(work.scan, studio, person, clip, {})
+    try:
+        await run_in_threadpool(work.scan_more, studio, person, clip)
+    except StudioError as error:  # a scan is being made
+        return {"say": f"The recording is kept; {error}."}
     return {"say": "Kept. The scan begins."}
 
 
 def again(request: Request, values: dict[str, Any]) -> dict[str, Any]:
-    """Scan a recording that is there, perhaps with another face."""
+    """Scan recordings that are there, perhaps with another face; each is named by a value that is true."""
     studio, person = studio_of(request), person_of(request)
-    clip = names.find(person.recordings, text_of(values, "recording"), *CLIPS, *PICTURES)
-    if clip is None:
-        raise StudioError("this recording is not there any more; reload the page and choose another one")
+    wanted = {name for name, value in values.items() if value is True}
+    chosen = [path for path in names.listed(person.recordings, *CLIPS, *PICTURES) if path.name in wanted]
+    if not wanted:
+        raise StudioError("expected at least one recording to scan, got none; choose one")
+    if len(chosen) < len(wanted):
+        raise StudioError("a chosen recording is not there any more; reload the page and choose another one")
+    before = {path: k for k, path in enumerate(facts.files)} if (facts := studio.facts.scan(person.scan)) else {}
+    chosen.sort(key=lambda path: before.get(path.resolve(), len(before)))  # removed images keep their numbers
     face = text_of(values, "face", "largest")
-    work.scan(studio, person, clip, {"face": face} if face in FACES[1:] else {})
+    work.scan(studio, person, chosen, {"face": face} if face in FACES[1:] else {})
     return {"say": "The scan begins."}
 
 

@@ -10,7 +10,7 @@ from mystudio import api
 from mystudio.cli import cli
 from mystudio.commands.added import COMMANDS
 from mystudio.jobs import KINDS, Queue, State
-from mystudio.jobs.kinds import EDIT
+from mystudio.jobs.kinds import EDIT, MORE_VIDEOS
 from mystudio.types import Edit
 
 CONSENT = ("--i-am-the-person-or-have-consent", "Ada Example")
@@ -91,9 +91,9 @@ def test_the_words_of_every_command_become_a_job(studio):
 def test_the_queue_takes_what_the_command_and_the_function_take(kind):
     known = {*KINDS[kind].needs, *KINDS[kind].may_have, *KINDS[kind].options}
     given = {RENAMED.get(one.name, one.name) for one in COMMANDS[kind].params if one.expose_value}
-    assert given - {"out"} - known == set() and known - given <= {"same_person", "truth"}
+    assert given - {"out"} - known == set() and known - given <= {"same_person", "truth", *MORE_VIDEOS}
     taken = set(inspect.signature(getattr(api, kind)).parameters)
-    own = {"start", "end", "same_person"}  # of the queue: they become "span" and "truth"
+    own = {"start", "end", "same_person", *MORE_VIDEOS}  # of the queue: they become "span", "truth" and "video"
     assert known - own - taken == set() and taken - known <= {"out", "progress", "tell", "span", "edge"}
     assert set(EDIT) == set(Edit.__dataclass_fields__) and set(COMMANDS) == set(KINDS)
 
@@ -161,3 +161,12 @@ def test_a_damaged_queue_is_one_sentence(studio):
     for words in (("list",), ("cancel", 1), ("run",)):
         output = run(*words, code=1).output
         assert "is damaged" in output and "nothing that was computed is lost" in output and "Traceback" not in output
+
+
+def test_a_scan_of_several_clips_is_one_job(studio):
+    here = studio.parent / "here"
+    several = work("scan", "me.mp4", "driver.mp4", "-o", "2.scan", "--i-am-the-person-or-have-consent", "Ada")
+    assert several["inputs"] == {"video": str(here / "me.mp4"), "video_2": str(here / "driver.mp4")}
+    missing = ("add", "scan", "me.mp4", "nowhere.mp4", "-o", "2.scan", "--i-am-the-person-or-have-consent", "Ada")
+    assert "nowhere.mp4: expected the video_2 of scan" in told(*missing, code=1)["error"]
+    assert "at most 8, got 9" in told(*missing[:2], *["me.mp4"] * 9, *missing[4:], code=1)["error"]

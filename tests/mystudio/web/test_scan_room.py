@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import re
+import threading
 from dataclasses import replace
 
+import cv2
 import pytest
 from furnished import IMAGES, furnish, scan_of
 
 from mystudio import engines
+from mystudio.demo import FOLDER as DEMO
+from mystudio.errors import StudioError
+from mystudio.jobs.worker import Worker
 from mystudio.storage import artifacts, workspace
+from mystudio.web import work
 from mystudio.web.library.left_out import LIST, left_out
 from mystudio.web.studio import Studio
+from selfscan.io import video
 
 
 @pytest.fixture
@@ -124,6 +132,67 @@ def test_a_damaged_list_counts_as_empty(client, ada, content):
 
 def test_a_choice_waits_for_a_scan_that_is_being_made(studio, client, ada):
     choose(client, ada, 1)
-    assert client.post(f"/p/{ada.id}/scan", json={"recording": "me.mp4"}).status_code == 200
+    assert client.post(f"/p/{ada.id}/scan", json={"me.mp4": True}).status_code == 200
     answer = client.post(f"/p/{ada.id}/train", json={"choice": "look"})
     assert answer.status_code == 400 and "wait for it" in answer.json()["error"]
+
+
+def new_recording(ada, name: str):
+    made = ada.recordings / name
+    made.write_bytes((ada.recordings / "me.mp4").read_bytes() + name.encode())
+    return made
+
+
+def test_a_new_recording_is_scanned_together_with_those_of_the_scan(studio, client, ada):
+    answer = client.post(
+        f"/p/{ada.id}/recordings", params={"name": "more.mp4"}, content=(ada.recordings / "me.mp4").read_bytes()
+    )
+    assert answer.json() == {"say": "Kept. The scan begins."}
+    (job,) = studio.queue.jobs()
+    made = next(path for path in ada.recordings.iterdir() if path.name.startswith("more-"))
+    assert job.work.inputs == {"video": str(ada.recordings / "me.mp4"), "video_2": str(made)}
+
+
+def test_recordings_are_chosen_and_those_of_the_scan_come_first(studio, client, ada):
+    """So images of the scan keep their numbers, and what was removed stays removed."""
+    first, other = new_recording(ada, "another.mp4"), ada.recordings / "me.mp4"
+    os.utime(first, (1, 1))  # older than the scan's recording
+    page = client.get(f"/p/{ada.id}/scan").text
+    assert 'name="me.mp4" checked' in page and 'name="another.mp4" >' in page and "12 images of the scan" in page
+    assert client.post(f"/p/{ada.id}/scan", json={}).status_code == 400
+    assert client.post(f"/p/{ada.id}/scan", json={"another.mp4": True, "me.mp4": True}).status_code == 200
+    assert studio.queue.jobs()[-1].work.inputs == {"video": str(other), "video_2": str(first)}
+    studio.queue.cancel(studio.queue.jobs()[-1].id)
+    assert client.post(f"/p/{ada.id}/scan", json={"another.mp4": True, "me.mp4": False}).status_code == 200
+    assert studio.queue.jobs()[-1].work.inputs == {"video": str(first)}
+
+
+def test_a_scan_does_not_lose_the_images_of_a_recording_that_is_gone(studio, ada):
+    made = new_recording(ada, "b.mp4")
+    (ada.recordings / "me.mp4").unlink()
+    with pytest.raises(StudioError, match="me.mp4 of the present scan is not there any more"):
+        work.scan_more(studio, ada, made)
+    assert not studio.queue.jobs()
+
+
+def test_removed_images_stay_removed_when_another_recording_is_added(studio, client, ada, tiny_avatar):
+    choose(client, ada, 5)
+    scan = scan_of(tiny_avatar.consent, tiny_avatar.neutral.numpy())
+    inputs = {"video": ada.recordings / "me.mp4", "video_2": new_recording(ada, "b.mp4")}
+    with workspace.stage(ada.scan, "scan", inputs, {}) as run:
+        artifacts.save(replace(scan, perceptual="other"), run)
+    assert len(shown(client, ada)) == IMAGES - 1 and 5 not in shown(client, ada)
+
+
+def test_a_worker_scans_several_recordings(studio, client, person):
+    """Here two pictures of the packaged clip."""
+    person.recordings.mkdir()
+    for name, wanted in (("a.png", 0), ("b.png", 10)):
+        frame = next(frame for index, (_, frame) in enumerate(video.read(DEMO / "scan.mp4")) if index == wanted)
+        cv2.imwrite(str(person.recordings / name), frame[..., ::-1])
+    assert client.post(f"/p/{person.id}/scan", json={"a.png": True, "b.png": True}).status_code == 200
+    Worker(studio.folder, lambda job, words: None).run(threading.Event())
+    assert studio.queue.jobs()[-1].error == ""
+    facts = studio.facts.scan(person.scan)
+    assert facts.shares == (1, 1) and [path.name for path in facts.files] == ["a.png", "b.png"]
+    assert len(shown(client, person)) == 2 and "1 image of the scan" in client.get(f"/p/{person.id}/scan").text

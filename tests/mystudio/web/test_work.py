@@ -111,7 +111,7 @@ def test_nothing_is_driven_without_an_avatar(studio, client, person, driving_cli
     assert answer.status_code == 400 and "train it first" in answer.json()["error"]
     assert client.post(f"/p/{person.id}/train", json={"choice": "best"}).status_code == 400
     with pytest.raises(StudioError, match="no consent|consent of"):
-        work.scan(studio, _without_consent(studio), clip, {})
+        work.scan(studio, _without_consent(studio), [clip], {})
 
 
 def _without_consent(studio):
