@@ -91,6 +91,13 @@ def sheet(avatar: Avatar, take: Take | None = None, strengths: tuple[float, ...]
     return np.concatenate([head, *rows], 0)
 
 
+@torch.no_grad()
+def neutral(avatar: Avatar) -> Array:
+    """Draw the neutral face, [H, W, 3] uint8. Raises NotOffered: the avatar's engine has no edits."""
+    codes = {name: values[:1] for name, values in engines.editing(avatar).neutral_codes(avatar).items()}
+    return to_uint8(avatar.generator.synthesize(engines.of(avatar).decode(avatar, _still(codes, 1))).float())[0]
+
+
 def sheet_png(avatar: Avatar, take: Take | None = None, stamp: Callable[[Array], Array] | None = None) -> bytes:
     """Draw the ``sheet`` as PNG; ``stamp`` changes the picture first, such as by a watermark."""
     import cv2

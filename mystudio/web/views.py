@@ -10,6 +10,7 @@ from mystudio.web.library import names
 from mystudio.web.library.facts import AvatarFacts
 from mystudio.web.library.left_out import left_out
 from mystudio.web.library.people import CLIPS, PICTURES, Person
+from mystudio.web.portrait import address
 from mystudio.web.studio import Studio
 from mystudio.web.words import share_of
 
@@ -58,8 +59,9 @@ def view_of(studio: Studio, person: Person) -> View:
     def part(done: bool, job: Job | None) -> tuple[float, bool]:
         return (share_of(job), False) if job and job.state in UNDER_WAY else (1.0 if done else 0.0, done)
 
+    shown = f"/m/{person.id}/scan/{scan.portrait(left_out(person, scan))}?v={scan.digest[:8]}" if scan else ""
     return View(
-        f"/m/{person.id}/scan/{scan.portrait(left_out(person, scan))}?v={scan.digest[:8]}" if scan else "",
+        shown or address(person, avatar),
         (
             part(scan is not None, active.get("scan")),
             part(ready, active.get("personalize")),

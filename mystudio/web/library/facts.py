@@ -52,6 +52,7 @@ class ScanFacts:
 class AvatarFacts:
     """An avatar as the page shows it."""
 
+    engine: str  # its name
     draft: bool
     likeness: float | None
     own_likeness: float | None
@@ -166,6 +167,7 @@ def _avatar(path: Path) -> AvatarFacts:
     source = folder.manifest.inputs.get("scan")
     history = tuple((float(row[0]), float(row[-1])) for row in info.get("history", ()) if len(row) >= 2)
     return AvatarFacts(
+        str(values["engine"]),
         bool(folder.manifest.settings.get(DRAFT)),
         info.get("likeness"),
         info.get("own_likeness"),

@@ -21,6 +21,7 @@ from mystudio.web.library import names
 from mystudio.web.library.people import Person
 from mystudio.web.media import downloaded, shown
 from mystudio.web.pages import get, page, person_of, post, studio_of, upload
+from mystudio.web.portrait import NAME as PORTRAIT
 from mystudio.web.views import jobs_of, outdated, unfinished
 
 ARCHIVE = ".zip"
@@ -40,6 +41,7 @@ def avatar(request: Request) -> Response:
         facts=facts,
         quality=quality(facts.info) if facts else "",
         outdated=outdated(studio, person),
+        scanned=studio.facts.scan(person.scan) is not None,
         sheet=facts is not None and _sheet(person, facts.digest).exists(),
         goes=[str(item.path.name) + f" ({item.kind}, {item.bytes / 1e6:.1f} MB)" for p in planned for item in p.items],
         stays=sorted({text.replace(f"{person.folder}{os.sep}", "") for p in planned for text in p.left}),
@@ -97,8 +99,9 @@ def delete(request: Request, values: dict[str, Any]) -> dict[str, Any]:
         raise StudioError(f"{person.card.name} has unfinished jobs; cancel them first")
     for planned in plans(person, values.get("takes") is True):
         removal.carry_out(planned)
-    for old in person.folder.glob(".sheet-*.png"):
-        old.unlink(missing_ok=True)
+    for drawn in (".sheet-*.png", PORTRAIT.format("*")):
+        for old in person.folder.glob(drawn):
+            old.unlink(missing_ok=True)
     return {"reload": True}
 
 

@@ -9,6 +9,7 @@ from mystudio.demo import FOLDER as DEMO
 from mystudio.web.library import names
 from mystudio.web.media import downloaded, report, shown
 from mystudio.web.pages import get, person_of, studio_of
+from mystudio.web.portrait import portrait
 
 DEMO_CLIPS = ("scan.mp4", "driver.mp4")
 
@@ -20,6 +21,11 @@ def _name(request: Request) -> str:
 def scan_image(request: Request) -> Response:
     """An image of the scan; its address carries the scan's digest."""
     return shown(names.find(person_of(request).scan / "images", _name(request), ".png"), keep=True)
+
+
+def face(request: Request) -> Response:
+    """The avatar's own face, where there is no scan; its address carries the avatar's digest."""
+    return shown(portrait(studio_of(request), person_of(request)), keep=True)
 
 
 def coverage(request: Request) -> Response:
@@ -72,6 +78,7 @@ def demo_clip(request: Request) -> Response:
 
 ROUTES = [
     get("/m/{person}/scan/{name}", scan_image),
+    get("/m/{person}/portrait.png", face),
     get("/m/{person}/coverage.png", coverage),
     get("/m/{person}/faces.png", faces),
     get("/m/{person}/recordings/{name}", recording),
