@@ -19,7 +19,7 @@ from mystudio.clips import run_render as run_render
 from mystudio.compute import blas
 from mystudio.compute.device import choose
 from mystudio.drafts import Drafts
-from mystudio.engines.protocol import Improves
+from mystudio.engines.protocol import Forecasts, Improves
 from mystudio.errors import BadArtifact, BadClips, ConsentRequired, TooFewImages
 from mystudio.evaluation import evaluate
 from mystudio.live import recording
@@ -140,6 +140,15 @@ def run_personalize(
                 made = make(person, found, own, checkpoints=checkpoints, device=choose(device), progress=progress)
                 save(made, run, draft=drafts.ended)
     return out
+
+
+def run_forecast(scan_path: Path, base: str, recipe: Recipe, *, engine: str, device: str = "auto") -> float | None:
+    """Measure some seconds of ``run_personalize``; returns an estimate of the whole, s; None = the engine has none."""
+    module, own = engines.named(engine), recipe.of(engine, "personalize")
+    if not isinstance(module, Forecasts):
+        return None
+    blas.reserve()
+    return module.forecast(load(scan_path, Scan), bases.find_base(base), own, choose(device))
 
 
 def run_perform(

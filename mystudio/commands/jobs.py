@@ -18,6 +18,7 @@ from mystudio.commands.terminal import answer, clock
 if TYPE_CHECKING:
     from mystudio.jobs import Job, Queue
 
+BASE = "people128"  # the default of `personalize`
 LAST = 4000  # bytes of the log that `jobs show` prints
 
 
@@ -246,3 +247,45 @@ def _sentence(job: Job) -> str:
 
 def _when(time_: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(time_))
+
+
+@jobs.command(cls=Command)
+@click.argument("scan", type=click.Path(path_type=Path), metavar="SCAN")
+@click.option(
+    "--recipe",
+    "recipes",
+    multiple=True,
+    default=("default",),
+    show_default=True,
+    metavar="NAME",
+    help="Settings of the stage; may be repeated.",
+)
+@studio_option
+@common
+def estimate(scan, recipes, studio):
+    """Say how long the first avatar of SCAN would take here, after a trial of some seconds.
+
+    The trial does a few steps of the real work and makes nothing. The queue keeps the result. Once a job of the kind
+    has run, its own time counts instead.
+
+    $ mystudio jobs estimate me.scan
+    """
+    from mystudio.engines import DEFAULT
+    from mystudio.jobs import Work
+    from mystudio.jobs.child import yielding
+    from mystudio.pipeline import run_forecast
+    from mystudio.recipe import resolve
+    from mystudio.storage.artifacts import load
+    from selfscan.types import Scan
+
+    yielding()
+    size, lines, rows = int(load(scan, Scan).images.shape[1]), [], {}
+    with _queue(studio) as queue:
+        for recipe in recipes:
+            seconds = run_forecast(scan, BASE, resolve(recipe), engine=DEFAULT)
+            if seconds is not None:
+                options = {} if recipe == "default" else {"recipe": recipe}
+                queue.keep_forecast(Work("personalize", {"scan": scan}, "", options), size, seconds)
+                lines.append(f"{recipe}: at most about {clock(seconds)}, estimated from a trial of some seconds.")
+                rows[recipe] = seconds
+    answer("\n".join(lines) or f"The engine {DEFAULT} cannot be estimated.", scan=scan, seconds=rows)

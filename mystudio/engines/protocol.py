@@ -178,6 +178,18 @@ class Describes(Protocol):
 
 
 @runtime_checkable
+class Forecasts(Protocol):
+    """Optional: how long ``personalize`` takes on this machine."""
+
+    def forecast(self, scan: Scan, base: Base, settings: Any, device: Device = "cpu") -> float:
+        """Measure some seconds of the work itself; returns an estimate of the whole, s.
+
+        Args and errors: as for ``Engine.personalize``.
+        """
+        ...
+
+
+@runtime_checkable
 class Needs(Protocol):
     """Optional: more than one image."""
 

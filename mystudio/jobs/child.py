@@ -75,6 +75,12 @@ class Reports:
             raise KeyboardInterrupt from None  # the worker is gone
 
 
+def yielding() -> None:
+    """Let other programs go first."""
+    if hasattr(os, "nice"):
+        os.nice(YIELDING)
+
+
 def note(text: str) -> None:
     """Write a line with the time into the log."""
     print(time.strftime("%Y-%m-%d %H:%M:%S"), text, file=sys.stderr, flush=True)
@@ -84,8 +90,7 @@ def main() -> None:
     """Run the job that stdin describes."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a worker without a terminal may have ignored it
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if hasattr(os, "nice"):
-        os.nice(YIELDING)
+    yielding()
     reports = Reports(os.dup(1))
     os.dup2(2, 1)  # what a library prints must not look like a report
     request = json.loads(_line(0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sqlite3
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 
@@ -51,6 +52,23 @@ def later_parts(db: sqlite3.Connection, work: Work, stage: str, total: int) -> f
         "SELECT COALESCE(SUM(seconds), 0) FROM pace WHERE job = ? AND position > ?", (past["job"], past["position"])
     ).fetchone()
     return float(seconds) * (total / past["units"] if total and past["units"] else 1.0)
+
+
+def forecast(db: sqlite3.Connection, work: Work, size: int) -> float | None:
+    """Return how long a job would take, s, from a trial; None = there was none. Args: size: px of the scan's images."""
+    row = db.execute(
+        "SELECT seconds FROM forecast WHERE kind = ? AND variant = ? AND machine = ? AND size = ?",
+        (work.kind, variant(work), machine(), size),
+    ).fetchone()
+    return float(row["seconds"]) if row is not None else None
+
+
+def keep_forecast(db: sqlite3.Connection, work: Work, size: int, seconds: float) -> None:
+    """Keep the result of a trial."""
+    db.execute(
+        "INSERT OR REPLACE INTO forecast VALUES (?, ?, ?, ?, ?, ?)",
+        (work.kind, variant(work), machine(), size, seconds, time.time()),
+    )
 
 
 def _past(db: sqlite3.Connection, work: Work, stage: str) -> sqlite3.Row | None:

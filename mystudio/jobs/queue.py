@@ -220,3 +220,17 @@ class Queue:
         """Return how long a job would take, s, from past jobs of this machine; None = not known yet."""
         with self._store.reading() as db:
             return estimate.whole(db, work)
+
+    def forecast(self, work: Work, size: int) -> float | None:
+        """Return how long a job would take, s, from a trial of this machine; None = there was none.
+
+        Args: size: px, side of the scan's images.
+        """
+        with self._store.reading() as db:
+            return estimate.forecast(db, work, size)
+
+    def keep_forecast(self, work: Work, size: int, seconds: float) -> None:
+        """Keep the result of a trial; it replaces an earlier one, and pages learn of it."""
+        with self._store.writing() as db:
+            estimate.keep_forecast(db, work, size, seconds)
+            changed(db, [])

@@ -71,6 +71,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE job ADD COLUMN crash_part INTEGER NOT NULL DEFAULT -1",  # position in ``pace``
         "ALTER TABLE job ADD COLUMN crash_done INTEGER NOT NULL DEFAULT 0",
     ),
+    (  # 3: how long a job would take, from a trial of some seconds
+        """CREATE TABLE forecast (
+            kind TEXT NOT NULL, variant TEXT NOT NULL, machine TEXT NOT NULL, size INTEGER NOT NULL,
+            seconds REAL NOT NULL, made REAL NOT NULL, PRIMARY KEY (kind, variant, machine, size)
+        ) WITHOUT ROWID""",
+    ),
 )
 VERSION = len(MIGRATIONS)
 

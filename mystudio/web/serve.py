@@ -31,7 +31,7 @@ def serve(folder: Path, host: str, port: int, opens: bool, worker: bool, tell: C
     """
     listening = _listen(host, port)
     port = listening.getsockname()[1]
-    studio = Studio(folder)
+    studio = Studio(folder, trials=worker)
     app = guarded(studio, port, host)
     address = f"http://{_shown(host)}:{port}/?token={app.token}"
     tell(f"The studio is open: {address}")

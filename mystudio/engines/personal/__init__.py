@@ -17,7 +17,7 @@ from torch import Tensor
 from mystudio.base.encoder import Encoder, load_encoder
 from mystudio.bases import Base
 from mystudio.engines.personal import anchors as inversion
-from mystudio.engines.personal import regress, solve, tune
+from mystudio.engines.personal import regress, solve, trial, tune
 from mystudio.engines.personal.edits import directions, learn_directions, move, neutral_codes
 from mystudio.engines.personal.live import follow
 from mystudio.engines.personal.regress import RegressSettings
@@ -51,6 +51,7 @@ __all__ = [
     "describe",
     "directions",
     "follow",
+    "forecast",
     "improve",
     "move",
     "neutral_codes",
@@ -131,6 +132,18 @@ def improve(
     )
     kept = NO_CHECKPOINTS if ended else checkpoints  # samples of a generator that will be tuned on are of no use later
     return finish.avatar(tuned, base.digest, facts | info, settings.regress, progress, kept)
+
+
+def forecast(scan: Scan, base: Base, settings: PersonalizeSettings, device: torch.device | str = "cpu") -> float:
+    """Measure a few steps; returns how long ``personalize`` takes, s, if it does not end early.
+
+    Args: as ``engines.protocol.Forecasts.forecast``.
+    """
+
+    def make(few: Scan, small: PersonalizeSettings, note: Progress) -> Avatar:
+        return personalize(few, base, small, device=device, progress=note)
+
+    return trial.forecast(make, scan, settings)
 
 
 def sized(sizes: tune.TuneSettings, side: int) -> tune.TuneSettings:

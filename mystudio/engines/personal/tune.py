@@ -149,7 +149,7 @@ def tune(
     aim, check = None, task.at(nets.tuned.resolution, task.checked)
     good = nets.snapshot()
     while state.step < settings.steps and not (settings.patience and state.stale >= settings.patience):
-        size = _size(settings, state.step, nets.tuned.resolution)
+        size = size_at(settings, state.step, nets.tuned.resolution)
         if aim is None or aim.size != size:
             aim = None  # frees its embeddings before the next ones are made
             aim = task.at(size, task.trained)
@@ -201,7 +201,7 @@ def _task(
     return _Task(anchors, images, seen, perceptual, trained, checked, settings, forward)
 
 
-def _size(settings: TuneSettings, step: int, full: int) -> int:
+def size_at(settings: TuneSettings, step: int, full: int) -> int:
     """Side of the images that a step draws, px: START at first, and the full size after ``settings.grow``."""
     sizes = [2**k for k in range(int(math.log2(START)), int(math.log2(full)))]  # those below the full size
     growing = settings.grow * settings.steps

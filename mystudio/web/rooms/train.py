@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import Request
@@ -12,7 +13,9 @@ from mystudio.errors import StudioError
 from mystudio.jobs import State, Work
 from mystudio.web import work
 from mystudio.web.library.left_out import left_out
+from mystudio.web.library.people import Person
 from mystudio.web.pages import get, page, person_of, post, studio_of, text_of
+from mystudio.web.studio import Studio
 from mystudio.web.views import jobs_of, latest, outdated, unfinished
 
 #: choice on the page -> title, words, options of the job
@@ -22,12 +25,16 @@ CHOICES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "best": ("The best it can be", "The whole recipe. Usable from the first minute on.", {}),
 }
 
-#: what is said where this machine has not been measured yet
-GUESSES = {
-    "look": "About 5 min on two processor cores; measured here after the first time",
-    "good": "Half an hour to an hour on two processor cores",
-    "best": "About an hour on two processor cores",
-}
+#: choice on the page -> recipe whose trial says how long it takes, at most where it may end early
+TRIED = {"look": "quick", "good": "default", "best": "default"}
+
+
+@dataclass(frozen=True)
+class Time:
+    """How long a choice takes."""
+
+    seconds: float | None  # None = not known yet
+    measured: bool  # by past jobs of this kind; otherwise estimated from a trial
 
 
 def train(request: Request) -> Response:
@@ -37,10 +44,10 @@ def train(request: Request) -> Response:
     own = [job for job in jobs if job.work.kind == "personalize"]
     job = latest(jobs, "personalize", person.avatar) or latest(own, "personalize")
     facts, scan = studio.facts.avatar(person.avatar), studio.facts.scan(person.scan)
-    times = {
-        name: studio.queue.expected(Work("personalize", {"scan": person.scan}, person.avatar, options))
-        for name, (_, _, options) in CHOICES.items()
-    }
+    times = {name: _time(studio, person, name, scan.size if scan else 0) for name in CHOICES}
+    trying = False
+    if scan is not None and any(time.seconds is None for time in times.values()):
+        trying = studio.trials.begin(person.scan, scan.digest, sorted({*TRIED.values()}))
     curve, gone = facts.history if facts else (), left_out(person, scan)
     return page(
         request,
@@ -57,11 +64,20 @@ def train(request: Request) -> Response:
         scanning=unfinished(latest(jobs, "scan", person.scan)),
         choices=CHOICES,
         times=times,
-        guesses=GUESSES,
+        trying=trying,
         curve=_curve(curve),
         quality=quality(facts.info) if facts else "",
         running=State.RUNNING,
     )
+
+
+def _time(studio: Studio, person: Person, choice: str, size: int) -> Time:
+    """From past jobs of the same kind; without one, from the trial."""
+    past = studio.queue.expected(Work("personalize", {"scan": person.scan}, person.avatar, CHOICES[choice][2]))
+    if past is not None:
+        return Time(past, True)
+    options = {} if TRIED[choice] == "default" else {"recipe": TRIED[choice]}
+    return Time(studio.queue.forecast(Work("personalize", {}, "", options), size), False)
 
 
 def begin(request: Request, values: dict[str, Any]) -> dict[str, Any]:
