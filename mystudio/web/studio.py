@@ -36,6 +36,6 @@ class Studio:
 
     def close(self) -> None:
         """End the processes of trials and previews, and close the queue's file."""
-        self.trials.close()
+        self.trials.stop()
         self.previews.close()
         self.queue.close()

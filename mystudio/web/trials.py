@@ -44,9 +44,10 @@ class Trials:
             self._child = subprocess.Popen(program, stdin=none, stdout=none, stderr=none)
             return True
 
-    def close(self) -> None:
-        """End the process."""
+    def stop(self) -> None:
+        """End the process, because something better needs the processor; the next ``begin`` measures again."""
         with self._lock:
             if self._child is not None and self._child.poll() is None:
                 self._child.kill()
                 self._child.wait()
+                self._tried.clear()

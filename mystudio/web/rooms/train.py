@@ -89,6 +89,7 @@ def begin(request: Request, values: dict[str, Any]) -> dict[str, Any]:
     if studio.facts.scan(person.scan) is None and not unfinished(latest(jobs_of(studio, person), "scan", person.scan)):
         raise StudioError("expected a scan, there is none; record yourself first")
     work.personalize(studio, person, choice[2])
+    studio.trials.stop()
     return {"say": "It begins to learn the face."}
 
 

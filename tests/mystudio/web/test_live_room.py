@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from importlib.resources import files
 
 import cv2
 import numpy as np
@@ -199,3 +200,48 @@ def test_in_a_browser_the_avatar_moves_and_is_recorded(place, person, tmp_path):
         page.click("#turn-off")
     newest = max(person.renders.glob("live-*.mp4"), key=lambda path: path.stat().st_mtime)
     assert len(list(video.read(newest))) >= 5 and verify.examine(newest)[0].state == "found"
+
+
+@pytest.mark.parametrize(
+    ("scheme", "width"), [("dark", 360), pytest.param("light", 1280, marks=pytest.mark.slow)], ids=["phone", "wide"]
+)
+def test_axe_finds_nothing_and_a_phone_shows_all(place, person, tmp_path, scheme, width):
+    """The camera off and on, while it records, with recordings, and after another page took over."""
+    axe = (files("axe_playwright_python") / "axe.min.js").read_text("utf-8")
+    found: dict[tuple[str, str], list[str]] = {}
+    pictures: list[bytes] = []
+
+    def look(state: str) -> None:
+        page.evaluate(axe)
+        for fault in page.evaluate("axe.run().then((found) => found.violations)"):
+            found[state, fault["id"]] = [node["html"][:200] for node in fault["nodes"]]
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, state
+
+    screen = {"color_scheme": scheme, "viewport": {"width": width, "height": 740}, "bypass_csp": True}
+    with browser(camera_file(tmp_path / "person.mjpeg", 40), reduced_motion="reduce", **screen) as page:
+        page.on("websocket", lambda socket: socket.on("framereceived", lambda got: pictures.append(got)))
+        page.goto(address_of(place.studio.folder, place.port))
+        page.goto(f"{place.address}/p/{person.id}/live")
+        look("off")
+        page.click("#turn-on")
+        until(lambda: "frames a second" in page.inner_text("#pace"))
+        look("on")
+        clips = page.locator("#clips video").count()
+        page.click("#record")
+        until(lambda: page.is_visible("#clock"))
+        look("recording")
+        pictures.clear()
+        until(lambda: page.is_visible("#clock") and sum(isinstance(one, bytes) for one in pictures) > 4)
+        page.click("#record")
+        until(lambda: page.locator("#clips video").count() == clips + 1)
+        look("recorded")
+        page.evaluate("document.getElementById('failed').textContent = 'The camera was taken away.'")
+        page.evaluate("document.getElementById('warning').hidden = false")
+        page.evaluate("document.getElementById('warning').textContent = 'More light from the front.'")
+        look("failed")
+        page.click("#turn-off")
+        page.evaluate("document.getElementById('turn-off').textContent = ''")
+        page.evaluate("document.querySelector('main').append(document.createElement('img'))")
+        before = dict(found)
+        look("broken")
+    assert before == {} and ("broken", "image-alt") in found

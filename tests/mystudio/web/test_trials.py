@@ -92,6 +92,17 @@ def test_nothing_is_measured_beside_a_job_that_runs(studio, client, ada, started
     assert len(started) == 1
 
 
+def test_training_itself_ends_a_trial(studio, client, ada, monkeypatch):
+    monkeypatch.setattr(trials, "PROGRAM", "import time; time.sleep(600)")
+    assert "A trial of some seconds" in client.get(f"/p/{ada.id}/train").text
+    child = studio.trials._child
+    assert child.poll() is None
+    assert client.post(f"/p/{ada.id}/train", json={"choice": "look"}).status_code == 200
+    assert child.poll() is not None
+    studio.queue.cancel(studio.queue.jobs()[-1].id)
+    assert "A trial of some seconds" in client.get(f"/p/{ada.id}/train").text  # it is measured after all
+
+
 @pytest.mark.slow
 def test_a_real_trial_reaches_the_page(studio, client, person):
     import actor_avatar
@@ -102,8 +113,8 @@ def test_a_real_trial_reaches_the_page(studio, client, person):
         artifacts.save(actor_avatar.scan(12), run)
     page, end = client.get(f"/p/{person.id}/train").text, time.monotonic() + 300
     assert "A trial of some seconds" in page
-    while "an estimate, until" not in page:
+    while page.count("an estimate, until the first one has run here") < len(CHOICES):
         assert time.monotonic() < end
         time.sleep(0.5)
         page = client.get(f"/p/{person.id}/train").text
-    assert page.count("an estimate, until the first one has run here") == 3
+    assert "A trial of some seconds" not in page
