@@ -3,7 +3,8 @@
     python docs/make_studio_pictures.py STUDIO -o OUT            every picture as PNG, to look at
     python docs/make_studio_pictures.py STUDIO -o OUT --docs     and the small ones of docs/studio.md
 
-It needs playwright (in the extra ``test``) and Chromium. STUDIO holds at least one person, such as the demo person.
+It needs playwright (in the extra ``test``) and Chromium. STUDIO holds at least one person, such as the demo person. The
+browser's camera plays the demo person's recording. Nothing is added to STUDIO.
 """
 
 from __future__ import annotations
@@ -19,19 +20,28 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import click
+import numpy as np
 from PIL import Image
 from playwright.sync_api import sync_playwright
+
+from mystudio.demo import FOLDER as DEMO
+from mystudio.web.library.people import People
+from selfscan.io import video
 
 DOCS = Path(__file__).parent / "pictures"
 SCREENS = {"wide": (1280, 860), "narrow": (360, 740)}
 SHOWN = {  # pictures of docs/studio.md: name -> room, scheme, screen
     "studio-empty": ("empty", "light", "wide"),
     "studio-scan": ("scan", "light", "wide"),
+    "studio-record": ("recording", "light", "wide"),
     "studio-take": ("take", "light", "wide"),
+    "studio-edit": ("edit", "light", "wide"),
+    "studio-live": ("live", "dark", "wide"),
     "studio-phone": ("people", "dark", "narrow"),
 }
 WIDTH, HEIGHT = 640, 520  # px of a picture in the documents, at most
 PAUSE = 700  # ms until a room has drawn itself
+PATIENCE = 120_000  # ms until the camera is followed, on a busy machine
 
 
 @contextmanager
@@ -54,8 +64,45 @@ def rooms_of(folder: Path) -> dict[str, str]:
         own = ("record", "scan", "train", "avatar", "takes", "live")
         found |= {room: f"/p/{person.name}/{room}" for room in own}
         for take in sorted([*person.glob("*.take"), *person.glob("takes/*.take")])[:1]:
-            found |= {"take": f"/p/{person.name}/takes/{take.stem}", "edit": f"/p/{person.name}/edit/{take.stem}"}
+            found |= {"take": f"/p/{person.name}/takes/{take.stem}", "edit": f"/p/{person.name}/takes/{take.stem}/edit"}
     return found
+
+
+def film(path: Path) -> Path:
+    """Write the demo person's recording as a film that Chromium plays as a camera."""
+    with open(path, "wb") as file:
+        for index, (_, frame) in enumerate(video.read(DEMO / "scan.mp4")):
+            if index % 4 == 0:
+                wide = np.pad(frame, ((0, 0), (frame.shape[1] // 6,) * 2, (0, 0)), "edge")
+                Image.fromarray(wide).save(file, "jpeg", quality=90)
+    return path
+
+
+def record(tab) -> None:
+    """Begin a recording, until it has seen something."""
+    tab.locator("#turn-on:enabled").click()
+    tab.locator("#begin:visible").click()
+    tab.wait_for_selector("#recorder[data-state=recording]", timeout=PATIENCE)
+    tab.wait_for_timeout(12_000)
+
+
+def follow(tab) -> None:
+    """Let the avatar follow the camera."""
+    tab.locator("#turn-on:enabled").click()
+    tab.locator("#pace", has_text="frames a second").wait_for(timeout=PATIENCE)
+    tab.evaluate("document.querySelector('#camera option').textContent = 'Camera'")  # not the film's path
+    tab.wait_for_timeout(2_000)
+
+
+def edit(tab) -> None:
+    """Move two sliders, until the picture has followed."""
+    tab.locator("#shown").wait_for(timeout=PATIENCE)
+    for slider in tab.locator("#sliders [type=range]").all()[:2]:
+        slider.fill("1")
+    tab.wait_for_timeout(4_000)
+
+
+ACTS = {"recording": record, "live": follow, "edit": edit}  # what is done in a room before its picture
 
 
 def shoot(browser, link: str, rooms: dict[str, str], out: Path) -> None:
@@ -72,6 +119,9 @@ def shoot(browser, link: str, rooms: dict[str, str], out: Path) -> None:
                     continue
                 tab.evaluate("for (const image of document.images) image.loading = 'eager'")
                 tab.wait_for_timeout(PAUSE)
+                if room in ACTS and tab.locator("#turn-on, #sliders").count():
+                    ACTS[room](tab)
+                    tab.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
                 tab.screenshot(path=out / f"{room}-{scheme}-{screen}.png", full_page=True)
             context.close()
 
@@ -93,9 +143,13 @@ def main(studio: Path, out: Path, docs: bool) -> None:
     path = os.environ.get("MYSTUDIO_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
     root = ["--no-sandbox"] if os.name != "nt" and os.geteuid() == 0 else []
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as empty:
-        browser = playwright.chromium.launch(executable_path=path, args=root)
-        with served(Path(empty)) as link:
+        camera = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
+        camera.append(f"--use-file-for-fake-video-capture={film(Path(empty) / 'camera.mjpeg')}")
+        browser = playwright.chromium.launch(executable_path=path, args=[*root, *camera])
+        with served(Path(empty) / "studio") as link:
             shoot(browser, link, {"empty": "/"}, out)
+            person = People(Path(empty) / "studio" / "people").add("Demo Person", True, fictional=True)
+            shoot(browser, link, {"recording": f"/p/{person.id}/record"}, out)
         with served(studio) as link:
             shoot(browser, link, rooms_of(studio), out)
         browser.close()
