@@ -143,7 +143,7 @@ def forecast(scan: Scan, base: Base, settings: PersonalizeSettings, device: torc
     def make(few: Scan, small: PersonalizeSettings, note: Progress) -> Avatar:
         return personalize(few, base, small, device=device, progress=note)
 
-    return trial.forecast(make, scan, settings)
+    return trial.forecast(make, scan, settings, torch.device(device).type == "cpu")
 
 
 def sized(sizes: tune.TuneSettings, side: int) -> tune.TuneSettings:

@@ -1,4 +1,8 @@
-"""How long ``personalize`` takes here: a few real steps on a few images of the scan, scaled to the whole work."""
+"""How long ``personalize`` takes here: a few real steps on a few images of the scan, scaled to the whole work.
+
+Other programs slow a trial of some seconds down far more than the hour that it stands for. So its fastest step counts,
+and no part counts for more than its processor time.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,6 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import replace
-from statistics import median
 
 from mystudio.engines.personal import tune
 from mystudio.engines.personal.settings import PersonalizeSettings
@@ -20,6 +23,7 @@ SAMPLES = 32  # drawn for the regressor
 
 #: makes an avatar of a scan with settings, and reports
 Make = Callable[[Scan, PersonalizeSettings, Progress], Avatar]
+Moment = tuple[float, float]  # s of the clock, and of the processors
 
 
 def shortened(settings: PersonalizeSettings) -> PersonalizeSettings:
@@ -29,39 +33,51 @@ def shortened(settings: PersonalizeSettings) -> PersonalizeSettings:
     return replace(settings, personalize=few, regress=replace(settings.regress, samples=samples))
 
 
-def forecast(make: Make, scan: Scan, settings: PersonalizeSettings) -> float:
+def forecast(make: Make, scan: Scan, settings: PersonalizeSettings, on_cpu: bool = True) -> float:
     """Run the trial; returns how long the whole work would take, s, if tuning does not stop early.
 
-    Args: make: runs the engine. scan: of the person. settings: of the whole work.
+    Args:
+        make: runs the engine. scan: of the person. settings: of the whole work.
+        on_cpu: the processor does the work; it only waits for a GPU.
     Raises: as ``make``.
     """
-    few, times = shortened(settings), defaultdict[str, dict[int, float]](dict)
+    few, times = shortened(settings), defaultdict[str, dict[int, Moment]](dict)
 
     def note(stage: str, done: int, total: int) -> None:
-        times[stage][done] = time.perf_counter()
+        times[stage][done] = _now()
 
-    begin = time.perf_counter()
+    begin = _now()
     made = make(without(scan, scan.frame_index[IMAGES:].tolist()), few, note)
-    spent, size = time.perf_counter() - begin, made.generator.resolution
+    end, size = _now(), made.generator.resolution
     steps, samples = dict(times["tune"]), dict(times["samples"])
-    step = _step_seconds(steps, few.personalize, size)
+    (first, drew), (last, drawn) = min(samples.items()), max(samples.items())
+    one = _between(drew, drawn, on_cpu) / max(last - first, 1)
+    gaps = {k: _between(steps[k - 1], steps[k], on_cpu) for k in steps if k - 1 in steps}
+    step = _step_seconds(gaps, few.personalize, size)
     whole = Counter(tune.size_at(settings.personalize, k, size) for k in range(settings.personalize.steps))
     tuning = sum(step.get(side, max(step.values(), default=0.0)) * count for side, count in whole.items())
-    (first, start), (last, end) = min(samples.items()), max(samples.items())
-    one = (end - start) / max(last - first, 1)
-    rest = spent - sum(_gaps(steps).values()) - (end - start)
-    return rest + tuning + one * (settings.regress.samples + len(scan))
+    rest = [(begin, steps[min(steps)]), (steps[max(steps)], drew), (drawn, end)]
+    once = sum(_between(*span, on_cpu) for span in rest)
+    return once + tuning + one * (settings.regress.samples + len(scan))
 
 
-def _step_seconds(steps: dict[int, float], few: tune.TuneSettings, size: int) -> dict[int, float]:
-    """Size that is drawn, px -> s of a step; the first step of a size also prepares the images, and does not count."""
+def _step_seconds(gaps: dict[int, float], few: tune.TuneSettings, size: int) -> dict[int, float]:
+    """Size that is drawn, px -> s of its fastest step.
+
+    Args: gaps: step -> s. The first step of a size also prepares the images, and does not count.
+    """
     found = defaultdict[int, list[float]](list)
-    for k, seconds in _gaps(steps).items():
+    for k, seconds in gaps.items():
         side, before = (tune.size_at(few, n, size) for n in (k - 1, k - 2))  # step k is the one from k - 1 on
         if side == before:
             found[side].append(seconds)
-    return {side: median(values) for side, values in found.items()}
+    return {side: min(values) for side, values in found.items()}
 
 
-def _gaps(steps: dict[int, float]) -> dict[int, float]:
-    return {k: steps[k] - steps[k - 1] for k in steps if k - 1 in steps}
+def _now() -> Moment:
+    return time.perf_counter(), time.process_time()
+
+
+def _between(start: Moment, end: Moment, on_cpu: bool) -> float:
+    clock, busy = end[0] - start[0], end[1] - start[1]
+    return min(clock, busy) if on_cpu else clock

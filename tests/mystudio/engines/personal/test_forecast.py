@@ -43,7 +43,7 @@ def made_of(clock: list[float], resolution: int, step: dict[int, float], sample:
 @pytest.mark.parametrize(("resolution", "step"), [(256, {256: 0.5}), (512, {256: 0.5, 512: 2.0})])
 def test_every_part_grows_with_its_own_units(monkeypatch, resolution, step):
     clock = [100.0]
-    monkeypatch.setattr(forecasting.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(forecasting, "_now", lambda: (clock[0], 2 * clock[0]))  # two processors at work
     settings = PersonalizeSettings()
     scan = actor_avatar.scan(12)
     found = forecast(made_of(clock, resolution, step, 0.02), scan, settings)
@@ -53,6 +53,23 @@ def test_every_part_grows_with_its_own_units(monkeypatch, resolution, step):
     true = REST + tuning + 0.02 * (regress.samples + len(scan))
     assert found == pytest.approx(true, abs=4)  # first steps and first samples are part of what is done once
     assert found > tuning
+
+
+def test_a_busy_machine_slows_the_trial_and_not_the_estimate(monkeypatch):
+    """Another program takes five seconds between every two looks at the clock."""
+    clock, waits = [100.0], [0.0]
+
+    def now():
+        waits[0] += 5.0
+        return clock[0] + waits[0], clock[0]
+
+    monkeypatch.setattr(forecasting, "_now", now)
+    settings, scan, step = PersonalizeSettings(), actor_avatar.scan(12), {256: 0.5}
+    busy = forecast(made_of(clock, 256, step, 0.02), scan, settings)
+    waiting = forecast(made_of(clock, 256, step, 0.02), scan, settings, on_cpu=False)
+    tuning = step[256] * settings.personalize.steps
+    assert busy == pytest.approx(REST + tuning + 0.02 * (settings.regress.samples + len(scan)), abs=4)
+    assert waiting > 5 * busy  # of a GPU, only the clock tells
 
 
 def test_the_trial_is_short_and_otherwise_the_whole_work():
