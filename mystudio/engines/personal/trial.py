@@ -17,7 +17,7 @@ from mystudio.types import Avatar, Progress
 from selfscan.scan.without import without
 from selfscan.types import Scan
 
-IMAGES = 8  # of the scan: two batches of tuning
+IMAGES = 8  # of the scan: some batches of tuning
 STEPS = 6  # of tuning: three at each of two sizes, where it draws smaller pictures first
 SAMPLES = 32  # drawn for the regressor
 
