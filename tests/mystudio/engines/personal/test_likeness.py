@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mystudio.engines.personal.likeness import Likeness
-from mystudio.engines.personal.tune import TuneSettings, _size
+from mystudio.engines.personal.tune import TuneSettings, size_at
 from mystudio.motion import losses
 from selfscan.perceptual.metric import load_perceptual
 
@@ -48,7 +48,7 @@ def test_texture_asks_for_detail_of_the_same_strength_at_the_same_place():
 @pytest.mark.parametrize("full, sizes", [(64, [64]), (256, [256]), (512, [256, 512]), (1024, [256, 512, 1024])])
 def test_a_large_avatar_grows_during_tuning(full, sizes):
     settings = replace(TuneSettings(), steps=100, grow=0.5)
-    drawn = [_size(settings, step, full) for step in range(100)]
+    drawn = [size_at(settings, step, full) for step in range(100)]
     assert sorted(set(drawn)) == sizes and drawn == sorted(drawn)
     assert drawn.index(full) == (50 if len(sizes) > 1 else 0)
-    assert {_size(replace(settings, grow=0.0), step, full) for step in range(100)} == {full}
+    assert {size_at(replace(settings, grow=0.0), step, full) for step in range(100)} == {full}
