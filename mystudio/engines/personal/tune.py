@@ -48,12 +48,12 @@ SHOWN = 6  # scan images in a preview
 class TuneSettings:
     """How the generator is tuned."""
 
-    steps: int = 2000  # optimisation steps (MyStyle: 1000 passes over the images at batch 1)
-    batch: int = 4  # images a step (MyStyle: 1)
+    steps: int = 3000  # optimisation steps (MyStyle: 1000 passes over the images at batch 1)
+    batch: int = 2  # images a step (MyStyle: 1)
     optimizer: Literal["muon", "adam"] = "muon"  # muon: filters by Muon, the rest by Adam
     #   (MyStyle: adam)
     rate: float = 8e-3  # of the optimiser at the start (MyStyle: 3e-4, constant)
-    decay: float = 40.0  # steps after which the rate has fallen to 0.7: rate / sqrt(1 + step / decay); 0 = constant
+    decay: float = 80.0  # steps after which the rate has fallen to 0.7: rate / sqrt(1 + step / decay); 0 = constant
     #   (MyStyle)
     average: float = 0.1  # share of the steps so far over which the weights are averaged; 0 = none (MyStyle)
     perceptual: float = 1.0  # weight of the perceptual distance (MyStyle: 1)
@@ -72,7 +72,7 @@ class TuneSettings:
     pixel: float = 1.0  # weight of the mean squared error (MyStyle: 1)
     proxy: float = 10.0  # weight of the difference of the small picture that reenact solves on (MyStyle: 0)
     held_out: int = 4  # scan images held out of tuning to decide when to stop; they stay anchors
-    check_every: int = 100  # steps between checks, checkpoints and previews
+    check_every: int = 200  # steps between checks, checkpoints and previews
     patience: int = 5  # checks without a better held-out distance before stopping; 0 = never stop early
     precision: Precision = "auto"  # of the feature maps; auto = bfloat16 where the hardware multiplies in it
     #   (weights and their updates stay float32)
