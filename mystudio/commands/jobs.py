@@ -249,7 +249,7 @@ def _when(time_: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(time_))
 
 
-@jobs.command(cls=Command)
+@jobs.command(cls=Command, short_help="Say how long the first avatar of a scan takes here.")
 @click.argument("scan", type=click.Path(path_type=Path), metavar="SCAN")
 @click.option(
     "--recipe",
