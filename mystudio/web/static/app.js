@@ -29,21 +29,22 @@ export async function post(url, values = {}) {
 export async function follow(told) {
   if (told.reload) location.reload();
   else if (told.go && told.go !== location.pathname) location.assign(told.go);
-  else await refresh();
+  else await refresh(true);
   if (told.say) say(told.say);
 }
 
 const served = new WeakMap(); // part of the page that changes by itself -> its text as the server gave it
 
-// Replace the parts that have changed on the server; what a person is typing or watching stays.
-export async function refresh() {
+// Replace the parts that have changed on the server. What a person is filling in stays, except after their own action.
+export async function refresh(own = false) {
   const answer = await fetch(location.href).catch(() => null);
   if (!answer || !answer.ok) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
   const old = [...document.querySelectorAll("[data-live]")];
+  const filled = own ? null : document.querySelector("[data-live] form :is(input, select, textarea):focus");
   for (const part of old) {
     const now = fresh.getElementById(part.id), text = now?.outerHTML;
-    if (!now || text === served.get(part) || part.contains(document.querySelector("[data-live] form:focus-within"))) continue;
+    if (!now || text === served.get(part) || part.contains(filled)) continue;
     const focused = part.contains(document.activeElement) ? document.activeElement.id || document.activeElement.dataset.post : null;
     part.replaceWith(document.adoptNode(now));
     served.set(now, text);
@@ -104,7 +105,7 @@ function bind(root) {
 
 for (const part of document.querySelectorAll("[data-live]")) served.set(part, part.outerHTML);
 bind(document);
-connect(refresh);
+connect(() => refresh());
 const here = document.querySelector(".rooms [aria-current]");
 if (here) here.parentElement.scrollLeft = here.offsetLeft - (here.parentElement.clientWidth - here.offsetWidth) / 2;
 const room = document.body.dataset.room;

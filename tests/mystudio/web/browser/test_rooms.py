@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import time
 from importlib.resources import files
 
 import pytest
 from running import until
+
+from mystudio.jobs import Queue, Work
 
 STATIC = 250_000  # bytes of the page's own scripts, styles and pictures
 
@@ -147,3 +151,27 @@ def test_images_are_removed_and_brought_back_by_keyboard(tab, server):
     tab.keyboard.press("Enter")
     until(tab, f"{pressed} === 'false' && document.activeElement.id === 'image-3'")
     assert tab.get_by_role("heading", name="12 images of 64 px").is_visible()
+
+
+def test_a_room_shows_what_a_pressed_button_did_and_what_happens_then(tab, server):
+    tab.goto(server.address + rooms_of(server)[2])
+    begin = tab.get_by_role("button", name=re.compile("Train|Begin"))
+    begin.focus()
+    tab.keyboard.press("Enter")  # the focus stays on the button
+    tab.get_by_role("heading", name="Soon").wait_for()
+    with Queue(server.folder) as queue:
+        (job,) = (job for job in queue.jobs() if job.work.kind == "personalize")
+        queue.cancel(job.id)
+        tab.get_by_role("heading", name="The training was cancelled").wait_for()  # told by the server
+        queue.remove(job.id)
+    tab.goto(server.address + rooms_of(server)[4])
+    field = tab.get_by_label("From, s").first
+    tab.get_by_text("Only a part, or another face").first.click()
+    field.fill("0.1")
+    with Queue(server.folder) as queue:
+        (clip,) = server.folder.glob("people/*/drivers/driver.mp4")
+        number = queue.add(Work("scan", {"video": str(clip)}, "no.scan", {"consent": "Ada"})).id
+        time.sleep(1.5)  # the page has heard of it
+        assert field.input_value() == "0.1"  # what is being filled in stays
+        queue.cancel(number)
+        queue.remove(number)
