@@ -33,8 +33,8 @@ class Trials:
         with self._lock:
             if self._child is not None and self._child.poll() is None:
                 return True
-            if not self._allowed or (scan, digest) in self._tried or self._queue.jobs(State.RUNNING):
-                return False  # beside another job it would be measured too slow
+            if not self._allowed or (scan, digest) in self._tried or self._queue.jobs(State.RUNNING, State.WAITING):
+                return False  # beside a job, or one that is about to start, it would be measured too slow
             self._tried.add((scan, digest))
             words = ["jobs", "estimate", str(scan), "--studio", str(self._queue.studio)]
             for recipe in recipes:

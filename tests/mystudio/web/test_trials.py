@@ -99,6 +99,8 @@ def test_training_itself_ends_a_trial(studio, client, ada, monkeypatch):
     assert child.poll() is None
     assert client.post(f"/p/{ada.id}/train", json={"choice": "look"}).status_code == 200
     assert child.poll() is not None
+    assert "A trial of some seconds" not in client.get(f"/p/{ada.id}/train").text
+    assert studio.trials._child is child  # none starts while training waits for its turn
     studio.queue.cancel(studio.queue.jobs()[-1].id)
     assert "A trial of some seconds" in client.get(f"/p/{ada.id}/train").text  # it is measured after all
 
