@@ -124,7 +124,7 @@ class _HeldOut:
             size = WIDTH if name in PARTS else SIZE
             apart = [self._metric.distance(view(a, size), view(b, size)) for a, b in zip(one.split(4), two.split(4))]
             found[name] = float(torch.cat(apart).mean())
-        found["psnr"] = float((10 * torch.log10(4 / (one - two).square().flatten(1).mean(1))).mean())
+        found["psnr"] = float(metrics.psnr(one, two).mean())
         for name, part in PARTS.items():
             found[f"sharp_{name}"] = fine_energy(made, part) / fine_energy(images, part)
         return found | self._persons(comparison.at_evaluation_size(to_uint8(made)))

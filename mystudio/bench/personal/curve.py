@@ -72,11 +72,8 @@ def watched(
             clock.save()
         return step >= max(at)
 
-    given, rest = (
-        (codes[~held], images[~held], perceptual, replace(sizes, patience=0), progress),
-        DiskCheckpoints(folder),
-    )
-    tune(generator, *given, rest, watch, None if seen is None else seen[~held])
+    how, checkpoints, seen = replace(sizes, patience=0), DiskCheckpoints(folder), None if seen is None else seen[~held]
+    tune(generator, codes[~held], images[~held], perceptual, how, progress, checkpoints, watch, seen)
 
 
 def _anchors(
