@@ -13,7 +13,7 @@ import numpy as np
 
 from mystudio.actors.actor import Actor
 from mystudio.actors.basis import Basis, basis_path, load_basis
-from mystudio.actors.factors import MOTION, MOTION_NAMES, N_FACTORS, join, look_of
+from mystudio.actors.factors import MOTION, MOTION_NAMES, N_FACTORS, SIDE_NAMES, SIDES, join, look_of
 from mystudio.actors.film import save_npz
 from mystudio.actors.motion import frame_from_factors
 from mystudio.actors.render import render
@@ -23,6 +23,7 @@ from mystudio.types import Progress, silent
 from selfscan.io.text import read_text
 
 SETTINGS = "dataset.json"
+EARLIER = {"vivid": 0.0, "people": 1, "sides": False, "still": False}  # of data sets before there were these settings
 #: motion factors that ``DatasetSettings.vivid`` redraws, and the range that they are drawn from evenly
 VIVID = {
     "browInnerUp": (0.2, 2.0),
@@ -34,6 +35,8 @@ VIVID = {
     "gaze_y": (-2.5, 2.5),
 }
 VIVID_CHANCE = 0.35  # of each of these factors in a vivid image
+VIVID_SIDE = 2.3  # the side factors are drawn evenly from minus to plus this, likewise
+POSE = slice(MOTION_NAMES.index("yaw"), None)  # of motion factors: turn and place of the head
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ class DatasetSettings:
     shard: int = 256  # images a file
     vivid: float = 0.0  # share of images in which lids and brows often move far (``VIVID``), which they rarely do else
     people: int = 1  # in a group; more than one = a grid: all people of a group have the same motions
+    sides: bool = False  # winks, one raised brow, crooked smiles; codes have their three numbers, too
+    still: bool = False  # the head is held still in pairs of images, 2k and 2k + 1 of a person
 
     @property
     def group(self) -> int:
@@ -60,13 +65,23 @@ class DatasetSettings:
         return -(-self.count // self.shard)
 
 
-def code_of(seed: int, index: int, takes: int, vivid: float = 0.0, people: int = 1) -> np.ndarray:
+def code_of(
+    seed: int,
+    index: int,
+    takes: int,
+    vivid: float = 0.0,
+    people: int = 1,
+    sides: bool = False,
+    still: bool = False,
+) -> np.ndarray:
     """Code [64] float16 of an image of a dataset; each run of ``takes`` consecutive images shares one look.
 
     With ``people`` the images are in groups of people x takes, person by person. Image k of every person of a group
     has the same motion, so the true cross-reenactment of each source and driver is in the group.
 
-    ``vivid`` is the share of motions with far movements of lids and brows; the other ones do not depend on it.
+    ``vivid`` is the share of motions with far movements of lids and brows; the other ones do not depend on it. With
+    ``sides`` the code is [67]: behind the same numbers follow the side factors. With ``still`` an image of odd number
+    has the head's pose of the one before.
     """
     look = look_of(np.random.default_rng((seed, 0, index // takes)).normal(size=N_FACTORS))
     moved = index // (people * takes) * takes + index % takes  # number of the motion; the index itself without a grid
@@ -78,14 +93,25 @@ def code_of(seed: int, index: int, takes: int, vivid: float = 0.0, people: int =
             low, high = VIVID[name]
             if here:
                 motion[MOTION_NAMES.index(name)] = low + (high - low) * share
-    return join(look, motion).astype(np.float16)
+    if still and moved % 2:
+        motion[POSE] = np.random.default_rng((seed, 1, moved - 1)).normal(size=N_FACTORS)[MOTION][POSE]
+    code = join(look, motion)
+    return (np.concatenate([code, _sides_of(seed, moved, vivid)]) if sides else code).astype(np.float16)
+
+
+def _sides_of(seed: int, moved: int, vivid: float) -> np.ndarray:
+    """Side factors [3] of a motion."""
+    rng = np.random.default_rng((seed, 3, moved))
+    sides, far = rng.normal(size=len(SIDE_NAMES)), rng.random(len(SIDE_NAMES)) < vivid * VIVID_CHANCE
+    return np.where(far, rng.uniform(-VIVID_SIDE, VIVID_SIDE, len(SIDE_NAMES)), sides)
 
 
 def draw(settings: DatasetSettings, index: int, basis: Basis | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Draw one image [H, W, 3] uint8 of a dataset and return its code [64] float16, too; no file is written."""
-    code = code_of(settings.seed, index, settings.takes, settings.vivid, settings.people)
+    """Draw one image [H, W, 3] uint8 of a dataset and return its code [64 or 67] float16; no file is written."""
+    s = settings
+    code = code_of(s.seed, index, s.takes, s.vivid, s.people, s.sides, s.still)
     actor = _actor(look_of(code).tobytes(), basis or load_basis())
-    expression, pose = frame_from_factors(code[MOTION].astype(np.float64))
+    expression, pose = frame_from_factors(code[MOTION].astype(np.float64), code[SIDES].astype(np.float64))
     return render(actor, expression, pose, settings.size, settings.crop, seed=index).image, code
 
 
@@ -96,7 +122,9 @@ def write_dataset(
     head: Path | None = None,
     progress: Progress = silent,
 ) -> list[Path]:
-    """Write ``shard-00000.npz`` ...: ``images`` [N, H, W, 3] uint8 and ``codes`` [N, 64] float16; existing shards stay.
+    """Write ``shard-00000.npz`` ...: ``images`` [N, H, W, 3] uint8 and ``codes`` [N, 64 or 67] float16.
+
+    Shards that are there and whole stay.
 
     Args:
         workers: number of processes; None = one a core. head: file of the 3D head; None = the imported one.
@@ -158,7 +186,7 @@ def _claim(folder: Path, settings: DatasetSettings) -> None:
             theirs = json.loads(read_text(path))
         except ValueError:
             theirs = None
-        if not isinstance(theirs, dict) or {"vivid": 0.0, "people": 1} | theirs | {"count": 0} != ours | {"count": 0}:
+        if not isinstance(theirs, dict) or EARLIER | theirs | {"count": 0} != ours | {"count": 0}:
             raise BadArtifact(
                 f"expected a new folder or the same dataset, {folder} holds one with other settings; "
                 "choose another folder"

@@ -1,6 +1,7 @@
 """The table of factors: the meaning of each of the 64 standard-normal numbers in an actor's code z.
 
-The packaged base ``people128`` uses the first 58; the last six, which it does not use, add to the look.
+The first 58 are look and motion of the packaged base; the next six add to the look. A code of 67 numbers also has the
+sides: what one side of the face does alone.
 """
 
 from __future__ import annotations
@@ -64,12 +65,18 @@ EXTRA_NAMES = (
     "clothes",  # neckline and pattern
     "camera",  # exposure, sharpness and sensor noise
 )
+SIDE_NAMES = (  # positive: the person's own left side; negative: the right side
+    "wink",
+    "brow_side",  # one raised outer brow
+    "smile_side",  # one drawn-up mouth corner
+)
 NAMES = LOOK_NAMES + MOTION_NAMES + EXTRA_NAMES
 N_LOOK, N_MOTION, N_EXTRA = len(LOOK_NAMES), len(MOTION_NAMES), len(EXTRA_NAMES)
 N_FACTORS = len(NAMES)
 LOOK = slice(0, N_LOOK)
 MOTION = slice(N_LOOK, N_LOOK + N_MOTION)
 EXTRA = slice(N_LOOK + N_MOTION, N_FACTORS)
+SIDES = slice(N_FACTORS, N_FACTORS + len(SIDE_NAMES))  # of a code [67]; a code [64] has no sides
 
 
 def look_of(code: np.ndarray) -> np.ndarray:

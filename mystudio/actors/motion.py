@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mystudio.actors.basis import EXPRESSION_ID, EXPRESSIONS
-from mystudio.actors.factors import MOTION_NAMES, N_MOTION
+from mystudio.actors.factors import MOTION_NAMES, N_MOTION, SIDE_NAMES
 from mystudio.errors import StudioError
 
 Clock = tuple[np.random.Generator, float, float]  # random generator, seconds, frames a second
@@ -60,6 +60,8 @@ _FACTOR_SHAPES = (
     (1.4, 0.7),
     (1.4, 0.7),
 )
+#: for each side factor: the shape of one side, its threshold, and its weight at 1.3 above the threshold
+_SIDE_SHAPES = (("eyeBlink", 0.8, 1.0), ("browOuterUp", 0.8, 0.9), ("mouthSmile", 0.8, 0.8))
 
 
 @dataclass(frozen=True)
@@ -109,14 +111,22 @@ def perform(script: str, seconds: float, fps: float = 25, seed: int = 0) -> Scor
     return Score(e.clip(0, 1), pose, fps)
 
 
-def frame_from_factors(factors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Expression [53] and pose [6] of standard-normal motion factors [26] (see factors.MOTION_NAMES)."""
+def frame_from_factors(factors: np.ndarray, sides: np.ndarray = ()) -> tuple[np.ndarray, np.ndarray]:
+    """Expression [53] and pose [6] of standard-normal factors.
+
+    Args: factors: [26], see factors.MOTION_NAMES. sides: [3], see factors.SIDE_NAMES, or none of them.
+    """
     m = np.asarray(factors)
-    if m.shape != (N_MOTION,):
-        raise ValueError(f"factors: expected [{N_MOTION}], got {m.shape}; give the motion factors of one frame")
+    if m.shape != (N_MOTION,) or len(sides) not in (0, len(SIDE_NAMES)):
+        raise ValueError(
+            f"factors, sides: expected [{N_MOTION}] and [{len(SIDE_NAMES)}] or none, got {m.shape} and {len(sides)}; "
+            "give the factors of one frame"
+        )
     e = np.zeros((1, len(EXPRESSIONS)), np.float32)
     for name, (threshold, scale), value in zip(MOTION_NAMES, _FACTOR_SHAPES, m):
         _add(e, name, scale * np.clip((value - threshold) / 1.3, 0, 1))
+    for (name, threshold, scale), value in zip(_SIDE_SHAPES, sides):
+        _add(e, f"{name}_{'L' if value > 0 else 'R'}", scale * np.clip((abs(value) - threshold) / 1.3, 0, 1))
     gaze_x, gaze_y, *rest = m[len(_FACTOR_SHAPES) :]
     _look(e, np.clip(0.35 * gaze_x, -0.9, 0.9), np.clip(0.25 * gaze_y, -0.9, 0.9), 1.0, 1.0)
     rest = np.clip(rest, -2.5, 2.5)

@@ -30,6 +30,7 @@ class EncoderSettings:
     people: int = 2000  # number of sampled looks
     poses: int = 4  # samples of each look, in addition to its neutral face
     motion_factors: int = 0  # numbers of z after the look factors that are motion; 0 = all that follow
+    side_factors: tuple[int, int] = (0, 0)  # first and end of further numbers of z that are motion
     steps: int = 2500
     batch: int = 128
     rate: float = 1e-3  # learning rate of Adam at its peak, cosine decay
@@ -60,7 +61,7 @@ def sample_pairs(
         count = min(block, people - first)
         z = torch.randn(count, poses + 1, generator.z_dim, generator=draw)
         if look_factors:
-            z = one_look(z, look_factors, settings.motion_factors)
+            z = one_look(z, look_factors, settings.motion_factors, settings.side_factors)
         w = generator.mapping(z.flatten(0, 1).to(device))
         made = generator(generator.broadcast(w)).clamp(-1, 1)
         marks, seen = crop_landmarks(mesh, made)
@@ -76,17 +77,19 @@ def sample_pairs(
     return Pairs(images, torch.cat(motion), torch.cat(w_all), presence)
 
 
-def one_look(z: Tensor, look_factors: int, motion_factors: int = 0) -> Tensor:
+def one_look(z: Tensor, look_factors: int, motion_factors: int = 0, side_factors: tuple[int, int] = (0, 0)) -> Tensor:
     """Give all samples of a person the same look, and the first one the neutral face (motion 0).
 
     Args:
         z: [P, Q, Z]. look_factors: count of the first numbers, which are look. motion_factors: count of the next
             numbers, which are motion; the rest belongs to the look. 0 = all after the look factors are motion.
+        side_factors: first and end of further numbers that are motion.
     """
     end = look_factors + motion_factors if motion_factors else z.shape[-1]
     same = z[:, :1].repeat(1, z.shape[1], 1)
-    same[:, :, look_factors:end] = z[:, :, look_factors:end]
-    same[:, 0, look_factors:end] = 0
+    for motion in (slice(look_factors, end), slice(*side_factors)):
+        same[:, :, motion] = z[:, :, motion]
+        same[:, 0, motion] = 0
     return same
 
 

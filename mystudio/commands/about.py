@@ -205,9 +205,17 @@ def _source(info: dict[str, str]) -> str:
     metavar="N",
     help="The next N numbers of z decide the motion, and the rest the look; 0 = all the rest are motion.",
 )
+@click.option(
+    "--side-factors",
+    type=click.IntRange(0),
+    nargs=2,
+    default=(0, 0),
+    metavar="FIRST END",
+    help="Numbers FIRST to END - 1 of z decide the motion, too; codes with sides: 64 67.",
+)
 @device_option
 @common
-def train_encoder(name, people, steps, look_factors, motion_factors, device):
+def train_encoder(name, people, steps, look_factors, motion_factors, side_factors, device):
     """Train the inversion encoder of a base on the base's own samples.
 
     An imported base has no encoder. Without one, its avatars start from the base's mean face and need invert.steps.
@@ -219,6 +227,6 @@ def train_encoder(name, people, steps, look_factors, motion_factors, device):
     from mystudio.compute.device import choose
 
     found = find_base(name)
-    settings = EncoderSettings(people=people, steps=steps, motion_factors=motion_factors)
+    settings = EncoderSettings(people, steps=steps, motion_factors=motion_factors, side_factors=side_factors)
     path, figures = train_and_save(found, look_factors, settings, progress(), choose(device))
     answer(f"{path}: explains {figures['explained']:.0%} of W on held-out samples.", encoder=path, **figures)

@@ -116,10 +116,12 @@ def clip(out, seed, script, motion_seed, seconds, fps, size, ffhq):
     type=click.FloatRange(0, 1),
     help="Share of images in which lids and brows often move far.",
 )
+@click.option("--sides", is_flag=True, help="Winks, one raised brow and crooked smiles, too: codes of 67 numbers.")
+@click.option("--still", is_flag=True, help="In pairs of images of a person only the expression and the gaze differ.")
 @click.option("--workers", type=click.IntRange(1), help="Number of processes; default: one per core.")
 @common
 @click.pass_context
-def dataset(context, out, count, grid, size, seed, takes, vivid, workers):
+def dataset(context, out, count, grid, size, seed, takes, vivid, sides, still, workers):
     """Draw aligned training images with their codes; run the same command again to resume.
 
     With --grid the data holds the true cross-reenactment of every two images of a group: the first one's person with
@@ -133,7 +135,9 @@ def dataset(context, out, count, grid, size, seed, takes, vivid, workers):
     if grid and context.get_parameter_source("takes") is not ParameterSource.DEFAULT:
         raise click.UsageError("expected --grid or --takes, got both; --grid 4x6 draws six images of each person")
     people, takes = grid or (1, takes)
-    settings = DatasetSettings(count, size, seed, takes, vivid=vivid, people=people)
+    if still and takes % 2:
+        raise click.UsageError(f"expected an even number of images of each person with --still, got {takes}")
+    settings = DatasetSettings(count, size, seed, takes, vivid=vivid, people=people, sides=sides, still=still)
     if grid:
         settings = replace(settings, count=-(-count // settings.group) * settings.group)
     can_resume("the finished shards are kept: the same command goes on from there")

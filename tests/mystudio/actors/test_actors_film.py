@@ -15,8 +15,8 @@ from tiny_head import tiny_basis
 
 from mystudio.actors.actor import Actor
 from mystudio.actors.basis import EXPRESSIONS, basis_path, write_npz
-from mystudio.actors.dataset import VIVID, DatasetSettings, code_of, draw, write_dataset
-from mystudio.actors.factors import EXTRA, LOOK, MOTION, MOTION_NAMES, N_LOOK
+from mystudio.actors.dataset import EARLIER, VIVID, DatasetSettings, code_of, draw, write_dataset
+from mystudio.actors.factors import EXTRA, LOOK, MOTION, MOTION_NAMES, N_LOOK, look_of
 from mystudio.actors.film import film, sheet, write_clip
 from mystudio.actors.motion import frame_from_factors, perform
 from mystudio.cli import cli
@@ -98,12 +98,39 @@ def test_a_share_of_vivid_images_moves_lids_and_brows_far_and_leaves_all_else():
     assert (as_plain | as_vivid).all() and 0.4 < as_vivid[changed.any(1)].mean() < 0.6
 
 
+def test_sides_add_three_numbers_that_move_one_side_alone():
+    for index in range(40):
+        plain, sided = code_of(3, index, 4, vivid=0.3), code_of(3, index, 4, vivid=0.3, sides=True)
+        assert sided.shape == (67,) and np.array_equal(sided[:64], plain)
+        assert np.array_equal(look_of(sided), look_of(plain))
+    rest = np.zeros(26)
+    for k, name in enumerate(("eyeBlink", "browOuterUp", "mouthSmile")):
+        for value, moved in ((2.1, "L"), (-2.1, "R"), (0.5, "")):
+            sides = np.zeros(3)
+            sides[k] = value
+            expression, pose = frame_from_factors(rest, sides)
+            expected = {f"{name}_{moved}"} if moved else set()
+            assert {EXPRESSIONS[n] for n in np.flatnonzero(expression)} == expected and not pose.any()
+    with pytest.raises(ValueError, match="3"):
+        frame_from_factors(rest, np.zeros(2))
+
+
+def test_a_still_pair_shows_one_head_pose_and_two_expressions():
+    codes = np.stack([code_of(5, index, 4, still=True) for index in range(80)])
+    loose = np.stack([code_of(5, index, 4) for index in range(80)])
+    pose = slice(N_LOOK + MOTION_NAMES.index("yaw"), N_LOOK + len(MOTION_NAMES))
+    assert np.array_equal(codes[0::2, pose], codes[1::2, pose]) and np.array_equal(codes[0::2], loose[0::2])
+    assert np.array_equal(np.delete(codes, np.r_[pose], 1), np.delete(loose, np.r_[pose], 1))
+    assert len(np.unique(codes[:, pose], axis=0)) == 40
+
+
 def test_a_vivid_dataset_is_another_one_and_a_folder_from_before_goes_on(head, tmp_path):
     settings = DatasetSettings(count=2, size=32, shard=2)
     (first,) = write_dataset(tmp_path / "d", settings, workers=1)
     file = tmp_path / "d" / "dataset.json"
     older = json.loads(file.read_text())
-    del older["vivid"]
+    for name in EARLIER:
+        del older[name]
     file.write_text(json.dumps(older))
     kept = first.stat().st_mtime_ns
     with pytest.raises(BadArtifact, match="another folder"):

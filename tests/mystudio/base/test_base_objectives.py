@@ -183,6 +183,9 @@ def test_samples_of_one_look_share_all_but_their_motion():
     assert torch.equal(kept[:, :, :2], z[:, :1, :2].expand(-1, 4, -1))
     assert torch.equal(kept[:, :, 5:], z[:, :1, 5:].expand(-1, 4, -1))
     assert torch.equal(one_look(z, 2)[:, 1:, 2:], z[:, 1:, 2:])
+    both = one_look(z, 2, 2, (5, 6))
+    assert torch.equal(both[:, 1:, [2, 3, 5]], z[:, 1:, [2, 3, 5]]) and not both[:, 0, [2, 3, 5]].any()
+    assert torch.equal(both[:, :, [0, 1, 4]], z[:, :1, [0, 1, 4]].expand(-1, z.shape[1], -1))
 
 
 def test_a_generator_that_is_cut_draws_what_it_drew_up_to_this_size():
