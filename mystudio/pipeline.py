@@ -31,6 +31,7 @@ from mystudio.storage.artifacts import engine_of, load, load_performance, others
 from mystudio.storage.directions import load_directions
 from mystudio.storage.journal import DiskCheckpoints, write_bytes
 from mystudio.storage.manifest import digest, digest_of, open_folder
+from mystudio.storage.scan_inputs import scan_inputs
 from mystudio.storage.workspace import StageRun, stage
 from mystudio.types import Avatar, Edit, Performance, Progress, Take, silent
 from selfscan.face.choose import LARGEST, check_wanted
@@ -42,7 +43,6 @@ from selfscan.scan.scan import scan_clips
 from selfscan.scan.without import without as leave_out
 from selfscan.types import WHOLE, Scan, Span
 
-MOST_CLIPS = 8  # of a scan: all of them are measured in one run
 MEASUREMENT = 2  # version of what a performance measures; 1: without cuts, persons and turned faces
 
 
@@ -90,13 +90,6 @@ def run_scan(
             coverage_figure.draw(made.coverage, picture := BytesIO(), made.frame_index)
             save(made, run, {"coverage.png": picture.getvalue()})
     return out
-
-
-def scan_inputs(count: int) -> list[str]:
-    """Names of a scan's clips among its inputs: "video", "video_2" and so on. Raises BadClips: too many, or none."""
-    if not 1 <= count <= MOST_CLIPS:
-        raise BadClips(f"expected 1 to {MOST_CLIPS} clips of one person, got {count}; choose the best ones")
-    return ["video", *(f"video_{k + 1}" for k in range(1, count))]
 
 
 def _refuse_twice(run: StageRun, videos: Sequence[Path]) -> None:

@@ -205,6 +205,7 @@ class ScanClip:
     first: int  # number of its first frame in ``Scan.frame_index``
     frames: int  # how many it has
     start: float  # s, time of its first frame in ``Scan.held_out`` and ``Scan.cuts``
+    begins: float | None = None  # s, time of its first frame in its file; None: an older version
 
 
 @dataclass(frozen=True)

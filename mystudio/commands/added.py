@@ -12,7 +12,7 @@ import click
 from mystudio.commands import edit, reenact, render, stages
 from mystudio.commands.options import span_of
 from mystudio.errors import BadJob
-from mystudio.jobs.kinds import MORE_VIDEOS
+from mystudio.storage.scan_inputs import scan_inputs
 
 if TYPE_CHECKING:
     from mystudio.jobs import Work
@@ -31,7 +31,7 @@ KINDS = tuple(COMMANDS)
 def work_of(kind: str, words: Sequence[str]) -> Work:
     """Return the job that a command's words describe, with absolute paths.
 
-    Raises: click.UsageError: as the command does. BadJob: the queue does not take an option of it.
+    Raises: click.UsageError: as the command does. BadJob: the queue does not take an option of it. BadClips: too many.
     """
     from mystudio.jobs import KINDS, Work
 
@@ -73,10 +73,8 @@ def _translated(kind: str, given: dict[str, Any]) -> dict[str, Any]:
         given |= {"same_person": True}
         del given["truth"]
     if "videos" in given and kind == "scan":
-        names = ("video", *MORE_VIDEOS)
-        if len(given["videos"]) > len(names):
-            raise BadJob(f"videos of scan: expected at most {len(names)}, got {len(given['videos'])}")
-        given |= dict(zip(names, given.pop("videos")))
+        videos = given.pop("videos")
+        given |= dict(zip(scan_inputs(len(videos)), videos))
     if "videos" in given:
         if len(given["videos"]) != 1:
             raise BadJob("videos of reenact: expected one for a job, got several; add a job for each")

@@ -18,6 +18,7 @@ from mystudio.types import TAKE_OUTCOMES, Avatar, Outcome
 from selfscan.face import recognition
 from selfscan.face.landmarks import KEYPOINT_PARTS, KEYPOINTS
 from selfscan.face.measures import EXPRESSION_MEASURES, POSE_MEASURES
+from selfscan.types import Observation, Scan
 
 LOWER, HIGHER, NEAR_ONE = "lower is better", "higher is better", "1 is best"
 
@@ -97,10 +98,25 @@ def scores(case: Case, seen: dict, person: dict) -> dict:
 
 
 def held_out_of(case: Case) -> np.ndarray:
-    """Return the held-out seconds [M, 2] of the driving clip; none if the scan was made from another clip."""
-    if case.scan is None or case.scan.consent.video_sha256 != case.driver.video_sha256:
+    """Return the held-out seconds [M, 2] of the driving clip, in its times; none if no clip of the scan drives."""
+    times, driver = case.driver.track.times, case.driver.video_sha256
+    if case.scan is None or driver not in case.scan.consent.digests or not len(times):
         return np.zeros((0, 2))
-    return case.scan.held_out
+    spans = case.scan.held_out + _later(case.scan, case.driver)
+    return spans[(spans[:, 1] > times[0]) & (spans[:, 0] <= times[-1])]
+
+
+def _later(scan: Scan, driver: Observation) -> float:
+    """How much larger the times of a clip are in the driver than in the scan, s.
+
+    A scan's times run through all its clips, and those of a part of a clip begin with the part.
+    """
+    clip = next((clip for clip in scan.clips if clip.video_sha256 == driver.video_sha256), None)
+    if clip is None:  # an older version: one clip
+        return 0.0
+    if clip.begins is None:  # an older version: the part that drives counts as the scanned one
+        return float(driver.track.times[0]) - clip.start
+    return clip.begins - driver.span.start - clip.start
 
 
 def _inside(times: np.ndarray, spans: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from mystudio.errors import ArtifactBusy, sentence
 from mystudio.jobs.estimate import Speed
-from mystudio.jobs.kinds import MORE_VIDEOS
+from mystudio.storage.scan_inputs import CLIPS
 
 if TYPE_CHECKING:
     from mystudio.types import Edit
@@ -130,8 +130,7 @@ def _run(request: Mapping[str, Any], reports: Reports) -> None:
     kind, options = request["kind"], dict(request["options"])
     arguments: dict[str, Any] = dict(request["inputs"])
     if kind == "scan":
-        more = [arguments.pop(name) for name in MORE_VIDEOS if name in arguments]
-        arguments["video"] = [arguments["video"], *more]
+        arguments["video"] = [arguments.pop(name) for name in CLIPS if name in arguments]
     view = [f"render.view={json.dumps(options.pop('view'))}"] if "view" in options else []
     if "start" in options or "end" in options:
         arguments["span"] = Span(options.pop("start", 0.0), options.pop("end", None))

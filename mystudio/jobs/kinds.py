@@ -9,12 +9,12 @@ from typing import Any
 
 from mystudio.errors import BadJob
 from mystudio.jobs.types import Work
+from mystudio.storage.scan_inputs import CLIPS
 
 Types = Mapping[str, tuple[type, ...]]
 SETTINGS: Types = {"recipe": (str,), "options": (list,), "force": (bool,)}  # options: ["scan.frames=60", ...]
 DEVICE: Types = {"device": (str,)}
 PART: Types = {"face": (str,), "start": (int, float), "end": (int, float)}  # s of the clip
-MORE_VIDEOS = tuple(f"video_{k}" for k in range(2, 9))  # further clips of a scan
 EDIT = ("name", "strength", "keys", "edge")  # fields of ``mystudio.types.Edit``
 #: options that change how long a job takes: time is estimated from past jobs with equal ones
 PACE = ("recipe", "options", "device", "base", "engine", "minutes", "until_good", "view")
@@ -34,7 +34,7 @@ class Kind:
 KINDS: Mapping[str, Kind] = {
     "scan": Kind(
         ("video",),
-        ("consent_clip", *MORE_VIDEOS),
+        ("consent_clip", *CLIPS[1:]),
         {"consent": (str,), "fictional": (bool,), **PART, **SETTINGS},
         must=("consent",),
     ),
@@ -115,5 +115,5 @@ def _names(kind: str, what: str, given: Mapping[str, Any], known: tuple[str, ...
 def variant(work: Work) -> str:
     """Return what changes how long a job takes, as one text: equal for jobs that can be compared."""
     alike = {name: work.options[name] for name in PACE if name in work.options}
-    more = sum(name in MORE_VIDEOS for name in work.inputs)
-    return json.dumps(alike | ({"clips": 1 + more} if more else {}), sort_keys=True)
+    clips = sum(name in CLIPS for name in work.inputs)
+    return json.dumps(alike | ({"clips": clips} if clips > 1 else {}), sort_keys=True)

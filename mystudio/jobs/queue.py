@@ -12,10 +12,11 @@ from types import TracebackType
 
 from mystudio.errors import BadJob
 from mystudio.jobs import estimate
-from mystudio.jobs.kinds import MORE_VIDEOS, Kind, check
+from mystudio.jobs.kinds import Kind, check
 from mystudio.jobs.place import found, log_file, preview_file, stored, studio_folder
 from mystudio.jobs.store import Store, changed, last_change
 from mystudio.jobs.types import ENDED, Changes, Job, Log, State, Work, Worker
+from mystudio.storage.scan_inputs import CLIPS
 
 LOG_PIECE = 1 << 18  # bytes of a log that one call returns at most
 APART = 1e-6  # two places that are nearer are spread out
@@ -89,7 +90,7 @@ class Queue:
                 "SELECT id FROM job WHERE out = ? AND state IN ('waiting', 'running', 'paused')", (path,)
             ).fetchall()
             makers |= {row["id"] for row in rows}
-            needed = role in kind.needs or role in MORE_VIDEOS
+            needed = role in kind.needs or role in CLIPS
             if needed and not rows and not Path(whole := found(self.studio, path)).exists():
                 raise BadJob(f"{whole}: expected the {role} of {name}, found nothing, and no job of the queue makes it")
         return makers

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
@@ -14,6 +13,7 @@ from mystudio.errors import ArtifactBusy, BadArtifact, OutputFailed
 from mystudio.storage.locks import lock
 from mystudio.storage.manifest import MANIFEST, Folder, beside, open_folder, resolved
 from mystudio.storage.products import products_in
+from mystudio.storage.scan_inputs import CLIPS
 from mystudio.storage.workspace import journal_of, recover
 from selfscan.io.naming import derived
 
@@ -21,8 +21,8 @@ GONE = ".deleted"  # suffix of a folder that is being deleted; after a kill, the
 KINDS = ("avatar", "scan", "take", "report")  # kinds with their own lock
 #: input of a scan that a deletion keeps -> its description
 RECORDINGS = {
-    "video": "the recording of the scan",
-    "video_words": "the words said in it",
+    **{clip: "the recording of the scan" for clip in CLIPS},
+    **{f"{clip}_words": "the words said in it" for clip in CLIPS},
     "consent_clip": "the clip of consent",
     "consent_clip_words": "the words said in it",
 }
@@ -215,7 +215,7 @@ def _left_scan(avatar: Folder, scan: Folder | None, shared: list[Folder], with_s
     if not with_scan:
         yield f"{scan.path} (the scan; --with-scan removes it)"
     for role, source in scan.manifest.inputs.items():
-        words = RECORDINGS.get(re.sub(r"^video_\d+", "video", role))
+        words = RECORDINGS.get(role)
         place = resolved(scan.path.parent / source.path)
         if words and place.exists():
             yield f"{place} ({words})"

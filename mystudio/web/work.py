@@ -10,8 +10,8 @@ from typing import Any
 
 from mystudio.errors import StudioError
 from mystudio.jobs import Job, State, Work
-from mystudio.pipeline import scan_inputs
 from mystudio.storage.manifest import open_folder
+from mystudio.storage.scan_inputs import scan_inputs
 from mystudio.web.library import names
 from mystudio.web.library.left_out import left_out
 from mystudio.web.library.people import Person

@@ -22,9 +22,10 @@ def clips_of(seen: Sequence[Observation]) -> tuple[ScanClip, ...]:
     found: list[ScanClip] = []
     first, start = 0, float(seen[0].track.times[0])
     for one in seen:
-        found.append(ScanClip(Path(one.video).name, one.video_sha256, first, len(one), start))
+        own = float(one.track.times[0])
+        found.append(ScanClip(Path(one.video).name, one.video_sha256, first, len(one), start, one.span.start + own))
         first += len(one)
-        start += float(one.track.times[-1] - one.track.times[0]) + GAP
+        start += float(one.track.times[-1]) - own + GAP
     return tuple(found)
 
 

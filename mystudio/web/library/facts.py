@@ -12,16 +12,15 @@ from typing import Any, TypeVar
 import numpy as np
 
 from mystudio.errors import StudioError
-from mystudio.pipeline import MOST_CLIPS, scan_inputs
 from mystudio.storage.artifacts import VALUES, images_left_out_of, load
 from mystudio.storage.manifest import Folder, digest_of, open_folder, written
+from mystudio.storage.scan_inputs import CLIPS
 from mystudio.storage.workspace import DRAFT
 from mystudio.types import Edit, Outcome, Take
 from selfscan.types import Scan
 
 Facts = TypeVar("Facts")
 MOST_KEPT = 500
-SCANNED = scan_inputs(MOST_CLIPS)  # names of a scan's recordings among its inputs
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ class Reader:
 def _scan(path: Path) -> ScanFacts:
     made, manifest = load(path, Scan), open_folder(path, "scan").manifest
     numbers = made.frame_index.tolist()
-    videos = [name for name in SCANNED if name in manifest.inputs]
+    videos = [name for name in CLIPS if name in manifest.inputs]
     chosen = {name: manifest.settings[name] for name in ("face", "span") if name in manifest.settings}
     turned = np.zeros(len(numbers))
     for name, weight in (("yaw", 1.0), ("pitch", 1.0), ("mouth_open", 1.5)):

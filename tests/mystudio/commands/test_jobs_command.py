@@ -10,7 +10,8 @@ from mystudio import api
 from mystudio.cli import cli
 from mystudio.commands.added import COMMANDS
 from mystudio.jobs import KINDS, Queue, State
-from mystudio.jobs.kinds import EDIT, MORE_VIDEOS
+from mystudio.jobs.kinds import EDIT
+from mystudio.storage.scan_inputs import CLIPS
 from mystudio.types import Edit
 
 CONSENT = ("--i-am-the-person-or-have-consent", "Ada Example")
@@ -91,9 +92,9 @@ def test_the_words_of_every_command_become_a_job(studio):
 def test_the_queue_takes_what_the_command_and_the_function_take(kind):
     known = {*KINDS[kind].needs, *KINDS[kind].may_have, *KINDS[kind].options}
     given = {RENAMED.get(one.name, one.name) for one in COMMANDS[kind].params if one.expose_value}
-    assert given - {"out"} - known == set() and known - given <= {"same_person", "truth", *MORE_VIDEOS}
+    assert given - {"out"} - known == set() and known - given <= {"same_person", "truth", *CLIPS[1:]}
     taken = set(inspect.signature(getattr(api, kind)).parameters)
-    own = {"start", "end", "same_person", *MORE_VIDEOS}  # of the queue: they become "span", "truth" and "video"
+    own = {"start", "end", "same_person", *CLIPS[1:]}  # of the queue: they become "span", "truth" and "video"
     assert known - own - taken == set() and taken - known <= {"out", "progress", "tell", "span", "edge"}
     assert set(EDIT) == set(Edit.__dataclass_fields__) and set(COMMANDS) == set(KINDS)
 
@@ -169,4 +170,5 @@ def test_a_scan_of_several_clips_is_one_job(studio):
     assert several["inputs"] == {"video": str(here / "me.mp4"), "video_2": str(here / "driver.mp4")}
     missing = ("add", "scan", "me.mp4", "nowhere.mp4", "-o", "2.scan", "--i-am-the-person-or-have-consent", "Ada")
     assert "nowhere.mp4: expected the video_2 of scan" in told(*missing, code=1)["error"]
-    assert "at most 8, got 9" in told(*missing[:2], *["me.mp4"] * 9, *missing[4:], code=1)["error"]
+    told_of = told(*missing[:2], *["me.mp4"] * 9, *missing[4:], code=1)["error"]
+    assert "expected 1 to 8 clips of one person, got 9" in told_of

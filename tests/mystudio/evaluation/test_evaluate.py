@@ -12,13 +12,17 @@ from memory_checkpoints import MemoryCheckpoints
 
 from mystudio.errors import StudioError
 from mystudio.evaluation.evaluate import choose_columns, evaluate
+from mystudio.evaluation.scorecard import held_out_of
+from mystudio.evaluation.warnings import Case
 from mystudio.motion.performance import from_observation
 from mystudio.types import Styles, Take
 from selfscan.face.observe import iter_crops, observe
 from selfscan.io import video
 from selfscan.io.pixels import to_tensor
 from selfscan.scan.coverage import coverage
-from selfscan.types import Consent, Scan
+from selfscan.scan.joined import clips_of, joined, own_frames
+from selfscan.scan.scan import ScanSettings, held_out_spans, inside
+from selfscan.types import Consent, ConsentRecording, Scan, Span
 
 FRAMES = 10
 
@@ -101,6 +105,31 @@ def test_a_perfect_avatar_is_perfect_in_every_metric(tiny_avatar, filmed, crops,
     text = (tmp_path / "report.html").read_text()
     assert "Ada Nobody, driven by driver.mp4" in text and "held-out frames" in text
     assert "blurred 3" in text and "this person does not exist" in text
+
+
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("part", [Span(), Span(2.0)])
+def test_the_held_out_seconds_are_those_of_the_clip_that_drives(tiny_avatar, filmed, scan, take, number, part):
+    """A scan's times run through both clips; whichever of them drives, the frames that the scan did not use count."""
+    seen = dataclasses.replace(filmed.observation, span=part)
+    other = dataclasses.replace(seen, video_sha256="0" * 64)
+    pair = [seen, other] if number == 0 else [other, seen]
+    whole, clips = joined(pair), clips_of(pair)
+    spans = held_out_spans(whole.track.times, ScanSettings(held_out=((0.18, 0.30), (1.43, 1.51))))
+    frames = own_frames(np.flatnonzero(inside(whole.track.times, spans)), clips[number])
+    assert len(frames) == (3, 2)[number]
+    digests = pair[0].video_sha256, (ConsentRecording(pair[1].video_sha256),)
+    consent = dataclasses.replace(scan.consent, video_sha256=digests[0], others=digests[1])
+    scan = dataclasses.replace(scan, held_out=spans, clips=clips, consent=consent)
+    times = seen.track.times + part.start  # the whole clip drives
+    driver = dataclasses.replace(seen, span=Span(), track=dataclasses.replace(seen.track, times=times))
+    found = held_out_of(Case(tiny_avatar, take, driver, None, scan))
+    np.testing.assert_array_equal(np.flatnonzero(inside(times, found)), frames)
+    older = dataclasses.replace(scan, clips=tuple(dataclasses.replace(clip, begins=None) for clip in clips))
+    again = held_out_of(Case(tiny_avatar, take, seen, None, older))  # the scanned part drives
+    np.testing.assert_array_equal(np.flatnonzero(inside(seen.track.times, again)), frames)
+    stranger = dataclasses.replace(driver, video_sha256="1" * 64)
+    assert not len(held_out_of(Case(tiny_avatar, take, stranger, None, scan)))
 
 
 def test_moved_and_blurred_pictures_are_told_apart(tiny_avatar, filmed, crops, scan, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+from drawn_clip import downloaded, verified
 from running import Server
 from studio_camera import browser, camera_file
 
@@ -72,16 +73,9 @@ def test_from_a_camera_to_an_edited_and_verified_clip(tmp_path):
             tab.get_by_role("button", name="Save as a new take").click()
             tab.locator("#made").get_by_role("link", name="Open").click()
             clock("the edit is saved")
-            alone = tab.locator(".job", has_text="The avatar alone")
-            alone.get_by_role("button", name="Draw it").click()
-            with tab.expect_download() as download:
-                alone.get_by_role("link", name="Download").click()
-            file = tmp_path / download.value.suggested_filename
-            download.value.save_as(file)
+            file = downloaded(tab, tmp_path)
             clock("the clip is downloaded")
-            tab.goto(f"{server.address}/verify")
-            tab.locator("input[type=file]").set_input_files(file)
-            tab.get_by_role("heading", name="It is marked as synthetic").wait_for()
+            verified(tab, server.address, file)
             clock("it is verified")
         with Queue(server.folder) as queue:
             assert {job.state.value for job in queue.jobs()} == {"done"}

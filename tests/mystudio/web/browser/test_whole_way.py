@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+from drawn_clip import downloaded, verified
 from running import Server
 
 from mystudio.jobs import Queue, State
@@ -33,15 +34,7 @@ def test_from_an_empty_studio_to_a_verified_clip(browser, tmp_path):
         tab.goto(place)
         tab.locator("video[data-hover]").wait_for()
         tab.get_by_role("link", name="Open").click()
-        alone = tab.locator(".job", has_text="The avatar alone")
-        alone.get_by_role("button", name="Draw it").click()
-        with tab.expect_download() as download:
-            alone.get_by_role("link", name="Download").click()
-        file = tmp_path / download.value.suggested_filename
-        download.value.save_as(file)
-        tab.goto(f"{server.address}/verify")
-        tab.locator("input[type=file]").set_input_files(file)
-        tab.get_by_role("heading", name="It is marked as synthetic").wait_for()
+        verified(tab, server.address, downloaded(tab, tmp_path))
         with Queue(server.folder) as queue:
             assert {job.state.value for job in queue.jobs()} == {"done"}
             assert [job.tries for job in queue.jobs()] == [1, 1, 1, 1, 1]  # nothing was done twice
