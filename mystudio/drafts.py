@@ -53,6 +53,19 @@ class Drafts:
         self.ended = self._until_good and is_good(made.info)
 
 
+def spent(before: float, during: float, draft: float) -> float:
+    """What drafts add to an avatar that is made without a time limit, s.
+
+    Args: before: s until the first step. during: s of all steps. draft: s of one draft.
+    """
+    now, due, left, drafts = before, FIRST, during, 0
+    while max(now, due) - now <= left:
+        left -= max(now, due) - now
+        begins = max(now, due)
+        now, due, drafts = begins + draft, max(GROWTH * begins, begins + SHARE * draft), drafts + 1
+    return drafts * draft
+
+
 def is_good(info: Mapping[str, Any]) -> bool:
     """Whether an avatar looks as much like the person as the scan's images do, and more time would change little."""
     fall = expected_fall(info)

@@ -135,6 +135,9 @@ def sentence(error: BaseException, otherwise: str = "run again with --debug and 
         return text
     if memory_ran_out(error):
         return "memory ran out; close other programs, or use smaller batches (see `mystudio recipe show`)"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        place = f"{error.filename} could not be written: " if error.filename else ""
+        return f"{place}the disk is full; free space and try again"
     if isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename else ""
         return f"{place}{error.strerror or text}; check the path, the permissions and the free space"

@@ -6,6 +6,7 @@ result as one. A stage with unchanged inputs and settings is skipped. A stopped 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from functools import partial
@@ -13,7 +14,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
-from mystudio import bases, editing, engines, faces
+from mystudio import bases, drafts, editing, engines, faces
 from mystudio.clips import run_live as run_live  # these two stages write clips
 from mystudio.clips import run_render as run_render
 from mystudio.compute import blas
@@ -127,21 +128,26 @@ def run_personalize(
         if not run.done:
             blas.reserve()
             person, module = leave_out(load(scan_path, Scan), without), engines.named(engine)
-            drafts = Drafts(run, minutes, until_good, tell)
-            make = partial(module.improve, watch=drafts) if isinstance(module, Improves) else module.personalize
+            watch = Drafts(run, minutes, until_good, tell)
+            make = partial(module.improve, watch=watch) if isinstance(module, Improves) else module.personalize
             with run.checkpoints(ConsentRequired, TooFewImages) as checkpoints:
                 made = make(person, found, own, checkpoints=checkpoints, device=choose(device), progress=progress)
-                save(made, run, draft=drafts.ended)
+                save(made, run, draft=watch.ended)
     return out
 
 
 def run_forecast(scan_path: Path, base: str, recipe: Recipe, *, engine: str, device: str = "auto") -> float | None:
-    """Measure some seconds of ``run_personalize``; returns an estimate of the whole, s; None = the engine has none."""
+    """Measure some seconds of ``run_personalize``; returns an estimate of a first avatar, s; None = it has none."""
     module, own = engines.named(engine), recipe.of(engine, "personalize")
     if not isinstance(module, Forecasts):
         return None
     blas.reserve()
-    return module.forecast(load(scan_path, Scan), bases.find_base(base), own, choose(device))
+    begin = time.process_time()
+    scan, found = load(scan_path, Scan), bases.find_base(base)
+    read = time.process_time() - begin
+    parts = module.forecast(scan, found, own, choose(device))
+    before = read + parts.before
+    return before + parts.during + drafts.spent(before, parts.during, parts.draft) + parts.after
 
 
 def run_perform(

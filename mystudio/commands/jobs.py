@@ -145,7 +145,12 @@ _verb(
     "Let failed or cancelled jobs go on. They continue where they stopped; jobs that wait for them follow.",
     "mystudio jobs retry 3",
 )
-_verb("remove", "Remove ended jobs from the list, with their logs. Their results stay.", "mystudio jobs remove 1 2")
+_verb(
+    "remove",
+    "Remove ended jobs from the list, with their logs. Their results stay. What a failed or cancelled one has kept "
+    "beside its result is deleted.",
+    "mystudio jobs remove 1 2",
+)
 
 
 @jobs.command(cls=Command)
@@ -278,12 +283,14 @@ def estimate(scan, recipes, studio):
     from mystudio.storage.artifacts import load
     from selfscan.types import Scan
 
+    begun = time.process_time()  # a job starts its process and imports the same
     yielding()
     size, lines, rows = int(load(scan, Scan).images.shape[1]), [], {}
     with _queue(studio) as queue:
         for recipe in recipes:
             seconds = run_forecast(scan, BASE, resolve(recipe), engine=DEFAULT)
             if seconds is not None:
+                seconds += begun
                 options = {} if recipe == "default" else {"recipe": recipe}
                 queue.keep_forecast(Work("personalize", {"scan": scan}, "", options), size, seconds)
                 lines.append(f"{recipe}: at most about {clock(seconds)}, estimated from a trial of some seconds.")

@@ -8,6 +8,7 @@ An engine turns a scan into an avatar, a performance into a take, and a take's c
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
@@ -24,6 +25,16 @@ if TYPE_CHECKING:
 Device = torch.device | str
 #: sees an avatar while it is made, as a function that makes a usable one of it; True ends the work with it
 Watch = Callable[[Callable[[], Avatar]], bool]
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """How long the parts of ``personalize`` take."""
+
+    before: float  # s until avatars on the way can be made
+    during: float  # s in which they can, without making any
+    after: float  # s of the rest
+    draft: float  # s of making one on the way
 
 
 @runtime_checkable
@@ -181,8 +192,8 @@ class Describes(Protocol):
 class Forecasts(Protocol):
     """Optional: how long ``personalize`` takes on this machine."""
 
-    def forecast(self, scan: Scan, base: Base, settings: Any, device: Device = "cpu") -> float:
-        """Measure some seconds of the work itself; returns an estimate of the whole, s.
+    def forecast(self, scan: Scan, base: Base, settings: Any, device: Device = "cpu") -> Forecast:
+        """Measure some seconds of the work itself; returns an estimate of the whole.
 
         Args and errors: as for ``Engine.personalize``.
         """

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from mystudio.errors import BadJob
-from mystudio.jobs import estimate
+from mystudio.jobs import estimate, leftovers
 from mystudio.jobs.kinds import Kind, check
 from mystudio.jobs.place import found, log_file, preview_file, stored, studio_folder
 from mystudio.jobs.store import Store, changed, last_change
@@ -169,6 +169,8 @@ class Queue:
     def remove(self, job: int) -> None:
         """Remove an ended job with its log and preview from the queue; its result stays.
 
+        If it did not finish, its checkpoints are deleted, unless another job continues them.
+
         Raises: BadJob: unknown, not ended, or another job waits for it.
         """
         with self._store.writing() as db:
@@ -182,6 +184,7 @@ class Queue:
             ).fetchall()
             if waiting and now.state != State.DONE:
                 raise BadJob(f"job {waiting[0]['id']} waits for job {job}; cancel that one first")
+            others = self._store.jobs(db, "state != 'done' AND id != ?", (job,))
             changed(db, [job])
             db.execute("DELETE FROM job WHERE id = ?", (job,))
             db.execute("DELETE FROM pace WHERE job = ? AND NOT whole", (job,))
@@ -189,6 +192,8 @@ class Queue:
         for file in (log_file(self.studio, job), preview_file(self.studio, job)):
             with suppress(OSError):
                 file.unlink(missing_ok=True)
+        if now.tries and now.state != State.DONE:
+            leftovers.forget(now, others)
 
     def changes(self, since: int = 0) -> Changes:
         """Return the jobs that have changed after a number; 0 = all jobs. Asking is cheap where nothing happened."""

@@ -13,11 +13,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from mystudio.errors import BadQueue, OutputFailed
+from mystudio.jobs import leftovers
 from mystudio.jobs.place import preview_file
 from mystudio.jobs.running import Running
 from mystudio.jobs.runs import NotOurs, Runs
 from mystudio.jobs.store import Store
-from mystudio.jobs.types import Job
+from mystudio.jobs.types import Job, State
 from mystudio.storage.journal import write_bytes
 
 TICK = 0.2  # s between two looks at the queue
@@ -128,6 +129,9 @@ class Worker:
         if (ended := running.outcome()) is None:
             return False
         state = self._runs.end(running.job, *ended, running.spent)
+        if state in (State.FAILED, State.CANCELLED):
+            with suppress(OSError):
+                leftovers.tidy(running.job)
         self._tell(running.job, f"{state}: {ended[1]}" if ended[1] else str(state))
         return True
 

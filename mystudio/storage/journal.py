@@ -16,6 +16,7 @@ from mystudio.storage import npz
 from mystudio.storage.manifest import beside, resolved
 from selfscan.io.naming import derived
 
+SUFFIX = ".partial"  # of a journal's name, after that of the result
 KEY = "journal.key"  # file in a journal that holds the key it was made for
 
 
@@ -107,7 +108,7 @@ class DiskCheckpoints:
 
 def journal_of(path: Path) -> Path:
     """Return the folder in which an unfinished stage keeps its checkpoints."""
-    return derived(path, after=".partial")
+    return derived(path, after=SUFFIX)
 
 
 def key_of(folder: Path) -> str | None:

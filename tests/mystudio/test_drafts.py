@@ -4,6 +4,7 @@ import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import actor_avatar
 import pytest
@@ -120,3 +121,26 @@ def test_the_forecast_is_exact_for_a_power_of_the_steps():
     assert told == (
         "Likeness 0.60, among the scan's own images 0.61. Another 4 min would bring its pictures about 24% nearer."
     )
+
+
+@pytest.mark.parametrize(("before", "steps", "cost"), [(10, 130, 9), (70, 40, 3), (2, 50, 20), (15, 4000, 30)])
+def test_what_drafts_cost_is_foreseen(monkeypatch, tmp_path, before, steps, cost):
+    """Against the drafts themselves, on a clock that steps of a second move on."""
+    clock = [1000.0]
+    monkeypatch.setattr(drafts.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(drafts, "save", lambda made, run, draft: None)
+    with stage(tmp_path / "me.avatar", "avatar", {}, {}) as run:
+        watch = drafts.Drafts(run, 0.0, False, lambda said: None)
+    made = []
+
+    def make():
+        clock[0] += cost
+        made.append(clock[0])
+        return SimpleNamespace(info={})
+
+    clock[0] += before
+    for _ in range(steps):
+        clock[0] += 1
+        assert not watch(make)
+    assert drafts.spent(before, steps, cost) == pytest.approx(len(made) * cost)
+    assert clock[0] == 1000 + before + steps + len(made) * cost

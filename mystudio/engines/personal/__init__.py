@@ -25,7 +25,7 @@ from mystudio.engines.personal.resemblance import Resemblance
 from mystudio.engines.personal.settings import PersonalizeSettings, ReenactSettings
 from mystudio.engines.personal.space import AnchorSpace
 from mystudio.engines.personal.state import AXES, NAME, State, state_of
-from mystudio.engines.protocol import Watch
+from mystudio.engines.protocol import Forecast, Watch
 from mystudio.errors import ConsentRequired, TooFewImages
 from mystudio.motion.retarget import neutral_of, retarget
 from mystudio.stylegan2 import growth
@@ -134,16 +134,16 @@ def improve(
     return finish.avatar(tuned, base.digest, facts | info, settings.regress, progress, kept)
 
 
-def forecast(scan: Scan, base: Base, settings: PersonalizeSettings, device: torch.device | str = "cpu") -> float:
-    """Measure a few steps; returns how long ``personalize`` takes, s, if it does not end early.
+def forecast(scan: Scan, base: Base, settings: PersonalizeSettings, device: torch.device | str = "cpu") -> Forecast:
+    """Measure a few steps; returns how long the parts of ``personalize`` take, if it does not end early.
 
     Args: as ``engines.protocol.Forecasts.forecast``.
     """
 
     def make(few: Scan, small: PersonalizeSettings, note: Progress) -> Avatar:
-        return personalize(few, base, small, device=device, progress=note)
+        return personalize(few, base, small, trial.Unwritten(), device, note)
 
-    return trial.forecast(make, scan, settings, torch.device(device).type == "cpu")
+    return trial.forecast(make, scan, settings, torch.device(device).type == "cpu", DRAFT_SAMPLES)
 
 
 def sized(sizes: tune.TuneSettings, side: int) -> tune.TuneSettings:

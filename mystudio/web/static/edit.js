@@ -1,4 +1,6 @@
 // The edit room: sliders, the picture that follows them, key frames on a time line, and the edited take.
+import { Lanes } from "./lanes.js";
+import { Playback } from "./playback.js";
 import { Strengths, commands, round, signed } from "./strengths.js";
 
 const REST = 160; // ms without a move until the whole size is drawn
@@ -84,7 +86,9 @@ class Editor {
     $("waiting").hidden = true;
     $("none").hidden = facts.sliders.length > 0;
     $("save").hidden = $("hint").hidden = facts.sliders.length === 0;
-    $("frame").disabled = false;
+    $("frame").disabled = $("play").disabled = false;
+    this.lanes = new Lanes(this);
+    this.playback = new Playback(this);
     for (const slider of facts.sliders) this.row(slider);
     this.bind();
     this.update();
@@ -121,7 +125,7 @@ class Editor {
   }
 
   bind() {
-    $("frame").addEventListener("input", () => { this.update(); this.want(true); });
+    $("frame").addEventListener("input", () => { this.playback.stop(); this.update(); this.want(true); });
     $("frame").addEventListener("change", () => this.settle());
     $("edge").addEventListener("change", () => this.changed());
     $("name").addEventListener("input", () => this.update());
@@ -135,13 +139,12 @@ class Editor {
     button.addEventListener("keyup", (event) => { if (event.key === " " || event.key === "Enter") { event.preventDefault(); release(); } });
     for (const name of ["pointerenter", "focus"]) button.addEventListener(name, () => this.fetchOriginal());
     $("save").addEventListener("submit", (event) => { event.preventDefault(); this.save(); });
-    $("lanes").addEventListener("click", (event) => { const key = event.target.closest("[data-at]"); if (key) this.go(Number(key.dataset.at)); });
-    $("lanes").addEventListener("keydown", (event) => this.keyed(event));
   }
 
   // Ask for the picture of this moment; a draft is followed by the whole size when the slider rests.
   want(draft) {
     clearTimeout(this.rest);
+    if (this.playback.on) return; // the next picture shows it
     this.rested = false;
     this.pictures.want({ edits: this.edits, frame: this.frame, draft });
     if (draft) this.rest = setTimeout(() => this.settle(), REST);
@@ -150,6 +153,7 @@ class Editor {
   // The slider rests: what is under way may be the whole size already.
   settle() {
     clearTimeout(this.rest);
+    if (this.playback.on) return;
     this.rested = this.pictures.busy;
     if (!this.rested) this.whole();
   }
@@ -172,10 +176,12 @@ class Editor {
     $("trouble").dataset.kind === "draw" && ($("trouble").textContent = "");
     performance.measure("edit", { start: wish.asked, end: performance.now(), detail: { full: drawn.full, drawing: drawn.seconds } });
     this.describe();
+    this.playback.shown(drawn.size, wish.frame);
     if (this.rested && !this.pictures.next) this.whole();
   }
 
   fail(error) {
+    this.playback.stop();
     $("loading").hidden = true;
     $("trouble").textContent = error.message;
     $("trouble").dataset.kind = "draw";
@@ -218,54 +224,18 @@ class Editor {
     $("why").textContent = edits.length ? `${edits.length} edit${edits.length > 1 ? "s" : ""}. The take itself stays.` : "Nothing is changed yet.";
     const given = $("name").value.trim().toLowerCase().replace(/[^a-z0-9]+/g, "-") || `${this.place.dataset.take}-edited`;
     $("terminal").textContent = edits.length ? commands(this.place.dataset.take, given, edits) : "Move a slider first.";
-    this.lanes();
+    this.lanes.show();
   }
 
-  lanes() {
-    const keyed = [...this.rows].filter(([name]) => this.strengths.all.get(name).keys);
-    const focused = document.activeElement?.closest?.("[data-at]"), again = focused && [focused.dataset.of, focused.dataset.at];
-    $("lanes").hidden = keyed.length === 0;
-    $("hint").hidden = keyed.length > 0 || this.rows.size === 0;
-    $("lanes").replaceChildren(...keyed.map(([name, { title }]) => this.lane(name, title)));
-    if (again) ($("lanes").querySelector(`[data-of="${CSS.escape(again[0])}"][data-at="${again[1]}"]`) ?? $(`slider-${again[0]}`)).focus();
+  go(frame) { this.playback.stop(); $("frame").value = frame; this.update(); this.want(false); }
+
+  // Draw a moment of the take that plays, as small as a draft.
+  play(frame) {
+    $("frame").value = frame;
+    this.update();
+    this.pictures.want({ edits: this.edits, frame, draft: true });
   }
 
-  lane(name, title) {
-    const lane = document.createElement("div"), line = document.createElement("div"), { keys } = this.strengths.all.get(name);
-    lane.className = "lane";
-    line.className = "keys";
-    const last = Math.max(1, this.facts.times.length - 1), share = (frame) => (100 * frame) / last;
-    const points = this.facts.times.length > 400 ? keys.map(([when]) => this.index(when)) : this.facts.times.map((_, frame) => frame);
-    const curve = [...new Set([0, ...points, last])].map((frame) => `${share(frame).toFixed(2)},${(50 - (46 * this.strengths.at(name, this.facts.times[frame] ?? 0)) / this.most).toFixed(1)}`);
-    line.innerHTML = '<svg viewBox="0 0 100 100" preserveAspectRatio="none" aria-hidden="true"><line x1="0" x2="100" y1="50" y2="50"/><polyline/><line class="now" y1="0" y2="100"/></svg>';
-    line.querySelector("polyline").setAttribute("points", curve.join(" "));
-    for (const end of ["x1", "x2"]) line.querySelector(".now").setAttribute(end, share(this.frame).toFixed(2));
-    for (const [when, value] of keys) {
-      const key = document.createElement("button"), at = this.index(when);
-      Object.assign(key, { type: "button", className: "at", title: `${title} ${signed(value)} at ${when.toFixed(2)} s` });
-      Object.assign(key.dataset, { of: name, at });
-      key.setAttribute("aria-label", `${key.title}; Enter goes there, left and right move it, Delete removes it`);
-      key.style.left = `${share(at)}%`;
-      key.style.top = `${50 - (46 * value) / this.most}%`;
-      line.append(key);
-    }
-    lane.append(Object.assign(document.createElement("span"), { className: "small", textContent: title }), line);
-    return lane;
-  }
-
-  keyed(event) {
-    const key = event.target.closest("[data-at]");
-    if (!key) return;
-    const name = key.dataset.of, at = Number(key.dataset.at), step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-    if (event.key === "Delete" || event.key === "Backspace") this.strengths.toggle(name, this.facts.times[at]);
-    else if (!step || !this.strengths.move(name, this.facts.times[at], this.facts.times[at + step])) return;
-    event.preventDefault();
-    if (step) key.dataset.at = at + step; // the focus follows the key frame
-    this.changed();
-  }
-
-  index(when) { return this.facts.times.indexOf(when); }
-  go(frame) { $("frame").value = frame; this.update(); this.want(false); }
 
   reset() {
     const before = this.dropped ? null : this.strengths.stored();
@@ -287,6 +257,7 @@ class Editor {
 
   async compare(on) {
     if (on === Boolean(this.comparing) || (on && $("before").disabled)) return;
+    if (on) this.playback.stop();
     this.comparing = on;
     $("before").setAttribute("aria-pressed", on);
     if (on && this.before?.frame !== this.frame) this.fetchOriginal();

@@ -12,47 +12,64 @@ import pytest
 from mystudio import engines
 from mystudio.bases import find_base
 from mystudio.engines.personal import trial as forecasting
+from mystudio.engines.personal import tune
 from mystudio.engines.personal.settings import PersonalizeSettings
-from mystudio.engines.personal.trial import IMAGES, SAMPLES, STEPS, forecast, shortened
-from mystudio.engines.protocol import Forecasts
+from mystudio.engines.personal.trial import SAMPLES, STEPS, forecast, shortened
+from mystudio.engines.protocol import Forecast, Forecasts
 from mystudio.recipe import resolve
 
-REST = 7.0  # s of everything else
+START, IMAGE, CHECK, FIT = 7.0, 0.3, 1.5, 4.0  # s: what is done once, an image before tuning, a check, the regressor
 
 
 def made_of(clock: list[float], resolution: int, step: dict[int, float], sample: float):
-    """An engine whose parts take known times; the first step of each size takes a second more."""
+    """An engine whose parts take known times; before the first step of each size it prepares its images."""
 
     def make(scan, settings, note):
-        assert len(scan) == IMAGES
-        clock[0] += REST
-        before = None
-        for k in range(settings.personalize.steps):
-            size = forecasting.tune.size_at(settings.personalize, k, resolution)
-            clock[0] += step[size] + (size != before)
+        clock[0] += START + IMAGE * len(scan)
+        before, tuning = None, settings.personalize
+        for k in range(tuning.steps):
+            size = tune.size_at(tuning, k, resolution)
+            clock[0] += step[size] + 0.1 * len(scan) * (size != before)
             before = size
-            note("tune", k + 1, settings.personalize.steps)
-        for done in range(8, settings.regress.samples + 1, 8):
-            clock[0] += 8 * sample
-            note("samples", done, settings.regress.samples)
+            note("tune", k + 1, tuning.steps)
+            clock[0] += CHECK * ((k + 1) % tuning.check_every == 0 or k + 1 == tuning.steps)
+        total = settings.regress.samples + len(scan)
+        for done in range(0, total, 8):
+            clock[0] += sample * min(8, total - done)
+            note("samples", min(done + 8, total), total)
+        clock[0] += FIT
         return SimpleNamespace(generator=SimpleNamespace(resolution=resolution))
 
     return make
 
 
-@pytest.mark.parametrize(("resolution", "step"), [(256, {256: 0.5}), (512, {256: 0.5, 512: 2.0})])
-def test_every_part_grows_with_its_own_units(monkeypatch, resolution, step):
+def parts_of(scan, settings, resolution: int, step: dict[int, float], sample: float) -> Forecast:
+    """What the same engine takes for the whole work, found by doing it."""
+    clock, tuned, samples = [0.0], [], settings.regress.samples
+
+    def note(stage, done, total):
+        if stage == "tune":
+            tuned.append(clock[0])
+
+    made_of(clock, resolution, step, sample)(scan, settings, note)
+    after = FIT + sample * (samples + len(scan))
+    return Forecast(tuned[0], clock[0] - after - tuned[0], after, FIT + sample * (min(120, samples) + len(scan)))
+
+
+SIZES = [(256, {256: 0.5}), (512, {256: 0.5, 512: 2.0})]
+
+
+@pytest.mark.parametrize("recipe", ["quick", "default"])
+@pytest.mark.parametrize(("resolution", "step"), SIZES)
+def test_every_part_grows_with_its_own_units(monkeypatch, recipe, resolution, step):
+    """Steps with their sizes, checks, images, samples: the estimate of each part is what the whole work takes."""
     clock = [100.0]
     monkeypatch.setattr(forecasting, "_now", lambda: (clock[0], 2 * clock[0]))  # two processors at work
-    settings = PersonalizeSettings()
-    scan = actor_avatar.scan(12)
-    found = forecast(made_of(clock, resolution, step, 0.02), scan, settings)
-    tune, regress = settings.personalize, settings.regress
-    shares = {256: tune.grow, 512: 1 - tune.grow} if resolution == 512 else {256: 1.0}
-    tuning = sum(step[size] * share * tune.steps for size, share in shares.items())
-    true = REST + tuning + 0.02 * (regress.samples + len(scan))
-    assert found == pytest.approx(true, abs=4)  # first steps and first samples are part of what is done once
-    assert found > tuning
+    scan, settings = actor_avatar.scan(40), resolve(recipe).of("personal", "personalize")
+    found = forecast(made_of(clock, resolution, step, 0.02), scan, settings, draft_samples=120)
+    true = parts_of(scan, settings, resolution, step, 0.02)
+    for part in ("before", "during", "after", "draft"):
+        assert getattr(found, part) == pytest.approx(getattr(true, part), rel=0.01, abs=step[256]), part
 
 
 def test_a_busy_machine_slows_the_trial_and_not_the_estimate(monkeypatch):
@@ -64,12 +81,12 @@ def test_a_busy_machine_slows_the_trial_and_not_the_estimate(monkeypatch):
         return clock[0] + waits[0], clock[0]
 
     monkeypatch.setattr(forecasting, "_now", now)
-    settings, scan, step = PersonalizeSettings(), actor_avatar.scan(12), {256: 0.5}
+    settings, scan, step = PersonalizeSettings(), actor_avatar.scan(20), {256: 0.5}
     busy = forecast(made_of(clock, 256, step, 0.02), scan, settings)
     waiting = forecast(made_of(clock, 256, step, 0.02), scan, settings, on_cpu=False)
-    tuning = step[256] * settings.personalize.steps
-    assert busy == pytest.approx(REST + tuning + 0.02 * (settings.regress.samples + len(scan)), abs=4)
-    assert waiting > 5 * busy  # of a GPU, only the clock tells
+    true = parts_of(scan, settings, 256, step, 0.02)
+    assert busy.during == pytest.approx(true.during, rel=0.01) and busy.after == pytest.approx(true.after, rel=0.01)
+    assert waiting.during > 5 * busy.during  # of a GPU, only the clock tells
 
 
 def test_the_trial_is_short_and_otherwise_the_whole_work():
@@ -90,4 +107,5 @@ def test_a_real_trial_says_how_long_its_steps_take():
     begin = time.perf_counter()
     found = engine.forecast(actor_avatar.scan(9), find_base("people128"), settings)
     spent = time.perf_counter() - begin
-    assert 3 * spent < found < 4000 * spent / STEPS
+    assert 3 * spent < found.during < 4000 * spent / STEPS
+    assert 0 < found.draft and 0 < found.before < spent and 0 < found.after < spent

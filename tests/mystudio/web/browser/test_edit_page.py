@@ -126,6 +126,85 @@ def test_the_keyboard_alone_edits_over_time(room):
     assert marks.count() == 1
 
 
+def test_a_key_frame_follows_the_pointer_and_never_covers_another(room):
+    room.get_by_role("slider", name="Smile").fill("2")
+    room.get_by_role("button", name="Key frame of Smile").click()
+    moment = room.get_by_role("slider", name="Moment of the take")
+    moment.fill("2")
+    room.get_by_role("slider", name="Smile").fill("-1")
+    marks, last = room.locator("#lanes .at"), int(moment.get_attribute("max"))
+    lane = room.locator("#lanes .keys").bounding_box()
+
+    def drag(start: int, end: int) -> list[int]:
+        """Frames of the key frames after one is dragged."""
+        box = room.locator(f"#lanes [data-at='{start}']").bounding_box()
+        room.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        room.mouse.down()
+        room.mouse.move(lane["x"] + lane["width"] * end / last, box["y"], steps=12)
+        room.mouse.up()
+        return [int(mark.get_attribute("data-at")) for mark in marks.all()]
+
+    assert drag(6, 9) == [2, 9]
+    room.wait_for_function(f"() => JSON.parse({SHOWN}.dataset.edits)[0].keys[1]?.[1] === 2")
+    room.wait_for_function(f"() => {SHOWN}.dataset.full === 'true' && {SHOWN}.dataset.frame === '2'")
+    before = json.loads(room.locator("#shown").get_attribute("data-edits"))[0]["keys"]
+    assert drag(2, 9) == [8, 9]  # as near as it gets
+    assert drag(8, 11) == [9, 11]  # past the other one
+    room.wait_for_function(f"() => JSON.parse({SHOWN}.dataset.edits)[0].keys[1][1] === -1")
+    after = json.loads(room.locator("#shown").get_attribute("data-edits"))[0]["keys"]
+    assert before[0][1] == after[1][1] == -1 and before[1] == after[0]
+    assert moment.input_value() == "2"  # dragging moves the key frame, not the moment
+    marks.first.click()
+    assert moment.input_value() == "9"
+
+
+#: notes every picture that is shown: when (ms), frame, edits, whether it is the whole size
+NOTE = f"""() => {{
+  window.noted = [];
+  new MutationObserver(() => {{ const {{ frame, edits, full }} = {SHOWN}.dataset;
+    window.noted.push([performance.now(), Number(frame), edits, full === "true"]); }}
+  ).observe({SHOWN}, {{ attributes: true, attributeFilter: ["data-size"] }});
+}}"""
+
+
+def test_edits_that_are_not_saved_play_at_the_rate_that_is_told(tab, server):
+    """The clip is slowed down twenty times, so that a busy machine draws most of its frames."""
+
+    def slower(route):
+        answer = route.fetch()
+        facts = answer.json()
+        route.fulfill(response=answer, json=facts | {"times": [20 * time for time in facts["times"]]})
+
+    tab.route("**/edit/open", slower)
+    person = next(path.name for path in (server.folder / "people").iterdir())
+    tab.goto(f"{server.address}/p/{person}/takes/hello/edit")
+    tab.locator("#shown").wait_for(timeout=60_000)
+    smile, moment = tab.get_by_role("slider", name="Smile"), tab.get_by_role("slider", name="Moment of the take")
+    smile.fill("1.5")
+    moment.fill("0")
+    shows(tab, {"smile": 1.5}, 0)
+    tab.evaluate(NOTE)
+    tab.get_by_role("button", name="Play").click()
+    tab.wait_for_function("() => window.noted.length >= 3")
+    smile.fill("-1")  # the playing picture follows
+    tab.get_by_role("button", name="Play").wait_for()  # it ends by itself
+    last = int(moment.get_attribute("max"))
+    shows(tab, {"smile": -1}, last)
+    noted = tab.evaluate("() => window.noted")
+    played = noted[: 1 + next(k for k, (_, frame, _, _) in enumerate(noted) if frame == last)]
+    frames = [frame for _, frame, _, _ in played]
+    assert frames == sorted(set(frames)) and len(frames) >= 4
+    strengths = [json.loads(edits)[0]["strength"] for _, _, edits, _ in played]
+    assert strengths[0] == 1.5 and strengths[-1] == -1 and strengths == sorted(strengths, reverse=True)
+    times = [when for when, *_ in played]
+    recent = [when for when in times if times[-1] - when < 2000]
+    recent = recent if len(recent) > 1 else times[-2:]
+    rate = 1000 * (len(recent) - 1) / (recent[-1] - recent[0])
+    told = tab.locator("#rate")
+    assert float(told.get_attribute("data-rate")) == pytest.approx(rate, rel=0.25)
+    assert f"of {told.get_attribute('data-size')} px; the clip has 1." in told.text_content()
+
+
 def test_a_number_beyond_the_slider_is_told_in_one_sentence(room):
     number = room.get_by_label("Smile, strength")
     number.fill("77")
