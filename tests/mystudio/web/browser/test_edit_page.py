@@ -126,6 +126,12 @@ def test_the_keyboard_alone_edits_over_time(room):
     assert marks.count() == 1
 
 
+def keys_of_smile(tab) -> list[list[float]]:
+    """The key frames that this browser keeps."""
+    kept = tab.evaluate("() => JSON.parse(localStorage.getItem(`edit:${location.pathname}`))")
+    return dict(kept)["smile"]["keys"]
+
+
 def test_a_key_frame_follows_the_pointer_and_never_covers_another(room):
     room.get_by_role("slider", name="Smile").fill("2")
     room.get_by_role("button", name="Key frame of Smile").click()
@@ -145,14 +151,14 @@ def test_a_key_frame_follows_the_pointer_and_never_covers_another(room):
         return [int(mark.get_attribute("data-at")) for mark in marks.all()]
 
     assert drag(6, 9) == [2, 9]
-    room.wait_for_function(f"() => JSON.parse({SHOWN}.dataset.edits)[0].keys[1]?.[1] === 2")
-    room.wait_for_function(f"() => {SHOWN}.dataset.full === 'true' && {SHOWN}.dataset.frame === '2'")
-    before = json.loads(room.locator("#shown").get_attribute("data-edits"))[0]["keys"]
+    (low, high) = before = keys_of_smile(room)
+    assert [low[1], high[1]] == [-1, 2]
+    shows(room, {"smile": before}, 2)
     assert drag(2, 9) == [8, 9]  # as near as it gets
     assert drag(8, 11) == [9, 11]  # past the other one
-    room.wait_for_function(f"() => JSON.parse({SHOWN}.dataset.edits)[0].keys[1][1] === -1")
-    after = json.loads(room.locator("#shown").get_attribute("data-edits"))[0]["keys"]
-    assert before[0][1] == after[1][1] == -1 and before[1] == after[0]
+    after = keys_of_smile(room)
+    assert after[0] == high and after[1][1] == -1
+    shows(room, {"smile": after}, 2)
     assert moment.input_value() == "2"  # dragging moves the key frame, not the moment
     marks.first.click()
     assert moment.input_value() == "9"
