@@ -132,6 +132,7 @@ def reenact(
     device: str = "auto",
     progress: Progress = silent,
     force: bool = False,
+    tell: Callable[[str], None] = pipeline.unheard,
 ) -> Path:
     """Drive an avatar with a clip: the take holds codes over time and no pixels.
 
@@ -145,6 +146,7 @@ def reenact(
         others: after a cut to another person, that person drives, or the avatar waits ("leave-out").
         span: see ``scan``.
         recipe, options, progress, force: see ``scan``. device: see ``personalize``.
+        tell: takes sentences on what the avatar will not be able to follow, before the frames are solved.
     Returns: ``out``.
     Raises: SelfscanError, StudioError: see ``scan``.
     """
@@ -160,6 +162,7 @@ def reenact(
         span=span,
         device=device,
         force=force,
+        tell=tell,
     )
 
 

@@ -22,7 +22,7 @@ from mystudio.compute.device import choose
 from mystudio.drafts import Drafts
 from mystudio.engines.protocol import Forecasts, Improves
 from mystudio.errors import BadArtifact, BadClips, ConsentRequired, TooFewImages
-from mystudio.evaluation import evaluate
+from mystudio.evaluation import evaluate, forecast
 from mystudio.live import recording
 from mystudio.motion import performance as perform
 from mystudio.provenance import claim as provenance
@@ -193,6 +193,7 @@ def run_reenact(
     span: Span = WHOLE,
     device: str = "auto",
     force: bool = False,
+    tell: Callable[[str], None] = unheard,
 ) -> Path:
     """An avatar and a driving clip, or a part of it -> the take: codes over time.
 
@@ -200,6 +201,7 @@ def run_reenact(
         face: which face drives where there are several: see ``selfscan.face.choose.check_wanted``.
         others: after a cut to another person, that person drives, or these frames count as without a face.
         span: the part of the clip that drives.
+        tell: takes sentences on what the avatar will not be able to follow, before the frames are solved.
     """
     performance_path = run_perform(video, out.parent, progress, face=face, span=span)
     inputs = {"avatar": avatar_path, "performance": performance_path}
@@ -209,12 +211,11 @@ def run_reenact(
     with stage(out, "take", inputs, _tables(settings) | left_out, force=force) as run:
         if not run.done:
             blas.reserve()
-            drive = partial(engines.named(engine).reenact, load(avatar_path, Avatar))
+            avatar = load(avatar_path, Avatar)
+            drive, told = partial(engines.named(engine).reenact, avatar), partial(forecast.foretold, avatar)
             rest = settings, DiskCheckpoints(run.journal()), choose(device), progress
-            save(
-                drive(_driver(load(performance_path, Performance), others), *rest), run
-            )  # no variable holds the performance
-    return out
+            save(drive(told(_driver(load(performance_path, Performance), others), tell), *rest), run)
+    return out  # no variable held the performance while it was solved
 
 
 def run_edit(

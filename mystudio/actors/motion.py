@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,7 +112,7 @@ def perform(script: str, seconds: float, fps: float = 25, seed: int = 0) -> Scor
     return Score(e.clip(0, 1), pose, fps)
 
 
-def frame_from_factors(factors: np.ndarray, sides: np.ndarray = ()) -> tuple[np.ndarray, np.ndarray]:
+def frame_from_factors(factors: np.ndarray, sides: Sequence[float] | np.ndarray = ()) -> tuple[np.ndarray, np.ndarray]:
     """Expression [53] and pose [6] of standard-normal factors.
 
     Args: factors: [26], see factors.MOTION_NAMES. sides: [3], see factors.SIDE_NAMES, or none of them.

@@ -51,6 +51,9 @@ def reenact(ctx, avatar, videos, out, face, others, start, end, recipe, options,
     A take holds codes over time and no pixels, so it can be edited and rendered in any view afterwards. With several
     clips, one that fails does not stop the others: the last line names it, and the exit code is 1.
 
+    Before the long part begins, a forecast says at which seconds the driver does what the scan never showed, and what
+    to record to get it.
+
     $ mystudio reenact me.avatar driver.mp4 -o hello.take --start 0:05 --end 0:12.5
     $ mystudio reenact me.avatar monday.mp4 tuesday.mov -o takes
     """
@@ -61,7 +64,8 @@ def reenact(ctx, avatar, videos, out, face, others, start, end, recipe, options,
     how = {"face": face, "others": others, "span": span, "device": device, "force": force}
     if len(videos) == 1:
         can_resume(f"what is done is kept in {out}.partial: the same command goes on from there")
-        run_reenact(avatar, videos[0], out, settings, progress(), **how)
+        shown = progress()
+        run_reenact(avatar, videos[0], out, settings, shown, tell=shown.tell, **how)
         text, facts = _told(out)
         answer("\n".join([text, *part_lines(span)]), **facts, span={"start": span.start, "end": span.end})
         return
@@ -70,7 +74,8 @@ def reenact(ctx, avatar, videos, out, face, others, start, end, recipe, options,
     lines, rows, failed = [], [], []
     for video, take in zip(videos, take_names(out, videos)):
         try:
-            run_reenact(avatar, video, take, settings, progress(), **how)
+            shown = progress()
+            run_reenact(avatar, video, take, settings, shown, tell=shown.tell, **how)
             text, facts = _told(take)
         except Exception as error:  # one clip must not stop the others
             fault = sentence(error)

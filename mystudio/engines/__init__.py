@@ -89,6 +89,14 @@ def companions() -> dict[str, str]:
     return found
 
 
+def shown(avatar: Avatar) -> Tensor | None:
+    """Landmarks [N, 478, 3] in crops of the images that an avatar was trained on; None if its engine does not say."""
+    from mystudio.engines.protocol import Shows
+
+    engine = of(avatar)
+    return engine.shown(avatar) if isinstance(engine, Shows) else None
+
+
 def describe(avatar: Avatar) -> dict[str, int | float | str]:
     """The engine's facts about an avatar; empty if the engine provides none."""
     from mystudio.engines.protocol import Describes

@@ -189,6 +189,15 @@ class Describes(Protocol):
 
 
 @runtime_checkable
+class Shows(Protocol):
+    """Optional: what an avatar was trained on, for the forecast of what it cannot follow (``evaluation.forecast``)."""
+
+    def shown(self, avatar: Avatar) -> Tensor:
+        """Landmarks [N, 478, 3] in crops of the images that the avatar was trained on."""
+        ...
+
+
+@runtime_checkable
 class Forecasts(Protocol):
     """Optional: how long ``personalize`` takes on this machine."""
 

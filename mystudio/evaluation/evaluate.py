@@ -20,6 +20,7 @@ import torch
 from mystudio import engines
 from mystudio.errors import StudioError
 from mystudio.evaluation import observers, report, scorecard
+from mystudio.evaluation.forecast import foretell
 from mystudio.evaluation.side_by_side import measure_side_by_side
 from mystudio.storage.manifest import versions
 from mystudio.types import Avatar, Outcome, Performance, Progress, Take, silent
@@ -70,7 +71,7 @@ def evaluate(
         StudioError: the truth and the take differ in their number of frames.
     """
     true = _truth(truth, performance, len(take), progress, Prefixed(checkpoints, "truth."))
-    case = scorecard.Case(avatar, take, performance.observation, true, scan)
+    case = scorecard.Case(avatar, take, performance.observation, true, scan, foretell(avatar, performance))
     nets = observers.EvaluationNets(identity_net, blendshapes, next(avatar.generator.parameters()).device)
     try:
         person = (

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from mystudio import engines
 from mystudio.evaluation import metrics
+from mystudio.evaluation.forecast import BOTH_LIDS, COUNTED, LIDS, WORDS, Forecast, Gap, counted
 from mystudio.evaluation.report import Curve
 from mystudio.evaluation.warnings import Case, sharpness_reference, warnings
 from mystudio.types import TAKE_OUTCOMES, Avatar, Outcome
@@ -268,5 +270,18 @@ def curves(case: Case, seen: dict) -> list[Curve]:
     shown.append(Curve("Keypoint distance", {"avatar": series[key]}, "% of the eye distance"))
     for measure, title in (("mouth_open", "Mouth opening"), ("eyes_open", "Eye opening"), ("gaze_x", "Gaze sideways")):
         shown.append(Curve(title, {"avatar": a[measure], name: b[measure]}))
+    if case.forecast and (gaps := case.forecast.gaps()):
+        shown.append(_forecast_curve(case.forecast, gaps[0], ours=seen["avatar"]["landmarks"]))
     shown.append(Curve("Head turn", {"avatar": np.degrees(a["yaw"]), name: np.degrees(b["yaw"])}, "degrees"))
     return shown
+
+
+def _forecast_curve(told: Forecast, gap: Gap, ours: np.ndarray) -> Curve:
+    """What was expected to be missing of the motion with the largest gap, beside what is missing in the avatar."""
+    at = [COUNTED.index(name) for name in (LIDS if gap.name == BOTH_LIDS else (gap.name,))]
+    happened = told.wanted - counted(torch.as_tensor(ours, dtype=torch.float32)).numpy()
+    lines = {
+        "forecast": gap.sign * told.missing[:, at].mean(1),
+        "happened": np.where(told.usable, gap.sign * happened[:, at].mean(1), 0),
+    }
+    return Curve(f"The driver {WORDS[gap.name, gap.sign][0]} than in the scan: missing in the avatar", lines, "units")

@@ -7,22 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mystudio.evaluation.forecast import Forecast
 from mystudio.types import Avatar, Outcome, Take
-from selfscan.face.measures import measures
 from selfscan.types import Observation, Scan
 
 SEEN_FACE = 0.5  # presence below which a crop counts as having no face
-BEYOND = 0.1  # share of a measure's range in the scan by which a driver may exceed it without a warning
 SAME_PERSON = 0.45  # likeness that pictures of two people reach at most, see docs/identity.md
-RARE = 0.02  # share of the frames below which there is no warning
-#: measure -> words for a motion that exceeds its range in the scan
-BEYOND_WORDS = {
-    "yaw": "turns the head",
-    "pitch": "tilts the head",
-    "mouth_open": "opens the mouth",
-    "smile": "moves the corners of the mouth",
-    "brows": "moves the brows",
-}
 
 
 @dataclass(frozen=True)
@@ -34,6 +24,7 @@ class Case:
     driver: Observation
     truth: Observation | None  # the driver itself in self-reenactment
     scan: Scan | None
+    forecast: Forecast | None = None  # of what the avatar cannot follow; None: its engine has none
 
 
 def warnings(case: Case, seen: dict, rows: dict[str, dict], usable: np.ndarray) -> list[str]:
@@ -49,7 +40,7 @@ def warnings(case: Case, seen: dict, rows: dict[str, dict], usable: np.ndarray) 
     said = [f"{n} of {len(take)} frames {words}." for n, words in counts if n]
     if not usable.any():
         said.append("No frame could be measured.")
-    said += _beyond(case, seen, usable)
+    said += [f"{line}." for line in case.forecast.sentences()] if case.forecast else []
     said += case.driver.warnings
     reference = sharpness_reference(case)
     limits = (
@@ -72,21 +63,3 @@ def warnings(case: Case, seen: dict, rows: dict[str, dict], usable: np.ndarray) 
 def sharpness_reference(case: Case) -> str:
     """Return the word for what the mouth's sharpness is compared with."""
     return "scan" if case.scan else "true clip" if case.truth else "driving clip"
-
-
-def _beyond(case: Case, seen: dict, usable: np.ndarray) -> list[str]:
-    """Return a sentence for each measure in which the driver exceeds the scan's range, so the avatar cannot follow."""
-    if case.scan is None:
-        return []
-    scan, driver = measures(case.scan.landmarks), seen["driver"]["measures"]
-    cross = case.truth is None and usable.any()
-    said = []
-    for name, words in BEYOND_WORDS.items():
-        shift = np.median(driver[name][usable]) - np.median(scan[name]) if cross and name not in ("yaw", "pitch") else 0
-        values = driver[name] - shift
-        low, high = scan[name].min(), scan[name].max()
-        margin = BEYOND * (high - low)
-        count = int((usable & ((values < low - margin) | (values > high + margin))).sum())
-        if count > RARE * len(usable):
-            said.append(f"In {count} of {len(usable)} frames the driver {words} further than the scan ever does.")
-    return said

@@ -138,7 +138,7 @@ def _run(request: Mapping[str, Any], reports: Reports) -> None:
         arguments["recipe"] = resolve(options.pop("recipe", "default"), [*options.pop("options", ()), *view])
     if options.pop("same_person", False):
         arguments["truth"] = "same"
-    if kind == "personalize":
+    if kind in ("personalize", "reenact"):
         arguments["tell"] = note
     if kind == "edit":
         arguments["edits"] = [edit_of(edit) for edit in options.pop("edits")]

@@ -57,6 +57,7 @@ __all__ = [
     "neutral_codes",
     "personalize",
     "reenact",
+    "shown",
 ]
 
 NEEDED = 4  # images of a scan: an avatar moves between its images, and from fewer it learns no motion
@@ -243,6 +244,11 @@ def decode(avatar: Avatar, take: Take, frames: slice = slice(None)) -> Styles:
 def describe(avatar: Avatar) -> dict[str, int | float | str]:
     """The number of anchors."""
     return {"anchors": len(state_of(avatar).anchors)}
+
+
+def shown(avatar: Avatar) -> Tensor:
+    """Landmarks [N, 478, 3] of the anchors' images."""
+    return state_of(avatar).anchor_keypoints
 
 
 def images_of(scan: Scan, resolution: int) -> Tensor:
