@@ -12,6 +12,7 @@ from mystudio.commands import (  # noqa: F401
     about,
     actors,
     avatar,
+    batch,
     bench,
     edit,
     info,
@@ -78,6 +79,7 @@ for command in (
     about.recipe,
     about.base,
     jobs.jobs,
+    batch.batch,
     actors.actors,
     bench.bench,
 ):  # importing ``training`` adds commands to about.base, ``oneshot`` and ``tuning`` to bench.bench

@@ -34,6 +34,23 @@ def whole(db: sqlite3.Connection, work: Work) -> float | None:
     return float(seconds[len(seconds) // 2]) if seconds else None
 
 
+def by_unit(db: sqlite3.Connection, work: Work) -> float | None:
+    """Return how long a job takes for each step of its longest part, s: the median as in ``whole``; None = unknown."""
+    rows = db.execute(
+        "SELECT SUM(seconds) / MAX(units) AS seconds FROM pace WHERE kind = ? AND variant = ? AND machine = ? AND whole"
+        " GROUP BY job HAVING MAX(units) > 0 ORDER BY job DESC LIMIT ?",
+        (work.kind, variant(work), machine(), RECENT),
+    ).fetchall()
+    seconds = sorted(row["seconds"] for row in rows)
+    return float(seconds[len(seconds) // 2]) if seconds else None
+
+
+def units(db: sqlite3.Connection, job: int) -> int | None:
+    """Return the steps of a done job's longest part; None = unknown."""
+    (most,) = db.execute("SELECT MAX(units) FROM pace WHERE job = ? AND whole", (job,)).fetchone()
+    return int(most) if most else None
+
+
 def of_part(db: sqlite3.Connection, work: Work, stage: str, steps: int) -> float | None:
     """Return how long so many steps of a part take, s, from the last done job that had it; None = unknown."""
     past = _past(db, work, stage)

@@ -227,6 +227,16 @@ class Queue:
         with self._store.reading() as db:
             return estimate.whole(db, work)
 
+    def pace(self, work: Work) -> float | None:
+        """Return how long a job takes for each frame, s, from past jobs of this machine; None = not known yet."""
+        with self._store.reading() as db:
+            return estimate.by_unit(db, work)
+
+    def frames(self, job: int) -> int | None:
+        """Return how many frames, or steps, the longest part of a done job had; None = not known."""
+        with self._store.reading() as db:
+            return estimate.units(db, job)
+
     def forecast(self, work: Work, size: int) -> float | None:
         """Return how long a job would take, s, from a trial of this machine; None = there was none.
 
