@@ -52,6 +52,10 @@ ROOMS: dict[str, tuple[str, ...]] = {
         *EYES, "mystudio.errors", "mystudio.types", "mystudio.compute", "mystudio.storage", "mystudio.stylegan2",
         "mystudio.bases", "mystudio.actors", "mystudio.motion", "mystudio.evaluation",
     ),
+    "mystudio.oneshot": (
+        *EYES, "mystudio.errors", "mystudio.types", "mystudio.compute", "mystudio.storage", "mystudio.stylegan2",
+        "mystudio.bases", "mystudio.actors", "mystudio.motion", "mystudio.base",
+    ),
     "mystudio.editing": (
         *EYES, "mystudio.errors", "mystudio.types", "mystudio.storage", "mystudio.engines", "mystudio.rendering",
     ),
@@ -67,7 +71,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
 #: every engine: what it shares with the others; the stages above call it by the registry alone
 ENGINE = (
     *EYES, "mystudio.errors", "mystudio.types", "mystudio.compute", "mystudio.stylegan2", "mystudio.engines",
-    "mystudio.bases", "mystudio.motion", "mystudio.base",
+    "mystudio.bases", "mystudio.motion", "mystudio.base", "mystudio.oneshot",
 )  # fmt: skip
 #: above the stages: each may import all rooms and the rows before it, engines by the registry alone
 TOP = (

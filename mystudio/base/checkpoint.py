@@ -26,7 +26,7 @@ from mystudio.storage.journal import write_bytes
 from mystudio.storage.manifest import digest_of
 
 INDEX, BEFORE = "checkpoint.json", "checkpoint.before.json"  # index of the newest checkpoint, and of the previous one
-_KIND = "base-training"
+BASE = "base-training"  # kind of a run of `mystudio base train`
 MAX_INDEX = 8 << 20  # bytes
 MAX_PARTS = 10_000
 Read = TypeVar("Read")
@@ -34,11 +34,14 @@ log = logging.getLogger(__name__)
 MAX_BYTES = 16 << 30  # limit for all parts together; a generator of 1024 px with Adam's moments takes 0.7 GB
 
 
-def save(folder: Path, tensors: dict[str, Tensor], facts: dict[str, Any], max_part_mb: float = 0) -> None:
+def save(
+    folder: Path, tensors: dict[str, Tensor], facts: dict[str, Any], max_part_mb: float = 0, kind: str = BASE
+) -> None:
     """Write a checkpoint atomically.
 
     Args:
         folder: of the run. tensors: by name. facts: JSON values. max_part_mb: largest file, MiB; 0 = one file.
+        kind: of the run; only the same kind reads it.
     Raises: OutputFailed: it cannot be written; the previous checkpoint stays valid.
     """
     data = memoryview(to_safetensors({k: v.detach().cpu().contiguous() for k, v in tensors.items()}))
@@ -53,27 +56,27 @@ def save(folder: Path, tensors: dict[str, Tensor], facts: dict[str, Any], max_pa
         folder.mkdir(parents=True, exist_ok=True)
         for part, piece in zip(parts, pieces):
             write_bytes(folder / part["file"], piece)
-        index = {"kind": _KIND, "version": 1, "facts": facts, "parts": parts}
+        index = {"kind": kind, "version": 1, "facts": facts, "parts": parts}
         with suppress(BadCheckpoint):  # if there is none yet, or it is damaged, the previous one is kept
-            _index(folder, INDEX)
+            _index(folder, INDEX, kind)
             write_bytes(folder / BEFORE, (folder / INDEX).read_bytes())
         write_bytes(folder / INDEX, json.dumps(index | {"sha256": digest_of(index)}, indent=1).encode())
     except OSError as error:
-        _remove(folder, keep=_named(folder))
+        _remove(folder, keep=_named(folder, kind))
         raise OutputFailed(
             f"could not write a checkpoint to {folder}: {error.strerror}; free space and run the same "
             "command again, it resumes from the previous checkpoint"
         ) from error
-    _remove(folder, keep=_named(folder))
+    _remove(folder, keep=_named(folder, kind))
 
 
-def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load(folder: Path, kind: str = BASE) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read the newest checkpoint. If it is damaged, log a warning and read the previous one.
 
     Returns: tensors by name, and the facts.
     Raises: BadCheckpoint: both are missing, damaged or not checkpoints; the message describes the newest one.
     """
-    return _newest(folder, _load)
+    return _newest(folder, lambda place, name: _load(place, name, kind))
 
 
 def _newest(folder: Path, read: Callable[[Path, str], Read]) -> Read:
@@ -88,8 +91,8 @@ def _newest(folder: Path, read: Callable[[Path, str], Read]) -> Read:
         return found
 
 
-def _load(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    index, pieces = _index(folder, name), []
+def _load(folder: Path, name: str, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    index, pieces = _index(folder, name, kind), []
     for part in index["parts"]:
         path = folder / Path(part["file"]).name
         try:
@@ -118,9 +121,9 @@ def is_free(folder: Path) -> bool:
     return not folder.exists() or folder.is_dir() and set(folder.iterdir()) == set(_parts(folder))
 
 
-def load_facts(folder: Path) -> dict[str, Any]:
+def load_facts(folder: Path, kind: str = BASE) -> dict[str, Any]:
     """The facts of a checkpoint, without its tensors. Raises BadCheckpoint."""
-    return _newest(folder, _index)["facts"]
+    return _newest(folder, lambda place, name: _index(place, name, kind))["facts"]
 
 
 def lightened(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -132,14 +135,14 @@ def lightened(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def _index(folder: Path, name: str) -> dict[str, Any]:
+def _index(folder: Path, name: str, kind: str) -> dict[str, Any]:
     try:
         with open(folder / name, "rb") as file:
             index = json.loads(file.read(MAX_INDEX))
         said = index.pop("sha256", None)  # older runs have no checksum
         if said is not None and said != digest_of(index):
             raise ValueError
-        if index["kind"] != _KIND or len(index["parts"]) > MAX_PARTS:
+        if index["kind"] != kind or len(index["parts"]) > MAX_PARTS:
             raise ValueError
         sizes = [part["bytes"] for part in index["parts"] if isinstance(part["file"] + part["sha256"], str)]
         if not all(type(size) is int and size >= 0 for size in sizes) or sum(sizes) > MAX_BYTES:
@@ -147,17 +150,18 @@ def _index(folder: Path, name: str) -> dict[str, Any]:
         index["facts"]["settings"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BadCheckpoint(
-            f"expected a training run in {folder}, got no readable {INDEX}; give the folder of `mystudio base train -o`"
+            f"expected a training run in {folder}, got no readable {INDEX} of one ({kind}); give the folder that the "
+            f"training command's -o named"
         ) from error
     return index
 
 
-def _named(folder: Path) -> set[str]:
+def _named(folder: Path, kind: str) -> set[str]:
     """Names of the parts that an index lists."""
     named = set()
     for name in (INDEX, BEFORE):
         with suppress(BadCheckpoint):
-            named |= {part["file"] for part in _index(folder, name)["parts"]}
+            named |= {part["file"] for part in _index(folder, name, kind)["parts"]}
     return named
 
 

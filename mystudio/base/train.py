@@ -7,7 +7,6 @@ A run is a folder: ``checkpoint.json`` with its parts, the previous checkpoint, 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from mystudio.base import checkpoint
+from mystudio.base import checkpoint, rows
 from mystudio.base.data import Mixture, Prefetcher
 from mystudio.base.parallel import Team, joined
 from mystudio.base.settings import BaseSettings
@@ -24,7 +23,6 @@ from mystudio.base.sheets import COLUMNS, latents_of, sheet_of_training, write_p
 from mystudio.base.sources import ImageSource
 from mystudio.base.trainer import PHASES, Trainer, mean_of
 from mystudio.errors import BadArtifact, BadData, OutputFailed, TrainingDiverged
-from mystudio.storage.journal import write_bytes
 from mystudio.storage.locks import lock
 from mystudio.storage.workspace import plain
 from mystudio.stylegan2.growth import start_from
@@ -155,7 +153,7 @@ class _Run:
         number = seen // self._tick_images
         try:
             if self.team.rank == 0:
-                self._log(tick.row(phase, seen, skipped))
+                rows.append(self.path, tick.row(phase, seen, skipped))
             if train.sheet_every and number % train.sheet_every == 0:
                 self._sheet(phase, seen)
         except OSError as error:
@@ -203,17 +201,7 @@ class _Run:
         self.trainer.restore(tensors, facts["counters"])
         self.team.wait()
         if self.team.rank == 0:
-            self._forget_after(facts["counters"]["step"])
-
-    def _forget_after(self, step: int) -> None:
-        """Delete the rows of metrics after the checkpoint's step; the resumed run writes them again."""
-        path = self.path / "metrics.jsonl"
-        rows = []
-        for line in path.read_text().splitlines() if path.is_file() else ():
-            with contextlib.suppress(ValueError, KeyError, TypeError):  # the last line may be incomplete
-                if json.loads(line)["step"] <= step:
-                    rows.append(line + "\n")
-        write_bytes(path, "".join(rows).encode())
+            rows.forget_after(self.path, facts["counters"]["step"])
 
     def _roll_back(self) -> None:
         """Return to the checkpoint and halve the learning rates."""
@@ -232,7 +220,7 @@ class _Run:
             self.trainer.enter(counters.phase)
         self.team.wait()
         if self.team.rank == 0:
-            self._forget_after(facts["counters"]["step"])
+            rows.forget_after(self.path, facts["counters"]["step"])
 
     def _save(self) -> None:
         started = time.monotonic()
@@ -250,10 +238,6 @@ class _Run:
             checkpoint.save(self.path, tensors, facts, self.session.max_part_mb)
         self.team.wait()
         self.save_seconds = max(self.save_seconds, time.monotonic() - started)
-
-    def _log(self, row: dict) -> None:
-        with open(self.path / "metrics.jsonl", "a") as file:
-            file.write(json.dumps(row) + "\n")
 
     def _sheet(self, phase: str, seen: int) -> None:
         if self.team.rank:

@@ -11,6 +11,7 @@ import torch
 
 from mystudio.errors import StudioError
 from mystudio.motion.retarget import find_neutral
+from mystudio.oneshot.measure import at_rest
 from mystudio.types import Performance, Progress, silent
 from selfscan.face import patches
 from selfscan.face.facemesh import crop_landmarks, load_facemesh
@@ -140,16 +141,6 @@ def actor_pairs(case: ActorPairs, progress: Progress = silent) -> tuple[list[Pai
         for q in ((p + 1 + k) % case.people for k in range(case.drivers))
     ]
     return pairs, _leak_pairs(case, people, progress)
-
-
-def at_rest(code: np.ndarray, size: int) -> np.ndarray:
-    """The actor of a code [64] without motion, [size, size, 3] uint8."""
-    from mystudio.actors.actor import Actor
-    from mystudio.actors.factors import N_MOTION
-    from mystudio.actors.motion import frame_from_factors
-    from mystudio.actors.render import render
-
-    return render(Actor.from_code(code), *frame_from_factors(np.zeros(N_MOTION)), size, "ffhq").image
 
 
 def _leak_pairs(case: ActorPairs, people: Sequence[Portrayed], progress: Progress) -> list[Pair]:
