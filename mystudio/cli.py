@@ -18,6 +18,7 @@ from mystudio.commands import (  # noqa: F401
     info,
     jobs,
     live,
+    motion_range,
     oneshot,
     record,
     reenact,
@@ -82,7 +83,7 @@ for command in (
     batch.batch,
     actors.actors,
     bench.bench,
-):  # importing ``training`` adds commands to about.base, ``oneshot`` and ``tuning`` to bench.bench
+):  # importing ``training`` adds commands to about.base; ``oneshot``, ``tuning`` and ``motion_range`` to bench.bench
     cli.add_command(command)
 
 

@@ -70,6 +70,21 @@ ONE_SHOT = (
     Column("prepare", "s a person", 1),
     Column("rate", "pictures a second", 1),
 )
+RANGE = (
+    Column("missed", "missed (%) ↓", 0),
+    Column("range", "range (1) ↑"),
+    Column("expression", "expression ↓", 3),
+    Column("gaze", "gaze ↓", 3),
+    Column("lid_left", "left lid ↓", 3),
+    Column("lid_right", "right lid ↓", 3),
+    Column("brow_left", "left brow ↓", 3),
+    Column("brow_right", "right brow ↓", 3),
+    Column("pose", "pose (°) ↓"),
+    Column("blendshapes", "blendshapes ↓", 3),
+    Column("likeness", "likeness ↑", 3),
+    Column("identity", "identity ↑", 3),
+    Column("perceptual", "perceptual ↓", 3),
+)
 TABLES = (
     Table("real", "self", "Real clips, driven by their own held-out seconds",
           (FRAMES, *PIXELS, *LIKENESS, Column("keypoints", "keypoints (%) ↓"), *MOTION, *STEADY),
@@ -102,6 +117,16 @@ TABLES = (
            Column("sharp_mouth", "of mouths"), Column("identity", "identity", 3), Column("likeness", "likeness", 3)),
           "Distances are taken at 256 px, parts enlarged or reduced to 160 px. Sharpness is the energy of the "
           "Laplacian at the avatar's own size over that of the images held out."),
+    Table("range", "gap", "Motion that a scan lacks, at its height in the driver, against the true frames",
+          (Column("shown", "scan shows it, % of full", 0), *RANGE),
+          "Missed: distance of the motion's own measures from the truth, in % of the truth's change from rest. Range: "
+          "how far they move for one unit of the truth's; 1 = as far, 0 = not at all. Lids in widths of the eye, brows "
+          "in distances between the eyes. Likeness is to the true frames of all motions. Gap closed: 0 = as before, "
+          "100 = as the full scan; a dash where the full scan is not clearly better."),
+    Table("range", "full", "Motion by motion, of the avatar of the full scan", RANGE),
+    Table("range", "seen", "What the measures see of each motion in the true frames",
+          (Column("change", "change of the motion's own measures", 3), Column("noise", "deviation at rest", 3),
+           Column("correlation", "correlation with the motion's height", 3))),
     Table("ablation", "self", "Ablation: a real clip, driven by its held-out seconds",
           (*PIXELS, *LIKENESS[:1], Column("keypoints", "keypoints (%) ↓"), *MOTION, *STEADY[:1])),
     Table("ablation", "cross", "Ablation: actors, against the true cross-reenactment",

@@ -17,8 +17,8 @@ def bench():
     """Measure the studio: real clips, actors with truth, ablations, costs."""
 
 
-def measuring(command):
-    """Add the options that the measuring commands share."""
+def measuring(command, recipe: str = "default"):
+    """Add the options that the measuring commands share; ``recipe`` is the default of --recipe."""
     for name, words in (
         ("--blendshapes", "MediaPipe's face_landmarker.task, to measure expressions in 52 weights."),
         ("--identity-net", "ONNX file of a further face network, to measure identity beside likeness."),
@@ -31,7 +31,7 @@ def measuring(command):
         "--base", default="people128", show_default=True, metavar="NAME|FILE", help="Generator to start from."
     )(command)
     words = "Folder of results.jsonl, tables.md, contact sheets and all artifacts."
-    return output("DIR", words)(recipe_options(device_option(common(command))))
+    return output("DIR", words)(recipe_options(device_option(common(command)), recipe))
 
 
 def clips_of(required: bool):

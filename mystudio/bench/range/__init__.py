@@ -1,0 +1,1 @@
+"""What an avatar makes of motion that its scan never showed."""
