@@ -48,14 +48,14 @@ class Several(click.ParamType):
     metavar="DIR",
     help="Folder of an earlier run without the change that is measured; its clips are used.",
 )
-@click.option("--seconds", default=12.0, show_default=True, help="Length of the free part of each scan.")
-@click.option("--fps", default=10.0, show_default=True, type=click.FloatRange(6), help="Frames a second.")
+@click.option("--seconds", default=6.0, show_default=True, help="Length of the free part of each scan.")
+@click.option("--fps", default=10.0, show_default=True, type=click.FloatRange(8), help="Frames a second.")
 @click.option("--size", default=256, show_default=True, metavar="PX", help="Side of a rendered frame.")
 @click.option(
     "--small/--as-recipe",
     default=True,
     show_default=True,
-    help="Avatars of 128 px after 250 steps, or of the recipe's size and steps.",
+    help="Avatars of 128 px after 120 steps, or of the recipe's size and steps.",
 )
 @partial(measuring, recipe="quick")
 def motion_range(people, rows, floor, seconds, fps, size, small, **rest):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from mystudio.bench.ledger import Ledger
 from mystudio.bench.range.score import closed, combined
 from mystudio.bench.sheet import COLUMNS, contact_sheet
 from mystudio.errors import StudioError
-from selfscan.types import Array, Observation
+from selfscan.types import Array
 
 FULL = "full"  # name of the row whose scan lacks nothing
 EARLIER, NOW, CEILING, CLOSED = "before", "this avatar", "full scan", "gap closed, %"
@@ -42,14 +42,32 @@ def keep(out: Path, seed: int, row: str, frames: Array, images: Array) -> None:
     np.savez_compressed(path, frames=frames, images=images[frames])
 
 
-def add(ledger: Ledger, earlier: Ledger | None, seed: int, rows: Rows) -> list[str]:
+def earlier_rows(floor: Path, seed: int, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The avatars of an earlier run by name, the full scan's among them. Raises StudioError: one is missing."""
+    ledger = Ledger(floor)
+    found = {name: ledger.find(f"range/{seed}/{name}/avatar") for name in dict.fromkeys((FULL, *names))}
+    if missing := [name for name, row in found.items() if row is None]:
+        raise StudioError(
+            f"{ledger.path}: expected the rows {', '.join(found)} of person {seed}, {', '.join(missing)} are not "
+            "there; run the same command with this folder as its output first, without the change"
+        )
+    return {name: row for name, row in found.items() if row is not None}
+
+
+def add(ledger: Ledger, floor: Rows | None, seed: int, rows: Rows) -> list[str]:
     """Add the rows of the three tables of one person; returns their keys.
 
-    Args: earlier: the ledger of the floor. rows: this run's avatars by name.
-    Raises: StudioError: the floor lacks a row, or its clips are others.
+    Args: floor: ``earlier_rows``, None = there is no earlier run. rows: this run's avatars by name.
+    Raises: StudioError: the floor's clips are others.
     """
-    before = _of(earlier, seed, rows) if earlier else {}
-    full, keys = (before if earlier else rows).get(FULL), list[str]()
+    before = floor or {}
+    for name, row in rows.items():
+        if name in before and before[name]["values"]["clips"] != row["values"]["clips"]:
+            raise StudioError(
+                f"expected the floor's row {name} of person {seed} from the same clips, got one from others; give both "
+                "runs the same seconds, frames a second and size"
+            )
+    full, keys = (rows if floor is None else before).get(FULL), list[str]()
 
     def tell(table: str, name: str, what: str, labels: Mapping[str, str], values: Mapping[str, Any]) -> None:
         words = {"table": table, "person": f"{seed}", **labels}
@@ -61,26 +79,11 @@ def add(ledger: Ledger, earlier: Ledger | None, seed: int, rows: Rows) -> list[s
                 tell("gap", name, what, {"scan": title_of(name), "values of": what}, values)
     for what, row in {EARLIER: before.get(FULL), NOW: rows.get(FULL)}.items():
         for motion, values in row["values"]["motions"].items() if row else ():
-            labels = {"motion": motion} | ({"values of": what} if earlier else {})
+            labels = {"motion": motion} | ({"values of": what} if before else {})
             tell("full", FULL, f"{what} {motion}", labels, values)
     for motion, values in rows[FULL]["values"]["seen"].items() if FULL in rows else ():
         tell("seen", "truth", motion, {"motion": motion}, values)
     return keys
-
-
-def _of(earlier: Ledger, seed: int, rows: Rows) -> dict[str, dict[str, Any]]:
-    """The floor's rows by name."""
-    found = {}
-    for name in dict.fromkeys((FULL, *rows)):
-        row = earlier.find(f"range/{seed}/{name}/avatar")
-        clips = row["values"]["clips"] if row else None
-        if row is None or (name in rows and clips != rows[name]["values"]["clips"]):
-            raise StudioError(
-                f"{earlier.path}: expected the row {name} of person {seed} from the same clips, there is "
-                f"{'none' if row is None else 'one from others'}; run the same command there first, without the change"
-            )
-        found[name] = row
-    return found
 
 
 def _compared(name: str, row: Mapping, before: Mapping | None, full: Mapping) -> dict[str, dict[str, float | None]]:
@@ -97,23 +100,23 @@ def _compared(name: str, row: Mapping, before: Mapping | None, full: Mapping) ->
 
 def strips(out: Path, floor: Path | None, seed: int, rows: Rows, actor: Any) -> None:
     """Draw a strip for each row: driver, truth, and the pictures of the avatars that there are."""
-    from selfscan.face.observe import observe
-
-    driving: Observation | None = None
     for name, row in rows.items():
         path = out / "strips" / f"{seed}-{name}.png"
         if name == FULL or (path.is_file() and not row["new"]):
             continue
-        driving = driving or observe(actor.driver, size=256)
         frames = columns_of(actor.exercise, name)
-        shown = {"driver": comparison.crops(driving, frames), "truth": actor.true_images[frames]}
+        shown = {"driver": comparison.crops(actor.driving, frames), "truth": actor.true_images[frames]}
         kept = {CEILING: (floor or out, FULL), EARLIER: (floor, name), NOW: (out, name)}
         for what, (folder, which) in kept.items():
             if folder and _kept(folder, seed, which).is_file():
-                with np.load(_kept(folder, seed, which)) as file:
-                    at = {int(frame): image for frame, image in zip(file["frames"], file["images"])}
-                shown[f"{what}: {title_of(which)}"] = np.stack([at[int(frame)] for frame in frames])
-        contact_sheet(path, shown, [float(driving.track.times[frame]) for frame in frames])
+                shown[f"{what}: {title_of(which)}"] = _read(_kept(folder, seed, which), frames)
+        contact_sheet(path, shown, [float(actor.driving.track.times[frame]) for frame in frames])
+
+
+def _read(path: Path, frames: Array) -> Array:
+    """Some of the pictures that ``keep`` has kept."""
+    with np.load(path) as file:
+        return file["images"][np.searchsorted(file["frames"], frames)]
 
 
 def _kept(out: Path, seed: int, row: str) -> Path:

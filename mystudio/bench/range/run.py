@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from mystudio import pipeline
 from mystudio.actors.exercise import LACKS, Exercise, exercise, full_scan
 from mystudio.actors.motion import Score
 from mystudio.bench import comparison
@@ -20,8 +21,8 @@ from mystudio.bench.range.sides import sided
 from mystudio.bench.studio import Person, Studio, open_take
 from mystudio.compute.device import choose
 from mystudio.evaluation import metrics, observers
+from mystudio.storage.artifacts import load_performance
 from mystudio.storage.manifest import digest
-from selfscan.face.observe import observe
 from selfscan.face.recognition import find_weights, load_recognition
 from selfscan.perceptual.metric import load_perceptual
 from selfscan.types import Array, Observation
@@ -29,8 +30,7 @@ from selfscan.types import Array, Observation
 FULL = report.FULL
 ROWS = (FULL, *LACKS)
 #: options under which one actor's nine avatars take about twenty minutes of one core
-SMALL = ("personalize.resolution=0", "personalize.width=0", "personalize.view=0", "personalize.steps=250",
-         "scan.size=256")  # fmt: skip
+SMALL = ("personalize.resolution=0", "personalize.width=0", "personalize.view=0", "personalize.steps=120")
 KEPT = ("expression", "pose", "perceptual", "blendshapes", "likeness", "identity")  # values of each frame
 COMPARED = {"likeness": metrics.likeness, "identity": metrics.csim}
 
@@ -42,8 +42,8 @@ class RangeCase:
     people: Sequence[int] = (1008,)  # seeds
     rows: Sequence[str] = ROWS
     driver: tuple[int, int] = (1011, 9)  # seed of the person, seed of the performance
-    seconds: float = 12.0  # of the selfscan script in each scan; the exercise follows
-    each: float = 1.0  # s of each motion of an exercise
+    seconds: float = 6.0  # of the selfscan script in each scan; the exercise follows
+    each: float = 0.8  # s of each motion of an exercise
     fps: float = 10.0
     size: int = 256  # px of a frame
     floor: Path | None = None  # folder of an earlier run, with which this one is compared
@@ -57,17 +57,20 @@ def run(studio: Studio, ledger: Ledger, case: RangeCase) -> list[str]:
     from mystudio.actors.basis import load_basis
 
     load_basis()
-    earlier = Ledger(case.floor) if case.floor else None
-    rows = [row for row in ROWS if row in case.rows or (row == FULL and not earlier)]
-    keys, left = [], _Left(studio, len(rows) * len(case.people))
+    rows = [row for row in ROWS if row in case.rows or (row == FULL and not case.floor)]
+    floor = {seed: report.earlier_rows(case.floor, seed, rows) for seed in case.people} if case.floor else {}
+    keys, left = dict[str, None](), _Left(studio, len(rows) * len(case.people))
     for seed in case.people:
-        actor = _Actor(studio, case, seed)
-        made = [actor.measure(ledger, row, left) for row in rows]
-        keys += [row["key"] for row in made]
-        good = {name: row for name, row in zip(rows, made) if "error" not in row}
-        keys += report.add(ledger, earlier, seed, good)
+        actor, good = _Actor(studio, case, seed), dict[str, dict[str, Any]]()
+        for name in rows:
+            row = actor.measure(ledger, name, left)
+            keys[row["key"]] = None
+            good |= {} if "error" in row else {name: row}
+            keys |= dict.fromkeys(
+                report.add(ledger, floor.get(seed), seed, good)
+            )  # what there is can be read from now on
         report.strips(studio.out, case.floor, seed, good, actor)
-    return keys
+    return list(keys)
 
 
 class _Left:
@@ -121,7 +124,12 @@ class _Actor:
     @cached_property
     def seen(self) -> Observation:
         """The true frames, measured."""
-        return observe(self.truth, size=observers.SIZE, progress=self.studio.progress)
+        return self._observed(self.truth)
+
+    @cached_property
+    def driving(self) -> Observation:
+        """The driver's frames, measured."""
+        return self._observed(self.driver)
 
     @cached_property
     def true_images(self) -> Array:
@@ -147,6 +155,10 @@ class _Actor:
 
             write_clip(out, Actor.from_seed(seed), acted, case.size, seed=seed, progress=self.studio.progress)
         return out
+
+    def _observed(self, video: Path) -> Observation:
+        """A clip, measured once, as ``reenact`` measures drivers."""
+        return load_performance(pipeline.run_perform(video, self.studio.out, self.studio.progress)).observation
 
     def _values(self, row: str, path: Path) -> dict[str, Any]:
         avatar, take, _, scan = open_take(path)

@@ -89,8 +89,11 @@ def shown(needs: Sequence[str], measured: Mapping[str, Array]) -> float:
     """How far a scan shows some motions: 98th minus 2nd percentile of their own measures over its clip, their mean.
 
     Lids, brows and gaze count where the head faces the camera: the far side of a turned head is measured badly.
+    Returns: NaN if no frame faces the camera.
     """
     facing = np.abs(measured["yaw"]) < FACING
+    if not facing.any():
+        return float("nan")
     names = sorted({m for need in needs for m in OWN[need]})
     ends = [np.percentile(measured[m][facing | (m == "yaw")], (2, 98)) for m in names]
     return float(np.mean([high - low for low, high in ends]))
