@@ -29,7 +29,7 @@ from selfscan.types import Array, Observation
 
 FULL = report.FULL
 ROWS = (FULL, *LACKS)
-#: options under which one actor's nine avatars take about twenty minutes of one core
+#: options of small avatars: a table takes nine of them for each person
 SMALL = ("personalize.resolution=0", "personalize.width=0", "personalize.view=0", "personalize.steps=120")
 KEPT = ("expression", "pose", "perceptual", "blendshapes", "likeness", "identity")  # values of each frame
 COMPARED = {"likeness": metrics.likeness, "identity": metrics.csim}
@@ -61,7 +61,7 @@ def run(studio: Studio, ledger: Ledger, case: RangeCase) -> list[str]:
     floor = {seed: report.earlier_rows(case.floor, seed, rows) for seed in case.people} if case.floor else {}
     keys, left = dict[str, None](), _Left(studio, len(rows) * len(case.people))
     for seed in case.people:
-        actor, good = _Actor(studio, case, seed), dict[str, dict[str, Any]]()
+        actor, good = Scanned(studio, case, seed), dict[str, dict[str, Any]]()
         for name in rows:
             row = actor.measure(ledger, name, left)
             keys[row["key"]] = None
@@ -86,7 +86,7 @@ class _Left:
         self._tell(f"avatars (about {minutes:.0f} min left)", self._done, self._total)
 
 
-class _Actor:
+class Scanned:
     """One scanned actor: clips, truth, and measurements."""
 
     def __init__(self, studio: Studio, case: RangeCase, seed: int):
