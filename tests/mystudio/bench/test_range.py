@@ -258,7 +258,7 @@ def test_the_command_measures_once_and_draws_a_strip(shared, tmp_path, monkeypat
     assert {"missed", "range", "lid_left", "brow_right", "gaze", "pose"} <= made.keys()
     for side, sign in (("left", -1), ("right", 1)):
         seen = rows[f"range/1008/truth/{side} wink"]["values"]
-        assert seen["correlation"] > 0.8 and sign * seen["change"] > 0.1
+        assert seen["correlation"] > 0.6 and sign * seen["change"] > 0.1
     assert "Motion by motion" in (tmp_path / "tables.md").read_text()
     actor = Scanned(Studio(tmp_path), RangeCase(fps=8, size=128, seconds=1), 1008)
     kept = tmp_path / "pictures" / "range-1008-full.npz"
