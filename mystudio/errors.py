@@ -95,6 +95,10 @@ class BadQueue(StudioError):
     """The file of the job queue is damaged, of a newer version, or something else; it was not changed."""
 
 
+class BadCluster(StudioError):
+    """Ray is not installed, its cluster cannot be reached, or it is not safe."""
+
+
 class NoDisplay(StudioError):
     """A window was requested, but there is no screen."""
 

@@ -81,6 +81,7 @@ TOP = (
     "mystudio.pipeline",
     "mystudio.api",
     "mystudio.jobs",
+    "mystudio.cluster",
     "mystudio.demo",
     "mystudio.doctor",
     "mystudio.inspection",

@@ -14,6 +14,7 @@ import click
 from mystudio.commands.added import KINDS, work_of
 from mystudio.commands.options import Command, common
 from mystudio.commands.terminal import answer, clock
+from mystudio.commands.where import runner_of, where_options
 
 if TYPE_CHECKING:
     from mystudio.jobs import Job, Queue
@@ -175,7 +176,10 @@ def order(job, before, first, studio):
 
 
 @jobs.command(cls=Command)
-@click.option("--heavy", type=click.IntRange(1), default=1, show_default=True, help="Heavy jobs at once.")
+@where_options
+@click.option(
+    "--heavy", type=click.IntRange(1), help="Heavy jobs at once; default: 1, with Ray what there is room for."
+)
 @click.option("--light", type=click.IntRange(0), default=1, show_default=True, help="Light jobs at once, besides.")
 @click.option(
     "--idle",
@@ -187,12 +191,13 @@ def order(job, before, first, studio):
 )
 @studio_option
 @common
-def run(heavy, light, idle, studio):
+def run(where, store, heavy, light, idle, studio):
     """Work on the queue until nothing is left to do. Ctrl-C stops in order: the same command goes on.
 
     Each job runs in a process of its own. A job whose process is killed is started again and continues.
 
     $ mystudio jobs run
+    $ mystudio jobs run --on ray://10.0.0.1:6379 --store s3://bucket/files
     """
     from mystudio.jobs import studio_folder
     from mystudio.jobs.worker import Worker
@@ -203,10 +208,12 @@ def run(heavy, light, idle, studio):
         click.echo(f"{time.strftime('%H:%M:%S')} job {job.id} ({job.work.kind}) {words}", err=True)
         ran[job.id] = {"job": job.id, "kind": job.work.kind, "state": words.partition(":")[0]}
 
-    worker = Worker(folder := studio_folder(studio), tell, heavy, light)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: stop.set())
-    worker.run(stop, idle)
+    folder = studio_folder(studio)
+    with runner_of(where, store, folder) as (runner, room):
+        worker = Worker(folder, tell, heavy or room, light, runner)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda *_: stop.set())
+        worker.run(stop, idle)
     with _queue(folder) as queue:
         rest = [job for job in queue.jobs() if job.state not in ("done", "cancelled")]
     lines = [_line(job, folder) for job in rest] or ["Nothing is left to do."]

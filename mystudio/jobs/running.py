@@ -8,10 +8,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from mystudio.jobs.child import GRACE
 from mystudio.jobs.types import Job
@@ -20,6 +20,42 @@ from mystudio.storage.journal import journal_of
 MAX_PREVIEW = 16 << 20  # bytes
 #: the child's program: it imports what this process imports, and nothing from the folder that it runs in
 CHILD = "import sys; sys.path[:] = sys.argv[1:]; from mystudio.jobs.child import main; main()"
+
+
+class Run(Protocol):
+    """A job that a runner has started, here or elsewhere; ``Running`` is the one of this machine."""
+
+    job: Job
+    facts: Mapping[str, Any] | None
+    spent: dict[str, tuple[int, float]]
+
+    def read(self) -> None:
+        """Take the reports that have come."""
+        ...
+
+    def taken(self) -> None:
+        """Forget the reports that were stored."""
+        ...
+
+    def stop(self) -> None:
+        """Ask the job to stop. To be called again until it has ended."""
+        ...
+
+    def kill(self) -> None:
+        """End the job and what it has started."""
+        ...
+
+    def outcome(self) -> tuple[str, str] | None:
+        """How the run ended, and its error, as ``Runs.end`` takes them; None = it has not ended."""
+        ...
+
+    def preview(self) -> bytes | None:
+        """Return the newest picture that the stage has shown; None = none since the last call."""
+        ...
+
+
+#: starts a job, in the studio folder
+Runner = Callable[[Job, Path], Run]
 
 
 class Running:

@@ -15,7 +15,7 @@ from pathlib import Path
 from mystudio.errors import BadQueue, OutputFailed
 from mystudio.jobs import leftovers
 from mystudio.jobs.place import preview_file
-from mystudio.jobs.running import Running
+from mystudio.jobs.running import Run, Runner, Running
 from mystudio.jobs.runs import NotOurs, Runs
 from mystudio.jobs.store import Store
 from mystudio.jobs.types import Job, State
@@ -32,14 +32,17 @@ class Worker:
     Args:
         studio: the studio folder. tell: takes a job and what happened to it, in a word or a sentence.
         heavy, light: how many heavy and light jobs run at once, those of all workers of the queue together.
+        runner: starts a job; by default in a child process of this machine.
     """
 
-    def __init__(self, studio: Path, tell: Callable[[Job, str], None], heavy: int = 1, light: int = 1):
-        self._studio, self._tell = studio, tell
+    def __init__(
+        self, studio: Path, tell: Callable[[Job, str], None], heavy: int = 1, light: int = 1, runner: Runner = Running
+    ):
+        self._studio, self._tell, self._runner = studio, tell, runner
         self._store = Store(studio)
         self._runs = Runs(self._store)
         self._most = ((False, heavy), (True, light))
-        self._running: list[Running] = []
+        self._running: list[Run] = []
         self._beat_at = self._store_at = 0.0
         self._full = False  # the queue's file cannot be written: its disk is full
 
@@ -94,7 +97,7 @@ class Worker:
             self._store_at = now + STORE
         self._start()
 
-    def _look_at(self, running: Running, store: bool) -> None:
+    def _look_at(self, running: Run, store: bool) -> None:
         running.read()
         if self._ended(running):
             self._running.remove(running)
@@ -118,13 +121,13 @@ class Worker:
         for light, most in self._most:
             while job := self._runs.claim(light, most):
                 try:
-                    self._running.append(Running(job, self._studio))
+                    self._running.append(self._runner(job, self._studio))
                 except OSError as error:  # no space for its log, or no memory for its process
                     self._runs.end(job, "crashed", f"its process could not be started ({error.strerror or error})", {})
                     break
                 self._tell(job, "running")
 
-    def _ended(self, running: Running) -> bool:
+    def _ended(self, running: Run) -> bool:
         """Store the end of a run; False = it has not ended. Raises NotOurs, OutputFailed, BadQueue."""
         if (ended := running.outcome()) is None:
             return False
