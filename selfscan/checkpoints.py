@@ -6,7 +6,10 @@ computed or loaded, so a resumed run gives the same result.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -45,6 +48,52 @@ class NoCheckpoints:
 
 
 NO_CHECKPOINTS = NoCheckpoints()
+
+
+@dataclass(frozen=True)
+class Share:
+    """One of several equal parts of a pass, each computed by a run of its own, perhaps on another machine."""
+
+    name: str  # of the pass: the start of its checkpoints' names
+    part: int  # from 0
+    of: int  # number of parts
+
+
+class ShareDone(Exception):
+    """The checkpoints of a share are stored. It ends the stage, which makes nothing else in this run."""
+
+
+_share: ContextVar[Share | None] = ContextVar("share", default=None)
+
+
+@contextmanager
+def only(share: Share) -> Iterator[None]:
+    """Compute one share of a pass and nothing else: stages inside end with ``ShareDone``.
+
+    The passes before it must be stored. The same stage without shares then loads what all shares have stored, and
+    joins it: its result is that of one run.
+    """
+    token = _share.set(share)
+    try:
+        yield
+    finally:
+        _share.reset(token)
+
+
+def own_starts(name: str, starts: Sequence[int]) -> Sequence[int] | None:
+    """Return the chunks of a pass that this run computes, by their first indices; None = all of them."""
+    share = _share.get()
+    if share is None or share.name != name:
+        return None
+    first, last = (len(starts) * k // share.of for k in (share.part, share.part + 1))
+    return starts[first:last]
+
+
+def refuse_others(name: str) -> None:
+    """Raise ShareDone before a chunk is computed of a pass that is not this run's share."""
+    share = _share.get()
+    if share is not None and share.name != name:
+        raise ShareDone
 
 
 class Prefixed:
@@ -91,17 +140,21 @@ def in_chunks(
         tick: called with the number of finished indices after each chunk that was loaded.
     Returns: pairs of a chunk's indices and its measured arrays, in order.
     """
-    opened = None
-    for start in range(0, len(indices), CHUNK):
+    opened, starts = None, range(0, len(indices), CHUNK)
+    own = own_starts(name, starts)
+    for start in starts if own is None else own:
         chunk = np.asarray(indices[start : start + CHUNK])
         found = checkpoints.get(f"{name}{start:07d}")
         if found is None:
+            refuse_others(name)
             opened = opened or stream(int(chunk[0]))
             found = work(chunk, _wanted(opened, chunk))
             checkpoints.put(f"{name}{start:07d}", found)
         else:
             tick(start + len(chunk))
         yield chunk, found
+    if own is not None:
+        raise ShareDone
 
 
 def _wanted(stream: Iterator[tuple[int, Item]], chunk: Array) -> Iterator[Item]:

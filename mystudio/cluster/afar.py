@@ -11,7 +11,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,12 +21,18 @@ from mystudio.cluster.parcel import PARTIAL, Files, packed, why
 from mystudio.errors import ArtifactBusy, BadArtifact, OutputFailed, StudioError
 from mystudio.jobs.types import Job
 from mystudio.storage.content import Content
-from mystudio.storage.journal import KEY, journal
+from mystudio.storage.journal import KEY, journal, journal_of
 from mystudio.storage.locks import lock
 from mystudio.storage.manifest import beside, digest
 from mystudio.storage.workspace import recover, sync_tree
 
 TICK = 0.2  # s between two looks at the unit
+#: kind of a job -> passes that units of their own run, in order: the names of their checkpoints
+PASSES: Mapping[str, tuple[str, ...]] = {
+    "reenact": ("track", "measure", "patches", "persons.faces", "window"),
+    "render": ("segment",),
+}
+WHOLE = ("track",)  # passes of which one unit does all: each frame is followed from the one before
 PATIENCE = 20.0  # s that a unit has to stop before it is ended
 
 
@@ -57,14 +63,18 @@ Places = Callable[[str, str], Handle]
 class Afar:
     """One run of a job elsewhere. It starts here; a thread follows it, and brings its journal and result back.
 
+    A long job may be divided: each pass of ``PASSES`` runs as several shares at once, whose checkpoints come back
+    beside the result. The last unit is the whole job, which finds them and joins them.
+
     Args: places: where it may run. content: the store that all machines share. store: its name for the nodes.
+        shares: number of parts of a pass; 1 = the job is not divided.
     """
 
-    def __init__(self, job: Job, places: Places, content: Content, store: str):
+    def __init__(self, job: Job, places: Places, content: Content, store: str, shares: int = 1):
         self.job = job
         self.facts: Mapping[str, Any] | None = None
         self.spent: dict[str, tuple[int, float]] = {}
-        self._places, self._content, self._store = places, content, store
+        self._places, self._content, self._store, self._shares = places, content, store, shares
         self._lock, self._stopping, self._killed = threading.Lock(), threading.Event(), threading.Event()
         self._picture, self._outcome = b"", None
         self._thread = threading.Thread(target=self._follow, daemon=True)
@@ -110,6 +120,16 @@ class Afar:
             self._outcome = "crashed", f"{type(error).__name__}: {error}"
 
     def _run(self) -> tuple[str, str]:
+        passes = PASSES.get(self.job.work.kind, ()) if self._shares > 1 and not Path(self.job.out).exists() else ()
+        for name in passes:
+            count = 1 if name in WHOLE else self._shares
+            shares = [{"name": name, "part": part, "of": count} for part in range(count)]
+            how, error = self._together([self._request(share) for share in shares])
+            if how not in ("done", "same"):
+                return how, error
+        return self._together([self._request(None)])
+
+    def _request(self, share: Mapping[str, Any] | None) -> str:
         work = self.job.work
         request = {
             "version": __version__,
@@ -121,33 +141,39 @@ class Afar:
             "options": dict(work.options),
             "try": self.job.tries,
         }
-        handle = self._places(work.kind, json.dumps(request))
-        try:
-            return self._until_end(handle)
-        finally:
-            handle.kill()
+        return json.dumps(request | ({"share": share} if share else {}))
 
-    def _until_end(self, handle: Handle) -> tuple[str, str]:
-        asked = 0.0
-        while True:
+    def _together(self, requests: Sequence[str]) -> tuple[str, str]:
+        """Run units at once until all have ended, or one has not done its part; returns how they ended."""
+        handles: list[Handle] = []
+        try:
+            for request in requests:
+                handles.append(self._places(self.job.work.kind, request))
+            return self._until_end(handles)
+        finally:
+            for handle in handles:
+                handle.kill()
+
+    def _until_end(self, handles: Sequence[Handle]) -> tuple[str, str]:
+        asked, ends = 0.0, dict[int, tuple[str, str]]()
+        while len(ends) < len(handles):
             time.sleep(TICK)
             if self._killed.is_set() or asked and time.monotonic() > asked + PATIENCE:
                 return "stopped", ""
             if self._stopping.is_set() and not asked:
                 asked = time.monotonic()
-                handle.stop()
-            answer = handle.poll()
-            if answer is None:
-                continue
-            news = json.loads(answer[0])
-            self._take(news, answer[1])
-            if "end" in news:
-                how, error = news["end"]
-                if how == "done":
-                    self._land(news["made"])
-                return str(how), str(error)
+                for handle in handles:
+                    handle.stop()
+            for number, handle in enumerate(handles):
+                answer = None if number in ends else handle.poll()
+                if answer is not None and (end := self._take(json.loads(answer[0]), answer[1])):
+                    ends[number] = end
+            if bad := next((end for end in ends.values() if end[0] not in ("done", "same", "stopped")), None):
+                return bad
+        return next((end for end in ends.values() if end[0] == "stopped"), ends[0])
 
-    def _take(self, news: Mapping[str, Any], picture: bytes) -> None:
+    def _take(self, news: Mapping[str, Any], picture: bytes) -> tuple[str, str] | None:
+        """Take a unit's news; returns how it ended, None = it has not."""
         with self._lock:
             self.facts = news.get("facts") or self.facts
             for part, (units, seconds) in news["spent"].items():
@@ -159,6 +185,12 @@ class Afar:
             with open(self.job.log, "a") as log:
                 log.write(news["log"])
         self._keep(news["journal"])
+        if "end" not in news:
+            return None
+        how, error = news["end"]
+        if how == "done":
+            self._land(news["made"])
+        return str(how), str(error)
 
     def _keep(self, files: Files) -> None:
         """Put checkpoints beside the result, where a later run of any runner finds them."""
@@ -200,7 +232,8 @@ class Afar:
             raise OutputFailed(
                 f"{out} could not be written ({error.strerror or error}); free space, and retry the job"
             ) from error
-        shutil.rmtree(f"{out}{PARTIAL}", ignore_errors=True)
+        for top in groups:
+            shutil.rmtree(journal_of(top), ignore_errors=True)
 
     def _replace(self, top: Path, files: Files) -> None:
         new, old = beside(top, "new"), beside(top, "old")

@@ -31,6 +31,7 @@ SAFE = {
 #: of a cluster that starts here
 ALONE = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # with this, Ray's servers listen on 127.0.0.1 alone, on every system
+    "RAY_worker_register_timeout_seconds": "300",  # a busy machine starts Python slowly
     "RAY_worker_niceness": "0",  # a job's own process yields to other programs already
 }
 
@@ -53,12 +54,13 @@ class Rays:
     Args:
         address: of the cluster's head, "HOST:PORT"; "" = a cluster of this machine alone, which ends with this object.
         store: folder or fsspec URL that all nodes share.
+        shares: parts into which the passes of a reenactment or render are divided (``afar.Afar``).
     Raises: BadCluster: Ray is not installed, there is no cluster at the address, or its token is another one.
     """
 
-    def __init__(self, address: str, store: str):
+    def __init__(self, address: str, store: str, shares: int = 1):
         os.environ |= SAFE if address else SAFE | ALONE
-        self._ray, self._store = _imported(), store
+        self._ray, self._store, self._shares = _imported(), store, shares
         self._content = Content(store, node_folder() / "cache")
         where: dict[str, Any] = {"address": address} if address else {
             "address": "local", "include_dashboard": False, "object_store_memory": OBJECTS,
@@ -78,7 +80,7 @@ class Rays:
 
     def __call__(self, job: Job, studio: Path) -> Afar:
         """Start a job somewhere."""
-        return Afar(job, self.place, self._content, self._store)
+        return Afar(job, self.place, self._content, self._store, self._shares)
 
     def room(self) -> int:
         """Return how many heavy units run at once: one a GPU, without a GPU one a processor."""

@@ -33,7 +33,8 @@ def node_folder() -> Path:
 class Unit:
     """Runs a job in a mirror of the sender's folders. It holds JSON and bytes alone: nothing is unpickled.
 
-    Args: request: JSON: "version", "store", "files" (``parcel.Files``), "kind", "inputs", "out", "options", "try".
+    Args: request: JSON: "version", "store", "files" (``parcel.Files``), "kind", "inputs", "out", "options", "try", and
+        "share" for a share of a pass (``selfscan.checkpoints.Share``).
     """
 
     def __init__(self, request: str):
@@ -99,7 +100,7 @@ class Unit:
         work = moved(Work(request["kind"], request["inputs"], request["out"], request["options"]), root)
         out = Path(work.out)
         out.parent.mkdir(parents=True, exist_ok=True)
-        running = self._running = Running(_job(work, request["try"], root.parent / "log"), root)
+        running = self._running = Running(_job(work, request["try"], root.parent / "log"), root, request.get("share"))
         sync, ended = 0.0, None
         try:
             while ended is None:

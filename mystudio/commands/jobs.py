@@ -191,7 +191,7 @@ def order(job, before, first, studio):
 )
 @studio_option
 @common
-def run(where, store, heavy, light, idle, studio):
+def run(where, store, segments, heavy, light, idle, studio):
     """Work on the queue until nothing is left to do. Ctrl-C stops in order: the same command goes on.
 
     Each job runs in a process of its own. A job whose process is killed is started again and continues.
@@ -209,7 +209,7 @@ def run(where, store, heavy, light, idle, studio):
         ran[job.id] = {"job": job.id, "kind": job.work.kind, "state": words.partition(":")[0]}
 
     folder = studio_folder(studio)
-    with runner_of(where, store, folder) as (runner, room):
+    with runner_of(where, store, segments, folder) as (runner, room):
         worker = Worker(folder, tell, heavy or room, light, runner)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda *_: stop.set())

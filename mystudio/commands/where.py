@@ -16,7 +16,14 @@ HERE = "this-machine"
 
 
 def where_options(command):
-    """--on and --store."""
+    """--on, --store and --segments."""
+    command = click.option(
+        "--segments",
+        type=click.IntRange(1),
+        default=1,
+        show_default=True,
+        help="With Ray: parts of a long clip that are tracked, solved and rendered at once.",
+    )(command)
     command = click.option(
         "--store",
         metavar="FOLDER|URL",
@@ -33,20 +40,19 @@ def where_options(command):
 
 
 @contextmanager
-def runner_of(where: str, store: str | None, studio: Path) -> Iterator[tuple[Runner, int]]:
+def runner_of(where: str, store: str | None, segments: int, studio: Path) -> Iterator[tuple[Runner, int]]:
     """What starts the jobs, and how many heavy ones it runs at once."""
     from mystudio.jobs.place import JOBS
     from mystudio.jobs.running import Running
 
     if where == HERE:
-        if store is not None:
-            raise click.UsageError("expected --store beside --on ray alone")
+        if store is not None or segments != 1:
+            raise click.UsageError("expected --store and --segments beside --on ray alone")
         yield Running, 1
         return
     from mystudio.cluster.rays import Rays, address_of
 
-    place = address_of(where), store or str(studio / JOBS / "store")
-    rays = Rays(*place)
+    rays = Rays(address_of(where), store or str(studio / JOBS / "store"), segments)
     try:
         yield rays, rays.room()
     finally:

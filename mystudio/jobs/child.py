@@ -99,7 +99,7 @@ def main() -> None:
         out = Path(request["out"])
         note(f"try {request['try']}: {request['kind']} -> {out}")
         before = _written(out)
-        _run(request, reports)
+        _run_share(request, reports)
         reports.end("done", same=before is not None and _written(out) == before)
     except KeyboardInterrupt:
         note("stopped")
@@ -120,6 +120,18 @@ def edit_of(values: Mapping[str, Any]) -> Edit:
 
     plain: dict[str, Any] = {**values, "keys": tuple((float(s), float(v)) for s, v in values.get("keys", ()))}
     return Edit(**plain)
+
+
+def _run_share(request: Mapping[str, Any], reports: Reports) -> None:
+    if "share" not in request:
+        _run(request, reports)
+        return
+    from selfscan.checkpoints import Share, ShareDone, only
+
+    share = Share(**request["share"])
+    note(f"share {share.part + 1} of {share.of}: {share.name}")
+    with only(share), suppress(ShareDone):
+        _run(request, reports)
 
 
 def _run(request: Mapping[str, Any], reports: Reports) -> None:

@@ -59,9 +59,12 @@ Runner = Callable[[Job, Path], Run]
 
 
 class Running:
-    """The child of a job; it starts here. Args: studio: the folder in which it runs."""
+    """The child of a job; it starts here.
 
-    def __init__(self, job: Job, studio: Path):
+    Args: studio: the folder in which it runs. share: of a pass (``selfscan.checkpoints.Share``), if it stops there.
+    """
+
+    def __init__(self, job: Job, studio: Path, share: Mapping[str, Any] | None = None):
         self.job = job
         self.facts: Mapping[str, Any] | None = None  # of the last report
         self.spent: dict[str, tuple[int, float]] = {}  # part of the stage -> steps, s; of all reports not yet taken
@@ -84,6 +87,7 @@ class Running:
         os.set_blocking(self._out.fileno(), False)
         work = job.work
         request = {"kind": work.kind, "inputs": work.inputs, "out": work.out, "options": work.options, "try": job.tries}
+        request |= {"share": share} if share else {}
         with suppress(BrokenPipeError):  # killed at once
             self._in.write(json.dumps(request).encode() + b"\n")
 

@@ -25,7 +25,7 @@ from mystudio.errors import OutputFailed, StudioError
 from mystudio.rendering.blend import Blend
 from mystudio.rendering.cover import Cover
 from mystudio.types import Avatar, Outcome, Performance, Progress, Take, silent
-from selfscan.checkpoints import NO_CHECKPOINTS, Checkpoints
+from selfscan.checkpoints import NO_CHECKPOINTS, Checkpoints, ShareDone, own_starts, refuse_others
 from selfscan.face.align import crop, rescale
 from selfscan.io import video
 from selfscan.io.containers import Container, container_of
@@ -223,21 +223,24 @@ def _segments(drawn: Frames, codec: str, progress: Progress, checkpoints: Checkp
     """Encoded segments of all frames: stored ones up to the first missing one, then new ones."""
     settings, times, done, end = drawn.settings, drawn.take.times, drawn.span.start, drawn.span.stop
     blend = blend_for(drawn.avatar, drawn.performance, settings) if settings.view == "paste" else None
-    rate = video.rate_of(times)
+    size = segment_length(settings, rate := video.rate_of(times))
+    own = own_starts("segment", () if blend else range(done, end, size))  # a pasted frame needs the one before
+    done, end = (done, end) if own is None else (own[0], min(own[-1] + size, end)) if own else (0, 0)
     while done < end and (found := checkpoints.get(f"segment{done:07d}")):
         if blend:
             blend.restore({name[6:]: value for name, value in found.items() if name.startswith("blend.")})
         segment = video.Segment(**{name: value for name, value in found.items() if not name.startswith("blend.")})
         done += len(segment.shown)
         yield segment
+    refuse_others("segment")
     stream = _counted(drawn.of(done, blend), done, end, progress)
-    size = segment_length(settings, rate)
     for start in range(done, end, size):
-        chosen = times[start : min(start + size, end)]
-        segment = video.encode_segment(zip(chosen, stream), rate, settings.crf, codec)
+        segment = video.encode_segment(zip(times[start : min(start + size, end)], stream), rate, settings.crf, codec)
         memory = {f"blend.{name}": value for name, value in blend.state().items()} if blend else {}
         checkpoints.put(f"segment{start:07d}", asdict(segment) | memory)
         yield segment
+    if own is not None:
+        raise ShareDone
 
 
 def segment_length(settings: RenderSettings, rate: float) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 import selfscan.checkpoints
-from selfscan.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints
+from selfscan.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints, ShareDone, own_starts, refuse_others
 from selfscan.errors import NoFaceFound, SecondFace
 from selfscan.face.choose import LARGEST, SECOND_SHARE, Face, check_wanted, choose, crowd
 from selfscan.face.cuts import find_cuts
@@ -62,6 +62,8 @@ def track(
         times += part["times"].tolist()
         pictures += list(part["pictures"])
         size = (int(part["size"][0]), int(part["size"][1])) if len(part["times"]) else size
+    if own_starts("track", ()) is not None:  # not divided: each frame is followed from the one before
+        raise ShareDone
     if not faces:
         raise NoFaceFound(
             f"{path}: expected a face, found none in {len(times)} frames; use a clip in good light whose face is at "
@@ -115,6 +117,7 @@ def _followed(path: str | Path, checkpoints: Checkpoints, tell, warn, span: Span
         yield part
     if part is not None and part["last"]:
         return
+    refuse_others("track")
     follower = Follower()
     try:
         if part is not None:

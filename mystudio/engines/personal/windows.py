@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from mystudio.compute.memory import attempt
-from selfscan.checkpoints import NO_CHECKPOINTS, Checkpoints
+from selfscan.checkpoints import NO_CHECKPOINTS, Checkpoints, ShareDone, own_starts, refuse_others
 from selfscan.types import Array
 
 NEGLIGIBLE = 1e-5  # share of a neighbour's influence that may remain where a window is cut. Kept tiny because a step
@@ -105,10 +105,13 @@ def solve_windows(
     Returns: codes, outcomes and losses of all frames.
     Raises: MemoryError, torch.OutOfMemoryError, RuntimeError: there is too little memory even for one frame.
     """
-    blend, start = _Blend(total), 0
-    while start < total:
+    blend, starts = _Blend(total), range(0, total, size)
+    own = own_starts("window", starts if overlap else ())  # without overlap, a window needs the one before
+    start, stop = (0, total) if own is None else (own[0], min(own[-1] + size, total)) if own else (0, 0)
+    while start < stop:
         found = read_window(checkpoints, f"window{start:07d}")
         if found is None:
+            refuse_others("window")
             window = Window.at(start, size, overlap, total)
             work = partial(run, window, batch, blend.last() if not overlap else None)
             solved = attempt(work, may_fail=size > 1 or batch > 1)
@@ -121,6 +124,8 @@ def solve_windows(
         blend.add(*found)
         start = found[0].core.stop
         tick(start)
+    if own is not None:
+        raise ShareDone
     return blend.done()
 
 

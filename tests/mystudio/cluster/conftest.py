@@ -36,10 +36,10 @@ class Nodes:
     """A runner whose units run in this process."""
 
     def __init__(self, store: str, cache):
-        self.store, self.content, self.units = store, Content(store, cache), []
+        self.store, self.content, self.units, self.shares = store, Content(store, cache), [], 1
 
     def __call__(self, job, studio):
-        return Afar(job, self.place, self.content, self.store)
+        return Afar(job, self.place, self.content, self.store, self.shares)
 
     def place(self, kind, request):
         self.units.append(Node(request))

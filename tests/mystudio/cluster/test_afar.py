@@ -81,6 +81,17 @@ def test_a_lost_node_costs_no_more_than_its_last_seconds_and_the_result_is_equal
     assert "render 0" not in queue.log(again).text  # it was up to date
 
 
+def test_a_render_in_shares_goes_through_the_queue_and_is_equal(queue, nodes):
+    nodes.shares = 2
+    job = queue.add(render()).id
+    with worker(queue, nodes):
+        done = ended(queue, job, 600)
+    assert (done.state, done.tries, len(nodes.units)) == (State.DONE, 1, 3), queue.log(job).text
+    begun = sorted(int(number) for number in re.findall(r"render (\d+)/", queue.log(job).text))
+    assert len(begun) == 2 and begun[0] == 0 and 100 < begun[1] < 200  # two halves; the whole job only joins them
+    assert pictures(done.out) == here(queue.studio, render("here.mp4"))
+
+
 def test_poison_fails_alone_after_three_tries_and_says_why(queue, nodes, monkeypatch):
     monkeypatch.setattr("mystudio.jobs.runs.AGAIN", 0.1)
     place = nodes.place
