@@ -4,6 +4,9 @@ A photo gives an identity code in W+. A driver's frame gives 64 numbers, which b
 layers. The generator is then adjusted to the person (``mystudio.oneshot.adjust``).
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (types of torch and safetensors have gaps)
+
 from __future__ import annotations
 
 import copy

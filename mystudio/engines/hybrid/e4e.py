@@ -4,6 +4,9 @@ The decoder in the same file is the generator: `mystudio base import` makes a ba
 part is then trained anew, from true frames, with ``recipes/hybrid-paper.toml``.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (types of torch and safetensors have gaps)
+
 from __future__ import annotations
 
 from dataclasses import replace

@@ -1,5 +1,8 @@
 """Losses of the hybrid engine. Each returns one value for every row; the caller weights and reduces them."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (types of torch and safetensors have gaps)
+
 from __future__ import annotations
 
 from collections.abc import Sequence

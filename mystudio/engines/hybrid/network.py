@@ -5,6 +5,9 @@ frame. Attention over the source's 8 x 8 map turns them into offsets of the styl
 other constants, deformation 0 is exactly no offset: then the identity code is drawn alone, which is the neutral face.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (types of torch and safetensors have gaps)
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace

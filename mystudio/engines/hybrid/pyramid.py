@@ -4,6 +4,9 @@ Layout and names are e4e's, so that weights which a user brings load without con
 with fewer and narrower layers. The code of the first layer is w0, and every other layer adds an offset to it.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (types of torch and safetensors have gaps)
+
 from __future__ import annotations
 
 import math

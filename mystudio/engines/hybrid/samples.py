@@ -4,6 +4,9 @@ Rows are made anew for every step, from its number alone, so training needs no s
 another person than the source. The base must document which numbers of z are look and which are motion.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (types of torch and safetensors have gaps)
+
 from __future__ import annotations
 
 import re

@@ -1,5 +1,8 @@
 """Settings of the hybrid engine: of its training (recipes/hybrid*.toml), and of avatars."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (types of torch and safetensors have gaps)
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field

@@ -4,6 +4,9 @@ A ``Performance`` holds no whole pictures, so the driver's pixels come from its 
 contrast are removed, because both tell the driver's skin and light, and not the motion.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (types of torch and safetensors have gaps)
+
 from __future__ import annotations
 
 import torch

@@ -1,5 +1,8 @@
 """The terms of a training step in each stage: what is drawn, and what it is compared with."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (types of torch and safetensors have gaps)
+
 from __future__ import annotations
 
 from dataclasses import dataclass

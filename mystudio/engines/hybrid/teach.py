@@ -1,5 +1,8 @@
 """Training runs of the engine, and their weights beside the base."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (types of torch and safetensors have gaps)
+
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -1,5 +1,8 @@
 """What is trained, step by step (``mystudio.oneshot.loop.Trainee``): three stages of one network."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (types of torch and safetensors have gaps)
+
 from __future__ import annotations
 
 import copy
@@ -8,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,6 +30,7 @@ from mystudio.oneshot.trainee import Networks
 from selfscan.face import patches
 from selfscan.face.facemesh import load_facemesh
 from selfscan.io.pixels import to_uint8
+from selfscan.types import Array
 
 NAME = "hybrid"
 LATENTS, FRAMES, PORTRAITS = "latents", "frames", "portraits"
@@ -58,10 +61,10 @@ class HybridTraining:
         self.phases = _phases(settings)
         self._factors = samples.factors_of(base.info)
         self._check(pool)
-        self._pools = {PORTRAITS: pool, FRAMES: pool}
-        if pool is not None:
-            self._pools[FRAMES] = copy.copy(pool)
-            self._pools[FRAMES].share = 0.0
+        actors = copy.copy(pool)
+        if actors is not None:
+            actors.share = 0.0
+        self._pools = {PORTRAITS: pool, FRAMES: actors}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.stages.seed)
             net = start or Hybrid(base.generator, settings.model)
@@ -121,7 +124,7 @@ class HybridTraining:
         return self._nets.finite() and self._critics.finite()
 
     @torch.no_grad()
-    def sheet(self) -> np.ndarray | None:
+    def sheet(self) -> Array | None:
         """Held-out people: sources, drivers, what is drawn, and the neutral faces that the identity codes draw alone.
 
         Without data the base's own samples are shown, with the true frame in place of the driver.

@@ -1,10 +1,14 @@
 """Trained weights of the engine: ``BASE.hybrid.safetensors`` beside the base that they drive."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (types of torch and safetensors have gaps)
+
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,10 +24,11 @@ from mystudio.stylegan2.generator import Generator
 KIND = "hybrid"  # of the companion file
 
 
-def model_from(stored: dict) -> ModelSettings:
+def model_from(stored: dict[str, Any]) -> ModelSettings:
     """Sizes from JSON values. Raises: TypeError, KeyError: they are not sizes."""
-    shape = {k: tuple(v) if isinstance(v, list) else v for k, v in stored["encoder"].items()}
-    return ModelSettings(**stored | {"encoder": PyramidShape(**shape)})
+    shape: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored["encoder"].items()}
+    sizes: dict[str, Any] = {**stored, "encoder": PyramidShape(**shape)}
+    return ModelSettings(**sizes)
 
 
 def to_bytes(net: Hybrid, base_digest: str) -> bytes:
