@@ -83,7 +83,7 @@ def test_the_first_stage_learns_that_deformation_zero_draws_the_neutral_frame(ba
         adam.zero_grad()
         stages.weighted(terms, LossSettings()).backward()
         adam.step()
-        last = {name: float(value.mean()) for name, value in terms.items()}
+        last = {name: float(value.detach().mean()) for name, value in terms.items()}
         first = first or last
     assert apart() < 0.3 * before
     assert last["code"] < 0.3 * first["code"] and last["deformation"] < 0.7 * first["deformation"]
