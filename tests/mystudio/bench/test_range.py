@@ -241,6 +241,7 @@ SHORT = ("personalize.steps=1", "personalize.check_every=1", "invert.steps=1", "
          "reenact.steps=0", "scan.frames=12", "scan.embed_size=32")  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1800)  # ninety frames of four clips, two scans and two avatars
 def test_the_command_measures_once_and_draws_a_strip(shared, tmp_path, monkeypatch):
     monkeypatch.setenv("MYSTUDIO_HOME", str(tmp_path / "home"))
