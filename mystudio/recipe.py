@@ -47,7 +47,7 @@ _PACKAGED = Path(__file__).parent / "recipes"  # in a wheel; in the source tree 
 FOLDER = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[1] / "recipes"
 EngineStage = Literal["personalize", "reenact"]
 DEFAULT = "default"
-BASE = "base-"  # recipes with this prefix train a base generator; the others run the stages
+BASE = "base"  # recipes base-NAME train a base generator, ENGINE or ENGINE-NAME an engine; the others run the stages
 MAX_BYTES = 1 << 20
 #: key of an older version -> its current name
 SUCCESSORS = {
@@ -91,9 +91,11 @@ class Recipe:
         return f"# {self.name}: the resolved recipe\n\n" + "\n\n".join(tables) + "\n"
 
 
-def names(of_bases: bool = False) -> list[str]:
-    """Return the recipes that come with mystudio: of the stages, or those that train a base."""
-    return sorted(path.stem for path in FOLDER.glob("*.toml") if path.stem.startswith(BASE) == of_bases)
+def names(of: str = "") -> list[str]:
+    """Return the recipes that come with mystudio: of the stages, or those that train a base, or an engine by name."""
+    found = {path.stem: path.stem.partition("-")[0] for path in FOLDER.glob("*.toml")}
+    trained = {BASE, *engines.ENGINES}
+    return sorted(stem for stem, first in found.items() if first == of or not of and first not in trained)
 
 
 def describe(name: str) -> str:
@@ -130,11 +132,18 @@ def resolve_base(source: str | Path, options: Iterable[str] = ()) -> BaseSetting
     """Like ``resolve``, for a recipe that trains a base. Raises BadRecipe."""
     from mystudio.base.settings import BaseSettings
 
-    classes = get_type_hints(BaseSettings)
-    tables = _tables(source, options, classes, names(of_bases=True))
-    return BaseSettings(
-        **{name: _validate(cls, name, tables.get(name, {}), str(source)) for name, cls in classes.items()}
-    )
+    return _resolve_training(BaseSettings, source, options, names(BASE))
+
+
+def resolve_training(engine: str, source: str | Path, options: Iterable[str] = ()) -> Any:
+    """Like ``resolve``, for a recipe that trains an engine: its ``TrainSettings``. Raises BadRecipe, NotOffered."""
+    return _resolve_training(engines.training(engine).TrainSettings, source, options, names(engine))
+
+
+def _resolve_training(settings: type, source: str | Path, options: Iterable[str], shipped: list[str]) -> Any:
+    classes = get_type_hints(settings)
+    tables = _tables(source, options, classes, shipped)
+    return settings(**{name: _validate(cls, name, tables.get(name, {}), str(source)) for name, cls in classes.items()})
 
 
 def settings_class(stage: str) -> type:

@@ -133,7 +133,9 @@ def test_a_wheel_in_an_empty_environment_makes_the_demo(installed, tmp_path):
 
 def test_the_package_reads_the_recipes_at_the_top():
     assert recipe.FOLDER == ROOT / "recipes"
-    assert RECIPES == sorted(f"{name}.toml" for name in recipe.names() + recipe.names(of_bases=True))
+    assert RECIPES == sorted(
+        f"{name}.toml" for name in recipe.names() + recipe.names(recipe.BASE) + recipe.names("hyper")
+    )
 
 
 def test_no_file_is_a_symbolic_link():

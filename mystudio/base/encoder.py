@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mystudio.errors import BadCheckpoint, reason
+from mystudio.bases import Base
+from mystudio.errors import BadArtifact, BadCheckpoint, reason
 from mystudio.motion.retarget import relative_motion
 from selfscan.face.landmarks import KEYPOINTS
 
@@ -86,6 +87,17 @@ def load_encoder(path: Path) -> Encoder:
     if not all(value.isfinite().all() for value in encoder.state_dict().values()):
         raise BadCheckpoint(f"expected finite weights, got NaN or infinity: {path}; train the encoder again")
     return encoder.eval().requires_grad_(False)
+
+
+def encoder_of(base: Base) -> tuple[Encoder, Path]:
+    """The base's encoder and its file. Raises BadArtifact: it has none. BadCheckpoint."""
+    path = base.companion("encoder")
+    if path is None:
+        raise BadArtifact(
+            f"expected a base with an encoder, {base.name} has none; train one with `mystudio base train-encoder "
+            f"{base.name}`"
+        )
+    return load_encoder(path), path
 
 
 def encode(encoder: Encoder, images: Tensor, landmarks: Tensor, neutral: Tensor) -> Tensor:

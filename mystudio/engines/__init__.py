@@ -13,13 +13,14 @@ from mystudio.errors import BadArtifact, BadEngine, NotOffered
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mystudio.engines.protocol import Edits, Engine, Follows
+    from mystudio.engines.protocol import Edits, Engine, Follows, Trains
     from mystudio.types import Avatar
 
 DEFAULT = "personal"
 #: engine's name, as in an avatar and in ``--engine`` -> module that fulfils the protocol
 ENGINES = {
     "personal": "mystudio.engines.personal",
+    "hyper": "mystudio.engines.hyper",
 }
 
 
@@ -60,6 +61,16 @@ def following(avatar: Avatar) -> Follows:
     engine = of(avatar)
     if not isinstance(engine, Follows):
         raise NotOffered(f"the engine {avatar.engine!r} cannot follow live; use `mystudio reenact` on a recorded clip")
+    return engine
+
+
+def training(name: str) -> Trains:
+    """An engine by its name, checked for training. Raises BadArtifact: as ``named``; NotOffered: it has none."""
+    from mystudio.engines.protocol import Trains
+
+    engine = named(name)
+    if not isinstance(engine, Trains):
+        raise NotOffered(f"the engine {name!r} is not trained: it learns each person by itself; use another engine")
     return engine
 
 

@@ -7,7 +7,7 @@ An engine turns a scan into an avatar, a performance into a take, and a take's c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -19,6 +19,8 @@ from selfscan.checkpoints import NO_CHECKPOINTS, Checkpoints
 from selfscan.types import Array
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from mystudio.bases import Base
     from selfscan.types import Scan
 
@@ -226,4 +228,41 @@ class Companions(Protocol):
     @property
     def COMPANIONS(self) -> Mapping[str, str]:
         """Kind of file beside the base (``NAME.KIND.safetensors``) -> what is lost without it."""
+        ...
+
+
+@runtime_checkable
+class Trains(Protocol):
+    """Optional: the engine has networks of its own, which are trained once for each base."""
+
+    @property
+    def TrainSettings(self) -> type:
+        """Frozen dataclass of the training recipe's tables; every field has a default."""
+        ...
+
+    def train(
+        self,
+        run: Path,
+        base: Base,
+        data: Sequence[Path],
+        settings: Any,
+        limits: Any,
+        device: Device = "cpu",
+        progress: Progress = silent,
+    ) -> dict[str, Any]:
+        """Start a training run or resume a stopped one.
+
+        Args:
+            run: its folder. data: folders of ``actors dataset --grid``, and of portraits.
+            settings: ``TrainSettings``. limits: ``oneshot.loop.Limits``.
+        Returns: {"done": bool, "phase": str, "images": of the phase, "steps": int, "rollbacks": int}.
+        Raises: BadData, BadArtifact, BadCheckpoint, OutputFailed, ArtifactBusy, TrainingDiverged.
+        """
+        ...
+
+    def install(self, source: Path, base: Base) -> Path:
+        """Put the weights of a run, or of a file, beside the base, and return their file.
+
+        Raises: BadCheckpoint, BadArtifact: it is neither, or for another base. OutputFailed.
+        """
         ...

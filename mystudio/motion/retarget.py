@@ -123,7 +123,7 @@ def neutral_scores(landmarks: Array, usable: Array) -> Array:
     usable = usable if usable.any() else np.ones(len(usable), bool)
     points = _unit_parts(torch.as_tensor(landmarks, dtype=torch.float32))
     middle = points[torch.as_tensor(usable)].median(0).values
-    away = (points - _unit_parts(_reference())).norm(dim=-1).mean(1) + 0.5 * (points - middle).norm(dim=-1).mean(1)
+    away = (points - _unit_parts(reference_face())).norm(dim=-1).mean(1) + 0.5 * (points - middle).norm(dim=-1).mean(1)
     right, left = (landmarks[:, index] for index in OUTER_EYE_CORNERS)
     upper, lower = (landmarks[:, index, :2] for index in LIP_GAP)
     eye = np.linalg.norm(right[:, :2] - left[:, :2], axis=1)
@@ -230,7 +230,8 @@ def wanted_measures(driver: Tensor, neutral: Tensor, driver_neutral: Tensor, mot
 
 
 @lru_cache(maxsize=1)
-def _reference() -> Tensor:
+def reference_face() -> Tensor:
+    """A measured neutral face [478, 3] in crops: the mean of synthetic people at rest. All callers share it."""
     with np.load(Path(selfscan.__file__).parent / "data/neutral.npz", allow_pickle=False) as z:
         return torch.as_tensor(z["landmarks"])
 

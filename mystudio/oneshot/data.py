@@ -29,6 +29,7 @@ from selfscan.io.pixels import to_tensor
 
 Kind = Literal["same", "self", "cross"]  # source and driver: one picture; one person; two people
 HELD = 16  # of so many groups (and portraits) one is held out: its people are never trained on
+EXPRESSION = len(EXPRESSIONS)  # weights that actors play
 POSE = 6  # yaw, pitch, roll in radians and x, y, z in centimetres
 Place = tuple[int, int]  # number of a set of images, and of an image in it
 
@@ -201,7 +202,7 @@ class Pool:
         """Expression [53] and pose [6] that an actor plays; zeros for a portrait."""
         codes = self._sets[place[0]].codes
         if codes is None:
-            return np.zeros(len(EXPRESSIONS)), np.zeros(POSE)
+            return np.zeros(EXPRESSION), np.zeros(POSE)
         return frame_from_factors(codes[place[1], MOTION].astype(np.float64))
 
 

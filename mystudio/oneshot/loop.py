@@ -135,6 +135,11 @@ def stored(run: Path) -> dict[str, Any]:
     return checkpoint.load_facts(run, KIND)
 
 
+def weights(run: Path) -> dict[str, Tensor]:
+    """The weights of a run, by the trainee's names. Raises BadCheckpoint."""
+    return checkpoint.load(run, KIND)[0]
+
+
 class _Run:
     def __init__(self, path: Path, trainee: Trainee, settings: LoopSettings, ends: float, progress: Progress):
         self.path, self.trainee, self.settings = path, trainee, settings

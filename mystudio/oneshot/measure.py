@@ -17,11 +17,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from mystudio.base.encoder import Encoder, load_encoder
+from mystudio.base.encoder import Encoder, encoder_of
 from mystudio.base.groups import Groups
 from mystudio.base.sources import ImageFolder
 from mystudio.bases import Base
-from mystudio.errors import BadArtifact, OutputFailed
+from mystudio.errors import OutputFailed
 from mystudio.motion.retarget import frontal, relative_motion
 from mystudio.storage.journal import write_bytes
 from mystudio.storage.manifest import digest
@@ -45,17 +45,6 @@ class Measured:
 
     def __len__(self) -> int:
         return len(self.landmarks)
-
-
-def encoder_of(base: Base) -> tuple[Encoder, Path]:
-    """The base's encoder and its file. Raises BadArtifact: it has none. BadCheckpoint."""
-    path = base.companion("encoder")
-    if path is None:
-        raise BadArtifact(
-            f"expected a base with an encoder, {base.name} has none; train one with `mystudio base train-encoder "
-            f"{base.name}`"
-        )
-    return load_encoder(path), path
 
 
 def at_rest(code: np.ndarray, size: int) -> np.ndarray:

@@ -253,7 +253,7 @@ def test_a_wrong_key_in_a_real_recipe_names_the_right_one():
         recipe.resolve("default", ["reenact.stesp=30"])
 
 
-@pytest.mark.parametrize("name", recipe.names(of_bases=True))
+@pytest.mark.parametrize("name", recipe.names(recipe.BASE))
 def test_recipes_of_bases_resolve_and_every_setting_says_what_it_is(name):
     made = recipe.resolve_base(name, ["adversarial.augment.target=0.5"])
     assert made.adversarial.augment.target == 0.5

@@ -6,13 +6,14 @@ It runs for the engines of the package and for the frozen engine of the tests.
 from dataclasses import fields, is_dataclass, replace
 
 import actor_avatar
+import hyper_weights
 import numpy as np
 import pytest
 import torch
 from actor_avatar import MISSING
 
 from mystudio import editing, engines, recipe
-from mystudio.bases import find_base
+from mystudio.bases import Base, find_base
 from mystudio.engines import protocol
 from mystudio.errors import BadArtifact, BadEngine, ConsentRequired, NotOffered
 from mystudio.live.follow import Live
@@ -40,10 +41,18 @@ def settings_of(engine, stage: str):
 
 
 @pytest.fixture(scope="module")
-def avatar(engine) -> Avatar:
+def base(engine, tmp_path_factory) -> Base:
+    """The packaged base; for hyper a copy of it with tiny networks, trained for some steps."""
+    if engine.NAME != "hyper":
+        return find_base("people128")
+    return hyper_weights.base_with(tmp_path_factory.mktemp("hyper"))
+
+
+@pytest.fixture(scope="module")
+def avatar(engine, base) -> Avatar:
     if engine.NAME == "personal":
         return actor_avatar.avatar()  # made once for many tests
-    return engine.personalize(actor_avatar.scan(), find_base("people128"), settings_of(engine, "personalize"))
+    return engine.personalize(actor_avatar.scan(), base, settings_of(engine, "personalize"))
 
 
 @pytest.fixture(scope="module")
@@ -95,8 +104,8 @@ def test_settings_are_frozen_dataclasses_with_defaults(engine):
     assert all(name in shown for name in own)
 
 
-def test_an_avatar_has_what_every_avatar_has(engine, avatar):
-    scan, base = actor_avatar.scan(), find_base("people128")
+def test_an_avatar_has_what_every_avatar_has(engine, avatar, base):
+    scan = actor_avatar.scan()
     assert isinstance(avatar.state, engine.State)
     assert avatar.neutral.shape == (478, 3) and avatar.neutral.device.type == "cpu"
     assert avatar.generator is not base.generator  # bases are shared
@@ -212,10 +221,10 @@ def test_cross_reenactment_shows_what_the_person_would_have_shown(engine, avatar
     assert (made - frames).square().mean() < 0.5 * (made - others).square().mean()
 
 
-def test_no_avatar_without_consent(engine):
+def test_no_avatar_without_consent(engine, base):
     nobody = replace(actor_avatar.scan(), consent=Consent("", "", "2024-01-01T00:00:00Z", "0" * 64))
     with pytest.raises(ConsentRequired, match="consent"):
-        engine.personalize(nobody, find_base("people128"), settings_of(engine, "personalize"))
+        engine.personalize(nobody, base, settings_of(engine, "personalize"))
 
 
 def test_avatars_and_takes_come_back_from_disk_and_from_an_archive(engine, avatar, take, tmp_path):

@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 from mystudio.engines.personal import start as expression
 from mystudio.engines.personal.space import AnchorSpace
 from mystudio.engines.personal.start import ExpressionMap
-from mystudio.motion.retarget import _reference
+from mystudio.motion.retarget import reference_face
 from selfscan.face.headpose import euler, head_pose
 from selfscan.face.landmarks import LID_PAIRS
 
@@ -54,7 +54,7 @@ def test_the_scan_tells_which_codes_turn_the_head_and_open_the_eyes():
     draw = torch.Generator().manual_seed(1)
     space = AnchorSpace.of(torch.randn(80, 12, generator=draw), 12)
     turns, lids = 0.1 * space.codes[:, [4, 0, 7]].double().numpy(), space.codes[:, 2].double().numpy()
-    faces = np.repeat(_reference().double().numpy()[None], 80, 0)
+    faces = np.repeat(reference_face().double().numpy()[None], 80, 0)
     upper, lower = np.array(LID_PAIRS[0] + LID_PAIRS[1]).T
     faces[:, upper] -= 0.2 * lids[:, None, None] * (faces[:, lower] - faces[:, upper])
     marks = np.stack(
