@@ -14,6 +14,7 @@ from mystudio.engines.hybrid.signals import SIZE
 from mystudio.engines.hybrid.stages import Judges, Rows, frame_terms
 from mystudio.engines.hybrid.training import HybridTraining
 from mystudio.errors import BadCheckpoint, BadData
+from mystudio.motion import losses as pictures
 from mystudio.oneshot.loop import LoopSettings
 from mystudio.stylegan2.checkpoint import save_generator
 from mystudio.stylegan2.generator import Generator
@@ -60,6 +61,32 @@ def test_samples_are_exact(base):
     assert torch.allclose(rows.images[0], own[0], atol=1e-5)
     assert torch.equal(rows.w[0], rows.w[1])  # both pictures of a person have one identity code
     assert rows.signals.shape == (4, SIZE) and torch.equal(rows.signals[0], rows.own[2])
+
+
+def test_the_first_stage_learns_that_deformation_zero_draws_the_neutral_frame(base):
+    """Trained on fixed rows of 6 people: code 0 draws their neutral frames, though they move in their pictures."""
+    training, generator = HybridTraining(base, None, LATENTS), base.generator
+    net, rows = training.net, samples.draw(generator, load_facemesh(), samples.Factors(8, 4), 12, seed=10_000)
+
+    @torch.no_grad()
+    def apart() -> float:
+        net.eval()
+        still = net.styles(generator, net.identify(rows.images), torch.zeros(12, 8))
+        true = generator(generator.broadcast(rows.w))
+        return float(pictures.pixel(generator.synthesize(still), true).mean())
+
+    before, adam = apart(), torch.optim.Adam(net.parameters(), lr=3e-3)
+    net.train()
+    first = last = None
+    for _ in range(80):
+        terms = stages.latent_terms(net, generator, rows, rows.signals)
+        adam.zero_grad()
+        stages.weighted(terms, LossSettings()).backward()
+        adam.step()
+        last = {name: float(value.detach().mean()) for name, value in terms.items()}
+        first = first or last
+    assert apart() < 0.3 * before
+    assert last["code"] < 0.3 * first["code"] and last["deformation"] < 0.7 * first["deformation"]
 
 
 def test_a_stopped_run_ends_in_the_same_weights(base, trained, tmp_path):
