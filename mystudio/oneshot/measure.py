@@ -28,10 +28,11 @@ from mystudio.storage.manifest import digest
 from mystudio.types import Progress, silent
 from selfscan.face.facemesh import crop_landmarks, load_facemesh
 from selfscan.io.pixels import to_tensor
+from selfscan.types import Array
 
 VERSION = 1  # of what is measured
 BATCH = 16
-Rest = Callable[[np.ndarray, int], np.ndarray]  # code [64], px -> picture [R, R, 3] uint8 of that person at rest
+Rest = Callable[[Array, int], Array]  # code [64], px -> picture [R, R, 3] uint8 of that person at rest
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,8 @@
 """Losses of the training of ``hyper``. Each returns one value a sample; the caller weights and reduces them."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (types of torch and scipy have gaps)
+
 from __future__ import annotations
 
 import torch

@@ -31,6 +31,7 @@ from mystudio.types import Styles
 from selfscan.face.facemesh import crop_landmarks, load_facemesh
 from selfscan.io.pixels import to_uint8
 from selfscan.perceptual.metric import load_perceptual
+from selfscan.types import Array
 
 KINDS: dict[str, Kind] = {"inversion": "same", "self": "self", "cross": "cross"}  # phase -> what its batches are
 COLUMNS = 6  # of a sheet
@@ -176,7 +177,7 @@ class Training:
             return self.generator.styles(self.generator.broadcast(self.encoder(source.appearance, moved.motion)))
 
     @torch.no_grad()
-    def sheet(self) -> np.ndarray | None:
+    def sheet(self) -> Array | None:
         """Held-out people: sources, drivers, baseline 0, what is drawn now, true frames."""
         if self.phase not in KINDS:
             return None
