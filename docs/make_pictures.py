@@ -50,7 +50,7 @@ def demo_picture(folder: Path) -> np.ndarray:
 def edits_picture(folder: Path) -> np.ndarray:
     """Some rows of the edit sheet with its top row."""
     sheet = cv2.imread(str(folder / "edits.png"))[..., ::-1]
-    names = list(engines.edits(load(folder / "me.avatar", Avatar)))
+    names = list(engines.directions(load(folder / "me.avatar", Avatar)))
     side = (sheet.shape[0] - HEAD) // len(names)
     starts = [HEAD + names.index(name) * side for name in EDITS if name in names]
     return np.concatenate([sheet[:HEAD], *(sheet[start : start + side] for start in starts)], 0)

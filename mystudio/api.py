@@ -175,7 +175,7 @@ def edit(
     directions: str | Path | None = None,
     force: bool = False,
 ) -> Path:
-    """Move a take by named edits: another take.
+    """Move a take along named directions: another take.
 
     Args:
         take: folder of the take, which is not changed.
@@ -183,10 +183,10 @@ def edit(
         edits: ``{"smile": 1.0, "gaze_x": [(0.0, 0.0), (1.5, -1.0)]}``, strengths or (seconds, strength) keyframes;
             or ``Edit`` objects. They are applied in their order.
         edge: treatment of codes outside the avatar's range, for edits given as a mapping: "project", "stop" or
-            "continue" (see ``mystudio.types.Edit``). Edits that were measured on the avatar have their own end.
+            "continue" (see ``mystudio.types.Edit``).
         directions: file of more directions in W (.safetensors, .npz, .npy, .pt, .pth): name -> [D] or [L, D].
     Returns: ``out``.
-    Raises: BadEdit: an unknown edit or edge, or a strength that is not finite.
+    Raises: BadEdit: an unknown direction or edge, or a strength that is not finite.
     """
     if isinstance(edits, Mapping):
         edits = [_edit(name, strength, edge) for name, strength in edits.items()]

@@ -38,7 +38,7 @@ def run_demo(out: Path, recipe: Recipe, progress: Progress = silent, device: str
         take: "the driver's performance, as codes of the avatar",
         out / "edits.png": "every edit that the avatar offers",
     }
-    if EDIT.name in engines.edits(person):
+    if EDIT.name in engines.directions(person):
         pipeline.run_edit(take, smiling, [EDIT])
         made[smiling] = f"the same with {EDIT.name} {EDIT.strength:+g}"
     beside = replace(recipe, render=replace(recipe.render, view="side-by-side"))

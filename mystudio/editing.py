@@ -1,6 +1,6 @@
-"""Semantic edits: move a take by named edits of its avatar.
+"""Semantic edits: move a take along named directions of its avatar.
 
-The engine defines edits and how codes move by them (``engines.protocol.Edits``). This module evaluates
+The engine defines directions and how codes move along them (``engines.protocol.Edits``). This module evaluates
 strengths over time and draws the sheet of all edits; ``storage.directions`` reads further directions from files.
 """
 
@@ -48,24 +48,23 @@ def apply(
         checkpoints: of the same edits of the same take; stored parts are not computed again.
     Returns: a new take; ``edits`` lists the applied edits.
     Raises:
-        BadEdit: an unknown edit or policy, or a strength that is not finite.
+        BadEdit: an unknown direction or policy, or a strength that is not finite.
         NotOffered: the avatar's engine has no edits.
     """
     engine = engines.editing(avatar)
-    given, codes = directions or {}, take.codes
-    offered = {*engine.edits(avatar), *given}
+    offered, codes = {**engine.directions(avatar), **(directions or {})}, take.codes
     edits = [replace(edit, name=direction_name(edit.name)) for edit in edits]
     for number, edit in enumerate(edits):
         strengths = _checked(edit, offered, take.times)
         if strengths.any():
             own = Prefixed(checkpoints, f"edit{number}.")
-            codes = engine.move(avatar, codes, given.get(edit.name, edit.name), strengths, edit.edge, own)
+            codes = engine.move(avatar, codes, offered[edit.name], strengths, edit.edge, own)
     return replace(take, codes=codes, edits=(*take.edits, *edits))
 
 
 @torch.no_grad()
 def sheet(avatar: Avatar, take: Take | None = None, strengths: tuple[float, ...] = (-2, -1, 0, 1, 2)) -> Array:
-    """Draw each edit: one row an edit, one column a strength, [H, W, 3] uint8.
+    """Draw each direction: one row a direction, one column a strength, [H, W, 3] uint8.
 
     Args: take: its middle frame is edited; None = the neutral face is edited.
     Raises: NotOffered: the avatar's engine has no edits.
@@ -77,8 +76,8 @@ def sheet(avatar: Avatar, take: Take | None = None, strengths: tuple[float, ...]
     source = take.codes if take else engine.neutral_codes(avatar)
     start = {name: values[middle].expand(count, *values.shape[1:]) for name, values in source.items()}
     rows = []
-    for name in engine.edits(avatar):
-        codes = engine.move(avatar, start, name, np.array(strengths, float), "continue")
+    for name, direction in engine.directions(avatar).items():
+        codes = engine.move(avatar, start, direction, np.array(strengths, float), "continue")
         images = avatar.generator.synthesize(decode(avatar, _still(codes, count)))
         strip = np.concatenate(list(to_uint8(images.float())), 1)
         label = np.full((strip.shape[0], LABEL, 3), 255, np.uint8)
@@ -111,9 +110,9 @@ def _still(codes: Codes, count: int) -> Take:
     return Take(codes, np.zeros(count, np.uint8), np.arange(count, dtype=float), {})
 
 
-def _checked(edit: Edit, offered: set[str], times: Array) -> Array:
+def _checked(edit: Edit, offered: dict[str, Tensor], times: Array) -> Array:
     if edit.name not in offered:
-        raise BadEdit(f"this avatar offers no edit {edit.name!r}; it has {', '.join(sorted(offered)) or 'none'}")
+        raise BadEdit(f"this avatar offers no direction {edit.name!r}; it has {', '.join(sorted(offered)) or 'none'}")
     if edit.edge not in POLICIES:
         raise BadEdit(f"edge policy {edit.edge!r}: expected one of {', '.join(POLICIES)}")
     theta = strength_at(edit, times)

@@ -20,9 +20,6 @@ from mystudio.clips import run_render as run_render
 from mystudio.compute import blas
 from mystudio.compute.device import choose
 from mystudio.drafts import Drafts
-from mystudio.edit_stages import run_edit as run_edit
-from mystudio.edit_stages import run_learn as run_learn
-from mystudio.edit_stages import run_sheet as run_sheet
 from mystudio.engines.protocol import Forecasts, Improves
 from mystudio.errors import BadArtifact, BadClips, ConsentRequired, TooFewImages
 from mystudio.evaluation import evaluate, forecast
@@ -32,11 +29,12 @@ from mystudio.provenance import claim as provenance
 from mystudio.recipe import Recipe
 from mystudio.storage import artifacts
 from mystudio.storage.artifacts import engine_of, load, load_performance, others_of, save
-from mystudio.storage.journal import DiskCheckpoints
+from mystudio.storage.directions import load_directions
+from mystudio.storage.journal import DiskCheckpoints, write_bytes
 from mystudio.storage.manifest import digest, digest_of, open_folder
 from mystudio.storage.scan_inputs import scan_inputs
 from mystudio.storage.workspace import StageRun, stage
-from mystudio.types import Avatar, Performance, Progress, Take, silent
+from mystudio.types import Avatar, Edit, Performance, Progress, Take, silent
 from selfscan.face.choose import LARGEST, check_wanted
 from selfscan.io.naming import derived
 from selfscan.perceptual.metric import perceptual_name
@@ -220,6 +218,37 @@ def run_reenact(
     return out  # no variable held the performance while it was solved
 
 
+def run_edit(
+    take_path: Path, out: Path, edits: Sequence[Edit], *, directions: Path | None = None, force: bool = False
+) -> Path:
+    """A take and edits -> another take; ``directions`` is a file of directions beyond the avatar's own."""
+    folder = open_folder(take_path, "take")
+    inputs = {"take": take_path, "avatar": folder.source("avatar"), "performance": folder.source("performance")}
+    inputs |= {"directions": directions} if directions else {}
+    with stage(out, "take", inputs, {"edits": edits}, force=force) as run:
+        if not run.done:
+            avatar = load(inputs["avatar"], Avatar)
+            net, names = avatar.generator, [edit.name for edit in edits]
+            more = load_directions(directions, net.w_dim, net.num_ws, names) if directions else None
+            take = load(take_path, Take)  # loaded before any checkpoint is stored: a damaged take leaves no files
+            with run.checkpoints() as checkpoints:
+                made = editing.apply(avatar, take, list(edits), more, checkpoints)
+            save(made, run)
+    return out
+
+
+def run_sheet(avatar_path: Path, out: Path, recipe: Recipe, take_path: Path | None = None) -> Path:
+    """Draw every edit that an avatar offers, on its neutral face or on a take, as PNG."""
+    who = provenance.signing_key(recipe.provenance)
+    avatar, take = load(avatar_path, Avatar), load(take_path, Take) if take_path else None
+    picture = editing.sheet_png(avatar, take, provenance.stamp(recipe.provenance, digest(avatar_path)))
+    if who:
+        claim = provenance.Claim("edit sheet", digest(avatar_path), avatar.consent.fictional)
+        picture = provenance.seal_png(picture, claim, who, out.name)
+    write_bytes(out, picture)
+    return out
+
+
 def run_evaluate(
     take_path: Path,
     out: Path,
@@ -260,7 +289,7 @@ def run_evaluate(
                     truth=truth,
                     scan=artifacts.load_scan_of(inputs["avatar"], inputs["scan"]) if "scan" in inputs else None,
                     unedited=load(inputs["unedited"], Take) if "unedited" in inputs else None,
-                    edit_sheet=editing.sheet_png(avatar, take, stamp) if engines.edits(avatar) else None,
+                    edit_sheet=editing.sheet_png(avatar, take, stamp) if engines.directions(avatar) else None,
                     identity_net=identity_net,
                     blendshapes=blendshapes,
                     recipe={kind: open_folder(inputs[kind]).manifest.settings for kind in sorted(kinds & set(inputs))},

@@ -77,7 +77,6 @@ ENGINE = (
 TOP = (
     "mystudio.faces",
     "mystudio.clips",  # two stages of the pipeline
-    "mystudio.edit_stages",  # three more
     "mystudio.drafts",
     "mystudio.pipeline",
     "mystudio.api",

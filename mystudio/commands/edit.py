@@ -7,17 +7,8 @@ from pathlib import Path
 
 import click
 
-from mystudio.commands.options import (
-    Command,
-    common,
-    device_option,
-    existing,
-    force_option,
-    marked,
-    output,
-    provenance_options,
-)
-from mystudio.commands.terminal import answer, progress
+from mystudio.commands.options import Command, common, existing, force_option, marked, output, provenance_options
+from mystudio.commands.terminal import answer
 from mystudio.errors import BadEdit
 from mystudio.storage.keyframes import read_keys as read_keys
 
@@ -73,8 +64,7 @@ def edit():
     type=click.Choice(["project", "stop", "continue"]),
     default="project",
     show_default=True,
-    help="For --directions and avatars without measured edits, where codes leave the avatar's range: project them "
-    "back, stop at the border, or continue. Measured edits end where `edit list` says.",
+    help="What to do with codes outside the avatar's range: project them back, stop at the border, or continue.",
 )
 @click.option(
     "--directions",
@@ -106,67 +96,16 @@ def apply(take, out, sets, keys, edge, directions, force):
 @existing("AVATAR")
 @common
 def list_(avatar):
-    """Show which edits an avatar offers, and how far each goes.
+    """Show which edits an avatar offers.
 
     $ mystudio edit list me.avatar
-
-    Strength 1 changes the picture by the edit's own unit, the same for every avatar (docs/method.md). A strength
-    beyond what the avatar can show has the effect of the last one that it can.
     """
     from mystudio import engines
-    from mystudio.motion.attributes import EDITS
     from mystudio.storage.artifacts import load
     from mystudio.types import Avatar
 
-    offered = engines.edits(load(avatar, Avatar))
-    width = max(map(len, offered), default=0)
-    lines = [f"{name:{width}}  {_far(reach)}" for name, reach in offered.items()]
-    reaches = {name: list(reach) if math.isfinite(reach.low) else None for name, reach in offered.items()}
-    missing = [name for name in EDITS if name not in offered] if any(reaches.values()) else []
-    if missing:
-        lines.append(f"not offered, because this avatar shows less than one unit of it: {', '.join(missing)}")
-    text = "\n".join(lines) or f"{avatar} offers no edits."
-    answer(text, avatar=avatar, edits=list(offered), reach=reaches, missing=missing)
-
-
-@edit.command(cls=Command, short_help="Give an older avatar the edits of new ones.")
-@existing("AVATAR")
-@output("AVATAR2", "Folder of the new avatar.")
-@device_option
-@force_option
-@common
-def learn(avatar, out, device, force):
-    """Measure what an avatar's face can do, and give it edits in their own unit.
-
-    $ mystudio edit learn old.avatar -o new.avatar
-
-    Avatars of this version have them. The new avatar draws the same pictures; takes of the old one stay with that one.
-    """
-    from mystudio import engines
-    from mystudio.pipeline import run_learn
-    from mystudio.storage.artifacts import load
-    from mystudio.types import Avatar
-
-    run_learn(avatar, out, progress(), device=device, force=force)
-    names = list(engines.edits(load(out, Avatar)))
-    answer(f"{out}: {avatar} with the edits {', '.join(names)}.", avatar=out, edits=names)
-
-
-@edit.command(cls=Command, short_help="Measure what each edit changes, and what else moves.")
-@existing("AVATAR")
-@output("DIR", "Folder for effects.md, effects.json and effects.png.")
-@click.option("--take", type=click.Path(path_type=Path), metavar="TAKE", help="Edit frames of this take.")
-@click.option("--frames", type=click.IntRange(1, 64), default=4, show_default=True, help="Frames of the take.")
-@common
-def effects(avatar, out, take, frames):
-    """Measure every edit from -3 to 3 on edited pictures: tables, figures and a sheet.
-
-    $ mystudio edit effects me.avatar -o effects --take hello.take
-    """
-    from mystudio.bench.effects import run_effects
-
-    tables = run_effects(avatar, out, take, frames, progress())
-    answer(f"{tables}\n{out}: tables, figures and a sheet.", out=out)
+    names = list(engines.directions(load(avatar, Avatar)))
+    answer("\n".join(names) or f"{avatar} offers no edits.", avatar=avatar, edits=names)
 
 
 @edit.command(cls=Command)
@@ -187,13 +126,6 @@ def sheet(avatar, out, take, sign_key, sign_cert, no_provenance):
     run_sheet(avatar, out, settings, take)
     mark = settings.provenance.mark
     answer(f"{out}: written" + ("." if mark else " without a mark, as you chose."), picture=out, marked=mark)
-
-
-def _far(reach) -> str:
-    """How far an edit goes, in words."""
-    if not math.isfinite(reach.low):
-        return "in deviations over the avatar's samples; `mystudio edit learn` gives a new avatar with measured edits"
-    return f"from {reach.low:+.1f} to {reach.high:+.1f}"
 
 
 def split(text: str) -> tuple[str, float]:

@@ -186,7 +186,7 @@ def personalize(scan, out, base, engine, minutes, until_good, without, recipe, o
         tell=shown.tell,
     )
     made, draft = load(out, Avatar), is_draft(out)
-    facts, edits = engines.describe(made), list(engines.edits(made))
+    facts, edits = engines.describe(made), list(engines.directions(made))
     words = [f"{made.generator.resolution} px", *(f"{value} {name}" for name, value in facts.items())]
     answer(
         f"{out}: an avatar of {made.consent.name}, {', '.join(words)}; edits: {', '.join(edits) or 'none'}."

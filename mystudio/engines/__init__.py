@@ -13,7 +13,7 @@ from mystudio.errors import BadArtifact, BadEngine, NotOffered
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mystudio.engines.protocol import Edits, Engine, Follows, Reach
+    from mystudio.engines.protocol import Edits, Engine, Follows, Trains
     from mystudio.types import Avatar
 
 DEFAULT = "personal"
@@ -82,12 +82,12 @@ def needed(name: str) -> int:
     return engine.NEEDED if isinstance(engine, Needs) else 1
 
 
-def edits(avatar: Avatar) -> dict[str, Reach]:
-    """The edits that an avatar offers, and how far each goes; empty if its engine has no edits."""
+def directions(avatar: Avatar) -> dict[str, Tensor]:
+    """The edit directions that an avatar offers, name -> tensor; empty if its engine has no edits."""
     from mystudio.engines.protocol import Edits
 
     engine = of(avatar)
-    return dict(engine.edits(avatar)) if isinstance(engine, Edits) else {}
+    return dict(engine.directions(avatar)) if isinstance(engine, Edits) else {}
 
 
 def companions() -> dict[str, str]:

@@ -7,10 +7,9 @@ An engine turns a scan into an avatar, a performance into a take, and a take's c
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -143,25 +142,12 @@ class Follower(Protocol):
         ...
 
 
-class Reach(NamedTuple):
-    """The strengths of an edit that an avatar can show; beyond them it shows the nearest of them."""
-
-    low: float
-    high: float
-
-
-UNKNOWN = Reach(-math.inf, math.inf)  # nobody measured how far the avatar goes
-
-
 @runtime_checkable
 class Edits(Protocol):
     """Optional: semantic edits."""
 
-    def edits(self, avatar: Avatar) -> Mapping[str, Reach]:
-        """The edits that an avatar offers.
-
-        Strength 1 of a name of ``motion.attributes.EDITS`` changes what is measured on the picture by that edit's unit.
-        """
+    def directions(self, avatar: Avatar) -> Mapping[str, Tensor]:
+        """The directions that an avatar offers: name -> [D]; a strength of 1 is a clearly visible change."""
         ...
 
     def neutral_codes(self, avatar: Avatar) -> Codes:
@@ -172,27 +158,17 @@ class Edits(Protocol):
         self,
         avatar: Avatar,
         codes: Codes,
-        edit: str | Tensor,
+        direction: Tensor,
         strengths: Array,
         edge: str,
         checkpoints: Checkpoints = NO_CHECKPOINTS,
     ) -> Codes:
-        """Move codes of T frames by an edit and strengths [T].
+        """Move codes of T frames along a direction by strengths [T]; it is [D], or [L, D] with its own row a layer.
 
         Args:
-            edit: a name of ``edits``, or a direction in W: [D], or [L, D] with its own row a layer.
             edge: policy for codes outside the person's own range: one of ``editing.POLICIES``.
             checkpoints: of finished parts of this very edit.
         """
-        ...
-
-
-@runtime_checkable
-class Learns(Protocol):
-    """Optional: gives an avatar of an older version the edits that new ones have."""
-
-    def with_steps(self, avatar: Avatar, progress: Progress = silent) -> Avatar:
-        """The avatar with edits that were measured on its pictures."""
         ...
 
 

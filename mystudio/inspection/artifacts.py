@@ -119,7 +119,7 @@ def _scan(path: Path):
 def _avatar(path: Path):
     avatar = load(path, Avatar)
     more = ", ".join(f"{value} {name}" for name, value in engines.describe(avatar).items())
-    edits = list(engines.edits(avatar))
+    edits = list(engines.directions(avatar))
     content = f"{avatar.generator.resolution} px, engine {avatar.engine}" + (f", {more}" if more else "")
     content += f"; edits: {', '.join(edits) or 'none'}"
     facts = {"resolution": avatar.generator.resolution, "engine": avatar.engine, "edits": edits}

@@ -101,7 +101,7 @@ class Desk:
         """Answer a question of ``preview.Previews``."""
         opened = self._of(question["take"])
         if question["do"] == "open":
-            names = list(engines.edits(opened.avatar))
+            names = list(engines.directions(opened.avatar))
             return {"directions": names, "times": opened.take.times.tolist(), "size": opened.size}, b""
         start, busy = time.perf_counter(), time.process_time()
         frame = min(max(int(question["frame"]), 0), len(opened.take) - 1)

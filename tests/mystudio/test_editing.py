@@ -1,7 +1,8 @@
-"""Edits: no-op at zero, linear keyframes, edge policies at the hull's border, directions from files."""
+"""Edits: no-op at zero, linear keyframes, edge policies at the hull's border, directions from samples and files."""
 
 from dataclasses import replace
 
+import actor_avatar
 import numpy as np
 import pytest
 import torch
@@ -9,12 +10,16 @@ from memory_checkpoints import MemoryCheckpoints
 
 from mystudio import editing, engines
 from mystudio.editing import POLICIES, apply, load_directions, strength_at
-from mystudio.engines.personal import moves
-from mystudio.engines.personal.moves import DILATION
+from mystudio.engines.personal import edits as personal_edits
+from mystudio.engines.personal.edits import DILATION, learn_directions
+from mystudio.engines.personal.regress import Samples, draw_and_measure
 from mystudio.engines.personal.space import AnchorSpace, hull_weights
 from mystudio.engines.personal.state import AXES, state_of
 from mystudio.errors import BadEdit
 from mystudio.types import Avatar, Edit, Take
+from selfscan.face.facemesh import load_facemesh
+from selfscan.face.headpose import canonical_head, rotation
+from selfscan.face.measures import measures
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +136,7 @@ def test_stop_never_takes_a_code_further_out(avatar, inside, space):
 
 
 def test_unknown_names_are_answered_with_the_known_ones(avatar, take):
-    with pytest.raises(BadEdit, match="offers no edit 'grin'; it has smile, yaw"):
+    with pytest.raises(BadEdit, match="offers no direction 'grin'; it has smile, yaw"):
         apply(avatar, take, [Edit("grin")])
     with pytest.raises(BadEdit, match="it has none"):
         apply(replace(avatar, state=replace(avatar.state, directions={})), take, [Edit("grin")])
@@ -190,11 +195,60 @@ def test_faulty_direction_files_are_refused_with_a_sentence(tmp_path, fault, suf
         load_directions(path, 16)
 
 
+def turned_and_speaking(count: int = 200, roll: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """Return heads [count, 478, 3] with random yaw and random opening of the mouth; optionally with roll."""
+    amounts = np.random.default_rng(0).standard_normal((count, 2))
+    heads = np.repeat(canonical_head()[None], count, 0)
+    heads[:, [14, 87, 178, 317, 402, 17, 84, 314], 1] += 0.15 + 0.04 * amounts[:, 1:]
+    angles = np.zeros((count, 3))
+    angles[:, 0] = 0.2 * amounts[:, 0]
+    angles[:, 2] = roll * (amounts[:, 0] + np.random.default_rng(1).standard_normal(count))  # the more, the further
+    return np.einsum("tij,tkj->tki", rotation(angles), heads), amounts
+
+
+def test_learned_directions_are_those_of_the_attributes():
+    marks, amounts = turned_and_speaking()
+    corners = torch.randn(30, 5, generator=torch.Generator().manual_seed(6))
+    space = AnchorSpace.of(corners, 5)
+    noise = torch.randn(200, 3, generator=torch.Generator().manual_seed(7))
+    mixed = torch.linalg.qr(torch.randn(5, 5, generator=torch.Generator().manual_seed(8)))[0]
+    codes = torch.cat([torch.as_tensor(amounts).float(), noise], 1) @ mixed
+    found = learn_directions(Samples(codes, torch.as_tensor(marks).float(), torch.zeros(200, 1)), space)
+    for name, row in (("yaw", 0), ("mouth_open", 1)):
+        direction = space.direction(found[name]) @ mixed.t()  # back to the numbers that were drawn
+        assert float(direction[row]) == pytest.approx(1.0, abs=0.12)  # one standard deviation
+        others = torch.cat([direction[:row], direction[row + 1 :]])
+        assert others.abs().max() < 0.2
+
+
+def test_roll_is_not_offered_and_other_directions_do_not_tilt():
+    """The alignment removes roll from every crop; residual roll must not leak into the directions."""
+    marks, amounts = turned_and_speaking(roll=0.1)
+    tilt = measures(marks)["roll"]
+    codes = torch.as_tensor(np.stack([amounts[:, 0], amounts[:, 1], tilt / tilt.std()], 1)).float()
+    space = AnchorSpace.of(torch.randn(30, 3, generator=torch.Generator().manual_seed(6)), 3)
+    found = learn_directions(Samples(codes, torch.as_tensor(marks).float(), torch.zeros(200, 1)), space)
+    assert "yaw" in found and "roll" not in found
+    yaw = space.direction(found["yaw"])
+    assert float(yaw[0]) == pytest.approx(1.0, abs=0.12) and abs(float(yaw[2])) < 0.2
+
+
 def test_an_older_avatar_that_offers_roll_still_edits_by_it(avatar, take):
     older = replace(avatar, state=replace(avatar.state, directions={"roll": avatar.state.directions["yaw"]}))
-    assert list(engines.edits(older)) == ["roll"]
+    assert list(engines.directions(older)) == ["roll"]
     before, after = take.codes[AXES], apply(older, take, [Edit("roll", 1.0)]).codes[AXES]
     assert not torch.equal(before, after)
+
+
+@pytest.mark.parametrize("name", ["yaw", "mouth_open"])
+def test_an_avatars_own_directions_do_what_they_say(name):
+    avatar = actor_avatar.avatar()
+    space = state_of(avatar).space
+    strengths = torch.tensor([0.0, 1.0, 2.0, 3.0])  # a closed mouth cannot close further
+    codes = strengths[:, None] * space.direction(avatar.state.directions[name])
+    marks = draw_and_measure(avatar.generator, load_facemesh(), space, codes)[0].numpy()
+    value = measures(marks)[name]
+    assert (np.diff(value) > 0).all()
 
 
 def test_sheet_has_a_row_for_each_direction(avatar, take):
@@ -222,9 +276,9 @@ def test_an_edit_goes_on_after_its_last_chunk(avatar, take, edge, monkeypatch):
     assert sorted(kept) == [f"edit{n}.moved{start:07d}" for n, start in ((0, 0), (0, 5), (0, 10), (1, 0))]
     kept.most, done = MemoryCheckpoints.most, []
     monkeypatch.setattr(
-        moves,
+        personal_edits,
         "_move",
-        lambda space, codes, *rest, real=moves._move: (done.append(len(codes)), real(space, codes, *rest))[1],
+        lambda space, codes, *rest, real=personal_edits._move: (done.append(len(codes)), real(space, codes, *rest))[1],
     )
     assert torch.equal(apply(avatar, wild, edits, checkpoints=kept).codes[AXES], whole.codes[AXES])
     assert done == [5, 2]

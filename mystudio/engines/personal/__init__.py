@@ -18,14 +18,13 @@ from mystudio.base.encoder import Encoder, load_encoder
 from mystudio.bases import Base
 from mystudio.engines.personal import anchors as inversion
 from mystudio.engines.personal import regress, solve, trial, tune
+from mystudio.engines.personal.edits import directions, learn_directions, move, neutral_codes
 from mystudio.engines.personal.live import follow
-from mystudio.engines.personal.moves import edits, move, neutral_codes, offsets, with_steps
 from mystudio.engines.personal.regress import RegressSettings
 from mystudio.engines.personal.resemblance import Resemblance
 from mystudio.engines.personal.settings import PersonalizeSettings, ReenactSettings
 from mystudio.engines.personal.space import AnchorSpace
 from mystudio.engines.personal.state import AXES, NAME, State, state_of
-from mystudio.engines.personal.steps import FRAMES
 from mystudio.engines.protocol import Forecast, Watch
 from mystudio.errors import ConsentRequired, TooFewImages
 from mystudio.motion.retarget import neutral_of, retarget
@@ -50,7 +49,7 @@ __all__ = [
     "State",
     "decode",
     "describe",
-    "edits",
+    "directions",
     "follow",
     "forecast",
     "improve",
@@ -59,12 +58,10 @@ __all__ = [
     "personalize",
     "reenact",
     "shown",
-    "with_steps",
 ]
 
 NEEDED = 4  # images of a scan: an avatar moves between its images, and from fewer it learns no motion
 DRAFT_SAMPLES = 120  # drawn for an avatar on the way, beside the anchors: a few seconds
-DRAFT_FRAMES = 2  # measured for the edits of such an avatar
 COMPANIONS = {
     "encoder": "anchors start at the mean face: personalize takes longer",
     "start": "tuning starts from the base itself: personalize takes longer",
@@ -210,14 +207,13 @@ class _Finish:
             anchors=self._anchors,
             anchor_ids=self._scan.frame_index,
             anchor_keypoints=self._marks,
-            directions={},
+            directions=learn_directions(samples, self._space),
             regressor=net.state_dict(),
             statistics=self._statistics,
         )
         if self._resemblance:
             info = info | {"likeness": self._resemblance.of(tuned), "own_likeness": self._resemblance.own}
-        made = Avatar(tuned, self._neutral, state, NAME, base_digest, self._scan.consent, info | figures)
-        return with_steps(made, progress, FRAMES if settings.samples > DRAFT_SAMPLES else DRAFT_FRAMES)
+        return Avatar(tuned, self._neutral, state, NAME, base_digest, self._scan.consent, info | figures)
 
 
 def reenact(
@@ -242,8 +238,6 @@ def reenact(
 def decode(avatar: Avatar, take: Take, frames: slice = slice(None)) -> Styles:
     """Styles of a take's frames; codes of one row [T, 1, K] serve all layers."""
     ws = state_of(avatar).space.decode(take.codes[AXES][frames]).expand(-1, avatar.generator.num_ws, -1)
-    if (edited := offsets(avatar, take.codes, frames)) is not None:
-        ws = ws + edited[:, None]
     return avatar.generator.styles(ws.to(next(avatar.generator.parameters()).device))
 
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 from torch import Tensor
 
 from mystudio.engines.personal.space import AnchorSpace
-from mystudio.engines.personal.steps import Steps
 from mystudio.errors import BadArtifact
 from mystudio.types import Avatar
 from selfscan.types import NUM_LANDMARKS, Array, check_shape
 
 NAME = "personal"
 AXES = "axes"  # name of a take's codes: [T, L, K] coordinates on the anchors' principal axes, one row a layer
-EDIT = "edit."  # begins the name of the strengths [T] of an edit in an edited take's codes
 
 
 @dataclass(frozen=True)
@@ -25,10 +23,9 @@ class State:
     anchors: Tensor  # [N, D] float32 in W
     anchor_ids: Array  # [N] int64 frame indices of the scan
     anchor_keypoints: Tensor  # [N, 478, 3] landmarks of the scan images, in crops (0..1)
-    directions: dict[str, Tensor]  # of older avatars: name -> [D] in W; strength 1 = a deviation over their samples
+    directions: dict[str, Tensor]  # name -> [D] W direction; strength 1 = one visible unit
     regressor: dict[str, Tensor]  # state dict of keypoints -> code (regress.py)
     statistics: dict[str, Tensor]  # mean and spread of mouth and iris pixels over the scan (motion/retarget.py)
-    steps: dict[str, Steps] = field(default_factory=dict[str, Steps])  # edits by name; older avatars have none
 
     def __post_init__(self):
         n = len(self.anchors)

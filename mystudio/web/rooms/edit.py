@@ -26,10 +26,9 @@ LATEST = 86_400.0  # s of a key frame
 EDGES = {"project": "return to the nearest face of the range", "stop": "stop at the border", "continue": "go on"}
 #: edits by name: what the slider is called
 TITLES = {
-    "smile": "Smile", "mouth_open": "Mouth open", "mouth_width": "Mouth, wide", "eyes_open": "Eyes open",
-    "wink_left": "Wink, left eye", "wink_right": "Wink, right eye", "brows": "Brows", "frown": "Frown",
+    "smile": "Smile", "mouth_open": "Mouth open", "eyes_open": "Eyes open", "brows": "Brows",
     "gaze_x": "Gaze, sideways", "gaze_y": "Gaze, up and down", "yaw": "Head, turned", "pitch": "Head, nodding",
-    "roll": "Head, tilted", "jaw_side": "Jaw, to the side",
+    "roll": "Head, tilted",
 }  # fmt: skip
 
 
