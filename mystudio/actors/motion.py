@@ -13,7 +13,7 @@ from mystudio.errors import StudioError
 
 Clock = tuple[np.random.Generator, float, float]  # random generator, seconds, frames a second
 
-SCRIPTS = ("selfscan", "talk", "sides")
+SCRIPTS = ("selfscan", "talk")
 #: gaze angle, radians, of an eyeLook shape with weight 1
 GAZE_SIDE, GAZE_UP, GAZE_DOWN = np.radians((35.0, 26.0, 30.0))
 
@@ -30,17 +30,6 @@ _SCAN_ACTS = (
     ("eyeSquint", 0.9),
     ("mouthLeft", 0.7),
     ("mouthRight", 0.7),
-)
-#: acts of the script ``sides``, one after the other: shapes and their weights
-_SIDE_ACTS = (
-    (("eyeBlink_L", 1.0),),
-    (("eyeBlink_R", 1.0),),
-    (("browOuterUp_L", 0.9), ("browInnerUp_L", 0.6)),
-    (("browOuterUp_R", 0.9), ("browInnerUp_R", 0.6)),
-    (("mouthLeft", 0.9),),
-    (("mouthRight", 0.9),),
-    (("mouthSmile_L", 0.9),),
-    (("mouthSmile_R", 0.9),),
 )
 _MOODS = (("mouthSmile", 0.35), ("browInnerUp", 0.4), ("browDown", 0.3), ("eyeSquint", 0.25))
 _SPEECH = (
@@ -97,8 +86,7 @@ def perform(script: str, seconds: float, fps: float = 25, seed: int = 0) -> Scor
     """Compose a performance from a script.
 
     Args:
-        script: ``selfscan`` (look around, then talk and grimace while the head moves on), ``talk``, or ``sides`` (wink,
-            raise a brow, draw the mouth and smile, with the left side and then with the right one).
+        script: ``selfscan`` (look around, then talk and grimace while the head moves on) or ``talk``.
         seconds, fps: its length and frame rate. seed: of its random parts.
     Raises: StudioError: there is no such script, or the time is too short for one frame.
     """
@@ -112,12 +100,11 @@ def perform(script: str, seconds: float, fps: float = 25, seed: int = 0) -> Scor
     t = np.arange(frames) / fps
     e, pose = np.zeros((frames, len(EXPRESSIONS)), np.float32), np.zeros((frames, 6), np.float32)
     clock: Clock = (r, seconds, fps)
-    act = {"selfscan": _self_scan, "talk": _small_talk, "sides": _one_sided}[script]
-    speech = act(e, pose, t, clock)
+    speech = _self_scan(e, pose, t, clock) if script == "selfscan" else _small_talk(e, pose, clock)
     for name, scale in _SPEECH:
         _add(e, name, speech * np.clip(_wander(*clock, 0.17, scale), 0, 0.9))
     _look(e, _wander(*clock, 0.8, 0.35), _wander(*clock, 0.9, 0.25), 0.9, 0.7)
-    blink = 1.0 if script != "sides" else seconds
+    blink = 1.0
     while blink < seconds:
         _add(e, "eyeBlink", np.exp(-(((t - blink) / 0.07) ** 2)))
         blink += r.uniform(1.8, 4.5)
@@ -189,25 +176,12 @@ def _self_scan(e: np.ndarray, pose: np.ndarray, t: np.ndarray, clock) -> float:
     return 0.7
 
 
-def _small_talk(e: np.ndarray, pose: np.ndarray, t: np.ndarray, clock: Clock) -> float:
+def _small_talk(e: np.ndarray, pose: np.ndarray, clock: Clock) -> float:
     for k, degrees in enumerate((10, 5, 4)):
         pose[:, k] = np.radians(_wander(*clock, 1.1, degrees))
     for name, scale in _MOODS:
         _add(e, name, np.clip(_wander(*clock, 1.3, scale), 0, 1))
     return 1.0
-
-
-def _one_sided(e: np.ndarray, pose: np.ndarray, t: np.ndarray, clock: Clock) -> float:
-    _, seconds, _ = clock
-    for k, degrees in enumerate((6, 4, 3)):
-        pose[:, k] = np.radians(_wander(*clock, 1.4, degrees))
-    span = seconds / (len(_SIDE_ACTS) + 1)
-    for k, shapes in enumerate(_SIDE_ACTS, start=1):
-        shown = np.exp(-(((t - k * span) / (0.28 * span)) ** 4))  # flat at the top: an act is held for a moment
-        for name, value in shapes:
-            _add(e, name, value * shown)
-        _add(e, "eyeBlink", np.exp(-(((t - (k - 0.5) * span) / 0.07) ** 2)))  # of both eyes, between two acts
-    return 0.0
 
 
 def _look(e: np.ndarray, x, y, limit_x: float, limit_y: float) -> None:

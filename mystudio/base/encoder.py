@@ -7,7 +7,6 @@ generated and on real images, and pixels do not; so w is a smooth function of mo
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -17,12 +16,9 @@ from torch import Tensor, nn
 from mystudio.bases import Base
 from mystudio.errors import BadArtifact, BadCheckpoint, reason
 from mystudio.motion.retarget import relative_motion
-from selfscan.face.landmarks import KEYPOINTS, LID_PAIRS
+from selfscan.face.landmarks import KEYPOINTS
 
 MOTION_GAIN = 20.0  # scales relative motion to about unit variance
-
-WHOLE_WINK = 0.045  # relative motion of a whole wink among actors (``wink_of``)
-WINK_LENGTH = 0.5  # least length in W of a whole wink, in standard deviations of W; a blink's is about 0.8
 
 INPUT = 64  # px: a small image is enough for the appearance branch, because tuning adds the detail
 
@@ -93,47 +89,23 @@ def load_encoder(path: Path) -> Encoder:
     return encoder.eval().requires_grad_(False)
 
 
-def wink_of(motion: Tensor) -> Tensor:
-    """How far one eye closes further than the other in relative motion [..., 66, 3]: [..., 1], linear.
-
-    Returns: 1 = a whole wink of the person's left eye, -1 = of the right one.
-    """
-    return motion.flatten(-2) @ _lids().to(motion)
-
-
-@lru_cache(maxsize=1)
-def _lids() -> Tensor:
-    """The linear map of ``wink_of``, [198, 1]."""
-    found = torch.zeros(len(KEYPOINTS), 3)
-    for sign, pairs in zip((-1, 1), LID_PAIRS):  # right, left; y points down, so an upper lid that closes moves by +y
-        for points, way in zip(zip(*pairs), (sign, -sign)):
-            rows = [KEYPOINTS.index(point) for point in points if point in KEYPOINTS]
-            found[rows, 1] = way / 2 / WHOLE_WINK
-    return found.view(-1, 1)
+def encoder_of(base: Base) -> tuple[Encoder, Path]:
+    """The base's encoder and its file. Raises BadArtifact: it has none. BadCheckpoint."""
+    path = base.companion("encoder")
+    if path is None:
+        raise BadArtifact(
+            f"expected a base with an encoder, {base.name} has none; train one with `mystudio base train-encoder "
+            f"{base.name}`"
+        )
+    return load_encoder(path), path
 
 
-def wink_direction(encoder: Encoder, look: Tensor) -> Tensor:
-    """What a whole wink adds to w: [1, D] for ``wink_of``, of a person with appearance [1, width].
-
-    An encoder whose base shows no winks gives those of both eyes nearly the same w, and no tuning could tell them
-    apart. So its own response is lengthened to ``WINK_LENGTH``; one that is as long stays.
-    """
-    push = torch.linalg.pinv(_lids()).to(look)
-    w = encoder(look.expand(2, -1), torch.cat([push, -push]).view(2, len(KEYPOINTS), 3))
-    response = (w[:1] - w[1:]) / 2
-    length = (response / encoder.spread).square().mean().sqrt().clamp_min(1e-6)
-    return response * (WINK_LENGTH / length - 1).clamp_min(0)
-
-
-def encode(encoder: Encoder, images: Tensor, landmarks: Tensor, neutral: Tensor, winks: bool = False) -> Tensor:
+def encode(encoder: Encoder, images: Tensor, landmarks: Tensor, neutral: Tensor) -> Tensor:
     """Anchors from the encoder alone: all share one appearance, each has its image's motion.
 
     Args:
         images: [N, 3, H, W] in [-1, 1]. landmarks: [N, 478, 3]; neutral: [478, 3], in crops.
-        winks: lengthen the response to winks (``wink_direction``).
     Returns: w [N, D].
     """
-    look = torch.cat([encoder.appearance(part) for part in images.split(32)]).mean(0, keepdim=True)
-    motion = relative_motion(landmarks, neutral)
-    w = encoder(look.expand(len(images), -1), motion)
-    return w + wink_of(motion) @ wink_direction(encoder, look) if winks else w
+    looks = torch.cat([encoder.appearance(part) for part in images.split(32)])
+    return encoder(looks.mean(0, keepdim=True).expand(len(images), -1), relative_motion(landmarks, neutral))

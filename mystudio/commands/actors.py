@@ -68,11 +68,7 @@ def import_basis(folder_or_npz):
 @click.argument("out", type=click.Path(path_type=Path), metavar="OUT.mp4")
 @_seed("Which person.")
 @click.option(
-    "--script",
-    type=click.Choice(["selfscan", "talk", "sides"]),
-    default="talk",
-    show_default=True,
-    help="What the person does.",
+    "--script", type=click.Choice(["selfscan", "talk"]), default="talk", show_default=True, help="What the person does."
 )
 @click.option(
     "--motion-seed",

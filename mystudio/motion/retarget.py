@@ -21,13 +21,13 @@ from mystudio.types import Performance
 from selfscan.face import patches
 from selfscan.face.headpose import head_pose
 from selfscan.face.landmarks import KEYPOINT_PARTS, KEYPOINTS, LIP_GAP, OUTER_EYE_CORNERS, STABLE
-from selfscan.face.measures import EXPRESSION_MEASURES, SIDE_MEASURES, side_measures
+from selfscan.face.measures import EXPRESSION_MEASURES
 from selfscan.face.measures import measures as face_measures
 from selfscan.face.patches import Outlined, Recoloured
 from selfscan.types import Array, Scan
 
-#: names of the expression measures (``selfscan.face.measures``); each side of the face counts
-MEASURES = (*EXPRESSION_MEASURES, *SIDE_MEASURES)
+#: names of the expression measures (``selfscan.face.measures``)
+MEASURES = EXPRESSION_MEASURES
 OWN_LOOK = 2.0  # s of a shot that suffice for a neutral face and colours of its own
 PART_OF = torch.tensor([k for k, part in enumerate(KEYPOINT_PARTS.values()) for _ in part])
 
@@ -206,7 +206,8 @@ def frontal(face: Tensor) -> Tensor:
 
 def measures(landmarks: Tensor) -> Tensor:
     """Expression measures [T, M] of faces [T, 478, 3] (``MEASURES``)."""
-    named = face_measures(points := landmarks.numpy()) | side_measures(points)
+    points = landmarks.numpy()
+    named = face_measures(points)
     return torch.as_tensor(np.stack([named[name] for name in MEASURES], 1), dtype=landmarks.dtype)
 
 
@@ -214,20 +215,17 @@ def wanted_measures(driver: Tensor, neutral: Tensor, driver_neutral: Tensor, mot
     """The driver's expression measures transferred to the avatar, [T, M].
 
     Mouth and eye openings must reach exactly zero when closed. The mouth's gap (in eye distances) is the driver's. The
-    opening of each eye is the avatar's neutral opening times the driver's opening relative to the driver's neutral one.
-    Other measures are the avatar's neutral values plus the driver's change.
+    eyes' opening is the avatar's neutral opening times the driver's opening relative to the driver's neutral one. Other
+    measures are the avatar's neutral values plus the driver's change.
 
     Args: driver: [T, M]; neutral, driver_neutral: [M] of the two neutral faces.
     """
     if motion == "absolute":
         return driver
     wanted = neutral + driver - driver_neutral
-    mouth, eyes, wink = (MEASURES.index(name) for name in ("mouth_open", "eyes_open", "wink"))
+    mouth, eyes = MEASURES.index("mouth_open"), MEASURES.index("eyes_open")
     wanted[:, mouth] = driver[:, mouth]
-    half = driver.new_tensor([0.5, -0.5])  # right eye, left eye
-    now, mine, theirs = (x[..., [eyes]] + half * x[..., [wink]] for x in (driver, neutral, driver_neutral))
-    right, left = (now * mine / theirs.clamp_min(1e-3)).unbind(1)
-    wanted[:, eyes], wanted[:, wink] = (right + left) / 2, right - left
+    wanted[:, eyes] = driver[:, eyes] * neutral[eyes] / driver_neutral[eyes].clamp_min(1e-3)
     return wanted
 
 

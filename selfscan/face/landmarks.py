@@ -31,8 +31,7 @@ LIDS = (
 )  # right, left
 
 # Sets
-SIDED_BROWS = ((105, 66, 107, 65, 55), (334, 296, 336, 295, 285))  # right, left
-BROWS = (*SIDED_BROWS[0], *SIDED_BROWS[1])
+BROWS = (105, 66, 107, 65, 55, 334, 296, 336, 295, 285)  # both
 LIPS = (61, 291, 0, 17, 13, 14, 37, 267, 84, 314)  # on the outer and inner rims
 MOVING = (
     0,

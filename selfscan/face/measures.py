@@ -17,15 +17,6 @@ gaze_x      iris centre from the middle of the eye's corners along x / distance 
             eyes; > 0: to the person's left. Meaningless while the eyes are closed, as is gaze_y
 gaze_y      the same upwards; > 0: looks up
 ==========  ============================================================================================
-
-Means of both sides hide what one side does alone. ``side_measures`` gives it as differences:
-
-==========  ============================================================================================
-wink        opening of the right eye - that of the left one; > 0: the left eye is closed further
-brow_side   height of the left brow - that of the right one; > 0: the left brow is raised
-mouth_side  middle of the mouth's corners from the base of the nose along x / d; > 0: to the person's left
-smile_side  how far the left corner of the mouth is above the right one, along down / d
-==========  ============================================================================================
 """
 
 from __future__ import annotations
@@ -43,14 +34,12 @@ from selfscan.face.landmarks import (
     NOSE_BASE,
     NOSE_BRIDGE,
     OUTER_EYE_CORNERS,
-    SIDED_BROWS,
 )
 from selfscan.types import NUM_LANDMARKS, Array, check_shape
 
 POSE_MEASURES = ("yaw", "pitch", "roll")
 EXPRESSION_MEASURES = ("mouth_open", "mouth_width", "smile", "eyes_open", "brows")
 GAZE_MEASURES = ("gaze_x", "gaze_y")
-SIDE_MEASURES = ("wink", "brow_side", "mouth_side", "smile_side")
 
 
 def measures(landmarks: Array, pose: Array | None = None) -> dict[str, Array]:
@@ -90,34 +79,6 @@ def measures(landmarks: Array, pose: Array | None = None) -> dict[str, Array]:
         "brows": _dot(at(NOSE_BRIDGE) - at(*BROWS), down) / d,
         "gaze_x": (_dot(gazes[0], x) / widths[0] + _dot(gazes[1], x) / widths[1]) / 2,
         "gaze_y": -(_dot(gazes[0], down) / widths[0] + _dot(gazes[1], down) / widths[1]) / 2,
-    }
-
-
-def side_measures(landmarks: Array) -> dict[str, Array]:
-    """Measure what one side of the face does alone (see the module for the definitions).
-
-    Args: landmarks: [T, 478, 3], any unit, z in the scale of x.
-    Returns: name -> [T] float64.
-    """
-    points = np.asarray(landmarks, np.float64)
-    check_shape("landmarks", points, (None, NUM_LANDMARKS, 3))
-
-    def at(*indices: int) -> Array:
-        return points[:, list(indices)].mean(1)
-
-    x, down = _axes(*(points[:, index] for index in (*OUTER_EYE_CORNERS, NOSE_BRIDGE, NOSE_BASE)))
-    d = _length(at(*EYE_CORNERS[1]) - at(*EYE_CORNERS[0]))
-    right, left = (
-        np.mean([_distance(points, pair) for pair in pairs], 0) / _distance(points, corners)
-        for pairs, corners in zip(LID_PAIRS, EYE_CORNERS)
-    )
-    brows = [_dot(at(*brow), down) for brow in SIDED_BROWS]
-    corners = [at(index) - at(NOSE_BASE) for index in MOUTH_CORNERS]
-    return {
-        "wink": right - left,
-        "brow_side": (brows[0] - brows[1]) / d,
-        "mouth_side": _dot(corners[0] + corners[1], x) / (2 * d),
-        "smile_side": _dot(corners[0] - corners[1], down) / d,
     }
 
 

@@ -25,7 +25,6 @@ from mystudio.engines.personal.resemblance import Resemblance
 from mystudio.engines.personal.settings import PersonalizeSettings, ReenactSettings
 from mystudio.engines.personal.space import AnchorSpace
 from mystudio.engines.personal.state import AXES, NAME, State, state_of
-from mystudio.engines.personal.winks import with_winks
 from mystudio.engines.protocol import Forecast, Watch
 from mystudio.errors import ConsentRequired, TooFewImages
 from mystudio.motion.retarget import neutral_of, retarget
@@ -108,7 +107,6 @@ def improve(
             f"the engine {NAME} needs a scan of at least {NEEDED} images, better 60 or more, in different poses and "
             f"expressions, this one holds {len(scan)}; scan more photos, or a video of 20 seconds"
         )
-    scan = with_winks(scan, load_facemesh()) if settings.invert.winks else scan
     sizes = sized(settings.personalize, scan.images.shape[1])
     generator = copy.deepcopy(first_generator(base, sizes)).requires_grad_(False).to(device)
     perceptual = load_perceptual()
@@ -188,9 +186,7 @@ class _Finish:
         self._person = None
         if encoder is not None:
             axes = settings.invert.axes
-            self._person = inversion.PersonalEncoder.of(
-                encoder.cpu(), images, marks, neutral, self._space, axes, settings.invert.winks
-            )
+            self._person = inversion.PersonalEncoder.of(encoder.cpu(), images, marks, neutral, self._space, axes)
         self._statistics = patches.statistics(images, marks)
         self._resemblance = Resemblance(images, marks, anchors) if find_weights() else None
 

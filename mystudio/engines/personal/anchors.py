@@ -18,11 +18,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from mystudio.base.encoder import MOTION_GAIN, Encoder, encode, wink_direction, wink_of
+from mystudio.base.encoder import MOTION_GAIN, Encoder, encode
 from mystudio.engines.personal.likeness import where_seen
 from mystudio.engines.personal.space import AnchorSpace
 from mystudio.motion import losses
-from mystudio.motion.retarget import relative_motion
 from mystudio.stylegan2.generator import Generator
 from mystudio.types import Progress, silent
 from selfscan.checkpoints import NO_CHECKPOINTS, Checkpoints
@@ -40,7 +39,6 @@ class InvertSettings:
     rate: float = 0.02  # Adam step, in standard deviations of W
     stay: float = 0.02  # weight of the squared distance to the encoder's anchor, in the same unit
     batch: int = 16  # images at a time
-    winks: bool = False  # images of winks are added, put together from the scan's own, and one axis for them
 
 
 class PersonalEncoder(nn.Module):
@@ -55,8 +53,6 @@ class PersonalEncoder(nn.Module):
     look: Tensor  # [width] the person's appearance
     centre: Tensor  # [D] mean of the encoder's own anchors
     project: Tensor  # [D, K] from W to codes
-    wink: Tensor  # [1, D] what a whole wink adds to w; zero without ``InvertSettings.winks``
-    winks: Tensor  # [2] the least and the greatest wink of the scan: no other was tuned
 
     def __init__(self, width: int, w_dim: int, rank: int):
         super().__init__()
@@ -65,45 +61,32 @@ class PersonalEncoder(nn.Module):
         for name, shape in (("mean", w_dim), ("spread", w_dim), ("look", width), ("centre", w_dim)):
             self.register_buffer(name, torch.zeros(shape))
         self.register_buffer("project", torch.zeros(w_dim, rank))
-        self.register_buffer("wink", torch.zeros(1, w_dim))
-        self.register_buffer("winks", torch.zeros(2))
 
     def forward(self, motion: Tensor) -> Tensor:
         """Relative motion [B, 66, 3] -> code [B, K], clamped to four anchor deviations."""
         both = torch.cat([self.look.expand(len(motion), -1), self.motion(MOTION_GAIN * motion.flatten(1))], 1)
-        wink = wink_of(motion).clamp(*self.winks)
-        w = self.mean + self.spread * self.head(both) + wink @ self.wink
+        w = self.mean + self.spread * self.head(both)
         return ((w - self.centre) @ self.project).clamp(-4, 4)
 
     @classmethod
     def of(
-        cls,
-        encoder: Encoder,
-        images: Tensor,
-        landmarks: Tensor,
-        neutral: Tensor,
-        space: AnchorSpace,
-        axes: int,
-        winks: bool = False,
+        cls, encoder: Encoder, images: Tensor, landmarks: Tensor, neutral: Tensor, space: AnchorSpace, axes: int
     ) -> PersonalEncoder:
         """Fit the linear map from the encoder's own anchors to the avatar's codes.
 
         Args:
             images, landmarks, neutral: as in ``encode``. space: of the avatar's anchors, in the same order.
-            axes: number of principal axes of the encoder's anchors that were used. winks: both as ``InvertSettings``.
+            axes: number of principal axes of the encoder's anchors that were used (``InvertSettings.axes``).
         """
         made = cls(len(encoder.look.bias), len(encoder.mean), space.rank)
         made.motion.load_state_dict(encoder.motion.state_dict())
         made.head.load_state_dict(encoder.head.state_dict())
-        own = AnchorSpace.of(encode(encoder, images, landmarks, neutral, winks), axes + winks)
+        own = AnchorSpace.of(encode(encoder, images, landmarks, neutral), axes)
         to_code = torch.linalg.lstsq(own.codes.double(), space.codes.double()).solution.to(own.axes)
         made.mean.copy_(encoder.mean)
         made.spread.copy_(encoder.spread)
         made.centre.copy_(own.mean)
         made.look.copy_(torch.cat([encoder.appearance(part) for part in images.split(32)]).mean(0))
-        if winks:
-            made.wink.copy_(wink_direction(encoder, made.look[None]))
-            made.winks.copy_(torch.stack(wink_of(relative_motion(landmarks, neutral)).aminmax()))
         made.project.copy_((own.axes / own.axes.square().sum(1, keepdim=True)).t() @ to_code)
         return made.eval().requires_grad_(False)
 
@@ -111,7 +94,7 @@ class PersonalEncoder(nn.Module):
     def load(cls, state: dict[str, Tensor]) -> PersonalEncoder:
         """Rebuild it from its state dict."""
         made = cls(len(state["look"]), *state["project"].shape)
-        made.load_state_dict({name: getattr(made, name) for name in ("wink", "winks")} | state)
+        made.load_state_dict(state)
         return made.eval().requires_grad_(False)
 
 
@@ -188,11 +171,7 @@ def _begin(
     settings: InvertSettings,
 ) -> _Begin:
     if encoder is not None:
-        anchors = equalise(
-            encode(encoder, images, landmarks, neutral, settings.winks),
-            settings.equalise,
-            settings.axes + settings.winks,
-        )
+        anchors = equalise(encode(encoder, images, landmarks, neutral), settings.equalise, settings.axes)
         return _Begin(anchors.detach(), encoder.spread, settings.stay, settings.steps)
     seeds = torch.randn(512, generator.z_dim, generator=torch.Generator().manual_seed(0)).to(images)
     samples = generator.mapping(seeds)

@@ -100,9 +100,6 @@ class Regressor(nn.Module):
         net = cls(len(state["motion_mean"]), len(state["code_mean"]), len(state["output_mean"]))
         person = {k.removeprefix("person."): v for k, v in state.items() if k.startswith("person.")}
         net.person = PersonalEncoder.load(person) if person else None
-        if net.person is not None:
-            own = {f"person.{name}": value for name, value in net.person.state_dict().items()}
-            state = own | state  # avatars of older versions know no winks
         net.load_state_dict(state)
         return net.eval().requires_grad_(False)
 

@@ -23,8 +23,6 @@ from selfscan.face.headpose import euler, head_pose
 
 RIDGE = 0.3  # weight of the step's squared length; a miss of one standard deviation of the scan has weight 1
 POSE = 3.0  # weight of a change of pose, in the same unit
-#: least unit of what one side does alone: in a scan that shows less of it, the measured deviation is mostly error
-LEAST = {"wink": 0.06, "brow_side": 0.02, "mouth_side": 0.03, "smile_side": 0.04}
 BEYOND = 0.1  # standard deviations by which an expression may exceed the range of the scan
 
 
@@ -54,20 +52,17 @@ class ExpressionMap:
 
     slope: Tensor  # [K, M] expression = code @ slope + offset
     offset: Tensor  # [M]
-    unit: Tensor  # [M] standard deviation of each expression over the scan, or ``LEAST``
+    unit: Tensor  # [M] standard deviation of each expression over the scan
     low: Tensor  # [M] least value of a wanted expression
     high: Tensor  # [M] greatest value of a wanted expression
     step: Tensor  # [M + P, K] shortest steps for a miss of one standard deviation
 
     @classmethod
-    def of(cls, codes: Tensor, expression: Tensor, pose: Tensor, least: Tensor | float = 1e-6) -> ExpressionMap:
-        """Learn from codes [N, K] whose expression [N, M] and pose [N, P] are known.
-
-        Args: least: [M] or one for all, the least unit of the expressions.
-        """
+    def of(cls, codes: Tensor, expression: Tensor, pose: Tensor) -> ExpressionMap:
+        """Learn from codes [N, K] whose expression [N, M] and pose [N, P] are known."""
         slope, offset = _fit(codes, expression)
         turn, _ = _fit(codes, pose)
-        unit, angle = expression.std(0).maximum(torch.as_tensor(least).to(expression)), pose.std(0).clamp_min(1e-6)
+        unit, angle = expression.std(0).clamp_min(1e-6), pose.std(0).clamp_min(1e-6)
         low, high = expression.amin(0) - BEYOND * unit, expression.amax(0) + BEYOND * unit
         maps = torch.cat([slope / unit, POSE * turn / angle], 1)  # [K, M + P]
         step: Tensor = torch.linalg.solve(maps.t() @ maps + RIDGE * torch.eye(maps.shape[1]), maps.t())
@@ -76,8 +71,7 @@ class ExpressionMap:
     @classmethod
     def of_scan(cls, space: AnchorSpace, scan_landmarks: Tensor) -> ExpressionMap:
         """Learn from the anchors and the landmarks [N, 478, 3] of their scan images."""
-        least = torch.tensor([LEAST.get(name, 1e-6) for name in MEASURES])
-        return cls.of(space.codes, measures(scan_landmarks), _angles(scan_landmarks).to(space.codes), least)
+        return cls.of(space.codes, measures(scan_landmarks), _angles(scan_landmarks).to(space.codes))
 
     def move(self, codes: Tensor, wanted: Tensor) -> Tensor:
         """Codes [T, K] after the shortest step to the wanted expression [T, M], which is clamped to the range."""
@@ -86,19 +80,16 @@ class ExpressionMap:
 
 
 def pose_lid_map(space: AnchorSpace, scan_landmarks: Tensor) -> Tensor:
-    """Linear map [K, 5] from code to yaw, pitch, roll and the opening of each eye, in standard deviations of the scan.
+    """Linear map [K, 4] from code to yaw, pitch, roll and eye opening, in standard deviations over the scan.
 
     The solvers use it to keep head and lids near the start codes. Keypoints of another person's face differ from the
     avatar's by a constant, and without this term a turned head and narrowed eyes would explain that constant best.
 
     Args: scan_landmarks: [N, 478, 3] of the scan images, in the order of the anchors.
     """
-    both, wink = (measures(scan_landmarks)[:, MEASURES.index(name)] for name in ("eyes_open", "wink"))
-    lids = torch.stack([both + wink / 2, both - wink / 2], 1)
-    values = torch.cat([_angles(scan_landmarks), lids], 1).to(space.codes)
-    unit = values.std(0).clamp_min(1e-6)
-    unit[3:] *= 2**0.5  # two eyes that move alike weigh as much as one angle
-    return _fit(space.codes, values / unit)[0]
+    eyes = measures(scan_landmarks)[:, MEASURES.index("eyes_open")]
+    values = torch.cat([_angles(scan_landmarks), eyes[:, None]], 1).to(space.codes)
+    return _fit(space.codes, values / values.std(0).clamp_min(1e-6))[0]
 
 
 def _angles(landmarks: Tensor) -> Tensor:
