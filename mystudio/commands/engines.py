@@ -16,12 +16,12 @@ _base = click.option(
 )
 
 
-@click.group()
+@click.group(short_help="Methods that make avatars, and their training.")
 def engines():
     """Methods that make avatars, and the training of their own networks."""
 
 
-@engines.command("list", cls=Command)
+@engines.command("list", cls=Command, short_help="List the engines and what each needs.")
 @common
 def list_engines():
     """List the engines: the fewest images that each needs, and whether it is trained.
@@ -101,7 +101,7 @@ def train(engine, out, data, base, recipe, options, minutes, device):
 
 @engines.command("install", cls=Command, short_help="Install an engine's trained networks.")
 @_engine
-@click.argument("source", metavar="RUN|FILE", type=click.Path(exists=True, path_type=Path))
+@click.argument("source", metavar="RUN|FILE", type=click.Path(path_type=Path))
 @_base
 @common
 def install(engine, source, base):

@@ -87,7 +87,8 @@ def test_reenact_finds_the_codes_that_the_cpu_finds(here, driver, chosen):
         assert images.device == gpu and images.shape == (2, 3, 128, 128)
         here.generator.cpu()
     assert np.array_equal(found.outcome, expected.outcome)
-    assert torch.allclose(found.codes[AXES], expected.codes[AXES], atol=2e-3)
+    # .007 on a processor without AVX-512
+    assert torch.allclose(found.codes[AXES], expected.codes[AXES], atol=1e-2)
 
 
 @pytest.fixture(scope="module")
