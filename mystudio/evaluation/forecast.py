@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mystudio import engines
 from mystudio.motion.attributes import CHANNELS, attributes
-from mystudio.motion.retarget import frames_by_shot, frontal, neutral_face, usable_frames
+from mystudio.motion.retarget import frontal, neutral_faces, usable_frames
 from mystudio.types import Avatar, Performance
 from selfscan.types import Array
 
@@ -122,7 +122,7 @@ class Forecast:
         beyond = (self.wanted > self.highest) | (self.wanted < self.lowest)
         found = list[Gap]()
         for name, short in self._shown_apart().items():
-            at = [COUNTED.index(part) for part in (LIDS if name == BOTH_LIDS else (name,))]
+            at = columns_of(name)
             for sign in (1, -1):
                 if spans := self._spans(sign * short, beyond[:, at].any(1)):
                     found.append(Gap(name, sign, spans))
@@ -156,6 +156,11 @@ class Forecast:
         return tuple(sorted(spans, key=lambda span: -span.missing * (span.end - span.start)))
 
 
+def columns_of(gap: str) -> list[int]:
+    """Which of COUNTED the gap of this name is measured in: both lids, or one attribute."""
+    return [COUNTED.index(name) for name in (LIDS if gap == BOTH_LIDS else (gap,))]
+
+
 def foretell(avatar: Avatar, performance: Performance) -> Forecast | None:
     """What an avatar will not be able to follow; None if its engine does not say what the avatar was trained on."""
     faces = engines.shown(avatar)
@@ -181,8 +186,8 @@ def forecast(faces: Tensor, neutral: Tensor, performance: Performance) -> Foreca
     mine = frontal(neutral.cpu().float())
     wanted = torch.cat(
         [
-            wanted_attributes(marks[shot], mine, frontal(neutral_face(seen.landmarks, frames)))
-            for shot, frames in zip(performance.shots, frames_by_shot(performance))
+            wanted_attributes(marks[shot], mine, frontal(face))
+            for shot, face in zip(performance.shots, neutral_faces(performance))
         ]
     )
     shown = counted(faces.cpu().float())
@@ -234,7 +239,7 @@ def reachable(shown: Array, wanted: Array) -> Array:
 
 
 def _without_hidden_gaze(values: Tensor, rest: Tensor) -> Tensor:
-    """Attributes [T, C] whose gaze is the neutral one where both eyes are closed."""
+    """Attributes [T, C] whose gaze is the neutral one where an eye is closed."""
     lids = [COUNTED.index(name) for name in LIDS]
     shut = (values[:, lids] < SHUT * rest[lids]).any(1)
     out = values.clone()

@@ -13,7 +13,7 @@ import torch
 
 from mystudio import engines
 from mystudio.evaluation import metrics
-from mystudio.evaluation.forecast import BOTH_LIDS, COUNTED, LIDS, WORDS, Forecast, Gap, counted
+from mystudio.evaluation.forecast import WORDS, Forecast, Gap, columns_of, counted
 from mystudio.evaluation.report import Curve
 from mystudio.evaluation.warnings import Case, sharpness_reference, warnings
 from mystudio.types import TAKE_OUTCOMES, Avatar, Outcome
@@ -278,7 +278,7 @@ def curves(case: Case, seen: dict) -> list[Curve]:
 
 def _forecast_curve(told: Forecast, gap: Gap, ours: np.ndarray) -> Curve:
     """What was expected to be missing of the motion with the largest gap, beside what is missing in the avatar."""
-    at = [COUNTED.index(name) for name in (LIDS if gap.name == BOTH_LIDS else (gap.name,))]
+    at = columns_of(gap.name)
     happened = told.wanted - counted(torch.as_tensor(ours, dtype=torch.float32)).numpy()
     lines = {
         "forecast": gap.sign * told.missing[:, at].mean(1),

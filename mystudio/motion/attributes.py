@@ -1,4 +1,4 @@
-"""What edits change: channels that are measured on a picture, their units, and the change that each edit aims at.
+"""What a face does, as channels that are measured on a picture, each in a unit that can be seen.
 
 Channels are differentiable in the landmarks. ``selfscan.face.measures`` explains d, the face's own axes and the signs.
 Lids are measured one eye at a time.
@@ -66,43 +66,6 @@ UNITS = {
     "jaw_side": 0.05,
 }
 CHANNELS = tuple(UNITS)
-#: edit -> change of channels at strength 1, in units; all other channels stay
-EDITS: dict[str, dict[str, float]] = {
-    "smile": {"smile": 1.0},
-    "mouth_open": {"mouth_open": 1.0},
-    "mouth_width": {"mouth_width": 1.0},
-    "eyes_open": {"lid_right": 1.0, "lid_left": 1.0},
-    "wink_left": {"lid_left": -1.0},
-    "wink_right": {"lid_right": -1.0},
-    "brows": {"brows": 1.0},
-    "frown": {"frown": 1.0},
-    "gaze_x": {"gaze_x": 1.0},
-    "gaze_y": {"gaze_y": 1.0},
-    "yaw": {"yaw": 1.0},
-    "pitch": {"pitch": 1.0},
-    "jaw_side": {"jaw_side": 1.0},
-}
-
-
-def aim(edit: str) -> Tensor:
-    """The change of the channels [C] at strength 1 of an edit of ``EDITS``."""
-    return torch.tensor([EDITS[edit].get(channel, 0.0) for channel in CHANNELS])
-
-
-def along(change: Tensor, edit: str) -> Tensor:
-    """Strength [...] that a measured change of the channels [..., C] amounts to: the mean of the edit's channels."""
-    wanted = aim(edit).to(change)
-    return change @ wanted / wanted.square().sum()
-
-
-def beside(change: Tensor, edit: str) -> Tensor:
-    """Change [..., C] of the channels that the edit should not move; its own channels are 0.
-
-    Gaze does not count for edits of lids: landmarks of an iris mean nothing behind a closed lid.
-    """
-    own = set(EDITS[edit])
-    free = own | ({"gaze_x", "gaze_y"} if own & {"lid_right", "lid_left"} else set())
-    return change * torch.tensor([float(channel not in free) for channel in CHANNELS]).to(change)
 
 
 def attributes(points: Tensor) -> Tensor:
