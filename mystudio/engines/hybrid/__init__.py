@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mystudio.bases import Base
@@ -25,14 +24,13 @@ from mystudio.engines.hybrid.signals import signal, signal_of
 from mystudio.engines.hybrid.teach import install, train
 from mystudio.engines.hybrid.training import NAME
 from mystudio.engines.hybrid.weights import KIND, model_from, weights_of
-from mystudio.errors import ConsentRequired
 from mystudio.motion.retarget import change_and_measures, neutral_faces, neutral_of, neutral_scores, usable_frames
+from mystudio.motion.scans import check_consent, seen_of, sized
 from mystudio.motion.smoothing import smooth_over_time
 from mystudio.oneshot.adjust import Person, adjust
 from mystudio.stylegan2.generator import Generator
 from mystudio.types import Avatar, Outcome, Performance, Progress, Styles, Take, silent
 from selfscan.checkpoints import NO_CHECKPOINTS, Checkpoints
-from selfscan.face.align import inside_frame
 from selfscan.io.pixels import to_tensor
 from selfscan.perceptual.metric import load_perceptual
 from selfscan.types import Array, Scan
@@ -87,22 +85,20 @@ def personalize(
     Args: as ``engines.protocol.Engine.personalize``.
     Raises: ConsentRequired; BadArtifact: the base has no trained weights of this engine; TrainingDiverged.
     """
-    if not scan.consent.name:
-        raise ConsentRequired(
-            "an avatar needs a scan with a consent record; scan again with --i-am-the-person-or-have-consent NAME"
-        )
+    check_consent(scan)
     net = weights_of(base).to(device)
     generator = copy.deepcopy(base.generator).requires_grad_(False).to(device)
     rows = np.argsort(neutral_scores(scan.landmarks, np.ones(len(scan), bool)), kind="stable")
     rows = rows[: max(1, settings.source.photos)]
-    images, marks = _images(scan.images[rows], generator.resolution).to(device), torch.as_tensor(scan.landmarks[rows])
+    images, marks = sized(scan.images[rows], generator.resolution).to(device), torch.as_tensor(scan.landmarks[rows])
     neutral, perceptual = neutral_of(scan), load_perceptual()
     with torch.no_grad():
         found = net.identify(images)
         source = Source(found.codes.mean(0, keepdim=True), found.cells[:1])  # the most neutral photo has the best map
         own = net.deformation.read(signal_of(images, marks.to(device), neutral.to(device)))
     progress("encode", len(images), len(images))
-    person = _person(net, generator, source, own, images, _seen(scan, rows, generator.resolution, device))
+    seen = seen_of(scan, generator.resolution, device)
+    person = _person(net, generator, source, own, images, None if seen is None else seen[rows])
     tuned, figures = adjust(generator, person, perceptual, settings.adjust, progress, checkpoints)
     network = {name: value.cpu() for name, value in net.deformation.state_dict().items()}
     state = State(source.codes.cpu(), source.cells.cpu(), network, json.dumps(asdict(net.settings)), len(rows))
@@ -130,20 +126,6 @@ def _person(
 def _spread(source: Source, count: int) -> Source:
     """One source, ``count`` times."""
     return Source(source.codes.expand(count, -1, -1), source.cells.expand(count, -1, -1))
-
-
-def _images(images: Array, resolution: int) -> Tensor:
-    """Photos [K, S, S, 3] uint8 at a generator's resolution, [K, 3, H, H] in [-1, 1]."""
-    found, size = to_tensor(images), (resolution, resolution)
-    if found.shape[-1] != resolution:
-        found = F.interpolate(found, size, mode="bicubic", antialias=True, align_corners=False)
-    return found.clamp(-1, 1).contiguous(memory_format=torch.channels_last)
-
-
-def _seen(scan: Scan, rows: Array, resolution: int, device: torch.device | str) -> Tensor | None:
-    """Pixels of the photos that the camera saw, [K, 1, H, H] bool; None = all."""
-    inside = inside_frame(scan.frame_corners, resolution)
-    return None if inside.all() else torch.as_tensor(inside[rows, None]).to(device)
 
 
 @torch.no_grad()

@@ -23,7 +23,6 @@ from mystudio.engines.hyper.settings import PersonalizeSettings, ReenactSettings
 from mystudio.engines.hyper.state import NAME, State, state_of
 from mystudio.engines.hyper.weights import KIND, half, weights_of
 from mystudio.engines.protocol import Follower
-from mystudio.errors import ConsentRequired
 from mystudio.motion.retarget import (
     change_and_measures,
     neutral_faces,
@@ -31,6 +30,7 @@ from mystudio.motion.retarget import (
     relative_motion,
     usable_frames,
 )
+from mystudio.motion.scans import check_consent
 from mystudio.motion.smoothing import smooth_over_time
 from mystudio.types import Avatar, Codes, Outcome, Performance, Progress, Styles, Take, silent
 from selfscan.checkpoints import NO_CHECKPOINTS, Checkpoints
@@ -75,10 +75,7 @@ def personalize(
     Args: as ``engines.protocol.Engine.personalize``.
     Raises: ConsentRequired; BadArtifact: no weights or no encoder are installed for the base; BadCheckpoint.
     """
-    if not scan.consent.name:
-        raise ConsentRequired(
-            "an avatar needs a scan with a consent record; scan again with --i-am-the-person-or-have-consent NAME"
-        )
+    check_consent(scan)
     nets, (encoder, _) = weights_of(base), encoder_of(base)
     count = min(max(1, settings.look.images), len(scan))
     chosen = np.linspace(0, len(scan) - 1, count).round().astype(int)

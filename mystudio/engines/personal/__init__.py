@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mystudio.base.encoder import Encoder, load_encoder
@@ -26,18 +25,18 @@ from mystudio.engines.personal.settings import PersonalizeSettings, ReenactSetti
 from mystudio.engines.personal.space import AnchorSpace
 from mystudio.engines.personal.state import AXES, NAME, State, state_of
 from mystudio.engines.protocol import Forecast, Watch
-from mystudio.errors import ConsentRequired, TooFewImages
+from mystudio.errors import TooFewImages
+from mystudio.motion import scans
 from mystudio.motion.retarget import neutral_of, retarget
+from mystudio.motion.scans import check_consent, seen_of
 from mystudio.stylegan2 import growth
 from mystudio.stylegan2.checkpoint import load_generator
 from mystudio.stylegan2.generator import Generator
 from mystudio.types import Avatar, Performance, Progress, Styles, Take, silent
 from selfscan.checkpoints import NO_CHECKPOINTS, Checkpoints
 from selfscan.face import patches
-from selfscan.face.align import inside_frame
 from selfscan.face.facemesh import load_facemesh
 from selfscan.face.recognition import find_weights
-from selfscan.io.pixels import to_tensor
 from selfscan.perceptual.metric import load_perceptual
 from selfscan.types import Scan
 
@@ -98,10 +97,7 @@ def improve(
     Args: as ``engines.protocol.Improves.improve``.
     Raises: ConsentRequired; TooFewImages: fewer than ``NEEDED``; TrainingDiverged.
     """
-    if not scan.consent.name:
-        raise ConsentRequired(
-            "an avatar needs a scan with a consent record; scan again with --i-am-the-person-or-have-consent NAME"
-        )
+    check_consent(scan)
     if len(scan) < NEEDED:
         raise TooFewImages(
             f"the engine {NAME} needs a scan of at least {NEEDED} images, better 60 or more, in different poses and "
@@ -253,18 +249,4 @@ def shown(avatar: Avatar) -> Tensor:
 
 def images_of(scan: Scan, resolution: int) -> Tensor:
     """Scan images at a generator's resolution, [N, 3, H, W] in [-1, 1]."""
-    images = to_tensor(scan.images)
-    if images.shape[-1] != resolution:
-        images = torch.cat(
-            [
-                F.interpolate(part, (resolution, resolution), mode="bicubic", antialias=True, align_corners=False)
-                for part in images.split(16)
-            ]
-        )
-    return images.clamp(-1, 1).contiguous(memory_format=torch.channels_last)
-
-
-def seen_of(scan: Scan, resolution: int, device: torch.device | str = "cpu") -> Tensor | None:
-    """Which pixels of the scan images the camera saw, [N, 1, H, W] bool; None if it saw all, or if nobody stored it."""
-    inside = inside_frame(scan.frame_corners, resolution)
-    return None if inside.all() else torch.as_tensor(inside[:, None]).to(device)
+    return scans.sized(scan.images, resolution)
